@@ -81,6 +81,7 @@ def _hairpin_off(objects: LabObjects) -> Iterator[Fault]:
 
 
 def _fdb_stale(objects: LabObjects) -> Iterator[Fault]:
+    found_before: set[str] = set()
     for trip in objects.trips:
         for way in trip.ways:
             for hop in way.hops:
@@ -91,19 +92,17 @@ def _fdb_stale(objects: LabObjects) -> Iterator[Fault]:
                 wrong = _wrong_port(objects, hop.crossed, port)
                 if wrong is None or end.mac is None or any(one.mac == end.mac for one in objects.all(Fdb, port.ns)):
                     continue
-                traffic = objects.probes(
-                    lambda path, hop=hop: any(  # type: ignore[misc]
-                        (one.out, one.next_hop) == (hop.out, hop.next_hop) for one in path.hops
-                    )
-                )
-                causes = (ExpectedCause(("fdb-stale", "wrong-mac"), (str(wrong.at), end.mac)),)
-                symptoms = (ExpectedCause(("wrong-mac", "kernel"), (end.mac,)),)
                 on = f"{port.ns}/{port.master}/{end.mac}"
                 # without an ARP request: its answer would correct the entry
                 known = Neighbour(hop.out, hop.next_hop, end.mac)
+                if on in found_before or objects.planned(known) is not None:
+                    continue
+                found_before.add(on)
+                traffic = objects.probes(lambda path, hop=hop: path.asks_for(hop.out, hop.next_hop))  # type: ignore[misc]
+                causes = (ExpectedCause(("fdb-stale", "wrong-mac"), (str(wrong.at), end.mac)),)
+                symptoms = (ExpectedCause(("wrong-mac", "kernel"), (end.mac,)),)
                 changes = (Change(Fdb(wrong.at, end.mac), None), Change(known, None))
-                if objects.planned(known) is None:
-                    yield Fault("fdb-stale", on, changes, causes, traffic, symptoms)
+                yield Fault("fdb-stale", on, changes, causes, traffic, symptoms)
 
 
 def _port_behind_bridge(objects: LabObjects, crossed: tuple[Interface, ...]) -> tuple[Link, Link] | None:

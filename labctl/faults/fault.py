@@ -48,6 +48,11 @@ class Fault:
         """The machine that the object belongs to."""
         return self.on.partition("/")[0]
 
+    @property
+    def keys(self) -> frozenset[tuple[object, ...]]:
+        """The keys of the objects that it changes itself, without what follows from that."""
+        return frozenset(item.key for change in self.changes for item in (change.want, change.have) if item is not None)
+
     def applied_to(self, plan: Plan) -> Plan:
         """The plan with this fault, in the order of creation. Only its own changes: what the kernel removes with them
         (the routes of a device that goes down) is still there."""

@@ -66,7 +66,7 @@ class Traffic:
     server: tuple[str, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Trip:
     """The way of a request and the way of its reply. `outside` is how many of both ends are not pods."""
 
@@ -77,7 +77,7 @@ class Trip:
     outside: int
     from_pod: bool
 
-    @property
+    @cached_property
     def keeps_addresses(self) -> bool:
         """Whether no router is expected to translate: nodes translate what their pods send out of the cluster."""
         return self.outside == 0 or not self.from_pod
@@ -241,10 +241,14 @@ class LabObjects:
     def hit_trips(self, hits: Callable[[PlannedPath], bool]) -> list[Trip]:
         """The trips whose request, or else whose reply, `hits` accepts; those of requests first. Where a router may
         translate the source, the reply takes another way than the plan tells."""
-        there = [trip for trip in self.trips if hits(trip.there)]
-        return there + [
-            trip for trip in self.trips if trip.keeps_addresses and not hits(trip.there) and hits(trip.back)
-        ]
+        there: list[Trip] = []
+        back: list[Trip] = []
+        for trip in self.trips:
+            if hits(trip.there):
+                there.append(trip)
+            elif trip.keeps_addresses and hits(trip.back):
+                back.append(trip)
+        return there + back
 
     def lost_trips(self, changes: tuple[Change, ...], trips: list[Trip]) -> list[Trip]:
         """Those of the trips that do not arrive any more, there or back, with these changes of the plan."""

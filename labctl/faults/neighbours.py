@@ -27,7 +27,7 @@ def _hops(objects: LabObjects) -> Iterator[PlannedHop]:
 
 
 def _uses(path: PlannedPath, hop: PlannedHop) -> bool:
-    return any((one.out, one.next_hop) == (hop.out, hop.next_hop) for one in path.hops)
+    return path.asks_for(hop.out, hop.next_hop)
 
 
 def _neighbour_stale(objects: LabObjects) -> Iterator[Fault]:

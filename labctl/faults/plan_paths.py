@@ -53,7 +53,7 @@ class PlannedHop:
         return (*self.crossed, *(at for hop in self.tunnel for at in hop.interfaces))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PlannedPath:
     """The way of one packet, as far as the plan tells. `arrives` is whether it reaches a machine with its address."""
 
@@ -66,11 +66,27 @@ class PlannedPath:
 
     def uses_route(self, route: Route) -> bool:
         """Whether a machine on the path uses this route, also below a tunnel."""
-        return any(one.route.key == route.key for hop in self.hops for one in (hop, *hop.tunnel))
+        return route.key in self._routes
+
+    @cached_property
+    def _routes(self) -> frozenset[tuple[object, ...]]:
+        return frozenset(one.route.key for hop in self.hops for one in (hop, *hop.tunnel))
 
     def crosses(self, at: Interface) -> bool:
         """Whether a frame of the packet crosses this interface."""
-        return any(at == hop.out or at in hop.interfaces for hop in self.hops)
+        return at in self._interfaces
+
+    @cached_property
+    def _interfaces(self) -> frozenset[Interface]:
+        return frozenset(at for hop in self.hops for at in (hop.out, *hop.interfaces))
+
+    def asks_for(self, out: Interface, next_hop: IP) -> bool:
+        """Whether a machine on the path sends the packet by this interface to this next hop."""
+        return (out, next_hop) in self._next_hops
+
+    @cached_property
+    def _next_hops(self) -> frozenset[tuple[Interface, IP]]:
+        return frozenset((hop.out, hop.next_hop) for hop in self.hops)
 
     def forwards_at(self, ns: str) -> bool:
         """Whether the machine forwards the packet, which came in from another machine."""

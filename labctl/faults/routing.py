@@ -8,7 +8,7 @@ from functools import partial
 from ipaddress import ip_network
 
 from labctl.core.diff import Change
-from labctl.core.resources import RT_TABLE_MAIN, Chain, Interface, Link, Route, Rule
+from labctl.core.resources import IP, RT_TABLE_MAIN, Chain, Interface, Link, Route, Rule
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.forwarding import rp_filter_level
 from labctl.faults.lab_objects import LabObjects, Trip
@@ -124,6 +124,7 @@ def _route_wrong_device(objects: LabObjects) -> Iterator[Fault]:
 
 
 def _route_more_specific(objects: LabObjects) -> Iterator[Fault]:
+    found: set[str] = set()
     for trip in objects.trips:
         for hop in trip.there.hops:
             other = _other_device(objects, hop.ns, hop.out.dev)
@@ -131,9 +132,11 @@ def _route_more_specific(objects: LabObjects) -> Iterator[Fault]:
                 continue
             dst = ip_network(trip.there.dst)
             broken = Route(hop.ns, dst, dev=other, table=hop.route.table)
-            for fault in _fault(
-                objects, "route-more-specific", object_name(broken), (Change(broken, None),), [trip], ()
-            ):
+            name = object_name(broken)
+            if name in found:
+                continue
+            for fault in _fault(objects, "route-more-specific", name, (Change(broken, None),), [trip], ()):
+                found.add(name)
                 yield replace(fault, causes=(ExpectedCause((*SILENT, "rp-filter"), (hop.ns, other)),))
 
 
@@ -168,6 +171,8 @@ def _route_back_to(objects: LabObjects, trip: Trip, first: PlannedHop, second: P
         return None
     if any(_checks_sources(objects, at.ns) for at in first.crossed):
         return None
+    if _is_bridged_on(objects, second.ns, trip.there.dst):
+        return None
     if {first.ns, second.ns} - set(objects.routers) or rp_filter_level(objects, first.ns, first.out.dev) == 1:
         return None
     near = next((one.addr.ip for one in objects.addresses(first.ns) if one.at == first.out), None)
@@ -177,6 +182,12 @@ def _route_back_to(objects: LabObjects, trip: Trip, first: PlannedHop, second: P
     dst = ip_network(trip.there.dst)
     at = first.crossed[-1]
     return Route(second.ns, dst, via=near, dev=at.dev, table=second.route.table, onlink=True)
+
+
+def _is_bridged_on(objects: LabObjects, ns: str, dst: IP) -> bool:
+    """Whether a rule of ebtables gives packets to this address another MAC address: the machine does not route them."""
+    chain = objects.chain(ns, "nat", "PREROUTING", "bridge")
+    return chain is not None and any(one.target == "dnat" and f"--ip-dst {dst}" in str(one) for one in chain.rules)
 
 
 def _checks_sources(objects: LabObjects, ns: str) -> bool:

@@ -62,6 +62,9 @@ def _translations(objects: LabObjects) -> tuple[_Translation, ...]:
         if objects.chain(ns, "nat", "POSTROUTING") is None:
             continue
         for one in paths_through(objects, ns, "routed", keep=partial(_is_outward, objects)):
+            way = objects.paths.path(one.source, one.target_ip)
+            if way.arrives and ns not in way.namespaces:
+                continue  # connected with the way of the packet, but not on it
             at = source_nat_rule(objects, ns, one)
             if at is not None:
                 found.setdefault((ns, at[0].name, at[1]), []).append(one)

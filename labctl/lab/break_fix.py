@@ -6,18 +6,19 @@ device that goes down are gone. The record has all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labctl.core.diff import Change, diff
 from labctl.core.names import summarize_names
-from labctl.core.observations import Flow
 from labctl.core.resources import TRANSIENT_NUD_STATES, Neighbour, Plan, Process, Resource, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, UsageError
 from labctl.faults.catalogue import find_fault
 from labctl.faults.fault import Fault
+from labctl.faults.lab_objects import changed
 from labctl.kernel.host import lab_state
 from labctl.lab import fault_records
 from labctl.lab.cni_attach import expected_plan, with_plugin_results
@@ -45,36 +46,54 @@ def break_locked(lab: Lab, fault: Fault, *, hidden: bool) -> FaultRecord:
     """As `break_lab`, for a caller that holds the lab's lock."""
     from labctl.kernel.lab_kernel import KernelLab
 
-    records = fault_records.load(lab.name)
+    with KernelLab(lab.name) as kernel:
+        return _break(kernel, lab, fault, hidden)
+
+
+def _break(kernel: KernelLab, lab: Lab, fault: Fault, hidden: bool) -> FaultRecord:
+    """Apply a fault and record it. A record of the state before is written first, so that `fix` and `up` know what to
+    do if this process is killed meanwhile."""
+    records = fault_records.load_all(lab.name)
     _refuse_overlap(fault, records)
     kept = tuple(record for record in records if (record.kind, record.on) != (fault.kind, fault.on))
-    with KernelLab(lab.name) as kernel:
-        watched = _watched(lab, fault, records)
-        found = kernel.observe(watched)
-        changes = _changes(fault, found)
-        if not changes and not fault.connections:
-            raise UsageError(f"{fault.on} already is as {fault.kind} would make it", "labctl status shows all drift")
-        first = FaultRecord(fault.kind, fault.on, hidden, _wants(change.have for change in changes), ())
-        fault_records.save(lab.name, (*kept, replace(first, after=_wants(change.want for change in changes))))
-        try:
-            if changes:
-                kernel.apply(changes)
-                now = kernel.observe(watched)
-                if lost := _changes(fault, now):  # what a device had that was created again
-                    kernel.apply(lost)
-                    now = kernel.observe(watched)
-                record = _observed_record(first, fault, _in_order(found, watched), now)
-                kernel.apply(_learned_neighbours(now))
-            else:
-                record = first
-            kernel.create_connections(fault.connections)
-        except BaseException:
-            kernel.delete_connections(fault.connections)
-            _restore(kernel, first, watched)
-            fault_records.save(lab.name, records)
-            raise
+    watched = _watched(lab, fault, records)
+    found = _in_order(kernel.observe(watched), watched)
+    changes = _changes(fault, found)
+    if not changes and not fault.connections:
+        raise UsageError(f"{fault.on} already is as {fault.kind} would make it", "labctl status shows all drift")
+    begun = FaultRecord(
+        fault.kind,
+        fault.on,
+        False,
+        _wants(found),
+        _wants(changed(found, changes)),
+        connections=fault.connections,
+        interrupted=True,
+    )
+    fault_records.save(lab.name, (*kept, begun))
+    try:
+        before, after = _apply(kernel, fault, watched, found) if changes else ((), ())
+        kernel.create_connections(fault.connections)
+    except BaseException:
+        kernel.delete_connections(fault.connections)
+        _restore(kernel, begun, watched)
+        fault_records.save(lab.name, records)
+        raise
+    record = replace(begun, hidden=hidden, before=before, after=after, interrupted=False)
     fault_records.save(lab.name, (*kept, record))
     return record
+
+
+def _apply(kernel: KernelLab, fault: Fault, watched: Plan, found: Plan) -> tuple[Plan, Plan]:
+    """Change what the fault changes; returns the objects that differ then, as they were before and as they are."""
+    kernel.apply(_changes(fault, found))
+    now = kernel.observe(watched)
+    if lost := _changes(fault, now):  # what a device had that was created again
+        kernel.apply(lost)
+        now = kernel.observe(watched)
+    differences = _observed_differences(fault, found, now)
+    kernel.apply(_learned_neighbours(now))
+    return differences
 
 
 def break_as_defined(lab: Lab) -> tuple[FaultRecord, ...]:
@@ -87,33 +106,56 @@ def break_as_defined(lab: Lab) -> tuple[FaultRecord, ...]:
     known = {(record.kind, record.on) for record in fault_records.load(lab.name)}
     complete = with_plugin_results(lab)
     faults = [find_fault(complete, one.kind, one.on) for one in lab.faults]
-    return tuple(break_locked(complete, fault, hidden=True) for fault in faults if (fault.kind, fault.on) not in known)
+    records = []
+    for fault in faults:
+        if (fault.kind, fault.on) not in known:
+            try:
+                records.append(break_locked(complete, fault, hidden=True))
+            except UsageError as error:
+                message = (
+                    f"the scenario's fault {fault.kind} on {fault.on} does not fit its other faults: {error.message}"
+                )
+                raise UsageError(message, "omit one of them in the section `break`") from None
+    return tuple(records)
 
 
 def fix(lab: Lab, records: Iterable[FaultRecord]) -> tuple[tuple[FaultRecord, tuple[Change, ...]], ...]:
     """Undo these faults, the latest first, and nothing else. Returns each with what was changed in the kernel: nothing,
     if somebody has repaired it already.
 
-    Raises KernelError if the kernel refuses.
+    A later fault can have changed what an earlier one changed, too. A later fault that stays is therefore undone as
+    well, and applied again at the end.
+
+    Raises KernelError if the kernel refuses, UsageError if a later fault that stays is not in the catalogue.
     """
     from labctl.kernel.lab_kernel import KernelLab
 
     wanted = {(record.kind, record.on) for record in records}
-    fixed = []
+    fixed: list[tuple[FaultRecord, tuple[Change, ...]]] = []
+    again: list[tuple[Fault, bool]] = []
     defined = {(fault.kind, fault.on) for fault in _defined_faults(lab)}
+    complete = with_plugin_results(lab)
     with lab_state.lock(lab.name), KernelLab(lab.name) as kernel:
-        kept = list(fault_records.load(lab.name))
-        for record in reversed(kept.copy()):
-            if (record.kind, record.on) not in wanted or record.fixed:
-                continue
+        kept = list(fault_records.load_all(lab.name))
+        present = [record for record in kept if not record.fixed]
+        while present and (present[0].kind, present[0].on) not in wanted:
+            del present[0]  # an earlier fault stays as it is
+        later = [record for record in present if (record.kind, record.on) not in wanted]
+        again = [(find_fault(complete, record.kind, record.on), record.hidden) for record in later]
+        for record in reversed(present):
             watched = (*fault_records.expected(expected_plan(lab), kept), *record.before)
-            kernel.delete_connections(_connections(lab, record))
-            fixed.append((record, _restore(kernel, record, watched)))
+            kernel.delete_connections(record.connections)
+            changes = _restore(kernel, record, watched)
             position = kept.index(record)
+            stays = record in later
+            if not stays:
+                fixed.append((record, changes))
             kept[position : position + 1] = (
-                [fault_records.marked_fixed(record)] if (record.kind, record.on) in defined else []
+                [fault_records.marked_fixed(record)] if not stays and (record.kind, record.on) in defined else []
             )
             fault_records.save(lab.name, kept)
+        for fault, hidden in again:
+            _break(kernel, complete, fault, hidden)
     return tuple(fixed)
 
 
@@ -130,26 +172,36 @@ def selected(records: Iterable[FaultRecord], kind: str | None, on: str | None) -
     return found
 
 
-def _defined_faults(lab: Lab) -> tuple[Fault, ...]:
+def forget_repaired(lab: Lab, kernel: KernelLab) -> None:
+    """Forget the ordinary faults after a repair. A plan has no connections, so these are deleted here."""
+    for record in fault_records.load(lab.name):
+        if not record.hidden:
+            kernel.delete_connections(record.connections)
+    fault_records.repaired(lab.name)
+
+
+def _defined_faults(lab: Lab) -> Iterator[Fault]:
+    """The faults of the scenario file, without those that do not fit the lab that was built."""
     complete = with_plugin_results(lab) if lab.faults else lab
-    return tuple(find_fault(complete, one.kind, one.on) for one in lab.faults)
-
-
-def _connections(lab: Lab, record: FaultRecord) -> tuple[Flow, ...]:
-    """The entries of conntrack that a fault has created. The catalogue knows them, so the record has only its name."""
-    return find_fault(with_plugin_results(lab), record.kind, record.on).connections
+    for one in lab.faults:
+        with suppress(UsageError):
+            yield find_fault(complete, one.kind, one.on)
 
 
 def _refuse_overlap(fault: Fault, records: Iterable[FaultRecord]) -> None:
-    keys = {item.key for change in fault.changes for item in (change.want, change.have) if item is not None}
     for record in records:
         if record.fixed:
             continue
         if (record.kind, record.on) == (fault.kind, fault.on):
             raise UsageError(f"the lab already has the fault {fault.kind} on {fault.on}", "labctl fix removes it")
-        if keys & record.keys:
+        if record.interrupted:
+            message = f"labctl break {record.kind} {record.on} was interrupted"
+            raise UsageError(message, "labctl fix undoes what it has done")
+        if fault.keys & record.keys:
             what = "a hidden fault" if record.hidden else f"the fault {record.kind} on {record.on}"
-            raise UsageError(f"{what} has changed the same object as {fault.kind} on {fault.on}", "labctl fix first")
+            message = f"{what} has changed the same object as {fault.kind} on {fault.on} would"
+            hint = "labctl fix" if record.hidden else f"labctl fix {record.kind} {record.on}"
+            raise UsageError(message, f"first {hint}")
 
 
 def _watched(lab: Lab, fault: Fault, records: Iterable[FaultRecord]) -> Plan:
@@ -194,20 +246,20 @@ def _is_learned(item: Resource) -> bool:
     return isinstance(item, Neighbour) and not item.proxy and item.state in TRANSIENT_NUD_STATES
 
 
-def _observed_record(first: FaultRecord, fault: Fault, found: Plan, now: Plan) -> FaultRecord:
-    """The record with every difference between two observations, and what the fault created again: the fix loses that
-    once more.
+def _observed_differences(fault: Fault, found: Plan, now: Plan) -> tuple[Plan, Plan]:
+    """Every difference between two observations, before and after, and what the fault created again: the fix loses
+    that once more.
 
     Raises KernelError if there is no difference: the kernel accepted the change but shows nothing of it.
     """
     changes = diff(found, now)
     if not changes:
-        raise KernelError(f"the kernel shows no difference after {first.kind} on {first.on}")
+        raise KernelError(f"the kernel shows no difference after {fault.kind} on {fault.on}")
     differing = {change.subject.key for change in changes}
     again = {change.subject.key for change in fault.changes} - differing
     before = [change.want for change in changes] + [item for item in found if item.key in again]
     after = [change.have for change in changes] + [item for item in now if item.key in again]
-    return replace(first, before=_wants(before), after=_wants(after))
+    return _wants(before), _wants(after)
 
 
 def _restore(kernel: KernelLab, record: FaultRecord, watched: Plan) -> tuple[Change, ...]:

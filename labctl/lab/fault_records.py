@@ -9,13 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Any
 
+from labctl.core.observations import Flow
 from labctl.core.resources import CREATION_ORDER, Plan
+from labctl.errors import UsageError
 from labctl.kernel.host import lab_state
 from labctl.render.plan_json import resource_from_json, resource_json
 
 _FILE = "faults.json"
+_FLOW_ADDRESSES = ("src", "dst", "reply_src", "reply_dst")
+_FLOW_NUMBERS = ("protocol", "sport", "dport", "reply_sport", "reply_dport", "zone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,9 @@ class FaultRecord:
     """One fault of a running lab, as the kernel showed it.
 
     `before` and `after` are the objects that it changed: what is only in `before` was removed, what is only in `after`
-    was added. `fixed` marks a fault of the scenario file that was fixed: `up` does not repeat it.
+    was added. `fixed` marks a fault of the scenario file that was fixed: `up` does not repeat it. `connections` are the
+    entries of conntrack that it created. `interrupted` marks a fault whose `break` has not ended: `before` is then all
+    that was found, because nobody knows what else has changed.
     """
 
     kind: str
@@ -32,6 +39,8 @@ class FaultRecord:
     before: Plan = ()
     after: Plan = ()
     fixed: bool = False
+    connections: tuple[Flow, ...] = ()
+    interrupted: bool = False
 
     @property
     def keys(self) -> frozenset[tuple[Any, ...]]:
@@ -41,16 +50,32 @@ class FaultRecord:
 
 def load(lab: str) -> tuple[FaultRecord, ...]:
     """The recorded faults of a lab, also fixed ones; empty if there are none, or the record cannot be read."""
-    try:
-        document = json.loads((lab_state.directory(lab) / _FILE).read_text("utf-8", "surrogateescape"))
-        return tuple(_record(item) for item in document["faults"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ()
+    return _read(lab) or ()
+
+
+def load_all(lab: str) -> tuple[FaultRecord, ...]:
+    """As `load`. Raises UsageError if the record cannot be read: nobody knows then which faults the lab has."""
+    records = _read(lab)
+    if records is None:
+        message = f"the record of the faults of lab {lab} cannot be read: {lab_state.directory(lab) / _FILE}"
+        raise UsageError(message, f"labctl up repairs all that differs; down {lab} and up make a new lab")
+    return records
 
 
 def active(lab: str) -> tuple[FaultRecord, ...]:
-    """The faults that the lab has now, the oldest first."""
-    return tuple(record for record in load(lab) if not record.fixed)
+    """The faults that the lab has now, the oldest first. Raises UsageError if the record cannot be read."""
+    return tuple(record for record in load_all(lab) if not record.fixed)
+
+
+def _read(lab: str) -> tuple[FaultRecord, ...] | None:
+    """The recorded faults; None if there is a file that cannot be read."""
+    try:
+        document = json.loads((lab_state.directory(lab) / _FILE).read_text("utf-8", "surrogateescape"))
+        return tuple(_record(item) for item in document["faults"])
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def save(lab: str, records: Iterable[FaultRecord]) -> None:
@@ -63,12 +88,11 @@ def save(lab: str, records: Iterable[FaultRecord]) -> None:
 
 
 def repaired(lab: str) -> None:
-    """Forget the ordinary faults: `up` repaired them with all other drift."""
-    records = load(lab)
-    if kept := tuple(record for record in records if record.hidden or record.fixed):
+    """Forget the ordinary faults, and a record that cannot be read: `up` repaired them with all other drift."""
+    records = _read(lab)
+    kept = tuple(record for record in records or () if record.hidden or record.fixed)
+    if records is None or kept != records:
         save(lab, kept)
-    elif records:
-        save(lab, ())
 
 
 def expected(plan: Plan, records: Iterable[FaultRecord]) -> Plan:
@@ -89,7 +113,7 @@ def expected(plan: Plan, records: Iterable[FaultRecord]) -> Plan:
 
 def marked_fixed(record: FaultRecord) -> FaultRecord:
     """The record of a fault that was fixed."""
-    return replace(record, before=(), after=(), fixed=True)
+    return replace(record, before=(), after=(), connections=(), interrupted=False, fixed=True)
 
 
 def _document(record: FaultRecord) -> dict[str, Any]:
@@ -100,11 +124,34 @@ def _document(record: FaultRecord) -> dict[str, Any]:
         "before": [resource_json(item) for item in record.before],
         "after": [resource_json(item) for item in record.after],
         "fixed": record.fixed,
+        "connections": [_flow_document(flow) for flow in record.connections],
+        "interrupted": record.interrupted,
     }
 
 
 def _record(document: dict[str, Any]) -> FaultRecord:
+    kind, on = document["fault"], document["object"]
+    if not (isinstance(kind, str) and isinstance(on, str)):
+        raise TypeError("a fault and its object are texts")
     before, after = (tuple(map(resource_from_json, document[name])) for name in ("before", "after"))
     return FaultRecord(
-        document["fault"], document["object"], bool(document["hidden"]), before, after, bool(document["fixed"])
+        kind,
+        on,
+        bool(document["hidden"]),
+        before,
+        after,
+        bool(document["fixed"]),
+        tuple(map(_flow, document.get("connections", ()))),
+        bool(document.get("interrupted")),
     )
+
+
+def _flow_document(flow: Flow) -> dict[str, Any]:
+    addresses = {name: str(getattr(flow, name)) for name in _FLOW_ADDRESSES}
+    return {"node": flow.node, **addresses, **{name: getattr(flow, name) for name in _FLOW_NUMBERS}}
+
+
+def _flow(document: dict[str, Any]) -> Flow:
+    addresses = {name: ip_address(document[name]) for name in _FLOW_ADDRESSES}
+    values: dict[str, Any] = {**addresses, **{name: int(document[name]) for name in _FLOW_NUMBERS}}
+    return Flow(node=str(document["node"]), **values)

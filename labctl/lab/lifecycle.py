@@ -188,6 +188,7 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
     """Bring an existing lab to its plan: compare, change what differs, and compare again."""
     from labctl.kernel.host.modules import ensure
     from labctl.kernel.lab_kernel import KernelLab
+    from labctl.lab.break_fix import forget_repaired
 
     done: dict[object, Change] = {}
     save_definition(definition, lab)
@@ -196,7 +197,7 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
         for _ in range(MAX_REPAIR_ROUNDS):
             changes = _compare(lab, kernel)
             if not changes:
-                fault_records.repaired(lab.name)
+                forget_repaired(lab, kernel)
                 _break_as_defined(lab, notify)
                 return tuple(done.values())
             for change in changes:
@@ -208,10 +209,9 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
                 _attach(definition, lab, missing, kernel, notify)
             else:
                 kernel.apply(changes)
-        left = _compare(lab, kernel)
-    if left:
-        raise _unrepaired_error(lab.name, left)
-    fault_records.repaired(lab.name)
+        if left := _compare(lab, kernel):
+            raise _unrepaired_error(lab.name, left)
+        forget_repaired(lab, kernel)
     _break_as_defined(lab, notify)
     return tuple(done.values())
 

@@ -10,7 +10,7 @@ from labctl.core.diff import Change, by_namespace, diff
 from labctl.core.names import summarize_names
 from labctl.core.text import count
 from labctl.faults.catalogue import kinds, subjects
-from labctl.tracing.result import flow_text
+from labctl.tracing.result import endpoint_text
 
 if TYPE_CHECKING:
     from labctl.faults.fault import Fault, FaultKind
@@ -22,7 +22,8 @@ Document: TypeAlias = dict[str, Any]
 Found: TypeAlias = Sequence[tuple["FaultKind", tuple["Fault", ...]]]
 Fixed: TypeAlias = Sequence[tuple["FaultRecord", tuple[Change, ...]]]
 DONE_VERBS = {"missing": "added", "extra": "removed", "changed": "changed"}
-DEFAULT_PORT = 80  # of a probe with TCP or UDP, if the fault is on every port
+DEFAULT_PORT = 8080  # of a TCP or UDP probe that the catalogue gives none
+IP_PROTOCOL_NAMES = {6: "tcp", 17: "udp"}
 MAX_OBJECTS = 3  # objects of a kind in the whole list
 
 
@@ -76,25 +77,10 @@ def break_lines(
     yield f"{lab} is broken: {terminal.paint(record.kind, 'bold')} on {record.on}"
     yield f"    {kind.summary} {kind.effect}"
     yield from _change_lines(_changes(record), terminal)
-    yield from (f"    conntrack {flow_text(flow)}" for flow in fault.connections)
+    yield from _connection_lines(record, "extra")
     if fault.traffic:
-        yield f"try: {labctl} {trace_words(fault.traffic[0])}"
+        yield f"try: {labctl} trace {trace_words(fault.traffic[0])}"
     yield f"fix: {labctl} fix {record.kind} {shlex.quote(record.on)}"
-
-
-def trace_words(traffic: Traffic) -> str:
-    """The trace that meets a fault, as its verb, names and options."""
-    protocol = traffic.protocols[0]
-    words = ["trace", traffic.source, traffic.target]
-    if protocol != "icmp":
-        words += [f"--{protocol}", str(traffic.port if traffic.port is not None else DEFAULT_PORT)]
-        words += [] if traffic.sport is None else ["--sport", str(traffic.sport)]
-        words += [] if traffic.server is None else ["--listen", f"{traffic.server[0]}:{traffic.server[1]}"]
-        words += ["--listen"] if traffic.server is None and traffic.listen else []
-    if protocol != "tcp":
-        words += [] if traffic.size is None else ["--size", str(traffic.size)]
-        words += ["--fragment"] if traffic.fragment else []
-    return shlex.join(words)
 
 
 def break_document(lab: str, record: FaultRecord, seed: int | None) -> Document:
@@ -116,14 +102,12 @@ def solution_lines(lab: str, records: Sequence[FaultRecord], terminal: Terminal)
         yield f"{lab} has no fault of labctl break"
     for record in records:
         kind = kinds().get(record.kind)
-        hidden = " (hidden)" if record.hidden else ""
-        yield f"{terminal.paint(record.kind, 'bold')} on {record.on}{hidden}"
+        note = " (hidden)" if record.hidden else " (interrupted)" if record.interrupted else ""
+        yield f"{terminal.paint(record.kind, 'bold')} on {record.on}{note}"
         if kind is not None:
             yield f"    {kind.summary} {kind.effect}"
         yield from _change_lines(_changes(record), terminal)
-        if not record.keys:
-            machine = record.on.partition("/")[0]
-            yield f"    it is an entry of conntrack in {machine}, which labctl show {machine} lists"
+        yield from _connection_lines(record, "extra")
 
 
 def solution_document(lab: str, records: Iterable[FaultRecord]) -> Document:
@@ -137,11 +121,10 @@ def fix_lines(lab: str, fixed: Fixed, terminal: Terminal) -> Iterator[str]:
         yield f"{lab} has no fault of labctl break: nothing to fix"
     for record, changes in fixed:
         yield f"{terminal.paint(record.kind, 'bold')} on {record.on} is fixed"
-        if not record.keys:
-            yield "    its entry in conntrack is removed"
-        elif not changes:
+        if not changes and not record.connections:
             yield "    it was repaired already"
         yield from _change_lines(changes, terminal, DONE_VERBS)
+        yield from _connection_lines(record, "removed")
 
 
 def fix_document(lab: str, fixed: Fixed) -> Document:
@@ -161,6 +144,33 @@ def _fault_document(record: FaultRecord, changes: tuple[Change, ...]) -> Documen
 def _changes(record: FaultRecord) -> tuple[Change, ...]:
     """What a fault changed, as the drift that it is: wanted is the state before."""
     return diff(record.before, record.after)
+
+
+def trace_words(traffic: Traffic) -> str:
+    """The arguments of `labctl trace` for a probe of the catalogue."""
+    words = [traffic.source, traffic.target]
+    protocol = traffic.protocols[0]
+    if protocol != "icmp":
+        words += [f"--{protocol}", str(traffic.port or DEFAULT_PORT)]
+        if traffic.server is not None:
+            words += ["--listen", f"{traffic.server[0]}:{traffic.server[1]}"]
+        elif traffic.listen:
+            words.append("--listen")
+    if traffic.sport is not None:
+        words += ["--sport", str(traffic.sport)]
+    if traffic.size is not None:
+        words += ["--size", str(traffic.size)]
+    if traffic.fragment:
+        words.append("--fragment")
+    return shlex.join(words)
+
+
+def _connection_lines(record: FaultRecord, verb: str) -> Iterator[str]:
+    """The entries of conntrack that a fault created."""
+    for flow in record.connections:
+        there = f"{endpoint_text(flow.src, flow.sport)} > {endpoint_text(flow.dst, flow.dport)}"
+        yield f"    {flow.node}"
+        yield f"      {verb:<8} connection {IP_PROTOCOL_NAMES.get(flow.protocol, flow.protocol)} {there}"
 
 
 def _change_lines(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labctl.core.resources import Attachment
 from labctl.core.scenario_types import Lab, ScenarioFault
 from labctl.errors import UsageError
 from labctl.scenario.document import Map, Reader, Text, TreeNode, quote_text
 from labctl.scenario.field_types import Json, Located, suggest
+
+if TYPE_CHECKING:
+    from labctl.faults.fault import Fault
 
 
 class FaultField:
@@ -48,7 +51,8 @@ OBJECT_HINT = "such as forwarding-off, or forwarding-off: node1"
 
 
 def resolve(lab: Lab, faults: Iterable[Located], reader: Reader) -> None:
-    """Report every fault with an object that does not exist in the compiled lab, and every fault that is written twice.
+    """Report every fault with an object that does not exist in the compiled lab, every fault that is written twice, and
+    every fault that changes the same object as an earlier one.
 
     The objects that CNI plugins make are known only when the lab runs, so these are not verified here.
     """
@@ -56,13 +60,16 @@ def resolve(lab: Lab, faults: Iterable[Located], reader: Reader) -> None:
 
     if any(isinstance(item, Attachment) for item in lab.plan):
         return
-    seen: set[tuple[str, str]] = set()
+    seen: list[Fault] = []
     for item in faults:
         try:
             fault = find_fault(lab, item.value.kind, item.value.on)
         except UsageError as error:
             reader.add_problem(item.at, f"break: {error.message}", error.hint)
             continue
-        if (fault.kind, fault.on) in seen:
+        if any((fault.kind, fault.on) == (other.kind, other.on) for other in seen):
             reader.add_problem(item.at, f"break: the lab already has the fault {fault.kind} on {fault.on}")
-        seen.add((fault.kind, fault.on))
+        elif other := next((other for other in seen if fault.keys & other.keys), None):
+            message = f"{fault.kind} on {fault.on} changes the same object as {other.kind} on {other.on}"
+            reader.add_problem(item.at, f"break: {message}", "omit one of the two")
+        seen.append(fault)

@@ -36,6 +36,7 @@ def test_faults_do_not_change_the_plan() -> None:
         ("break:\n  - forwarding-off:\n", "4:20", "the object of 'forwarding-off' is missing", "such as"),
         ("break: [[a]]\n", "3:9", "expected the name of a fault", "such as"),
         ("break: [forwarding-off: node1, forwarding-off: node1]\n", "3:32", "already has the fault", ""),
+        ("break: [drop-forward: node1, policy-drop-forward: node1]\n", "3:30", "changes the same object", "omit one"),
     ],
 )
 def test_a_mistake_has_its_position_and_a_hint(text: str, place: str, what: str, hint: str) -> None:
