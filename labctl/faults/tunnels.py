@@ -154,7 +154,9 @@ def _vxlan_own_remote(objects: LabObjects) -> Iterator[Fault]:
         below = tunnel.hop.tunnel[0]
         own = next((one for one in objects.addresses(below.ns) if one.at == below.out), None)
         if own is not None:
-            cause = ExpectedCause(("vxlan-remote", "vxlan-self", "loop"), (below.ns, entry.at.dev, str(own.addr.ip)))
+            cause = ExpectedCause(
+                ("vxlan-remote", "vxlan-own-remote", "loop"), (below.ns, entry.at.dev, str(own.addr.ip))
+            )
             yield _wrong_remote(objects, "vxlan-own-remote", tunnel, entry, own.addr.ip, cause)
 
 

@@ -304,6 +304,32 @@ OWNER_CASES = (
         "h1/eth0 gets no answer for 10.1.0.99 (ARP), the gateway of its route default: no machine of the lab has",
     ),
     case(
+        "own-mac",
+        "silence",
+        "h3: ip route add 203.0.113.0/24 dev eth0;"
+        " h3: ip neigh replace 203.0.113.77 lladdr 02:00:00:00:04:03 dev eth0 nud permanent",
+        "h3 203.0.113.77",
+        "no-route",
+        "to the MAC address of h3/eth0 itself, so no other machine takes them: the route 203.0.113.0/24 of h3 is the",
+    ),
+    case(
+        "way-round-down",
+        "silence",
+        "h2: ip route add default via 192.0.2.1; h2: ip link set eth1 down",
+        "h2 198.51.100.9",
+        "link-down",
+        "h2/eth1 is down, so h2 sends packets to 198.51.100.9 by its route default instead of 198.51.100.0/24, and h1",
+        "h2/eth1 has 198.51.100.2/24",
+    ),
+    case(
+        "way-round-missing",
+        "proxies",
+        "node1: ip route del 10.244.0.64/26",
+        "a c --udp 53",
+        "no-route",
+        "node1 has no route to 10.244.0.65 (c) except its default route, although node2 has one back (10.244.0.0/26)",
+    ),
+    case(
         "prefix-too-wide",
         "road",
         "h1: ip addr add 10.1.0.2/8 dev eth0; h1: ip addr del 10.1.0.2/24 dev eth0",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import IP, Interface, Link, Neighbour
-from labctl.tracing.address_owners import owner, owners
+from labctl.tracing.address_owners import address_text, owner, owners
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_routing import find_lookup, route_queries
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, exec_command
+from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command
 from labctl.tracing.tunnel_path import tunnels_to
 
 NOT_RESOLVED = ("failed", "incomplete")
@@ -57,6 +57,31 @@ def wrong_entry(loss_point: LossPoint) -> Cause | None:
     if len(holders) == 1:
         facts.append(Note("neighbour", f"{entry.mac} is the MAC address of {holders[0].at}"))
     return Cause("stale-neighbour", sentence, tuple(facts), (_correction(evidence, entry, right.mac),))
+
+
+def own_mac(loss_point: LossPoint) -> Cause | None:
+    """A machine sent the frame to the MAC address of one of its own devices, because the network says that the address
+    is there, at the machine itself: its route should lead to another device."""
+    evidence, sent = loss_point.evidence, _sent_frame(loss_point)
+    lookup = _sending_lookup(loss_point, sent)
+    if sent is None or sent.mac is None or lookup is None or lookup.error or lookup.via is not None:
+        return None
+    own = next((one for one in evidence.namespace(sent.node).links if one.mac == sent.mac[1]), None)
+    if own is None or own.master is not None or sent.node == loss_point.node:
+        return None
+    prefix = lookup.route.partition(" ")[0]
+    specific = prefix == str(lookup.dst)
+    tail = "leads out of the wrong device" if specific else "is the most specific one that it has"
+    target = address_text(evidence, lookup.dst, sent.node)
+    sentence = (
+        f"{sent.node} sends packets to {target} out of {sent.dev}, but to the MAC address of {own.at} itself, so no"
+        f" other machine takes them: the route {prefix} of {sent.node} {tail}"
+    )
+    facts = (
+        Note("route", f"{lookup.node}: {route_get_command(lookup)}  =>  {lookup_text(lookup)}"),
+        Note("neighbour", f"{sent.node}: {lookup.dst} dev {sent.dev} has the MAC address {own.mac}, that of {own.at}"),
+    )
+    return Cause("no-route", sentence, facts, (exec_command(evidence, sent.node, route_get_command(lookup)),))
 
 
 def _wrong_proxy(loss_point: LossPoint, entry: Neighbour) -> Cause | None:
