@@ -119,7 +119,8 @@ def _route_wrong_device(objects: LabObjects) -> Iterator[Fault]:
         broken = replace(route, via=None, dev=other, onlink=False, encap=None, mtu=None, scope=None)
         name = object_name(route)
         for fault in _fault(objects, "route-wrong-device", name, (Change(broken, route),), trips, ()):
-            causes = (ExpectedCause((*SILENT, "rp-filter"), (route.ns, other)),)
+            # no-route: a network that knows where the address is sends the packet back to the machine itself
+            causes = (ExpectedCause((*SILENT, "rp-filter", "no-route"), (route.ns, other)),)
             yield replace(fault, causes=causes)
 
 

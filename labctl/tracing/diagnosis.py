@@ -43,6 +43,7 @@ from labctl.tracing.result import (
     observation_text,
     route_get_command,
 )
+from labctl.tracing.route_behind import with_route_behind
 
 EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     addresses.wrong_machine,
@@ -63,6 +64,7 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     macvlan.stacked_frame,
     neighbour_entries.does_not_ask,
     neighbour_entries.wrong_entry,
+    neighbour_entries.own_mac,
     bridges.wrong_mac,
     segments.broken_segment,
     links.neighbour,
@@ -126,7 +128,7 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
     loss_point = find_loss_point(evidence)
     explanations = REFUSAL_EXPLANATIONS if evidence.answer == "refused" else EXPLANATIONS
     cause = next((found for explain in explanations if (found := explain(loss_point)) is not None), None)
-    cause = with_kept_source(loss_point, cause) if cause is not None else None
+    cause = with_kept_source(loss_point, with_route_behind(loss_point, cause)) if cause is not None else None
     verdict, sentence = _verdict(loss_point, cause, paths)
     cause = stale_nat.cause_behind(loss_point, cause)
     facts = tuple(_facts(loss_point, cause))

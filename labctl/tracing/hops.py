@@ -119,6 +119,9 @@ def _without_retransmits(observations: list[PacketObservation]) -> list[PacketOb
 def _parent(find_link: FindLink, observations: Sequence[PacketObservation], number: int) -> int | None:
     item, before = observations[number], range(number - 1, -1, -1)
     earlier: int | None = next((at for at in before if observations[at].node == item.node), None)
+    tunnel = next((at for at in before if _changes_tunnel(find_link, observations[at], item)), None)
+    if tunnel is not None and (earlier is None or tunnel > earlier):
+        return tunnel
     if item.direction == "out":
         while earlier is not None and _leaves_by_veth(find_link, observations[earlier]):
             earlier = next((at for at in range(earlier - 1, -1, -1) if observations[at].node == item.node), None)
@@ -137,6 +140,16 @@ def _parent(find_link: FindLink, observations: Sequence[PacketObservation], numb
     if peer is not None:
         return earlier
     return number - 1 if number else None
+
+
+def _changes_tunnel(find_link: FindLink, before: PacketObservation, item: PacketObservation) -> bool:
+    """Whether a packet entered or left a VXLAN of which the socket is in another namespace than the device: it left
+    by the device before it was in the tunnel, or came in by the device after it was in the tunnel."""
+    if (before.encap == "none") == (item.encap == "none") or before.direction != item.direction:
+        return False
+    inner, outer = (item, before) if item.direction == "in" else (before, item)
+    link = find_link(inner.node, inner.dev)
+    return inner.encap == "none" and link is not None and link.kind == "vxlan" and link.link_netns == outer.node
 
 
 def _are_stacked(find_link: FindLink, before: PacketObservation, item: PacketObservation) -> bool:

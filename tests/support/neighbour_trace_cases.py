@@ -80,7 +80,29 @@ sysctls:
     net.ipv6.conf.v2.proxy_ndp: 1
 """
 
-LABS = {"stack": STACK, "silence": SILENCE, "proxies": CALICO, "ndp": NDP}
+# two machines of one network on two devices of a fabric, which answers for each of them with one MAC address
+FABRIC = """
+name: onemac
+model: raw
+namespaces: [m1, m2, fab, out]
+links:
+  - {veth: [m1/eth0, {at: fab/lan1, mac: "02:00:00:00:06:01"}]}
+  - {veth: [m2/eth0, {at: fab/lan2, mac: "02:00:00:00:06:01"}]}
+  - {veth: [fab/up, out/eth0]}
+addresses:
+  m1/eth0: 10.9.0.1/16
+  m2/eth0: 10.9.0.2/16
+  fab/up: 198.51.100.1/24
+  out/eth0: 198.51.100.9/24
+routes:
+  fab: [10.9.0.1 dev lan1, 10.9.0.2 dev lan2]
+  m1: default via 10.9.0.254
+sysctls:
+  fab: {net.ipv4.ip_forward: 1, net.ipv4.conf.lan1.proxy_arp: 1, net.ipv4.conf.lan2.proxy_arp: 1}
+  out: {net.ipv4.ip_forward: 1}
+"""
+
+LABS = {"onemac": FABRIC, "stack": STACK, "silence": SILENCE, "proxies": CALICO, "ndp": NDP}
 
 BELOW = "is a macvlan of host/eth0: the kernel passes nothing between a macvlan and the device below it"
 MACVLAN_CASES = (
@@ -223,6 +245,100 @@ ARP_CASES = (
     ),
 )
 
+OWNER_CASES = (
+    case(
+        "arp-own-source",
+        "silence",
+        f"{FORGET}; h2: ip addr add 192.0.2.1/32 dev lo",
+        "h1 h2",
+        "local-source",
+        "h2 itself has the source address 192.0.2.1 (at lo), so it rejects the ARP request of h1 for 192.0.2.2",
+    ),
+    case(
+        "proxy-own-source",
+        "proxies",
+        "a: ip neigh flush all; node1: ip addr add 10.244.0.1/32 dev lo",
+        "a c --tcp 80",
+        "local-source",
+        "node1 itself has the source address 10.244.0.1 (at lo), so it rejects the ARP request of a for 169.254.1.1",
+    ),
+    case(
+        "proxy-stale-gateway",
+        "proxies",
+        "a: ip neigh replace 169.254.1.1 lladdr 02:00:00:00:04:99 dev eth0 nud permanent",
+        "a b",
+        "stale-neighbour",
+        "the permanent neighbour entry of a/eth0 for 169.254.1.1 has the MAC address 02:00:00:00:04:99, which no",
+    ),
+    case(
+        "proxy-arp-off-alone",
+        "proxies",
+        "c: ip neigh flush all; node2: sysctl -qw net.ipv4.conf.calidbc51878acf.proxy_arp=0",
+        "c a",
+        "proxy-arp-off",
+        "node2 should answer for it, but proxy ARP is off at node2/calidbc51878acf",
+    ),
+    case("onemac", "onemac", "", "m2 m1", None, verdict="answered"),
+    case(
+        "onemac-wrong-device",
+        "onemac",
+        "fab: ip route replace 10.9.0.1 dev up",
+        "m2 m1",
+        "neighbour",
+        "fab/up gets no answer for 10.9.0.1 (ARP): m1 has that address, but m1/eth0 is not connected to fab/up; the",
+    ),
+    case(
+        "onemac-proxy-off",
+        "onemac",
+        "m2: ip neigh flush all; fab: sysctl -qw net.ipv4.conf.lan2.proxy_arp=0",
+        "m2 m1",
+        "proxy-arp-off",
+        "fab should answer for it, but proxy ARP is off at fab/lan2",
+    ),
+    case(
+        "gateway-nobody",
+        "road",
+        "h1: ip route replace default via 10.1.0.99",
+        "h1 h2",
+        "neighbour",
+        "h1/eth0 gets no answer for 10.1.0.99 (ARP), the gateway of its route default: no machine of the lab has",
+    ),
+    case(
+        "own-mac",
+        "silence",
+        "h3: ip route add 203.0.113.0/24 dev eth0;"
+        " h3: ip neigh replace 203.0.113.77 lladdr 02:00:00:00:04:03 dev eth0 nud permanent",
+        "h3 203.0.113.77",
+        "no-route",
+        "to the MAC address of h3/eth0 itself, so no other machine takes them: the route 203.0.113.0/24 of h3 is the",
+    ),
+    case(
+        "way-round-down",
+        "silence",
+        "h2: ip route add default via 192.0.2.1; h2: ip link set eth1 down",
+        "h2 198.51.100.9",
+        "link-down",
+        "h2/eth1 is down, so h2 sends packets to 198.51.100.9 by its route default instead of 198.51.100.0/24, and h1",
+        "h2/eth1 has 198.51.100.2/24",
+    ),
+    case(
+        "way-round-missing",
+        "proxies",
+        "node1: ip route del 10.244.0.64/26",
+        "a c --udp 53",
+        "no-route",
+        "node1 has no route to 10.244.0.65 (c) except its default route, although node2 has one back (10.244.0.0/26)",
+    ),
+    case(
+        "prefix-too-wide",
+        "road",
+        "h1: ip addr add 10.1.0.2/8 dev eth0; h1: ip addr del 10.1.0.2/24 dev eth0",
+        "h1 h2",
+        "neighbour",
+        "h2/eth0 is not connected to h1/eth0; h1 takes it for a neighbour because of the prefix of its address",
+    ),
+)
+
 GATEWAY = "p1: ip neigh flush to 169.254.1.1"
 CALICO_GATEWAY = "a: ip neigh flush all; node1: ip route del default"
 NO_ROUTE = "node1 has no route to 169.254.1.1, so it does not answer for it"
@@ -306,4 +422,4 @@ PROXY_CASES = (
     ),
 )
 
-CASES = (*MACVLAN_CASES, *ARP_CASES, *PROXY_CASES)
+CASES = (*MACVLAN_CASES, *ARP_CASES, *OWNER_CASES, *PROXY_CASES)

@@ -101,7 +101,50 @@ sysctls:
   q3: {net.ipv4.ip_forward: 1, net.ipv6.conf.all.forwarding: 1, net.ipv4.conf.all.send_redirects: 0}
 """
 
-LABS = {"ends": ENDS, "learn": LEARN, "self": SELF, "ring": RING}
+# containers of two hosts on one overlay network: each host has a bridge in a separate namespace, and the VXLAN of the
+# bridge sends and receives in the namespace of the host
+OVERLAY = """
+name: overlay
+model: raw
+namespaces: [c1, c2, c3, ov1, ov2, host1, host2]
+links:
+  - {veth: [host1/eth0, host2/eth0]}
+  - {bridge: ov1/br0}
+  - {bridge: ov2/br0}
+  - {veth: [{at: c1/eth0, mac: "02:00:00:00:07:01"}, {at: ov1/p1, master: br0}]}
+  - {veth: [{at: c3/eth0, mac: "02:00:00:00:07:03"}, {at: ov1/p3, master: br0}]}
+  - {veth: [{at: c2/eth0, mac: "02:00:00:00:07:02"}, {at: ov2/p2, master: br0}]}
+  - {vxlan: ov1/vx0, id: 9, dstport: 4789, master: br0, link_netns: host1, remote: 192.0.2.2}
+  - {vxlan: ov2/vx0, id: 9, dstport: 4789, master: br0, link_netns: host2, remote: 192.0.2.1}
+addresses:
+  host1/eth0: 192.0.2.1/24
+  host2/eth0: 192.0.2.2/24
+  c1/eth0: 10.0.1.1/24
+  c2/eth0: 10.0.1.2/24
+  c3/eth0: 10.0.1.3/24
+"""
+OVERLAY_CASES = (
+    case(
+        "vxlan-socket",
+        "overlay",
+        "",
+        "c2 c1 --tcp 80 --listen",
+        None,
+        verdict="answered",
+        routes="c2: 10.0.1.0/24 dev eth0; host2: 192.0.2.0/24 dev eth0",
+    ),
+    case(
+        "vxlan-socket-fdb-stale",
+        "overlay",
+        "c2: ip neigh replace 10.0.1.1 lladdr 02:00:00:00:07:01 dev eth0 nud permanent;"
+        " ov1: bridge fdb replace 02:00:00:00:07:01 dev p3 master static",
+        "c2 c1",
+        "fdb-stale",
+        "the bridge ov1/br0 has a static forwarding entry for 02:00:00:00:07:01 at ov1/p3, but c1/eth0",
+    ),
+)
+
+LABS = {"overlay": OVERLAY, "ends": ENDS, "learn": LEARN, "self": SELF, "ring": RING}
 
 FAR, SIX = "v1 10.8.0.2", "v1 2001:db8:8::2"
 ENTRY = "v1: bridge fdb replace 02:00:00:00:01:02 dev vx0 self permanent dst"
@@ -348,4 +391,4 @@ LOOP_CASES = (
     ),
 )
 
-CASES = (*TUNNEL_CASES, *LEARN_CASES, *LOOP_CASES)
+CASES = (*OVERLAY_CASES, *TUNNEL_CASES, *LEARN_CASES, *LOOP_CASES)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from labctl.tracing.causes.macvlan import stacked_neighbour
-from labctl.tracing.causes.neighbour_answers import asked_note, own_answer, proxy_answer
-from labctl.tracing.causes.neighbour_owner import owner_clause, silent_owner
+from labctl.tracing.causes.neighbour_answers import asked_note, no_proxy_notes, own_answer, proxy_answer
+from labctl.tracing.causes.neighbour_owner import advice, owner_clause, silent_owner
 from labctl.tracing.causes.tunnels import entry_notes, neighbour_tunnel
 from labctl.tracing.evidence import UnansweredNeighbour
 from labctl.tracing.loss_point import LossPoint
@@ -44,8 +44,8 @@ def neighbour(loss_point: LossPoint) -> Cause | None:
         "neighbour",
         f"{unanswered.node}/{unanswered.dev} gets no answer for {unanswered.ip}"
         f" ({what})" + owner_clause(loss_point, unanswered),
-        (asked_note(unanswered),),
-        (table,),
+        (asked_note(unanswered), *no_proxy_notes(loss_point.evidence, unanswered)),
+        (table, *advice(loss_point, unanswered)),
     )  # fmt: skip
 
 

@@ -6,7 +6,9 @@ The conditions are those of the kernel's arp_process() for IPv4, and ndisc_recv_
 from __future__ import annotations
 
 from labctl.core.observations import RouteLookup
+from labctl.core.resources import Interface
 from labctl.tracing.address_owners import has_address, owners
+from labctl.tracing.causes.neighbour_owner import one_sided_prefix
 from labctl.tracing.evidence import TraceEvidence, UnansweredNeighbour
 from labctl.tracing.hop_routing import find_lookup
 from labctl.tracing.loss_point import LossPoint
@@ -45,6 +47,24 @@ def _fitness(evidence: TraceEvidence, question: ReceivedQuestion) -> int:
 def asked_note(asked: UnansweredNeighbour) -> Note:
     """The note that a question had no answer."""
     return Note("arp", f"{asked.node}/{asked.dev} asked for the MAC address of {asked.ip} and got no answer")
+
+
+def no_proxy_notes(evidence: TraceEvidence, asked: UnansweredNeighbour) -> tuple[Note, ...]:
+    """The note that the router at the other end of the cable answers only for its own addresses."""
+    link = evidence.link(asked.node, asked.dev)
+    for question in received_questions(evidence, asked):
+        at, ip = question.at, question.ip
+        values = evidence.namespace(at.ns).sysctls
+        names = [f"net.ipv4.conf.{name}.{setting}" for name in ("all", at.dev.replace(".", "/"))
+                 for setting in ("proxy_arp", "proxy_arp_pvlan")]  # fmt: skip
+        if ip.version == 6 or link is None or link.peer != at or has_address(evidence, at.ns, ip):
+            continue
+        if values.get("net.ipv4.ip_forward") != "1" or values.get(names[2]) != "0":
+            continue
+        if any(values.get(name, "0") != "0" for name in names):
+            continue
+        return (Note("sysctl", f"{at.ns}: {names[2]} = 0, so it answers only for its own addresses"),)
+    return ()
 
 
 def _own_arp(loss_point: LossPoint, question: ReceivedQuestion, asker: UnansweredNeighbour) -> Cause | None:
@@ -170,6 +190,8 @@ def _proxy_arp(loss_point: LossPoint, question: ReceivedQuestion, asked: Unanswe
     values = evidence.namespace(at.ns).sysctls
     proxy = _level(loss_point, question, "proxy_arp")
     if not proxy and values.get(f"{name}.proxy_arp_pvlan", "0") == "0":
+        if not proxy_is_used(evidence, question, asked):
+            return None
         return _proxy_off(loss_point, question, asked, "proxy ARP", f"{name}.proxy_arp", "net.ipv4.ip_forward")
     note = asked_note(asked)
     if values.get(f"{name}.forwarding") == "0":
@@ -194,6 +216,32 @@ def _proxy_arp(loss_point: LossPoint, question: ReceivedQuestion, asked: Unanswe
         )
         return Cause("proxy-arp-route", sentence, facts, tries)
     return None
+
+
+def proxy_is_used(evidence: TraceEvidence, question: ReceivedQuestion, asked: UnansweredNeighbour) -> bool:
+    """Whether the lab relies on proxy ARP for such a question, so that it is missing at the device where the question
+    came in: the same machine answers so at another device, or the machine at the end of another cable does, for the
+    same gateway. Not if only the sender's prefix makes a neighbour of a machine that does not have it for one."""
+    if one_sided_prefix(evidence, asked) is not None:
+        return False
+    if any(at != question.at and _has_proxy_arp(evidence, at) for at in _interfaces(evidence, question.at.ns)):
+        return True
+    return any(
+        route.via == asked.ip and link is not None and link.peer is not None and _has_proxy_arp(evidence, link.peer)
+        for state in evidence.namespaces
+        if state.node != asked.node
+        for route in state.routes
+        for link in (evidence.link(state.node, route.dev or ""),)
+    )
+
+
+def _interfaces(evidence: TraceEvidence, node: str) -> list[Interface]:
+    return [link.at for link in evidence.namespace(node).links if link.at.dev != "lo"]
+
+
+def _has_proxy_arp(evidence: TraceEvidence, at: Interface) -> bool:
+    values = evidence.namespace(at.ns).sysctls
+    return values.get(f"net.ipv4.conf.{at.dev.replace('.', '/')}.proxy_arp", "0") != "0"
 
 
 def _proxy_discovery(loss_point: LossPoint, question: ReceivedQuestion, asked: UnansweredNeighbour) -> Cause | None:
@@ -258,8 +306,11 @@ def _no_forwarding(loss_point: LossPoint, question: ReceivedQuestion, asked: Not
 def _source_rejected(
     loss_point: LossPoint, question: ReceivedQuestion, routed: RouteLookup, asker: UnansweredNeighbour
 ) -> Cause | None:
-    """The reverse-path filter applies to ARP requests, too."""
+    """The routing checks the sender of an ARP request, too: it must not be the machine itself, and the reverse-path
+    filter must let it pass."""
     node, dev = question.at.ns, question.at.dev
+    if routed.error in SOURCE_ERRORS and has_address(loss_point.evidence, node, question.src):
+        return _own_source(loss_point, question, routed, asker)
     back = find_lookup(loss_point.evidence, answer_query(question))
     if routed.error not in SOURCE_ERRORS or not _level(loss_point, question, "rp_filter"):
         return None
@@ -277,6 +328,20 @@ def _source_rejected(
     notes, more = _announcement(loss_point.evidence, question, asker)
     tries = (exec_command(loss_point.evidence, node, f"sysctl -w {names[0]}=0 {names[1]}=0"), *more)
     return Cause("rp-filter", sentence, (*facts, *notes), tries)
+
+
+def _own_source(
+    loss_point: LossPoint, question: ReceivedQuestion, routed: RouteLookup, asker: UnansweredNeighbour
+) -> Cause:
+    """A machine takes no ARP request that seems to come from itself."""
+    evidence, node, src = loss_point.evidence, question.at.ns, question.src
+    own = next(one for one in evidence.namespace(node).addresses if one.addr.ip == src)
+    sentence = (
+        f"{node} itself has the source address {src} (at {own.at.dev}), so it rejects the ARP request of {asker.node}"
+        f" for {question.ip} as forged"
+    )
+    facts = (asked_note(asker), Note("address", f"{own.at} has {own.addr}"), _lookup_note(routed))
+    return Cause("local-source", sentence, facts, (exec_command(evidence, node, f"ip addr show to {src}"),))
 
 
 def _names(question: ReceivedQuestion, setting: str) -> tuple[str, str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import IP, Interface, Link, Neighbour
-from labctl.tracing.address_owners import owner
+from labctl.tracing.address_owners import address_text, owner, owners
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_routing import find_lookup, route_queries
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, exec_command
+from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command
 from labctl.tracing.tunnel_path import tunnels_to
 
 NOT_RESOLVED = ("failed", "incomplete")
@@ -40,11 +40,13 @@ def wrong_entry(loss_point: LossPoint) -> Cause | None:
     if sent is None or sent.mac is None or lookup is None or lookup.error or lookup.dev is None:
         return None
     entry = _entry(evidence, sent, lookup)
+    if entry is not None and not owners(evidence, entry.ip):
+        return _wrong_proxy(loss_point, entry)
     right = _device_with(evidence, lookup.via or lookup.dst, Interface(sent.node, sent.dev))
     if entry is None or right is None or right.mac in (None, entry.mac) or entry.mac != sent.mac[1]:
         return None
-    holder = _holder(evidence, entry.mac or "")
-    if holder is not None and (holder.at.ns == right.at.ns or _answers_for_others(evidence, holder)):
+    holders = _holders(evidence, entry.mac)
+    if any(one.at.ns == right.at.ns or _answers_for_others(evidence, one) for one in holders):
         return None  # a machine may answer with the MAC address of another of its devices
     entry = _proxy_entry(evidence, entry) or entry  # a tunnel gave that answer
     sentence = (
@@ -52,13 +54,69 @@ def wrong_entry(loss_point: LossPoint) -> Cause | None:
         f" which has {entry.ip}, has {right.mac}"
     )
     facts = [Note("neighbour", f"{entry.at.ns}: {entry.ip} dev {entry.at.dev} lladdr {entry.mac} {entry.state}")]
-    facts += [Note("neighbour", f"{entry.mac} is the MAC address of {holder.at}")] if holder is not None else []
+    if len(holders) == 1:
+        facts.append(Note("neighbour", f"{entry.mac} is the MAC address of {holders[0].at}"))
+    return Cause("stale-neighbour", sentence, tuple(facts), (_correction(evidence, entry, right.mac),))
+
+
+def own_mac(loss_point: LossPoint) -> Cause | None:
+    """A machine sent the frame to the MAC address of one of its own devices, because the network says that the address
+    is there, at the machine itself: its route should lead to another device."""
+    evidence, sent = loss_point.evidence, _sent_frame(loss_point)
+    lookup = _sending_lookup(loss_point, sent)
+    if sent is None or sent.mac is None or lookup is None or lookup.error or lookup.via is not None:
+        return None
+    own = next((one for one in evidence.namespace(sent.node).links if one.mac == sent.mac[1]), None)
+    if own is None or own.master is not None or sent.node == loss_point.node:
+        return None
+    prefix = lookup.route.partition(" ")[0]
+    specific = prefix == str(lookup.dst)
+    tail = "leads out of the wrong device" if specific else "is the most specific one that it has"
+    target = address_text(evidence, lookup.dst, sent.node)
+    sentence = (
+        f"{sent.node} sends packets to {target} out of {sent.dev}, but to the MAC address of {own.at} itself, so no"
+        f" other machine takes them: the route {prefix} of {sent.node} {tail}"
+    )
+    facts = (
+        Note("route", f"{lookup.node}: {route_get_command(lookup)}  =>  {lookup_text(lookup)}"),
+        Note("neighbour", f"{sent.node}: {lookup.dst} dev {sent.dev} has the MAC address {own.mac}, that of {own.at}"),
+    )
+    return Cause("no-route", sentence, facts, (exec_command(evidence, sent.node, route_get_command(lookup)),))
+
+
+def _wrong_proxy(loss_point: LossPoint, entry: Neighbour) -> Cause | None:
+    """The entry for an address that no machine has, because a router answers for it, has another MAC address than the
+    router, which therefore does not accept the frame."""
+    evidence, tip, link = loss_point.evidence, loss_point.last_observation, loss_point.device
+    if tip is None or tip.mac is None or not loss_point.entering or tip.addressed_here or link is None:
+        return None
+    if entry.mac != tip.mac[1] or link.master is not None or link.mac in (None, entry.mac):
+        return None
+    if link.peer != entry.at or not _is_router(evidence, link.at.ns, entry.ip.version):
+        return None
+    holders = _holders(evidence, entry.mac)
+    whose = f"that of {holders[0].at}" if holders else "which no device of the lab has"
+    kind = "permanent " if entry.state == "permanent" else ""
+    sentence = (
+        f"the {kind}neighbour entry of {entry.at} for {entry.ip} has the MAC address {entry.mac}, {whose}, but"
+        f" {link.at}, the other end of its cable, has {link.mac} and does not accept the frame"
+    )
+    facts = (Note("neighbour", f"{entry.at.ns}: {entry.ip} dev {entry.at.dev} lladdr {entry.mac} {entry.state}"),)
+    return Cause("stale-neighbour", sentence, facts, (_correction(evidence, entry, link.mac),))
+
+
+def _is_router(evidence: TraceEvidence, node: str, version: int) -> bool:
+    name = "net.ipv4.ip_forward" if version == 4 else "net.ipv6.conf.all.forwarding"
+    return evidence.namespace(node).sysctls.get(name) == "1"
+
+
+def _correction(evidence: TraceEvidence, entry: Neighbour, mac: str | None) -> str:
+    """The command that puts an entry right: an entry that the kernel learned is removed, so that it asks again."""
     family = "ip -6" if entry.ip.version == 6 else "ip"
     words = f"{family} neigh del {entry.ip} dev {entry.at.dev}"
     if entry.state == "permanent":
-        words = f"{family} neigh replace {entry.ip} lladdr {right.mac} dev {entry.at.dev} nud permanent"
-    tries = (exec_command(evidence, entry.at.ns, words),)
-    return Cause("stale-neighbour", sentence, tuple(facts), tries)
+        words = f"{family} neigh replace {entry.ip} lladdr {mac} dev {entry.at.dev} nud permanent"
+    return exec_command(evidence, entry.at.ns, words)
 
 
 def _proxy_entry(evidence: TraceEvidence, entry: Neighbour) -> Neighbour | None:
@@ -125,9 +183,9 @@ def _device_with(evidence: TraceEvidence, ip: IP, near: Interface) -> Link | Non
     return link if tunnels or same_network else None
 
 
-def _holder(evidence: TraceEvidence, mac: str) -> Link | None:
-    links = [link for state in evidence.namespaces for link in state.links if link.mac == mac and link.master is None]
-    return links[0] if len(links) == 1 else None
+def _holders(evidence: TraceEvidence, mac: str | None) -> list[Link]:
+    """The devices with a MAC address, without the ports of bridges."""
+    return [link for state in evidence.namespaces for link in state.links if link.mac == mac and link.master is None]
 
 
 def _answers_for_others(evidence: TraceEvidence, holder: Link) -> bool:

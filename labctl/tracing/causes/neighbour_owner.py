@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from labctl.core.resources import Interface, Link
+from labctl.core.observations import RouteLookup
+from labctl.core.resources import Address, Interface, Link
 from labctl.tracing.address_owners import is_read, owner, owners
 from labctl.tracing.causes.addresses import lost_address
 from labctl.tracing.evidence import TraceEvidence, UnansweredNeighbour
@@ -53,15 +54,74 @@ def owner_clause(loss_point: LossPoint, unanswered: UnansweredNeighbour) -> str:
     evidence, ip = loss_point.evidence, unanswered.ip
     names = owners(evidence, ip)
     if not names:
-        return ": no machine of the lab has that address"
+        route = _gateway_route(loss_point, unanswered)
+        return f"{route}: no machine of the lab has that address"
     name = owner_of(loss_point, unanswered)
     if name is None:
         return f", although {' and '.join(names[:3])} have that address"
     at = _interface_with(loss_point, name, unanswered)
     segment = _segment(evidence, Interface(unanswered.node, unanswered.dev))
     if at is not None and segment and at not in segment:
-        return f": {name} has that address, but {at} is not connected to {unanswered.node}/{unanswered.dev}"
+        clause = f": {name} has that address, but {at} is not connected to {unanswered.node}/{unanswered.dev}"
+        return clause + _reason_to_ask(loss_point, unanswered)
     return f", although {name} has that address"
+
+
+def one_sided_prefix(evidence: TraceEvidence, asked: UnansweredNeighbour) -> Address | None:
+    """The address of the asking device of which the prefix makes a neighbour of a machine in another network, which
+    does not have the asking machine for one; None if there is none."""
+    wide = _covering(evidence, asked)
+    if wide is None:
+        return None
+    there = [one.addr for state in evidence.namespaces for one in state.addresses if one.addr.ip == asked.ip]
+    return wide if there and all(wide.addr.ip not in one.network for one in there) else None
+
+
+def _covering(evidence: TraceEvidence, asked: UnansweredNeighbour) -> Address | None:
+    """The address of the asking device with a prefix that covers the address asked for."""
+    here = evidence.namespace(asked.node).addresses
+    return next((one for one in here if one.at.dev == asked.dev and asked.ip in one.addr.network), None)
+
+
+def _route_to(loss_point: LossPoint, asked: UnansweredNeighbour) -> RouteLookup | None:
+    """The answer of the routing because of which the machine asked."""
+    for found in (loss_point.lookup, loss_point.reply_lookup):
+        if found is None or found.error or (found.node, found.dev) != (asked.node, asked.dev):
+            continue
+        if asked.ip == (found.via or found.dst):
+            return found
+    return None
+
+
+def _gateway_route(loss_point: LossPoint, asked: UnansweredNeighbour) -> str:
+    """The clause that the address asked for is the gateway of a route; "" if it is none."""
+    found = _route_to(loss_point, asked)
+    return f", the gateway of its route {found.route.partition(' ')[0]}" if found is not None and found.via else ""
+
+
+def _reason_to_ask(loss_point: LossPoint, asked: UnansweredNeighbour) -> str:
+    """The clause why a machine asks for the MAC address of another that is not on its network."""
+    found, wide = _route_to(loss_point, asked), _covering(loss_point.evidence, asked)
+    if found is None:
+        return ""
+    if found.via is not None:
+        return f"; it is the gateway of the route {found.route.partition(' ')[0]} of {asked.node}"
+    if wide is not None and found.route.partition(" ")[0] == str(wide.addr.network):
+        if one_sided_prefix(loss_point.evidence, asked) is None:
+            return ""
+        return f"; {asked.node} takes it for a neighbour because of the prefix of its address {wide.addr}"
+    return f"; the route {found.route.partition(' ')[0]} of {asked.node} leads there without a gateway"
+
+
+def advice(loss_point: LossPoint, asked: UnansweredNeighbour) -> tuple[str, ...]:
+    """The command that shows why the machine asked: its prefixes, or its route to the gateway."""
+    evidence, family = loss_point.evidence, "ip -6" if asked.ip.version == 6 else "ip"
+    if one_sided_prefix(evidence, asked) is not None:
+        return (exec_command(evidence, asked.node, f"{family} addr show dev {asked.dev}"),)
+    found = _route_to(loss_point, asked)
+    if found is None or found.via is None:
+        return ()
+    return (exec_command(evidence, asked.node, f"{family} route show"),)
 
 
 def owner_of(loss_point: LossPoint, unanswered: UnansweredNeighbour) -> str | None:

@@ -194,6 +194,12 @@ def reverse_path(loss_point: LossPoint) -> Cause | None:
     names = ("net.ipv4.conf.all.rp_filter", f"net.ipv4.conf.{loss_point.iif.replace('.', '/')}.rp_filter")
     level = max(int(loss_point.sysctl(name) or 0) for name in names)
     refused = loss_point.lookup is not None and loss_point.lookup.error in ("EINVAL", "EXDEV")
+    src = loss_point.last_observation.src
+    mine = next((one for one in loss_point.namespace.addresses if one.addr.ip == src), None)
+    if mine is not None and (said or (refused and loss_point.reason_allows("IP_RPFILTER", "IP_LOCAL_SOURCE"))):
+        sentence = f"{loss_point.node} itself has the source address {src}, so it rejects the packet as forged"
+        show = exec_command(loss_point.evidence, loss_point.node, f"ip addr show to {src}")
+        return Cause("local-source", sentence, (Note("address", f"{mine.at} has {mine.addr}"),), (show,))
     if not said and not (level and refused and loss_point.reason_allows("IP_RPFILTER")):
         return None
     back = find_lookup(loss_point.evidence, RouteQuery(loss_point.node, loss_point.last_observation.src))
@@ -201,12 +207,6 @@ def reverse_path(loss_point: LossPoint) -> Cause | None:
     if not said and _passes_rp_filter(back, loss_point.iif, loose=own and level > 1):
         return None
     facts = [Note("sysctl", f"{loss_point.node}: {name} = {loss_point.sysctl(name)}") for name in names]
-    if any(one.addr.ip == loss_point.last_observation.src for one in loss_point.namespace.addresses):
-        sentence = (
-            f"{loss_point.node} itself has the source address {loss_point.last_observation.src}, so it"
-            " rejects the packet as forged"
-        )
-        return Cause("local-source", sentence, (), ())
     if back is not None:
         facts.insert(
             0,

@@ -8,6 +8,7 @@ from labctl.core.observations import RouteQuery
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.hop_routing import devices, last_route_query
 from tests.support.observations import SECOND, B, crossing, lab
+from tests.support.traces import recording
 
 FLOODED = lab(
     crossing("a", "eth0", "out", 0),
@@ -33,6 +34,13 @@ def test_of_a_flood_that_found_nobody_a_stray_copy_is_not_the_road() -> None:
     stray = replace(FLOODED, observations=FLOODED.observations[:5])
 
     assert [hop.node for hop in stray.hops["request"]] == ["a", "sw"]
+
+
+def test_a_tunnel_with_its_socket_in_another_namespace_is_one_path() -> None:
+    found = recording("vxlan-socket")
+
+    assert [hop.node for hop in found.hops["request"]] == ["c2", "ov2", "host2", "host1", "ov1", "c1"]
+    assert [hop.node for hop in found.hops["reply"]] == ["c1", "ov1", "host1", "host2", "ov2", "c2"]
 
 
 def test_what_a_machine_says_to_itself_was_routed_when_it_left() -> None:

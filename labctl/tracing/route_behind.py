@@ -1,0 +1,124 @@
+"""Why a packet came to a machine that cannot pass it on: a router before it used a less specific route. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_network
+
+from labctl.core.observations import RouteLookup
+from labctl.core.resources import IP, Address, Route
+from labctl.render.resources import route_text
+from labctl.tracing.address_owners import owner
+from labctl.tracing.evidence import TraceEvidence
+from labctl.tracing.hop_routing import find_lookup, route_queries
+from labctl.tracing.hops import Hop
+from labctl.tracing.loss_point import LossPoint
+from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command
+
+# the causes that can be the effect of a packet that took a wrong way
+EFFECTS = ("no-route", "forwarding-off", "reject-route", "neighbour", "loop", "ttl", "rp-filter", "kernel")
+
+
+def with_route_behind(loss_point: LossPoint, cause: Cause) -> Cause:
+    """The cause with the cause behind it, if a router on the way had no better route than the one that led the packet
+    to where it was lost: the device that leads to the address is down, or a route is missing."""
+    if cause.kind not in EFFECTS or loss_point.last_observation is None or loss_point.delivered:
+        return cause
+    for hop in reversed(loss_point.hops):
+        for found in _lookups(loss_point, hop):
+            down = _device_down(loss_point.evidence, found)
+            if down is not None:
+                return _down_cause(loss_point, cause, found, down)
+            back = _route_back(loss_point, found)
+            if back is not None:
+                return _missing_cause(loss_point, cause, found, back)
+    return cause
+
+
+def _lookups(loss_point: LossPoint, hop: Hop) -> Iterator[RouteLookup]:
+    """The routes by which the packet left a machine, the last one first."""
+    if hop.observations[-1].direction != "out":
+        return
+    for query in reversed(route_queries(loss_point.evidence, hop, loss_point.role)):
+        found = find_lookup(loss_point.evidence, query)
+        if found is not None and not found.error and found.kind == "unicast" and found.dev is not None:
+            yield found
+
+
+def _prefix_length(found: RouteLookup) -> int:
+    """The prefix length of the route that was used."""
+    word = found.route.partition(" ")[0]
+    return 0 if word == "default" else ip_network(word).prefixlen
+
+
+def _device_down(evidence: TraceEvidence, found: RouteLookup) -> Address | None:
+    """The address in the network of the destination at a device that is down. Its route was more specific."""
+    for one in evidence.namespace(found.node).addresses:
+        link = evidence.link(found.node, one.at.dev)
+        if link is None or link.up or found.dst not in one.addr.network or one.connected is False:
+            continue
+        if one.addr.network.prefixlen > _prefix_length(found):
+            return one
+    return None
+
+
+def _down_cause(loss_point: LossPoint, cause: Cause, found: RouteLookup, down: Address) -> Cause:
+    sentence = (
+        f"{down.at} is down, so {found.node} sends packets to {found.dst} by its route {_short(found)} instead of"
+        f" {down.addr.network}, and {cause.sentence}"
+    )
+    facts = (_lookup_note(found), Note("address", f"{down.at} has {down.addr}"), *_others(cause, found))
+    tries = (exec_command(loss_point.evidence, found.node, f"ip link set {down.at.dev} up"),)
+    return Cause("link-down", sentence, facts, tries)
+
+
+def _route_back(loss_point: LossPoint, found: RouteLookup) -> Route | None:
+    """The route of the target's side back to the packet's source by this very router, which itself has only a default
+    route to the target: the counterpart of the route that is missing."""
+    evidence = loss_point.evidence
+    target = owner(evidence, found.dst, found.node)
+    if _prefix_length(found) or target in (None, found.node) or target is None:
+        return None
+    here = {one.addr.ip for one in evidence.namespace(found.node).addresses}
+    sources = {item.src for hop in loss_point.hops for item in hop.outside_tunnel}
+    for node in (target, *_neighbouring(evidence, target)):
+        for route in evidence.namespace(node).routes:
+            specific = route.kind == "unicast" and route.dst.prefixlen > 0 and route.via in here
+            if node != found.node and specific and any(ip in route.dst for ip in sources):
+                return route
+    return None
+
+
+def _neighbouring(evidence: TraceEvidence, node: str) -> list[str]:
+    """The machines at the other end of a machine's cables."""
+    links = (one for one in evidence.namespace(node).links if one.peer is not None)
+    return list(dict.fromkeys(link.peer.ns for link in links if link.peer is not None and link.peer.ns != node))
+
+
+def _missing_cause(loss_point: LossPoint, cause: Cause, found: RouteLookup, back: Route) -> Cause:
+    evidence = loss_point.evidence
+    name = owner(evidence, found.dst, found.node)
+    sentence = (
+        f"{found.node} has no route to {found.dst} ({name}) except its default route, although {back.ns} has one back"
+        f" ({back.dst}); so {_without_name(cause.sentence, found.dst, name)}"
+    )
+    facts = (_lookup_note(found), Note("route", f"{back.ns}: {route_text(back)}"), *_others(cause, found))
+    tries = (exec_command(evidence, found.node, route_get_command(found)), *cause.tries)
+    return replace(cause, kind="no-route", sentence=sentence, facts=facts, tries=tries)
+
+
+def _without_name(sentence: str, ip: IP, name: str | None) -> str:
+    return sentence.replace(f"{ip} ({name})", "it", 1)
+
+
+def _others(cause: Cause, found: RouteLookup) -> tuple[Note, ...]:
+    return tuple(note for note in cause.facts if note != _lookup_note(found))
+
+
+def _short(found: RouteLookup) -> str:
+    return found.route.partition(" ")[0]
+
+
+def _lookup_note(found: RouteLookup) -> Note:
+    return Note("route", f"{found.node}: {route_get_command(found)}  =>  {lookup_text(found)}")
