@@ -6,7 +6,8 @@ Read the modules in this order; those of the last five lines are pure, and work 
 `probe_packets` (captured frames), `hops` (observations of a packet, its path), `evidence` (all that was recorded),
 `hop_routing` (routes and NAT of one hop), `drop_reasons`, `drop_attribution` (the kernel's drops),
 `nat_choice`, `stale_connection` (a connection that is older than the nat rules),
-`loss_point` (where the packet was seen last), `causes`, `hop_notes`, `diagnosis` and `result` (the explanation),
+`loss_point` (where the packet was seen last), `causes`,
+`kept_source`, `translated_source` (the cause behind a cause), `hop_notes`, `diagnosis`, `result` (the explanation),
 `comparison` (two results).
 """
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from labctl.core.resources import IP
-from labctl.tracing.address_owners import address_text
+from labctl.tracing import translated_source
+from labctl.tracing.address_owners import address_text, has_address
 from labctl.tracing.causes import (
     addresses,
     bridge_mtu,
@@ -126,7 +127,7 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
     loss_point = find_loss_point(evidence)
     explanations = REFUSAL_EXPLANATIONS if evidence.answer == "refused" else EXPLANATIONS
     cause = next((found for explain in explanations if (found := explain(loss_point)) is not None), None)
-    cause = with_kept_source(loss_point, cause) if cause is not None else None
+    cause = _with_cause_behind(loss_point, cause) if cause is not None else None
     verdict, sentence = _verdict(loss_point, cause, paths)
     cause = stale_nat.cause_behind(loss_point, cause)
     facts = tuple(_facts(loss_point, cause))
@@ -141,6 +142,17 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
         tries,
         _unknown_lines(evidence, loss_point, cause),
     )
+
+
+def _with_cause_behind(loss_point: LossPoint, cause: Cause) -> Cause:
+    """The cause with the rule because of which the packet had that source: one that gave it an address of nobody or of
+    another machine, one that kept it, or one that gave it an address of the machine itself."""
+    rewritten = translated_source.behind(loss_point, cause)
+    if rewritten is None or has_address(loss_point.evidence, rewritten.node, rewritten.new):
+        kept = with_kept_source(loss_point, cause)
+        if rewritten is None or kept != cause:
+            return kept
+    return translated_source.with_translated_source(loss_point, cause, rewritten)
 
 
 def describe_probe(evidence: TraceEvidence) -> str:
