@@ -44,6 +44,7 @@ from labctl.tracing.result import (
     observation_text,
     route_get_command,
 )
+from labctl.tracing.untracked import with_notrack_rule
 
 EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     addresses.wrong_machine,
@@ -145,8 +146,12 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
 
 
 def _with_cause_behind(loss_point: LossPoint, cause: Cause) -> Cause:
-    """The cause with the rule because of which the packet had that source: one that gave it an address of nobody or of
-    another machine, one that kept it, or one that gave it an address of the machine itself."""
+    """The cause with the rule behind it: one because of which a connection is not known, or one because of which the
+    packet had that source: it gave it an address of nobody or of another machine, or kept it, or gave it an address of
+    the machine itself."""
+    untracked = with_notrack_rule(loss_point, cause)
+    if untracked != cause:
+        return untracked
     rewritten = translated_source.behind(loss_point, cause)
     if rewritten is None or has_address(loss_point.evidence, rewritten.node, rewritten.new):
         kept = with_kept_source(loss_point, cause)

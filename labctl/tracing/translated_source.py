@@ -117,10 +117,8 @@ def _lost_because_of(loss_point: LossPoint, cause: Cause) -> IP | None:
 def _address_of_rule(loss_point: LossPoint) -> IP | None:
     """The packet's own end, if the rule that ended its way looks at that address, or lets only certain ones pass."""
     tip = loss_point.last_observation
-    ended: list[RuleHit | CounterIncrease] = [
-        one for one in loss_point.rule_hits if one.target in TERMINATING_TARGETS and one.kind != "return"
-    ][-1:]
-    one = next(iter(ended or dropping_rules(loss_point)), None)
+    ended = [one for one in loss_point.rule_hits if one.target in TERMINATING_TARGETS and one.kind != "return"]
+    one: RuleHit | CounterIncrease | None = ended[-1] if ended else next(iter(dropping_rules(loss_point)), None)
     if one is None or tip is None:
         return None
     role = one.role if isinstance(one, RuleHit) else loss_point.role

@@ -207,4 +207,21 @@ REWRITTEN_CASES = (
          "reply-elsewhere", "went to host2, which has that address, and host1 rewrote the source 172.17.0.3"),
 )  # fmt: skip
 
-CASES: tuple[Case, ...] = (*REWRITTEN_CASES, *LO_CASES, *LEG_CASES, *HAIRPIN_CASES, *SOURCE_CASES)
+STATEFUL = (
+    "node1: iptables-legacy -I FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; "
+    "node1: iptables-legacy -A FORWARD -d 10.244.0.2 -j DROP; "
+)
+NOT_TRACKED = "because node1 does not track the request (raw/PREROUTING rule 1: notrack)"
+UNTRACKED_CASES = (
+    case("untracked-invalid", "outgoing",
+         "node1: iptables-legacy -t raw -I PREROUTING -s 10.244.0.1 -j CT --notrack", "a node2", "rule",
+         f"in node1 dropped the reply, {NOT_TRACKED}", "the request is not tracked: raw/PREROUTING rule 1: -s 10.244."),
+    case("untracked-established", "cluster",
+         f"{STATEFUL}node1: iptables-legacy -t raw -A PREROUTING -s 10.244.0.2 -j CT --notrack", "a c --tcp 80", "rule",
+         f"a rule of FORWARD in node1 dropped the reply, {NOT_TRACKED}"),
+    case("untracked-reply", "cluster",
+         f"{STATEFUL}node1: iptables-legacy -t raw -A PREROUTING -d 10.244.0.2 -j CT --notrack", "a c", "rule",
+         "dropped the reply, because node1 does not track the reply (raw/PREROUTING rule 1: notrack)"),
+)  # fmt: skip
+
+CASES: tuple[Case, ...] = (*UNTRACKED_CASES, *REWRITTEN_CASES, *LO_CASES, *LEG_CASES, *HAIRPIN_CASES, *SOURCE_CASES)
