@@ -147,7 +147,7 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
 
 def _with_cause_behind(loss_point: LossPoint, cause: Cause) -> Cause:
     """The cause with the rule behind it: one because of which a connection is not known, or one because of which the
-    packet had that source: it gave it an address of nobody or of another machine, or kept it, or gave it an address of
+    packet had that source: it gave it an address of no machine or of another one, or kept it, or gave it an address of
     the machine itself."""
     untracked = with_notrack_rule(loss_point, cause)
     if untracked != cause:
