@@ -69,6 +69,7 @@ def _notrack_source(objects: LabObjects) -> Iterator[Fault]:
         kinds = ("no-route", "no-route-back", "rule", "rp-filter", "neighbour", "notrack", "ttl", "loop")
         causes = (
             ExpectedCause(kinds, (ns, "kept the source")),
+            ExpectedCause(("rule",), (ns, "does not track the request")),  # a firewall drops the reply as INVALID
             ExpectedCause(("answered",), ("source unchanged",)),
         )
         symptoms = (ExpectedCause(kinds, (source.partition("/")[0],)), ExpectedCause(("rule",), ("reply",)))
@@ -90,7 +91,7 @@ def _drop_invalid(objects: LabObjects) -> Iterator[Fault]:
             insert_rule(objects, ns, "raw", "PREROUTING", f"-s {source} -j CT --notrack"),
             insert_rule(objects, ns, "filter", "FORWARD", "-m conntrack --ctstate INVALID -j DROP"),
         )
-        causes = (ExpectedCause(("rule",), (ns, "FORWARD", "reply")),)
+        causes = (ExpectedCause(("rule",), (ns, "FORWARD", "does not track the request")),)
         traffic = probes((one for one in paths if one.source == paths[0].source), protocols=("icmp", "tcp"))
         yield Fault("drop-invalid", f"{ns}/filter/FORWARD", changes, causes, traffic)
 

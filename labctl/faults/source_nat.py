@@ -144,10 +144,10 @@ def _wrong_address(objects: LabObjects) -> Iterator[Fault]:
             one.chain, one.number, f"{words[: words.index(f'-j {one.rule.target}')]} -j SNAT --to-source {address}"
         )
         causes = (
-            ExpectedCause(("no-route-back", "neighbour", "no-address", "no-route", "rp-filter", "rule"), (address,)),
+            ExpectedCause((*KEPT_KINDS, "no-address"), (one.ns, "rewrote the source", address)),
             ExpectedCause(("answered",), (address,)),  # another machine rewrites it again, and knows the way back
         )
-        symptoms = (ExpectedCause(("rule",), ()),)  # a source check drops the address
+        symptoms = (ExpectedCause((*KEPT_KINDS, "no-address"), (address,)), ExpectedCause(("rule",), ()))
         yield Fault("snat-unused-address", one.name, (change,), causes, probes(one.paths), symptoms)
 
 
@@ -162,6 +162,15 @@ def _to_pods(objects: LabObjects, ns: str) -> tuple[ClaimedPath, ...]:
     return paths_through(objects, ns, "routed", keep=keep)
 
 
+def _rewritten(ns: str) -> tuple[ExpectedCause, ...]:
+    """The causes where a machine rewrites a source: the packet is delivered, or the new address is the reason why it
+    is lost."""
+    return (
+        ExpectedCause(("answered",), ("source rewritten",)),
+        ExpectedCause(KEPT_KINDS, (ns, "rewrote the source")),
+    )
+
+
 def _too_wide(objects: LabObjects) -> Iterator[Fault]:
     """The exemptions in front of the rule, and the negated matches of the rule itself, are gone."""
     for one in _translations(objects):
@@ -173,8 +182,7 @@ def _too_wide(objects: LabObjects) -> Iterator[Fault]:
         rules = (*before, wide, *one.chain.rules[one.number + 1 :])
         if rules != one.chain.rules:
             change = Change(replace(one.chain, rules=rules), one.chain)
-            causes = (ExpectedCause(("answered",), ("source rewritten",)),)
-            yield Fault("masquerade-too-wide", one.name, (change,), causes, probes(paths))
+            yield Fault("masquerade-too-wide", one.name, (change,), _rewritten(one.ns), probes(paths))
 
 
 def _too_early(objects: LabObjects) -> Iterator[Fault]:
@@ -182,9 +190,8 @@ def _too_early(objects: LabObjects) -> Iterator[Fault]:
         if paths := _to_pods(objects, ns):
             text = f"-s {text_of(objects, paths[0].source)} -j MASQUERADE"
             change = insert_rule(objects, ns, "nat", "POSTROUTING", text)
-            causes = (ExpectedCause(("answered",), ("source rewritten",)),)
             traffic = probes(one for one in paths if one.source == paths[0].source)
-            yield Fault("masquerade-too-early", f"{ns}/nat/POSTROUTING", (change,), causes, traffic)
+            yield Fault("masquerade-too-early", f"{ns}/nat/POSTROUTING", (change,), _rewritten(ns), traffic)
 
 
 def _ipset_member_missing(objects: LabObjects) -> Iterator[Fault]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from labctl.core.iptables import LEGACY_FAMILIES, TERMINATING_TARGETS
 from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery, RuleRole
-from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
+from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.errors import LabError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters
@@ -26,6 +26,7 @@ from labctl.tracing.evidence import CounterIncrease, NamespaceState, NatTable, R
 from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries, translated_port
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.neighbour_questions import neighbour_route_queries
+from labctl.tracing.rule_context import RuleKind, matched_rule, only_some_sources, passing_states, skipped_translation
 from labctl.tracing.silence import AnswerTimes
 from labctl.tracing.tunnel_path import sending, socket_namespace
 
@@ -34,14 +35,9 @@ if TYPE_CHECKING:
     from labctl.kernel.rule_trace.nflog import RuleReport
     from labctl.tracing.instruments import Instruments
 
-RuleKind: TypeAlias = Literal["rule", "policy", "return"]
-# targets of rules that the legacy tables report as a policy or a return
-UNCONDITIONAL_VERDICTS = ("ACCEPT", "DROP", "QUEUE", "RETURN")
 KINDS: dict[str, RuleKind] = {"rule": "rule", "policy": "policy", "return": "return"}
 # the role of the probe's packets if the report does not contain the marker
 TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "reply", "error": "error"}
-SOURCE_OPTIONS = ("-s", "--ip-src", "--ip-source", "--ip6-src", "--ip6-source")  # the last four: of ebtables
-PASSING_TARGETS = ("ACCEPT", "RETURN")
 FULL_READ_LIMIT = 24  # in labs with up to this many namespaces, each namespace is read
 MAX_EVENTS = 1500  # events that are kept at most
 NODE_SYSCTLS = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter",
@@ -388,51 +384,10 @@ def _rule_hit(
         node, role, report.family, report.hook, table, chain, kind, number, packet.src, packet.dst,
         names.get(report.iif, ""), names.get(report.oif, ""), report.fwmark, rule, target,
         packet.dport if packet.kind in ("tcp", "udp") else None, neighbour,
-        _skipped_translation(chains, counted, number) if (kind, table, report.hook) == ("rule", "nat", 4) else "",
-        target in TERMINATING_TARGETS and counted is not None and _only_some_sources(counted.chain, number),
+        skipped_translation(chains, counted, number) if (kind, table, report.hook) == ("rule", "nat", 4) else "",
+        target in TERMINATING_TARGETS and counted is not None and only_some_sources(counted.chain, number),
+        passing_states(chains, counted.chain, number) if target in TERMINATING_TARGETS and counted is not None else (),
     )  # fmt: skip
-
-
-def matched_rule(kind: RuleKind, number: int, chain: Chain | None) -> tuple[RuleKind, str, str]:
-    """What a report of the kernel is about: its kind, the text of the rule, and the target.
-
-    The kernel's legacy tables name a rule that matches everything, as `-j DROP`, like the end of its chain: as a policy
-    or a return. Only the number shows which it is: a policy comes after the last rule.
-    """
-    if chain is None:
-        return kind, "", ""
-    one = chain.rules[number - 1] if 0 < number <= len(chain.rules) else None
-    if one is not None and (kind == "rule" or one.target in UNCONDITIONAL_VERDICTS):
-        return "rule", str(one), one.target or ""
-    return kind, "", (chain.policy or "") if kind == "policy" else ""
-
-
-def _only_some_sources(chain: Chain, number: int) -> bool:
-    """Whether the chain lets packets with certain sources pass before this rule, or at it. The policy has the number
-    after that of the last rule."""
-    rules = [(rule, next((one for flag in SOURCE_OPTIONS if (one := rule.option(flag)) is not None), None))
-             for rule in chain.rules[:number]]  # fmt: skip
-    if len(rules) == number and (last := rules.pop()[1]) is not None and last.negated:
-        return True
-    return any(rule.target in PASSING_TARGETS and one is not None and not one.negated for rule, one in rules)
-
-
-def _skipped_translation(
-    chains: Mapping[tuple[str, str, str], ChainCounters], counted: ChainCounters | None, number: int
-) -> str:
-    """The rule after a RETURN or ACCEPT that translates the source, or leads to a chain that does."""
-    if counted is None or not 0 < number <= len(counted.chain.rules):
-        return ""
-    chain = counted.chain
-    if chain.rules[number - 1].target not in ("RETURN", "ACCEPT"):
-        return ""
-    for later, rule in enumerate(chain.rules[number:], number + 1):
-        if rule.target in ("MASQUERADE", "SNAT"):
-            return f"{rule.target} in rule {later}"
-        jump = chains.get((chain.family, chain.table, rule.target or ""))
-        if jump is not None and any(one.target in ("MASQUERADE", "SNAT") for one in jump.chain.rules):
-            return f"{rule.target} in rule {later}"
-    return ""
 
 
 def _counter_increases(
@@ -448,10 +403,10 @@ def _counter_increases(
                 continue
             else:
                 text, target = f"policy {chain.policy}", chain.policy or ""
-            only = target in TERMINATING_TARGETS and _only_some_sources(chain, number or len(chain.rules) + 1)
+            only = target in TERMINATING_TARGETS and only_some_sources(chain, number or len(chain.rules) + 1)
             yield CounterIncrease(node, chain.family, chain.table, chain.name, number, packets, text, target, only)
         for counted in chains:
             chain = counted.chain
             if chain.family == "bridge" and chain.policy == "DROP":  # ebtables over nf_tables does not count there
-                only = _only_some_sources(chain, len(chain.rules) + 1)
+                only = only_some_sources(chain, len(chain.rules) + 1)
                 yield CounterIncrease(node, "bridge", chain.table, chain.name, 0, 0, "policy DROP", "DROP", only)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from labctl.core.resources import IP
-from labctl.tracing.address_owners import address_text
+from labctl.tracing import translated_source
+from labctl.tracing.address_owners import address_text, has_address
 from labctl.tracing.causes import (
     addresses,
     bridge_mtu,
@@ -44,6 +45,7 @@ from labctl.tracing.result import (
     route_get_command,
 )
 from labctl.tracing.route_behind import with_route_behind
+from labctl.tracing.untracked import with_notrack_rule
 
 EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     addresses.wrong_machine,
@@ -128,7 +130,7 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
     loss_point = find_loss_point(evidence)
     explanations = REFUSAL_EXPLANATIONS if evidence.answer == "refused" else EXPLANATIONS
     cause = next((found for explain in explanations if (found := explain(loss_point)) is not None), None)
-    cause = with_kept_source(loss_point, with_route_behind(loss_point, cause)) if cause is not None else None
+    cause = _with_cause_behind(loss_point, with_route_behind(loss_point, cause)) if cause is not None else None
     verdict, sentence = _verdict(loss_point, cause, paths)
     cause = stale_nat.cause_behind(loss_point, cause)
     facts = tuple(_facts(loss_point, cause))
@@ -143,6 +145,21 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
         tries,
         _unknown_lines(evidence, loss_point, cause),
     )
+
+
+def _with_cause_behind(loss_point: LossPoint, cause: Cause) -> Cause:
+    """The cause with the rule behind it: one because of which a connection is not known, or one because of which the
+    packet had that source: it gave it an address of no machine or of another one, or kept it, or gave it an address of
+    the machine itself."""
+    untracked = with_notrack_rule(loss_point, cause)
+    if untracked != cause:
+        return untracked
+    rewritten = translated_source.behind(loss_point, cause)
+    if rewritten is None or has_address(loss_point.evidence, rewritten.node, rewritten.new):
+        kept = with_kept_source(loss_point, cause)
+        if rewritten is None or kept != cause:
+            return kept
+    return translated_source.with_translated_source(loss_point, cause, rewritten)
 
 
 def describe_probe(evidence: TraceEvidence) -> str:

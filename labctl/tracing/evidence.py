@@ -63,7 +63,8 @@ class RuleHit:
     packets of the probe. If the rule is a RETURN or ACCEPT of nat/POSTROUTING, `skipped` is the rule after it in the
     same chain that would have translated the source: `MASQUERADE in rule 5`. `only_some_sources` means that the rule
     or policy ends the way of all packets except those with certain source addresses: it has `! -s`, or rules with `-s`
-    before it let packets pass."""
+    before it let packets pass. `passing_states` are the states of conntrack, ESTABLISHED and NEW, that do not end
+    there: the rule matches other states only, or rules before it accept them."""
 
     node: str
     role: RuleRole
@@ -84,6 +85,7 @@ class RuleHit:
     neighbour: IP | None = None
     skipped: str = ""
     only_some_sources: bool = False
+    passing_states: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,11 @@ def nat_endpoint(evidence: TraceEvidence, item: PacketObservation) -> tuple[IP, 
             if item.role == "reply" and flow.state in UNANSWERED_STATES:
                 return item.dst, item.dport  # conntrack does not know the reply
             return flow.src, flow.sport if ports else None
-    if item.role != "request" or item.direction != "in" or item.encap != "none":
+    if item.direction != "in" or item.encap != "none":
+        return item.dst, item.dport
+    if item.role == "reply" and item.text == "reset":
+        return _own_source(evidence, item)
+    if item.role != "request":
         return item.dst, item.dport
     for hit in evidence.rule_hits:
         if (hit.node, hit.role, hit.hook) == (item.node, "request", INPUT_HOOK) and hit.dport is not None and ports:
@@ -69,6 +73,15 @@ def nat_endpoint(evidence: TraceEvidence, item: PacketObservation) -> tuple[IP, 
         if (hit.node, hit.role, hit.hook, hit.src) == (item.node, "request", FORWARD_HOOK, item.src):
             return hit.dst, hit.dport if ports else None
     return _rule_translation(evidence, item, rule)
+
+
+def _own_source(evidence: TraceEvidence, reply: PacketObservation) -> tuple[IP, int | None]:
+    """The request's own source before this namespace rewrote it to the destination of the reply."""
+    for hop in evidence.hops["request"]:
+        before, after = hop.outside_tunnel[0], hop.outside_tunnel[-1]
+        if hop.node == reply.node and (after.src, after.sport) == (reply.dst, reply.dport):
+            return before.src, before.sport
+    return reply.dst, reply.dport
 
 
 def is_relayed(evidence: TraceEvidence, came: PacketObservation, left: PacketObservation) -> bool:

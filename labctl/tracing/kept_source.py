@@ -14,6 +14,7 @@ from labctl.tracing.hop_routing import NAT_TARGETS, POSTROUTING_HOOK, PREROUTING
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
 from labctl.tracing.stale_connection import find_stale_connection
+from labctl.tracing.untracked import is_notrack
 
 ADDRESS_OPTIONS = ("-s", "-d", "--match-set", "--dst-type", "--src-type")
 # the causes that can be the effect of a source which nothing translated
@@ -84,19 +85,12 @@ def find_kept_source(evidence: TraceEvidence, ip: IP) -> KeptSource | None:
         ]
         if any(one.kind == "rule" and one.target in NAT_TARGETS for one in hits):
             continue
-        untracked = next((one for one in evidence.rule_hits if _is_notrack(one, hop.node)), None)
+        untracked = next((one for one in evidence.rule_hits if is_notrack(one, hop.node, "request")), None)
         if untracked is not None and not hits:
             candidates.append(KeptSource(hop.node, ip, untracked))
         elif hits or (evidence.rules_traced and table in evidence.namespace(hop.node).tables):
             candidates.append(KeptSource(hop.node, ip, source_keeping_rule(hits)))
     return next((one for one in candidates if one.rule is not None), candidates[0] if candidates else None)
-
-
-def _is_notrack(hit: RuleHit, node: str) -> bool:
-    """Whether a rule of the namespace excludes the request from connection tracking."""
-    if (hit.node, hit.role, hit.table, hit.kind) != (node, "request", "raw", "rule"):
-        return False
-    return hit.target == "NOTRACK" or "--notrack" in hit.rule.split()
 
 
 def with_kept_source(loss_point: LossPoint, cause: Cause) -> Cause:

@@ -185,4 +185,43 @@ SOURCE_CASES = (
          "nat/AWS-SNAT-CHAIN-0 rule 1"),
 )  # fmt: skip
 
-CASES: tuple[Case, ...] = (*LO_CASES, *LEG_CASES, *HAIRPIN_CASES, *SOURCE_CASES)
+UNUSED = "node1: iptables-legacy -t nat -I POSTROUTING -s 10.244.0.0/16 -j SNAT --to-source 10.224.0.250"
+REWRITTEN_CASES = (
+    case("rewritten-source-check", "aws",
+         "node1: iptables-legacy -t nat -I POSTROUTING -d 203.0.113.0/24 -j SNAT --to-source 10.0.0.250", "a internet",
+         "rule", "to 10.0.0.250 (nat/POSTROUTING rule 1)", "-d 203.0.113.0/24 -j SNAT --to-source 10.0.0.250"),
+    case("rewritten-no-route", "cluster", UNUSED, "a internet --tcp 80", "no-route",
+         "fabric has no route to 10.224.0.250 in table main for what comes in by pip, and node1 rewrote the source"
+         " 10.244.0.2 to 10.224.0.250 (nat/POSTROUTING rule 1)"),
+    case("rewritten-neighbour", "hosts",
+         "host1: iptables-legacy -t nat -I POSTROUTING -j SNAT --to-source 192.168.50.250", "c1 host2", "neighbour",
+         "no machine of the lab has that address, and host1 rewrote the source 172.17.0.3 to 192.168.50.250"),
+    case("rewritten-no-neighbour-router", "outgoing",
+         "node1: iptables-legacy -t nat -I POSTROUTING -j SNAT --to-source 192.168.0.250", "a node2 --udp 53",
+         "neighbour", "address, and node1 rewrote the source 10.244.0.1 to 192.168.0.250 (nat/POSTROUTING rule 1)"),
+    case("rewritten-elsewhere", "hosts",
+         "host1: iptables-legacy -t nat -I POSTROUTING -j SNAT --to-source 192.168.50.12", "c1 internet --tcp 80",
+         "reply-elsewhere", "went to host2, which has that address, and host1 rewrote the source 172.17.0.3"),
+    case("rewritten-elsewhere-udp", "hosts",
+         "host1: iptables-legacy -t nat -I POSTROUTING -j SNAT --to-source 192.168.50.12", "c1 internet",
+         "reply-elsewhere", "went to host2, which has that address, and host1 rewrote the source 172.17.0.3"),
+)  # fmt: skip
+
+STATEFUL = (
+    "node1: iptables-legacy -I FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; "
+    "node1: iptables-legacy -A FORWARD -d 10.244.0.2 -j DROP; "
+)
+NOT_TRACKED = "because node1 does not track the request (raw/PREROUTING rule 1: notrack)"
+UNTRACKED_CASES = (
+    case("untracked-invalid", "outgoing",
+         "node1: iptables-legacy -t raw -I PREROUTING -s 10.244.0.1 -j CT --notrack", "a node2", "rule",
+         f"in node1 dropped the reply, {NOT_TRACKED}", "the request is not tracked: raw/PREROUTING rule 1: -s 10.244."),
+    case("untracked-established", "cluster",
+         f"{STATEFUL}node1: iptables-legacy -t raw -A PREROUTING -s 10.244.0.2 -j CT --notrack", "a c --tcp 80", "rule",
+         f"a rule of FORWARD in node1 dropped the reply, {NOT_TRACKED}"),
+    case("untracked-reply", "cluster",
+         f"{STATEFUL}node1: iptables-legacy -t raw -A PREROUTING -d 10.244.0.2 -j CT --notrack", "a c", "rule",
+         "dropped the reply, because node1 does not track the reply (raw/PREROUTING rule 1: notrack)"),
+)  # fmt: skip
+
+CASES: tuple[Case, ...] = (*UNTRACKED_CASES, *REWRITTEN_CASES, *LO_CASES, *LEG_CASES, *HAIRPIN_CASES, *SOURCE_CASES)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from labctl.core.observations import Flow
 from labctl.core.resources import IP
+from labctl.tracing.address_owners import has_address
 from labctl.tracing.hop_routing import UNANSWERED_STATES, nat_endpoint
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, rule_text
+from labctl.tracing.translated_source import find_translated_source
 
 
 def not_sent_by_source(loss_point: LossPoint) -> Cause | None:
@@ -140,14 +142,21 @@ def _is_unanswered_snat(flow: Flow, reply: PacketObservation) -> bool:
 
 
 def reply_elsewhere(loss_point: LossPoint) -> Cause | None:
-    """The reply came to another machine that has the source's address."""
+    """The reply came to another machine that has the source's address, or the one that a translation gave it."""
     evidence, node, ip = loss_point.evidence, loss_point.node, loss_point.dst
     if loss_point.role == "request" or not loss_point.delivered or node == evidence.question.source:
         return None
     requests = evidence.hops["request"]
-    if not requests or all(item.src != ip for item in requests[0].observations):
+    rewritten = find_translated_source(evidence, ip)
+    if rewritten is not None:
+        if node in {hop.node for hop in requests[: [hop.node for hop in requests].index(rewritten.node) + 1]}:
+            return None
+        too = ", too" if has_address(evidence, rewritten.node, ip) else ""
+        sentence = f"the reply to {ip} went to {node}, which has that address{too}"
+    elif not requests or all(item.src != ip for item in requests[0].observations):
         return None
-    sentence = f"the reply to {ip} ({evidence.question.source}) went to {node}, which has that address, too"
+    else:
+        sentence = f"the reply to {ip} ({evidence.question.source}) went to {node}, which has that address, too"
     turned = loss_point.hops[-2].node if len(loss_point.hops) > 1 else node
     tries = (
         exec_command(evidence, turned, f"ip route get {ip}"),

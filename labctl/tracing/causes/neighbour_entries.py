@@ -96,9 +96,9 @@ def _wrong_proxy(loss_point: LossPoint, entry: Neighbour) -> Cause | None:
         return None
     holders = _holders(evidence, entry.mac)
     whose = f"that of {holders[0].at}" if holders else "which no device of the lab has"
-    kind = "permanent " if entry.state == "permanent" else ""
+    permanent = "permanent " if entry.state == "permanent" else ""
     sentence = (
-        f"the {kind}neighbour entry of {entry.at} for {entry.ip} has the MAC address {entry.mac}, {whose}, but"
+        f"the {permanent}neighbour entry of {entry.at} for {entry.ip} has the MAC address {entry.mac}, {whose}, but"
         f" {link.at}, the other end of its cable, has {link.mac} and does not accept the frame"
     )
     facts = (Note("neighbour", f"{entry.at.ns}: {entry.ip} dev {entry.at.dev} lladdr {entry.mac} {entry.state}"),)

@@ -6,7 +6,7 @@ import pytest
 
 from labctl.core.iptables import rule
 from labctl.core.resources import Chain
-from labctl.tracing.collect import RuleKind, matched_rule
+from labctl.tracing.rule_context import RuleKind, matched_rule
 
 OUTPUT = Chain("node1", "filter", "OUTPUT", (rule("-p tcp -j DOCKER"), rule("-j DROP")), "ACCEPT")
 DOCKER = Chain("node1", "filter", "DOCKER", (rule("-j DROP"), rule("-j RETURN")))

@@ -1,0 +1,43 @@
+"""A packet that a firewall dropped because conntrack did not know its connection: the NOTRACK rule behind it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from labctl.core.iptables import TERMINATING_TARGETS
+from labctl.tracing.evidence import RuleHit
+from labctl.tracing.loss_point import LossPoint
+from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
+
+
+def is_notrack(hit: RuleHit, node: str, role: str) -> bool:
+    """Whether a rule of the namespace excludes the packet from connection tracking."""
+    if (hit.node, hit.role, hit.table, hit.kind) != (node, role, "raw", "rule"):
+        return False
+    return hit.target == "NOTRACK" or "--notrack" in hit.rule.split()
+
+
+def with_notrack_rule(loss_point: LossPoint, cause: Cause) -> Cause:
+    """The cause with the rule because of which conntrack did not know the connection of the packet, if a rule dropped
+    it that lets known connections pass."""
+    ended = [one for one in loss_point.rule_hits if one.target in TERMINATING_TARGETS and one.kind != "return"]
+    if cause.kind != "rule" or not ended:
+        return cause
+    node, role = ended[-1].node, ended[-1].role
+    if ("NEW" if role == "request" else "ESTABLISHED") not in ended[-1].passing_states:
+        return cause  # the rule ends its way, tracked or not
+    for untracked in dict.fromkeys((role, "request")):
+        rule = next((one for one in loss_point.evidence.rule_hits if is_notrack(one, node, untracked)), None)
+        if rule is not None:
+            break
+    else:
+        return cause
+    tool = TOOLS["ip" if loss_point.version == 4 else "ip6"]
+    words = f"{tool} -t raw -L {rule.chain} -n -v --line-numbers"
+    place = f"raw/{rule.chain} rule {rule.number}"
+    return replace(
+        cause,
+        sentence=f"{cause.sentence}, because {node} does not track the {untracked} ({place}: notrack)",
+        facts=(*cause.facts, Note("nat", f"{node}: the {untracked} is not tracked: {rule_text(rule)}")),
+        tries=(*cause.tries, exec_command(loss_point.evidence, node, words)),
+    )
