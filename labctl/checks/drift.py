@@ -3,7 +3,7 @@
 A missing reply shows what a firewall does only if everything else is in place: links are up, addresses
 and routes exist, forwarding is on. The path is compared with the plan by the same `diff` as in `status`.
 This happens after the wait for the reply, so that a fault that occurs during the check counts as well. Hidden faults
-are part of the definition, so they are no drift here either, and a check does not give them away.
+are part of the definition, so they do not count as drift here either, and a check does not give them away.
 """
 
 from __future__ import annotations

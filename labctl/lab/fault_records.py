@@ -29,8 +29,8 @@ class FaultRecord:
 
     `before` and `after` are the objects that it changed: what is only in `before` was removed, what is only in `after`
     was added. `fixed` marks a fault of the scenario file that was fixed: `up` does not repeat it. `connections` are the
-    entries of conntrack that it created. `interrupted` marks a fault whose `break` has not ended: `before` is then all
-    that was found, because nobody knows what else has changed.
+    entries of conntrack that it created. `interrupted` marks a fault of a `break` that has not ended: `before` is then
+    all that was found, because it is not known what else has changed.
     """
 
     kind: str
@@ -54,7 +54,7 @@ def load(lab: str) -> tuple[FaultRecord, ...]:
 
 
 def load_all(lab: str) -> tuple[FaultRecord, ...]:
-    """As `load`. Raises UsageError if the record cannot be read: nobody knows then which faults the lab has."""
+    """As `load`. Raises UsageError if the record cannot be read: then it is not known which faults the lab has."""
     records = _read(lab)
     if records is None:
         message = f"the record of the faults of lab {lab} cannot be read: {lab_state.directory(lab) / _FILE}"

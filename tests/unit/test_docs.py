@@ -199,19 +199,20 @@ def test_a_lying_transcript_is_seen(page: str, real: str, same: bool) -> None:
 
 
 def named_kinds(sources: Iterable[str]) -> set[str]:
-    """The kinds of causes in the code: the first argument of `Cause(...)`; where that is a name, what is assigned to
-    `kind`, or given to a function that has a parameter `kind`."""
+    """The kinds of causes in the code: the first argument of `Cause(...)`; where that is the name `kind`, what the
+    function assigns to it, or is given for the parameter of that name."""
     trees = [ast.parse(source) for source in sources]
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     places = {one.name: [arg.arg for arg in one.args.args].index("kind") for one in functions if takes_kind(one)}
     places["Cause"] = 0
     found: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in places:
-            found |= texts(node.args[places[node.func.id]])
-        elif isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["kind"]:
-            found |= texts(node.value)
+    for function in functions:
+        nodes = list(ast.walk(function))
+        calls = [one for one in nodes if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)]
+        given = [one.args[places[name]] for one in calls if (name := ast.unparse(one.func)) in places]
+        assigned = [one.value for one in nodes if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "kind"]
+        is_given = "kind" in [ast.unparse(one) for one in given]
+        found |= {text for value in (*given, *(assigned if is_given else ())) for text in texts(value)}
     return found
 
 
@@ -242,6 +243,9 @@ def one(point):
     return Cause("alone" if point else "other", "x") or Cause(kind, "x") or two(point, "given")
 def two(point, kind):
     return Cause(kind, "not a kind")
+def three(point):
+    kind = "of something else"
+    return Cause("alone", kind)
 """
 
     assert named_kinds([source]) == {"closed", "dead", "alone", "other", "given"}

@@ -56,8 +56,12 @@ def test_an_entry_of_conntrack_is_shown_and_its_removal_is_no_earlier_repair(ter
     record = FaultRecord(fault.kind, fault.on, False, connections=fault.connections)
     other = FaultRecord("forwarding-off", "node1", False, (Link(Interface("node1", "eth0"), "veth"),))
 
-    assert any("10.244.0.2:40000 > " in line for line in faults.break_lines("k", record, fault, None, "l", terminal))
-    assert any("removed  connection" in line for line in faults.fix_lines("k", [(record, ())], terminal))
+    shown = list(faults.break_lines("k", record, fault, None, "l", terminal))
+    fixed = list(faults.fix_lines("k", [(record, ())], terminal))
+
+    assert "      extra    connection udp 10.244.0.2:40000 > 203.0.113.1:8080" in shown
+    assert "      removed  connection udp 10.244.0.2:40000 > 203.0.113.1:8080" in fixed
+    assert "    it was repaired already" not in fixed
     assert "    it was repaired already" in list(faults.fix_lines("k", [(other, ())], terminal))
 
 
