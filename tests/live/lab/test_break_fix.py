@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 import labctl
+from labctl.cli import main
 from labctl.core.diff import Change
 from labctl.core.observations import Flow
 from labctl.core.resources import Route, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, UsageError
-from labctl.faults.catalogue import faults_of, find_fault, find_kind
+from labctl.faults.catalogue import faults_of, find_fault, find_kind, random_fault
 from labctl.kernel.host import paths
 from labctl.kernel.lab_kernel import KernelLab
 from labctl.kernel.namespaces.thread import NetnsThread
@@ -161,7 +162,7 @@ def test_a_change_that_the_kernel_refuses_leaves_nothing(lab: Lab, monkeypatch: 
 
 KILLED = """
 import os, sys
-from labctl.faults.catalogue import faults_of, find_fault, find_kind
+from labctl.faults.catalogue import faults_of, find_fault, find_kind, random_fault
 from labctl.kernel.host import paths
 from labctl.kernel.lab_kernel import KernelLab
 from labctl.kernel.namespaces.thread import NetnsThread
@@ -265,6 +266,27 @@ def test_faults_of_a_file_that_meet_in_one_object_are_named(tmp_path: Path) -> N
     with pytest.raises(UsageError, match=r"route-missing on a/0\.0\.0\.0/0 does not fit its other faults"):
         lifecycle.up(lifecycle.define(str(file)))
     assert "broken-file" not in paths.labs()
+
+
+def test_a_refusal_does_not_name_a_hidden_fault(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["break", "--random", "--seed", "3", "--lab", NAME]
+    assert main(command) == 0
+    assert main(command) == 2
+    (record,) = fault_records.active(NAME)
+    printed = capsys.readouterr()
+    assert "the fault of --seed 3 does not fit beside what is broken" in printed.err
+    assert record.kind not in printed.out + printed.err
+    with pytest.raises(UsageError, match="a hidden fault has changed the same object"):
+        break_fix.break_lab(lab, find_fault(lab, record.kind, record.on))
+
+
+def test_a_random_fault_without_a_seed_fits_beside_others(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter([2, 2, 3])  # seed 3 twice, then seed 4
+    monkeypatch.setattr("secrets.randbelow", lambda _: next(numbers))
+    for _ in range(2):
+        assert main(["break", "--random", "--lab", NAME]) == 0
+    found = {(record.kind, record.on) for record in fault_records.active(NAME)}
+    assert found == {(fault.kind, fault.on) for fault in (random_fault(lab, 3), random_fault(lab, 4))}
 
 
 def test_a_fault_of_a_file_is_there_from_the_start(tmp_path: Path) -> None:
