@@ -187,7 +187,7 @@ break_fix.break_lab(lab, find_fault(lab, sys.argv[1], sys.argv[2]), hidden=True)
     [
         ("interface-down", "node1/eth0", "before", "apply"),
         ("interface-down", "node1/eth0", "after", "apply"),  # the routes are gone, and nobody has observed it
-        ("stale-conntrack", "node1/conntrack/a", "after", "create_connections"),
+        ("conntrack-stale", "node1/conntrack/a", "after", "create_connections"),
     ],
 )
 def test_a_break_that_was_killed_is_undone(
@@ -215,7 +215,7 @@ def stale_entries() -> list[Flow]:
 
 
 def test_up_deletes_the_connections_of_a_fault(lab: Lab, definition: lifecycle.Definition) -> None:
-    break_fix.break_lab(lab, find_fault(lab, "stale-conntrack"))
+    break_fix.break_lab(lab, find_fault(lab, "conntrack-stale"))
     assert stale_entries()
     lifecycle.up(definition)
     assert not stale_entries()
@@ -251,7 +251,7 @@ def _first_on(lab: Lab, kind: str, on: str) -> tuple[str, str]:
 
 
 def test_a_fault_that_the_catalogue_has_no_more_is_fixed(lab: Lab) -> None:
-    record = break_fix.break_lab(lab, find_fault(lab, "stale-conntrack"))
+    record = break_fix.break_lab(lab, find_fault(lab, "conntrack-stale"))
     renamed = replace(record, kind="of-an-older-labctl")
     fault_records.save(NAME, [renamed])
     break_fix.fix(lab, [renamed])

@@ -63,7 +63,7 @@ def test_records_are_read_as_they_were_written() -> None:
 def test_connections_and_an_interruption_are_read_as_they_were_written() -> None:
     here, far = ip_address("10.0.0.2"), ip_address("192.0.2.1")
     flow = Flow("node1", 17, here, far, 40000, 53, far, here, 53, 40000)
-    record = FaultRecord("stale-conntrack", "node1/conntrack/a", False, connections=(flow,), interrupted=True)
+    record = FaultRecord("conntrack-stale", "node1/conntrack/a", False, connections=(flow,), interrupted=True)
     fault_records.save("kubenet", [record])
     assert fault_records.load("kubenet") == (record,)
 
