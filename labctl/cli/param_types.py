@@ -109,10 +109,11 @@ class FaultObjectParam(StringParam):
         from labctl.errors import LabError
         from labctl.faults.catalogue import faults_of, find_kind
         from labctl.lab import records
+        from labctl.lab.cni_attach import with_plugin_results
 
         try:
             lab = records.load_compiled_lab(records.resolve_lab_name(getattr(ctx.find_root().obj, "lab", None)))
-            faults = faults_of(lab, find_kind(ctx.params.get("fault") or ""))
+            faults = faults_of(with_plugin_results(lab), find_kind(ctx.params.get("fault") or ""))
         except LabError:
             return []
         return [CompletionItem(fault.on) for fault in faults if fault.on.startswith(incomplete)]

@@ -192,12 +192,13 @@ def _refuse_overlap(fault: Fault, records: Iterable[FaultRecord]) -> None:
     for record in records:
         if record.fixed:
             continue
-        if (record.kind, record.on) == (fault.kind, fault.on):
+        same = (record.kind, record.on) == (fault.kind, fault.on)
+        if same and not record.hidden:
             raise UsageError(f"the lab already has the fault {fault.kind} on {fault.on}", "labctl fix removes it")
         if record.interrupted:
             message = f"labctl break {record.kind} {record.on} was interrupted"
             raise UsageError(message, "labctl fix undoes what it has done")
-        if fault.keys & record.keys:
+        if same or fault.keys & record.keys:
             what = "a hidden fault" if record.hidden else f"the fault {record.kind} on {record.on}"
             message = f"{what} has changed the same object as {fault.kind} on {fault.on} would"
             hint = "labctl fix" if record.hidden else f"labctl fix {record.kind} {record.on}"

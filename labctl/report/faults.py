@@ -152,11 +152,12 @@ def trace_words(traffic: Traffic) -> str:
     protocol = traffic.protocols[0]
     if protocol != "icmp":
         words += [f"--{protocol}", str(traffic.port or DEFAULT_PORT)]
-        words += ["--sport", str(traffic.sport)] if traffic.sport is not None else []
         if traffic.server is not None:
             words += ["--listen", f"{traffic.server[0]}:{traffic.server[1]}"]
         elif traffic.listen:
             words.append("--listen")
+    if traffic.sport is not None:
+        words += ["--sport", str(traffic.sport)]
     if traffic.size is not None:
         words += ["--size", str(traffic.size)]
     if traffic.fragment:

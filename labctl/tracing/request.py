@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.topology import Topology
 from labctl.errors import UsageError
 from labctl.tracing import MAX_PAYLOAD_BYTES
@@ -22,6 +23,11 @@ def question_of(topology: Topology, source: str, target: str, options: dict[str,
     found = topology.addresses(target)
     if not found:
         if target in topology.namespaces or ("/" in target and target.partition("/")[0] in topology.namespaces):
+            machine, _, device = target.partition("/")
+            devices = ["lo", *(link.at.dev for link in topology.links.get(machine, ()))]
+            if "/" in target and device not in devices:
+                hint = f"{did_you_mean(device, devices, 0.5)} its devices are {summarize_names(devices, 30)}".lstrip()
+                raise UsageError(f"{machine} has no device {device!r}", hint)
             raise UsageError(f"{target} has no address")
         raise _unknown_name(topology, target, "machine, point or address")
     sport: int | None = options["sport"]
@@ -88,8 +94,6 @@ def _check_size(protocol: str, options: dict[str, Any]) -> None:
 
 
 def _unknown_name(topology: Topology, name: str, kinds: str) -> UsageError:
-    from labctl.core.names import did_you_mean, summarize_names
-
     known = f"the machines are {summarize_names(topology.namespaces, 30)}"
     hint = f"{did_you_mean(name, topology.namespaces, 0.5)} {known}".lstrip()
     return UsageError(f"lab {topology.lab.name} has no {kinds} {name!r}", hint)

@@ -15,8 +15,10 @@ from labctl.errors import UsageError
 if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
     from labctl.faults.fault import Fault
+    from labctl.lab.fault_records import FaultRecord
 
 MAX_SEED = 999_999  # seeds that labctl chooses itself, short enough to be typed
+MAX_SEEDS = 20  # that labctl tries itself
 
 
 @click.command("break", short_help="Break a running lab on purpose.")
@@ -56,6 +58,7 @@ def break_(
       sudo labctl break --hide mtu-router
       sudo labctl break --random --seed 7
     """
+    from labctl.faults.catalogue import find_fault
     from labctl.lab import lifecycle
     from labctl.lab.break_fix import break_lab
     from labctl.lab.cni_attach import with_plugin_results
@@ -67,11 +70,14 @@ def break_(
     lab = with_plugin_results(recall(name, scenario, ()))
     if only_list:
         return _list(session, lab, fault)
-    seed = _seed(seed) if at_random else None
-    chosen = _chosen(lab, fault, on, seed)
     session.handle_termination()
-    session.terminal.progress("breaking" if at_random else f"breaking {chosen.on}: {chosen.kind}")
-    record = break_lab(lab, chosen, hidden=hide or at_random)
+    if at_random:
+        session.terminal.progress("breaking")
+        seed, chosen, record = _break_at_random(lab, seed)
+    else:
+        chosen = find_fault(lab, str(fault), on)
+        session.terminal.progress(f"breaking {chosen.on}: {chosen.kind}")
+        record = break_lab(lab, chosen, hidden=hide)
     session.terminal.clear()
     if session.json:
         session.print_document(texts.break_document(name, record, seed))
@@ -94,17 +100,28 @@ def _refuse_contradictions(fault: str | None, only_list: bool, at_random: bool, 
         raise UsageError("no fault is named", "labctl break --list shows those that fit; --random chooses one")
 
 
-def _seed(seed: int | None) -> int:
-    """The given seed, or a new one that the report names."""
+def _break_at_random(lab: Lab, seed: int | None) -> tuple[int, Fault, FaultRecord]:
+    """Apply the fault of this seed; without one, that of the first new seed that fits beside the lab's other faults.
+
+    Raises UsageError if none fits, with a message that names no fault.
+    """
     import secrets
 
-    return secrets.randbelow(MAX_SEED) + 1 if seed is None else seed
+    from labctl.faults.catalogue import random_fault
+    from labctl.lab import fault_records
+    from labctl.lab.break_fix import break_lab
 
-
-def _chosen(lab: Lab, fault: str | None, on: str | None, seed: int | None) -> Fault:
-    from labctl.faults.catalogue import find_fault, random_fault
-
-    return find_fault(lab, str(fault), on) if seed is None else random_fault(lab, seed)
+    fault_records.load_all(lab.name)  # a record that cannot be read is another error
+    for _ in range(1 if seed is not None else MAX_SEEDS):
+        tried = secrets.randbelow(MAX_SEED) + 1 if seed is None else seed
+        chosen = random_fault(lab, tried)
+        try:
+            return tried, chosen, break_lab(lab, chosen, hidden=True)
+        except UsageError:
+            continue
+    which = "a random fault" if seed is None else f"the fault of --seed {seed}"
+    message = f"{which} does not fit beside what is broken in lab {lab.name} already"
+    raise UsageError(message, "labctl fix first" if seed is None else "use another --seed, or labctl fix first")
 
 
 def _list(session: Session, lab: Lab, fault: str | None) -> int:

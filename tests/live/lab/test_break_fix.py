@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import labctl
+from labctl.cli import main
 from labctl.core.diff import Change
+from labctl.core.observations import Flow
 from labctl.core.resources import Route, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, UsageError
-from labctl.faults.catalogue import find_fault
+from labctl.faults.catalogue import faults_of, find_fault, find_kind, random_fault
+from labctl.kernel.host import paths
 from labctl.kernel.lab_kernel import KernelLab
+from labctl.kernel.namespaces.thread import NetnsThread
+from labctl.kernel.netlink import conntrack
 from labctl.lab import break_fix, fault_records, lifecycle
 
 NAME = "break-fix"
@@ -149,6 +158,135 @@ def test_a_change_that_the_kernel_refuses_leaves_nothing(lab: Lab, monkeypatch: 
         break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node1"))
     assert not drift(lab)
     assert fault_records.load(NAME) == ()
+
+
+KILLED = """
+import os, sys
+from labctl.faults.catalogue import faults_of, find_fault, find_kind, random_fault
+from labctl.kernel.host import paths
+from labctl.kernel.lab_kernel import KernelLab
+from labctl.kernel.namespaces.thread import NetnsThread
+from labctl.kernel.netlink import conntrack
+from labctl.lab import break_fix, lifecycle
+
+def kill(kernel, *rest):
+    if sys.argv[3] == "after":
+        call(kernel, *rest)
+    os.kill(os.getpid(), 9)
+
+call = getattr(KernelLab, sys.argv[4])
+setattr(KernelLab, sys.argv[4], kill)
+lab = lifecycle.load_compiled_lab("break-fix")
+break_fix.break_lab(lab, find_fault(lab, sys.argv[1], sys.argv[2]), hidden=True)
+"""
+
+
+@pytest.mark.parametrize("mend", ["fix", "up"])
+@pytest.mark.parametrize(
+    ("name", "on", "when", "call"),
+    [
+        ("interface-down", "node1/eth0", "before", "apply"),
+        ("interface-down", "node1/eth0", "after", "apply"),  # the routes are gone, and nobody has observed it
+        ("conntrack-stale", "node1/conntrack/a", "after", "create_connections"),
+    ],
+)
+def test_a_break_that_was_killed_is_undone(
+    lab: Lab, definition: lifecycle.Definition, name: str, on: str, when: str, call: str, mend: str
+) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, name, on, when, call], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (record,) = fault_records.active(NAME)
+    assert (record.kind, record.interrupted) == (name, True)
+    with pytest.raises(UsageError, match="was interrupted"):
+        break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node2"))
+    if mend == "fix":
+        break_fix.fix(lab, [record])
+    else:
+        lifecycle.up(definition)
+    assert not drift(lab)
+    assert not stale_entries()
+    assert fault_records.active(NAME) == ()
+
+
+def stale_entries() -> list[Flow]:
+    with NetnsThread() as inside:
+        found: tuple[Flow, ...] = inside.run(paths.netns_path(NAME, "node1"), conntrack.flows, "node1", 4)
+    return [one for one in found if one.sport == 40000]
+
+
+def test_up_deletes_the_connections_of_a_fault(lab: Lab, definition: lifecycle.Definition) -> None:
+    break_fix.break_lab(lab, find_fault(lab, "conntrack-stale"))
+    assert stale_entries()
+    lifecycle.up(definition)
+    assert not stale_entries()
+    assert fault_records.load(NAME) == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("route-missing", "node1/0.0.0.0/0"), ("interface-down", "node1/eth0")),
+        (("address-missing", "a/eth0/10.244.0.2"), ("interface-down", "a/eth0")),
+        (("neighbour-stale", "a/eth0/10.244.0.1"), ("interface-down", "a/eth0")),
+        (("fdb-stale", "node1/cbr0"), ("bridge-down", "node1/cbr0")),
+    ],
+)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_faults_are_fixed_in_any_order(lab: Lab, first: tuple[str, str], second: tuple[str, str], hidden: bool) -> None:
+    """The second fault takes objects of the first away, or makes it impossible to restore them."""
+    one = break_fix.break_lab(lab, find_fault(lab, *_first_on(lab, *first)), hidden=hidden)
+    two = break_fix.break_lab(lab, find_fault(lab, *second))
+    ((fixed, _),) = break_fix.fix(lab, [one])
+    assert fixed.kind == first[0]
+    (left,) = fault_records.active(NAME)
+    assert (left.kind, left.on, left.hidden) == (two.kind, two.on, False)
+    assert find_fault(lab, *second).keys & drift(lab)
+    break_fix.fix(lab, [left])
+    assert not drift(lab)
+
+
+def _first_on(lab: Lab, kind: str, on: str) -> tuple[str, str]:
+    """The name of the first fault of a kind whose object begins so."""
+    return kind, next(fault.on for fault in faults_of(lab, find_kind(kind)) if fault.on.startswith(on))
+
+
+def test_a_fault_that_the_catalogue_has_no_more_is_fixed(lab: Lab) -> None:
+    record = break_fix.break_lab(lab, find_fault(lab, "conntrack-stale"))
+    renamed = replace(record, kind="of-an-older-labctl")
+    fault_records.save(NAME, [renamed])
+    break_fix.fix(lab, [renamed])
+    assert not stale_entries()
+    assert fault_records.load(NAME) == ()
+
+
+def test_faults_of_a_file_that_meet_in_one_object_are_named(tmp_path: Path) -> None:
+    """The route goes with its device: only the kernel knows that the second fault changes nothing any more."""
+    file = tmp_path / "broken-file.yaml"
+    file.write_text("model: kubenet\nnodes: {node1: {pods: [a, b]}}\nbreak: [interface-down: a, route-missing: a]\n")
+    with pytest.raises(UsageError, match=r"route-missing on a/0\.0\.0\.0/0 does not fit its other faults"):
+        lifecycle.up(lifecycle.define(str(file)))
+    assert "broken-file" not in paths.labs()
+
+
+def test_a_refusal_does_not_name_a_hidden_fault(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["break", "--random", "--seed", "3", "--lab", NAME]
+    assert main(command) == 0
+    assert main(command) == 2
+    (record,) = fault_records.active(NAME)
+    printed = capsys.readouterr()
+    assert "the fault of --seed 3 does not fit beside what is broken" in printed.err
+    assert record.kind not in printed.out + printed.err
+    with pytest.raises(UsageError, match="a hidden fault has changed the same object"):
+        break_fix.break_lab(lab, find_fault(lab, record.kind, record.on))
+
+
+def test_a_random_fault_without_a_seed_fits_beside_others(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter([2, 2, 3])  # seed 3 twice, then seed 4
+    monkeypatch.setattr("secrets.randbelow", lambda _: next(numbers))
+    for _ in range(2):
+        assert main(["break", "--random", "--lab", NAME]) == 0
+    found = {(record.kind, record.on) for record in fault_records.active(NAME)}
+    assert found == {(fault.kind, fault.on) for fault in (random_fault(lab, 3), random_fault(lab, 4))}
 
 
 def test_a_fault_of_a_file_is_there_from_the_start(tmp_path: Path) -> None:

@@ -88,3 +88,16 @@ def test_faults_of_one_object_are_listed_once() -> None:
     for kind in kinds().values():
         names = [fault.on for fault in faults_of(_kubenet(), kind)]
         assert len(names) == len(set(names))
+
+
+def test_a_machine_that_is_not_on_the_way_translates_nothing() -> None:
+    """The containers of both hosts are in one overlay network, and only one of them claims to reach the internet."""
+    lab = define("docker-overlay").compiled
+    for kind in ("masquerade-missing", "snat-unused-address"):
+        assert [fault.on for fault in faults_of(lab, find_kind(kind))] == ["host1/nat/POSTROUTING/1"]
+
+
+def test_a_router_whose_bridge_takes_the_packets_has_no_routing_loop() -> None:
+    """azure0 gives the packets for a pod the pod's MAC address, so the node does not route them."""
+    assert faults_of(_kubenet(), find_kind("routing-loop"))
+    assert not faults_of(define("azure-cni-bridge").compiled, find_kind("routing-loop"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
+from labctl.core.observations import Flow
 from labctl.core.resources import Plan, Route, Sysctl
+from labctl.errors import UsageError
 from labctl.kernel.host import lab_state
 from labctl.lab import fault_records
 from labctl.lab.fault_records import FaultRecord
@@ -58,7 +60,38 @@ def test_records_are_read_as_they_were_written() -> None:
     assert not (lab_state.directory("kubenet") / "faults.json").exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"faults": [1]}', '{"faults": [{"fault": 1}]}', "[" * 100_000])
-def test_a_record_that_cannot_be_read_counts_as_none(text: str) -> None:
+def test_connections_and_an_interruption_are_read_as_they_were_written() -> None:
+    here, far = ip_address("10.0.0.2"), ip_address("192.0.2.1")
+    flow = Flow("node1", 17, here, far, 40000, 53, far, here, 53, 40000)
+    record = FaultRecord("conntrack-stale", "node1/conntrack/a", False, connections=(flow,), interrupted=True)
+    fault_records.save("kubenet", [record])
+    assert fault_records.load("kubenet") == (record,)
+
+
+def test_a_record_of_an_older_labctl_is_read() -> None:
+    text = '{"faults": [{"fault": "x", "object": "y", "hidden": true, "before": [], "after": [], "fixed": false}]}'
+    lab_state.save("kubenet", "faults.json", text)
+    assert fault_records.load("kubenet") == (FaultRecord("x", "y", True),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"faults": [1]}',
+        '{"faults": [{"fault": 1}]}',
+        '{"faults": [{"fault": 1, "object": "y", "hidden": true, "before": [], "after": [], "fixed": false}]}',
+        "[" * 100_000,
+    ],
+)
+def test_a_record_that_cannot_be_read_is_an_error_of_break_and_fix_until_up_repaired_the_lab(text: str) -> None:
     lab_state.save("kubenet", "faults.json", text)
     assert fault_records.load("kubenet") == ()
+    for read in (fault_records.active, fault_records.load_all):
+        with pytest.raises(UsageError, match="the record of the faults of lab kubenet cannot be read"):
+            read("kubenet")
+    fault_records.repaired("kubenet")
+    assert fault_records.active("kubenet") == ()
+    assert not (lab_state.directory("kubenet") / "faults.json").exists()

@@ -23,8 +23,8 @@ from labctl.scenario.definition import define
         (Traffic("a", "c", ("icmp", "udp"), size=1472), "a c --size 1472"),
         (Traffic("a", "c", ("icmp",), size=4000, fragment=True), "a c --size 4000 --fragment"),
         (Traffic("a", "c", ("tcp",)), "a c --tcp 8080 --listen"),
-        (Traffic("a", "c", ("tcp",), 8080, listen=False), "a c --tcp 8080"),
-        (Traffic("a", "c", ("udp",), 53, sport=4000), "a c --udp 53 --sport 4000 --listen"),
+        (Traffic("a", "c", ("tcp",), 80, listen=False), "a c --tcp 80"),
+        (Traffic("a", "c", ("udp",), 53, sport=4000), "a c --udp 53 --listen --sport 4000"),
         (Traffic("a", "h", ("tcp",), 8080, server=("c1", 80)), "a h --tcp 8080 --listen c1:80"),
     ],
 )
@@ -54,15 +54,23 @@ def test_break_says_what_is_now_and_fix_what_was(terminal: Terminal) -> None:
 def test_an_entry_of_conntrack_is_shown_and_its_removal_is_no_earlier_repair(terminal: Terminal) -> None:
     fault = find_fault(define("kubenet").compiled, "conntrack-stale")
     record = FaultRecord(fault.kind, fault.on, False, connections=fault.connections)
-    other = FaultRecord("forwarding-off", "node1", False, (Link(Interface("node1", "eth0"), "veth"),))
-
-    shown = list(faults.break_lines("k", record, fault, None, "l", terminal))
-    fixed = list(faults.fix_lines("k", [(record, ())], terminal))
-
-    assert "      extra    connection udp 10.244.0.2:40000 > 203.0.113.1:8080" in shown
-    assert "      removed  connection udp 10.244.0.2:40000 > 203.0.113.1:8080" in fixed
+    (flow,) = fault.connections
+    entry = f"connection udp {flow.src}:{flow.sport} > {flow.dst}:{flow.dport}"
+    broken = list(faults.break_lines("kubenet", record, fault, None, "labctl", terminal))
+    assert f"      extra    {entry}" in broken
+    assert f"try: labctl trace a internet --udp {flow.dport} --listen --sport {flow.sport}" in broken
+    assert f"      extra    {entry}" in list(faults.solution_lines("kubenet", [record], terminal))
+    fixed = list(faults.fix_lines("kubenet", [(record, ())], terminal))
+    assert f"      removed  {entry}" in fixed
     assert "    it was repaired already" not in fixed
-    assert "    it was repaired already" in list(faults.fix_lines("k", [(other, ())], terminal))
+
+    other = FaultRecord("forwarding-off", "node1", False, (Link(Interface("node1", "eth0"), "veth"),))
+    assert "    it was repaired already" in list(faults.fix_lines("kubenet", [(other, ())], terminal))
+
+
+def test_an_interrupted_break_is_called_so(terminal: Terminal) -> None:
+    record = FaultRecord("forwarding-off", "node1", False, interrupted=True)
+    assert next(faults.solution_lines("kubenet", [record], terminal)) == "forwarding-off on node1 (interrupted)"
 
 
 def test_the_list_has_a_heading_for_each_subject(terminal: Terminal) -> None:

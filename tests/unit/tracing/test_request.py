@@ -76,3 +76,17 @@ def test_what_does_not_fit_is_refused(topology: Topology, options: dict[str, Any
 
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("target", "message", "hint"),
+    [
+        ("host1/eth1", "host1 has no device 'eth1'", "did you mean eth0? its devices are lo, "),
+        ("host1/", "host1 has no device ''", "its devices are lo, "),
+        ("host2/eth0", "has no machine, point or address 'host2/eth0'", "did you mean host1?"),
+    ],
+)
+def test_a_point_that_does_not_exist_is_told(topology: Topology, target: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=message) as raised:
+        asked(topology, target)
+    assert hint in (raised.value.hint or "")
