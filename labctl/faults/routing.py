@@ -119,8 +119,9 @@ def _route_wrong_device(objects: LabObjects) -> Iterator[Fault]:
         broken = replace(route, via=None, dev=other, onlink=False, encap=None, mtu=None, scope=None)
         name = object_name(route)
         for fault in _fault(objects, "route-wrong-device", name, (Change(broken, route),), trips, ()):
-            # no-route: a network that knows where the address is sends the packet back to the machine itself
-            causes = (ExpectedCause((*SILENT, "rp-filter", "no-route"), (route.ns, other)),)
+            # no-route: a network that knows where the address is sends the packet back to the machine itself; rule: a
+            # firewall lets nothing out by that device, and the trace names the route that chose it
+            causes = (ExpectedCause((*SILENT, "rp-filter", "no-route", "rule"), (route.ns, other)),)
             yield replace(fault, causes=causes)
 
 
@@ -138,7 +139,7 @@ def _route_more_specific(objects: LabObjects) -> Iterator[Fault]:
                 continue
             for fault in _fault(objects, "route-more-specific", name, (Change(broken, None),), [trip], ()):
                 found.add(name)
-                yield replace(fault, causes=(ExpectedCause((*SILENT, "rp-filter"), (hop.ns, other)),))
+                yield replace(fault, causes=(ExpectedCause((*SILENT, "rp-filter", "rule"), (hop.ns, other)),))
 
 
 def _policy_rule_missing(objects: LabObjects) -> Iterator[Fault]:

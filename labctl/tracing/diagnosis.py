@@ -54,6 +54,7 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     endpoints.reply_not_untranslated,
     endpoints.reply_not_tracked,
     endpoints.reply_elsewhere,
+    bridges.bridge_down,
     bridges.hairpin_off,
     loops.loop,
     bridge_mtu.bridge_mtu,

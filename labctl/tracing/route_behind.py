@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_network
 
+from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import IP, Address, Route
 from labctl.render.resources import route_text
@@ -23,6 +24,8 @@ EFFECTS = ("no-route", "forwarding-off", "reject-route", "neighbour", "loop", "t
 def with_route_behind(loss_point: LossPoint, cause: Cause) -> Cause:
     """The cause with the cause behind it, if a router on the way had no better route than the one that led the packet
     to where it was lost: the device that leads to the address is down, or a route is missing."""
+    if cause.kind == "rule":
+        return _with_out_device(loss_point, cause)
     if cause.kind not in EFFECTS or loss_point.last_observation is None or loss_point.delivered:
         return cause
     for hop in reversed(loss_point.hops):
@@ -34,6 +37,24 @@ def with_route_behind(loss_point: LossPoint, cause: Cause) -> Cause:
             if back is not None:
                 return _missing_cause(loss_point, cause, found, back)
     return cause
+
+
+def _with_out_device(loss_point: LossPoint, cause: Cause) -> Cause:
+    """The cause that a rule about the outgoing device dropped the packet, with the route that chose this device, if
+    the destination is not in a network there: then the route is wrong, and not the rule."""
+    ended = [one for one in loss_point.rule_hits if one.target in TERMINATING_TARGETS and one.role == loss_point.role]
+    found = loss_point.lookup
+    if not ended or found is None or found.error or found.via is not None or ended[-1].oif != found.dev:
+        return cause
+    option = FirewallRule.from_text(ended[-1].rule).option("-o")
+    networks = [one.addr.network for one in loss_point.namespace.addresses if one.at.dev == found.dev]
+    if option is None or option.negated or not networks or any(found.dst in one for one in networks):
+        return cause
+    sentence = (
+        f"{cause.sentence}: the route {_short(found)} of {found.node} sends it out by {found.dev}, although"
+        f" {found.dst} is in no network of that device"
+    )
+    return replace(cause, sentence=sentence)
 
 
 def _lookups(loss_point: LossPoint, hop: Hop) -> Iterator[RouteLookup]:

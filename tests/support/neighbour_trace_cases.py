@@ -330,6 +330,14 @@ OWNER_CASES = (
         "node1 has no route to 10.244.0.65 (c) except its default route, although node2 has one back (10.244.0.0/26)",
     ),
     case(
+        "rule-about-wrong-device",
+        "road",
+        "r1: ip route add 10.2.0.2 dev h1; r1: iptables-legacy -A FORWARD -o h1 -j DROP",
+        "h1 h2",
+        "rule",
+        "dropped the request: the route 10.2.0.2 of r1 sends it out by h1, although 10.2.0.2 is in no network of that",
+    ),
+    case(
         "prefix-too-wide",
         "road",
         "h1: ip addr add 10.1.0.2/8 dev eth0; h1: ip addr del 10.1.0.2/24 dev eth0",

@@ -134,6 +134,14 @@ OVERLAY_CASES = (
         routes="c2: 10.0.1.0/24 dev eth0; host2: 192.0.2.0/24 dev eth0",
     ),
     case(
+        "vxlan-socket-bridge-down",
+        "overlay",
+        "c2: ip neigh replace 10.0.1.1 lladdr 02:00:00:00:07:01 dev eth0 nud permanent; ov1: ip link set br0 down",
+        "c2 c1 --tcp 80",
+        "link-down",
+        "the bridge ov1/br0 is down, so it does not take what comes in at its port vx0",
+    ),
+    case(
         "vxlan-socket-fdb-stale",
         "overlay",
         "c2: ip neigh replace 10.0.1.1 lladdr 02:00:00:00:07:01 dev eth0 nud permanent;"

@@ -41,6 +41,19 @@ def hairpin_off(loss_point: LossPoint) -> Cause | None:
     return Cause("hairpin-off", sentence, facts, (exec_command(evidence, loss_point.node, words),))
 
 
+def bridge_down(loss_point: LossPoint) -> Cause | None:
+    """A frame that came in at a port of a bridge that is down."""
+    evidence, port, tip = loss_point.evidence, loss_point.device, loss_point.last_observation
+    if tip is None or tip.direction != "in" or port is None or port.master is None:
+        return None
+    down = evidence.link(loss_point.node, port.master)
+    if down is None or down.kind != "bridge" or down.up:
+        return None
+    sentence = f"the bridge {down.at} is down, so it does not take what comes in at its port {port.at.dev}"
+    tries = (exec_command(evidence, down.at.ns, f"ip link set {down.at.dev} up"),)
+    return Cause("link-down", sentence, (), tries)
+
+
 def bridge(loss_point: LossPoint) -> Cause | None:
     """A frame that a bridge received, or created, and did not send on."""
     link = loss_point.device
