@@ -51,6 +51,7 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     addresses.wrong_machine,
     rules.rule,
     neighbours.neighbour_rule,
+    neighbours.underlay_rule,
     endpoints.reply_not_untranslated,
     endpoints.reply_not_tracked,
     endpoints.reply_elsewhere,

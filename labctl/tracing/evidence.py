@@ -140,7 +140,7 @@ class UnansweredNeighbour:
 @dataclass(frozen=True, slots=True)
 class NeighbourObservation:
     """A question for the MAC address of `ip` (ARP or neighbour solicitation), or an answer to it, when a device first
-    saw it."""
+    saw it. `outer` are the addresses of the tunnel that carries it; then `mac` is that of the tunnel's frame."""
 
     node: str
     dev: str
@@ -150,6 +150,7 @@ class NeighbourObservation:
     is_request: bool
     src: IP
     mac: tuple[str, str] | None = None  # source, destination
+    outer: tuple[IP, IP] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,12 +87,24 @@ class LossPoint:
     def rule_hits(self) -> tuple[RuleHit, ...]:
         """The rules that the packet matched there; at its destination also those that the reply matched."""
         roles = {self.role, "reply"} if self.delivered else {self.role}
-        return tuple(one for one in self.evidence.rule_hits if one.node == self.node and one.role in roles)
+        found = (one for one in self.evidence.rule_hits if one.node in self._nodes and one.role in roles)
+        return tuple(sorted(found, key=lambda one: self._nodes.index(one.node)))
 
     @property
     def counter_increases(self) -> tuple[CounterIncrease, ...]:
         """The rules there with a counter that increased meanwhile."""
-        return tuple(one for one in self.evidence.counter_increases if one.node == self.node)
+        return tuple(one for one in self.evidence.counter_increases if one.node in self._nodes)
+
+    @property
+    def sending_namespace(self) -> str:
+        """The namespace, or, if the packet left by a tunnel, that where the tunnel sends its packets."""
+        link, tip = self.device, self.last_observation
+        tunnel = link is not None and link.kind == "vxlan" and tip is not None and tip.direction == "out"
+        return (link.link_netns if tunnel and link is not None else None) or self.node
+
+    @property
+    def _nodes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.node, self.sending_namespace)))
 
     @property
     def translation(self) -> Translation | None:
@@ -127,9 +139,8 @@ class LossPoint:
         """The neighbour that did not answer there."""
         link, tip = self.device, self.last_observation
         tunnel = link is not None and link.kind == "vxlan" and tip is not None and tip.direction == "out"
-        node = (link.link_netns if tunnel and link is not None else None) or self.node
         for one in self.evidence.unanswered_neighbours:
-            if one.node in (self.node, node) and (tunnel or one.ip.version == self.version):
+            if one.node in self._nodes and (tunnel or one.ip.version == self.version):
                 return one
         return None
 

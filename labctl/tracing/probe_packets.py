@@ -49,7 +49,7 @@ class ProbePackets:
                     if not times or frame.time_ns - times[-1] > MIN_REPEAT_NS:
                         times.append(frame.time_ns)
                 sighting = (frame.at, frame.direction, packet.is_request, packet.src if packet.is_request else "",
-                            packet.dst if packet.is_request else packet.src)  # fmt: skip
+                            packet.dst if packet.is_request else packet.src, packet.outer)  # fmt: skip
                 self._neighbour_sightings.setdefault(sighting, (frame, packet))
         self._seen_count = len(captured)
         return changed
@@ -88,7 +88,15 @@ def _neighbour_observation(frame: Frame, packet: Packet, sent_ns: int) -> Neighb
     ip = packet.dst if packet.is_request else packet.src
     macs = (packet.eth_src, packet.eth_dst) if packet.eth_dst else None
     return NeighbourObservation(
-        frame.at.ns, frame.at.dev, frame.direction, frame.time_ns - sent_ns, ip, packet.is_request, packet.src, macs
+        frame.at.ns,
+        frame.at.dev,
+        frame.direction,
+        frame.time_ns - sent_ns,
+        ip,
+        packet.is_request,
+        packet.src,
+        macs,
+        packet.outer,
     )
 
 

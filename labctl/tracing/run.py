@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 QUIET_TIMEOUT_S = 0.4  # seconds after which the wait ends, unless a neighbour request is open
 NEIGHBOUR_TIMEOUT_S = 3.5  # seconds that the kernel waits for a neighbour: three questions
+RETRY_S = 1.2  # the same, if the kernel has asked for a neighbour before the probe: it asks again after a second
 GIVE_UP_S = 0.1  # seconds to wait for the ICMP error about a neighbour that was given up
 POLL_INTERVAL_S = 0.03  # seconds between two looks at the evidence
 
@@ -163,9 +164,12 @@ class _ProbeWait:
         assert self.instruments.taps is not None
         begun = time.monotonic()
         timeout_s = NEIGHBOUR_TIMEOUT_S if self.probe.answer is None else 0.0
+        quiet_s = QUIET_TIMEOUT_S
         while time.monotonic() - begun < timeout_s and not self._step():
-            if time.monotonic() - begun > QUIET_TIMEOUT_S and not self._observed_so_far().unanswered_neighbours:
-                break
+            if time.monotonic() - begun > quiet_s and not self._observed_so_far().unanswered_neighbours:
+                if quiet_s > QUIET_TIMEOUT_S or not self._waits_for_neighbour():
+                    break
+                quiet_s = RETRY_S
             if self._is_silent() and not self.instruments.taps.verify_receiving() and self._is_silent():
                 self._give_up_neighbours()  # the taps have delivered everything that arrived by now
                 break
@@ -206,7 +210,11 @@ class _ProbeWait:
         """Let the kernels on the probe's way give up the neighbours now. They drop the probe and report it, as they do
         after the third question, and nothing of this trace is left for the next one to see."""
         evidence = self._observed_so_far()
-        passed = {self.question.source, *(one.node for one in evidence.observations)}
+        passed = self._passed_namespaces()
+        missing = {one.ip for one in evidence.unanswered_neighbours if one.node in passed}
+        passed |= self._with_sockets(
+            {one.node for one in evidence.neighbour_observations if one.is_request and one.ip in missing}
+        )
         given_up = False
         for one in evidence.unanswered_neighbours:
             if one.node in passed:
@@ -214,6 +222,22 @@ class _ProbeWait:
                     given_up = self.instruments.run(one.node, neighbours.give_up, one.dev, one.ip) or given_up
         if given_up:
             self._step(GIVE_UP_S)
+
+    def _passed_namespaces(self) -> set[str]:
+        """The namespaces on the probe's way, with those where its tunnels send their packets."""
+        return self._with_sockets({self.question.source, *(one.node for one in self._observed_so_far().observations)})
+
+    def _with_sockets(self, nodes: set[str]) -> set[str]:
+        links = (link for node in nodes for link in self.topology.links.get(node, ()))
+        return nodes | {link.link_netns for link in links if link.link_netns is not None}
+
+    def _waits_for_neighbour(self) -> bool:
+        """Whether the kernel has asked for a neighbour on the probe's way before the probe came, and waits."""
+        for node in self._passed_namespaces():
+            with suppress(OSError):
+                if self.instruments.run(node, neighbours.is_asking):
+                    return True
+        return False
 
     def _is_dropped(self) -> bool:
         """Whether the kernel has reported a drop of this probe."""

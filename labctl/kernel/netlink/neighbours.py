@@ -27,3 +27,12 @@ def give_up(device: str, ip: IP) -> bool:
         return not channel.flush()
     finally:
         channel.close()
+
+
+def is_asking() -> bool:
+    """Whether this thread's namespace asks for a neighbour that has not answered. Raises OSError."""
+    channel = Channel()
+    try:
+        return any(one.state == messages.NUD["incomplete"] for one in list(dump.neighbours(channel)))
+    finally:
+        channel.close()

@@ -11,6 +11,7 @@ from labctl.tracing.evidence import CounterIncrease, NeighbourObservation, RuleH
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import TOOLS, Cause, Note, rule_text
 from labctl.tracing.rule_matching import ARP, IPV6, RulePacket, can_match
+from labctl.tracing.underlay import lost_in_tunnel, underlay_dropping_rules
 
 ICMPV6 = 58
 SOLICITATION_TYPE, ADVERTISEMENT_TYPE = 135, 136
@@ -21,8 +22,10 @@ def neighbour_rule(loss_point: LossPoint) -> Cause | None:
     """A rule dropped the neighbour solicitation (for IPv4: the ARP request) or its answer. The kernel reports the rules
     that IPv6 messages matched; otherwise the counters are used."""
     missing = missing_neighbour(loss_point)
-    if missing is None:
-        return None
+    return _rule_of(loss_point, missing) if missing is not None else None
+
+
+def _rule_of(loss_point: LossPoint, missing: UnansweredNeighbour) -> Cause | None:
     hit = _reported(loss_point, missing)
     if hit is not None:
         return _cause(loss_point, missing, hit, is_request=hit.role == "solicitation", sure=True)
@@ -130,7 +133,9 @@ def _cause(
     *,
     is_request: bool,
     sure: bool,
+    carrier: str = "",
 ) -> Cause:
+    """The cause that a rule dropped the question or the answer; `carrier` is what it was in (`the tunnel packet`)."""
     done = TERMINATING_TARGETS[one.target]
     policy = one.kind == "policy" if isinstance(one, RuleHit) else one.number == 0
     what = f"the policy of {one.chain}" if policy else f"a rule of {one.chain}"
@@ -138,12 +143,30 @@ def _cause(
     message = f"the {names[0]} of {missing.node} for {missing.ip}"
     if not is_request:
         message = f"the {names[1]} {'' if missing.ip.version == 6 else 'reply '}of {missing.ip} to {missing.node}"
-    sentence = f"{what} in {one.node} {done} {message}"
+    sentence = f"{what} in {one.node} {done} {carrier}{message}"
     if not sure:
         sentence = f"probably {sentence} ({uncertainty(one)})"
-    facts = [Note("rule", f"{one.node}: {rule_text(one)}"), *_bridge_nf_note(loss_point, missing, one)]
+    facts = [Note("rule", f"{one.node}: {rule_text(one)}")]
+    facts += [] if carrier else _bridge_nf_note(loss_point, missing, one)
     facts += missing_neighbour_notes(loss_point, missing)
     return Cause("rule", sentence, tuple(facts), (list_command(loss_point, one),))
+
+
+def underlay_rule(loss_point: LossPoint) -> Cause | None:
+    """A rule dropped the packet of a tunnel that carried the question for a MAC address, or its answer."""
+    missing = missing_neighbour(loss_point)
+    lost = lost_in_tunnel(loss_point.evidence, _observations(loss_point, missing)) if missing is not None else None
+    if missing is None or lost is None:
+        return None
+    if lost.last.outer is None:  # perhaps the machine waits for the neighbour that the tunnel packet goes to
+        for asked in loss_point.evidence.unanswered_neighbours:
+            if asked.node == lost.node and asked != missing and (found := _rule_of(loss_point, asked)) is not None:
+                return found
+    rule = next(iter(underlay_dropping_rules(loss_point.evidence, lost)), None)
+    if rule is None:
+        return None
+    carrier = "the tunnel packet with "
+    return _cause(loss_point, missing, rule, is_request=lost.is_request, sure=False, carrier=carrier)
 
 
 def missing_neighbour_notes(loss_point: LossPoint, missing: UnansweredNeighbour) -> list[Note]:

@@ -36,11 +36,11 @@ def rule(loss_point: LossPoint) -> Cause | None:
         return _rule_cause(loss_point, increases[0], sure=netfilter and len(increases) == 1)
     if netfilter:
         place = (
-            f"a netfilter hook of {loss_point.node} dropped it, but no iptables rule that can match it counted it:"
-            " nftables or another module"
+            f"a netfilter hook of {loss_point.sending_namespace} dropped it, but no iptables rule that can match it"
+            " counted it: nftables or another module"
         )
         words = "nft list ruleset  # nft is in the package nftables"
-        return Cause("rule", place, (), (exec_command(loss_point.evidence, loss_point.node, words),))
+        return Cause("rule", place, (), (exec_command(loss_point.evidence, loss_point.sending_namespace, words),))
     return None
 
 
