@@ -141,7 +141,7 @@ def fix(lab: Lab, records: Iterable[FaultRecord]) -> tuple[tuple[FaultRecord, tu
         while present and (present[0].kind, present[0].on) not in wanted:
             del present[0]  # an earlier fault stays as it is
         later = [record for record in present if (record.kind, record.on) not in wanted]
-        again = [(find_fault(complete, record.kind, record.on), record.hidden) for record in later]
+        again = [(_found_again(complete, record), record.hidden) for record in later]
         for record in reversed(present):
             watched = (*fault_records.expected(expected_plan(lab), kept), *record.before)
             kernel.delete_connections(record.connections)
@@ -157,6 +157,16 @@ def fix(lab: Lab, records: Iterable[FaultRecord]) -> tuple[tuple[FaultRecord, tu
         for fault, hidden in again:
             _break(kernel, complete, fault, hidden)
     return tuple(fixed)
+
+
+def _found_again(lab: Lab, record: FaultRecord) -> Fault:
+    """The fault of a record, to apply it again. Raises UsageError if the catalogue does not have it any more."""
+    try:
+        return find_fault(lab, record.kind, record.on)
+    except UsageError as error:
+        what = "a later hidden fault" if record.hidden else f"the later fault {record.kind} on {record.on}"
+        message = f"{what} cannot stay, because it cannot be applied again: {error.message}"
+        raise UsageError(message, "labctl fix without a name fixes all") from None
 
 
 def selected(records: Iterable[FaultRecord], kind: str | None, on: str | None) -> tuple[FaultRecord, ...]:

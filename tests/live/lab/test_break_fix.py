@@ -259,6 +259,19 @@ def test_a_fault_that_the_catalogue_has_no_more_is_fixed(lab: Lab) -> None:
     assert fault_records.load(NAME) == ()
 
 
+def test_a_later_fault_that_cannot_be_applied_again_is_fixed_first(lab: Lab) -> None:
+    one = break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node1"))
+    two = break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node2"))
+    renamed = replace(two, kind="of-an-older-labctl")
+    fault_records.save(NAME, [one, renamed])
+    with pytest.raises(UsageError, match="the later fault of-an-older-labctl on node2 cannot stay"):
+        break_fix.fix(lab, [one])
+    assert fault_records.active(NAME) == (one, renamed)
+    assert {forwarding("node1"), forwarding("node2")} <= drift(lab)
+    break_fix.fix(lab, [one, renamed])
+    assert not drift(lab)
+
+
 def test_faults_of_a_file_that_meet_in_one_object_are_named(tmp_path: Path) -> None:
     """The route goes with its device: only the kernel knows that the second fault changes nothing any more."""
     file = tmp_path / "broken-file.yaml"
