@@ -76,10 +76,11 @@ class KernelLab:
             self.thread.run(paths.netns_path(self.lab, flow.node), conntrack_entries.create, flow)
 
     def delete_connections(self, flows: Iterable[Flow]) -> tuple[Flow, ...]:
-        """Delete entries of conntrack; returns those that existed."""
+        """Delete entries of conntrack; returns those that existed, none of a namespace that is gone."""
         run = self.thread.run
+        present = [flow for flow in flows if flow.node in self.nodes()]
         return tuple(
-            flow for flow in flows if run(paths.netns_path(self.lab, flow.node), conntrack_entries.delete, flow)
+            flow for flow in present if run(paths.netns_path(self.lab, flow.node), conntrack_entries.delete, flow)
         )
 
     def kernel_spelling(self, plan: Plan) -> Plan:

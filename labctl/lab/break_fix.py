@@ -23,6 +23,7 @@ from labctl.kernel.host import lab_state
 from labctl.lab import fault_records
 from labctl.lab.cni_attach import expected_plan, with_plugin_results
 from labctl.lab.fault_records import FaultRecord
+from labctl.lab.records import resolve_lab_name
 
 if TYPE_CHECKING:
     from labctl.kernel.lab_kernel import KernelLab
@@ -35,10 +36,11 @@ def break_lab(lab: Lab, fault: Fault, *, hidden: bool = False) -> FaultRecord:
 
     A hidden fault becomes part of the lab's definition: `status` does not name it, and `up` does not repair it.
 
-    Raises UsageError if the lab has this fault already, or another one that changed the same object; KernelError if the
-    kernel refuses the change, after restoring the state before it.
+    Raises UsageError if the lab does not run, has this fault already, or another one that changed the same object;
+    KernelError if the kernel refuses the change, after restoring the state before it.
     """
     with lab_state.lock(lab.name):
+        resolve_lab_name(lab.name)  # `down` may have held the lock
         return break_locked(lab, fault, hidden=hidden)
 
 
@@ -55,6 +57,8 @@ def _break(kernel: KernelLab, lab: Lab, fault: Fault, hidden: bool) -> FaultReco
     do if this process is killed meanwhile."""
     records = fault_records.load_all(lab.name)
     _refuse_overlap(fault, records)
+    needed = {change.subject.ns for change in fault.changes} | {flow.node for flow in fault.connections}
+    _require_namespaces(kernel, needed)
     kept = tuple(record for record in records if (record.kind, record.on) != (fault.kind, fault.on))
     watched = _watched(lab, fault, records)
     found = _in_order(kernel.observe(watched), watched)
@@ -126,7 +130,8 @@ def fix(lab: Lab, records: Iterable[FaultRecord]) -> tuple[tuple[FaultRecord, tu
     A later fault can have changed what an earlier one changed, too. A later fault that stays is therefore undone as
     well, and applied again at the end.
 
-    Raises KernelError if the kernel refuses, UsageError if a later fault that stays is not in the catalogue.
+    Raises KernelError if the kernel refuses; UsageError if the lab does not run, if a namespace of these faults is
+    gone, or if a later fault that stays is not in the catalogue.
     """
     from labctl.kernel.lab_kernel import KernelLab
 
@@ -136,12 +141,14 @@ def fix(lab: Lab, records: Iterable[FaultRecord]) -> tuple[tuple[FaultRecord, tu
     defined = {(fault.kind, fault.on) for fault in _defined_faults(lab)}
     complete = with_plugin_results(lab)
     with lab_state.lock(lab.name), KernelLab(lab.name) as kernel:
+        resolve_lab_name(lab.name)  # `down` may have held the lock
         kept = list(fault_records.load_all(lab.name))
         present = [record for record in kept if not record.fixed]
         while present and (present[0].kind, present[0].on) not in wanted:
             del present[0]  # an earlier fault stays as it is
         later = [record for record in present if (record.kind, record.on) not in wanted]
-        again = [(find_fault(complete, record.kind, record.on), record.hidden) for record in later]
+        again = [(_found_again(complete, record), record.hidden) for record in later]
+        _require_namespaces(kernel, {item.ns for record in present for item in (*record.before, *record.after)})
         for record in reversed(present):
             watched = (*fault_records.expected(expected_plan(lab), kept), *record.before)
             kernel.delete_connections(record.connections)
@@ -157,6 +164,16 @@ def fix(lab: Lab, records: Iterable[FaultRecord]) -> tuple[tuple[FaultRecord, tu
         for fault, hidden in again:
             _break(kernel, complete, fault, hidden)
     return tuple(fixed)
+
+
+def _found_again(lab: Lab, record: FaultRecord) -> Fault:
+    """The fault of a record, to apply it again. Raises UsageError if the catalogue does not have it any more."""
+    try:
+        return find_fault(lab, record.kind, record.on)
+    except UsageError as error:
+        what = "a later hidden fault" if record.hidden else f"the later fault {record.kind} on {record.on}"
+        message = f"{what} cannot stay, because it cannot be applied again: {error.message}"
+        raise UsageError(message, "labctl fix without a name fixes all") from None
 
 
 def selected(records: Iterable[FaultRecord], kind: str | None, on: str | None) -> tuple[FaultRecord, ...]:
@@ -186,6 +203,12 @@ def _defined_faults(lab: Lab) -> Iterator[Fault]:
     for one in lab.faults:
         with suppress(UsageError):
             yield find_fault(complete, one.kind, one.on)
+
+
+def _require_namespaces(kernel: KernelLab, needed: set[str]) -> None:
+    """Raises UsageError if a namespace is gone: only `up` can make it again, with all that it had."""
+    if missing := needed - set(kernel.nodes()):
+        raise UsageError(f"there is no namespace of {summarize_names(sorted(missing))} any more", "first labctl up")
 
 
 def _refuse_overlap(fault: Fault, records: Iterable[FaultRecord]) -> None:

@@ -19,8 +19,9 @@ from labctl.core.resources import Route, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, UsageError
 from labctl.faults.catalogue import faults_of, find_fault, find_kind, random_fault
-from labctl.kernel.host import paths
+from labctl.kernel.host import lab_state, paths
 from labctl.kernel.lab_kernel import KernelLab
+from labctl.kernel.namespaces import lab_namespaces
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import conntrack
 from labctl.lab import break_fix, fault_records, lifecycle
@@ -163,8 +164,9 @@ def test_a_change_that_the_kernel_refuses_leaves_nothing(lab: Lab, monkeypatch: 
 KILLED = """
 import os, sys
 from labctl.faults.catalogue import faults_of, find_fault, find_kind, random_fault
-from labctl.kernel.host import paths
+from labctl.kernel.host import lab_state, paths
 from labctl.kernel.lab_kernel import KernelLab
+from labctl.kernel.namespaces import lab_namespaces
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import conntrack
 from labctl.lab import break_fix, lifecycle
@@ -257,6 +259,54 @@ def test_a_fault_that_the_catalogue_has_no_more_is_fixed(lab: Lab) -> None:
     break_fix.fix(lab, [renamed])
     assert not stale_entries()
     assert fault_records.load(NAME) == ()
+
+
+def test_a_later_fault_that_cannot_be_applied_again_is_fixed_first(lab: Lab) -> None:
+    one = break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node1"))
+    two = break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node2"))
+    renamed = replace(two, kind="of-an-older-labctl")
+    fault_records.save(NAME, [one, renamed])
+    with pytest.raises(UsageError, match="the later fault of-an-older-labctl on node2 cannot stay"):
+        break_fix.fix(lab, [one])
+    assert fault_records.active(NAME) == (one, renamed)
+    assert {forwarding("node1"), forwarding("node2")} <= drift(lab)
+    break_fix.fix(lab, [one, renamed])
+    assert not drift(lab)
+
+
+@pytest.mark.parametrize("name", ["forwarding-off", "conntrack-stale"])
+def test_a_lab_that_was_removed_meanwhile_gets_no_fault(name: str) -> None:
+    """`break` waits for the lock that `down` holds."""
+    definition = lifecycle.define("kubenet", "break-removed")
+    lab = definition.compiled
+    fault = find_fault(lab, name)
+    for work in (lambda: break_fix.break_lab(lab, fault), lambda: break_fix.fix(lab, [])):
+        with pytest.raises(UsageError, match="no lab 'break-removed' runs"):
+            work()
+    assert not lab_state.directory("break-removed").exists()
+
+
+@pytest.mark.parametrize("name", ["forwarding-off", "interface-down", "conntrack-stale"])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_namespace_that_is_gone_is_made_by_up_only(
+    lab: Lab, definition: lifecycle.Definition, name: str, hidden: bool
+) -> None:
+    fault = find_fault(lab, name)
+    record = break_fix.break_lab(lab, fault, hidden=hidden)
+    lab_namespaces.unbind(paths.netns_path(NAME, fault.machine))
+    gone = f"there is no namespace of {fault.machine} any more"
+    if fault.changes:
+        with pytest.raises(UsageError, match=gone):
+            break_fix.fix(lab, [record])
+    else:
+        break_fix.fix(lab, [record])  # its connection is gone with the namespace
+    with pytest.raises(UsageError, match=gone):
+        break_fix.break_lab(lab, find_fault(lab, "drop-output", f"{fault.machine}/filter/OUTPUT"))
+    lifecycle.up(definition)
+    assert not drift(lab)
+    break_fix.fix(lab, fault_records.active(NAME))
+    assert not drift(lab)
+    assert fault_records.active(NAME) == ()
 
 
 def test_faults_of_a_file_that_meet_in_one_object_are_named(tmp_path: Path) -> None:
