@@ -154,7 +154,11 @@ def _dead_new(objects: LabObjects) -> Iterator[Fault]:
         address = unused_address(objects, paths[0].target_ip)
         text = f"-p tcp -m tcp --dport {PORT} -j DNAT --to-destination {address}:{PORT}"
         change = insert_rule(objects, ns, "nat", "PREROUTING", text)
-        causes = (ExpectedCause(("dead-backend", "no-route"), (ns, str(address))),)
+        causes = (
+            ExpectedCause(("dead-backend",), (ns, str(address))),
+            # it leaves the machine again, and a router refuses it
+            ExpectedCause(("no-route", "rule"), (ns, "rewrote the destination", str(address))),
+        )
         symptoms = (ExpectedCause(("neighbour", "no-route"), (str(address),)),)
         traffic = probes(paths, protocols=("tcp",), port=PORT)
         yield Fault("dnat-dead-target", f"{ns}/nat/PREROUTING", (change,), causes, traffic, symptoms)
@@ -170,13 +174,14 @@ KINDS: tuple[FaultKind, ...] = (
         "dnat-missing",
         "The DNAT rule of a published port is missing.",
         "The port is closed on the machine that publishes it.",
-        _faults("dnat-missing", _missing, ("closed-port",)),
+        # a router before the machine may have translated the packet to it: then no server is behind that translation
+        _faults("dnat-missing", _missing, ("closed-port", "dead-backend")),
     ),
     FaultKind(
         "dnat-shadowed",
         "An ACCEPT at the beginning of nat/PREROUTING takes the packets before the DNAT rule sees them.",
         "The port is closed on the machine that publishes it, though the DNAT rule is there.",
-        _faults("dnat-shadowed", _shadowed, ("closed-port", "rule")),
+        _faults("dnat-shadowed", _shadowed, ("closed-port", "dead-backend", "rule")),
     ),
     FaultKind(
         "dnat-dead-target",

@@ -26,6 +26,7 @@ from labctl.tracing.causes import (
     stale_nat,
     tunnels,
 )
+from labctl.tracing.dead_destination import with_dead_destination
 from labctl.tracing.drop_reasons import drop_text, kernel_reason
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
@@ -150,12 +151,12 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
 
 
 def _with_cause_behind(loss_point: LossPoint, cause: Cause) -> Cause:
-    """The cause with the rule behind it: one because of which a connection is not known, or one because of which the
-    packet had that source: it gave it an address of no machine or of another one, or kept it, or gave it an address of
-    the machine itself."""
-    untracked = with_notrack_rule(loss_point, cause)
-    if untracked != cause:
-        return untracked
+    """The cause with the rule behind it: one because of which a connection is not known, or one that rewrote the
+    destination to an address of no machine, or one because of which the packet had that source: it gave it an address
+    of no machine or of another one, or kept it, or gave it an address of the machine itself."""
+    for behind in (with_notrack_rule, with_dead_destination):
+        if (found := behind(loss_point, cause)) != cause:
+            return found
     rewritten = translated_source.behind(loss_point, cause)
     if rewritten is None or has_address(loss_point.evidence, rewritten.node, rewritten.new):
         kept = with_kept_source(loss_point, cause)

@@ -108,17 +108,24 @@ class LossPoint:
 
     @property
     def translation(self) -> Translation | None:
-        """The translation of the request's destination on the path: as seen by taps, else as recorded by conntrack or
-        by the rules at its last hop."""
+        """The last translation of the request's destination on the path."""
+        return self.translations[-1] if self.translations else None
+
+    @property
+    def translations(self) -> tuple[Translation, ...]:
+        """The translations of the request's destination on the path, in order: as seen by taps, else as recorded by
+        conntrack or by the rules at its last hop."""
         hops, question = self.evidence.hops["request"], self.evidence.question
+        found: dict[str, Translation] = {}
         if hops and hops[0].observations[0].direction == "out":  # the source itself may translate it before it leaves
             sent = hops[0].outside_tunnel[0]
             if sent.encap == "none" and (sent.dst, sent.dport) != (question.address, question.port):
-                return Translation(hops[0].node, question.address, question.port, sent.dst, sent.dport)
+                own = Translation(hops[0].node, question.address, question.port, sent.dst, sent.dport)
+                found[own.node] = own
         for hop in hops:
             before, after = hop.outside_tunnel[0], hop.outside_tunnel[-1]
             if (before.dst, before.dport) != (after.dst, after.dport):
-                return Translation(hop.node, before.dst, before.dport, after.dst, after.dport)
+                found.setdefault(hop.node, Translation(hop.node, before.dst, before.dport, after.dst, after.dport))
         nodes = {item.node for item in self.evidence.observations}
         for flow in self.evidence.flows:
             ports = flow.protocol in (6, 17)
@@ -127,12 +134,12 @@ class LossPoint:
                 (flow.reply_src, flow.reply_sport if ports else None),
             )
             if flow.node in nodes and there != then:
-                return Translation(flow.node, *there, *then)
+                found.setdefault(flow.node, Translation(flow.node, *there, *then))
         if hops and (last := hops[-1].outside_tunnel[-1]).direction == "in":
             new = nat_endpoint(self.evidence, last)
             if new != (last.dst, last.dport):
-                return Translation(last.node, last.dst, last.dport, *new)
-        return None
+                found.setdefault(last.node, Translation(last.node, last.dst, last.dport, *new))
+        return tuple(found.values())
 
     @property
     def unanswered_neighbour(self) -> UnansweredNeighbour | None:

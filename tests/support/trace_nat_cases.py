@@ -224,4 +224,31 @@ UNTRACKED_CASES = (
          "dropped the reply, because node1 does not track the reply (raw/PREROUTING rule 1: notrack)"),
 )  # fmt: skip
 
-CASES: tuple[Case, ...] = (*UNTRACKED_CASES, *REWRITTEN_CASES, *LO_CASES, *LEG_CASES, *HAIRPIN_CASES, *SOURCE_CASES)
+DESTINATION_CASES = (
+    case("dead-destination-no-route", "routesbased",
+         "node1: iptables-legacy -t nat -I PREROUTING -p tcp --dport 8080 -j DNAT --to-destination 10.128.0.250",
+         "peer node1 --tcp 8080", "no-route",
+         "and node1 rewrote the destination 10.128.0.2 to 10.128.0.250, which no machine of the lab has"
+         " (nat/PREROUTING rule 1)"),
+    case("translated-twice-dead", "cluster",
+         "fabric: iptables-legacy -t nat -A PREROUTING -d 203.0.113.50 -p tcp -j DNAT --to-destination 10.224.0.4; "
+         "node1: iptables-legacy -t nat -I PREROUTING -p tcp --dport 80 -j DNAT --to-destination 10.244.0.250",
+         "internet 203.0.113.50 --tcp 80", "dead-backend",
+         "node1 rewrites 10.224.0.4 to the backend 10.244.0.250 (DNAT), which does not answer"),
+    case("translated-twice-closed", "cluster",
+         "fabric: iptables-legacy -t nat -A PREROUTING -d 203.0.113.50 -p tcp -j DNAT --to-destination 10.224.0.4; "
+         "node1: iptables-legacy -t nat -I PREROUTING -p tcp --dport 80 -j DNAT --to-destination 10.244.0.2:81",
+         "internet 203.0.113.50 --tcp 80", "dead-backend",
+         "node1 rewrites 10.224.0.4:80 to 10.244.0.2:81 (DNAT), and nothing in a listens on tcp port 81",
+         verdict="refused"),
+)  # fmt: skip
+
+CASES: tuple[Case, ...] = (
+    *DESTINATION_CASES,
+    *UNTRACKED_CASES,
+    *REWRITTEN_CASES,
+    *LO_CASES,
+    *LEG_CASES,
+    *HAIRPIN_CASES,
+    *SOURCE_CASES,
+)

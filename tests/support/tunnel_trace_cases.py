@@ -399,4 +399,51 @@ LOOP_CASES = (
     ),
 )
 
-CASES = (*OVERLAY_CASES, *TUNNEL_CASES, *LEARN_CASES, *LOOP_CASES)
+CARRIED = "dropped the tunnel packet with the"
+GOOD = _first("id 42 dstport 4789 remote 192.0.2.2")
+RULE_CASES = (
+    case(
+        "vxlan-rule-question",
+        "learn",
+        f"{GOOD}; l2: iptables-legacy -A INPUT -p udp -m udp --dport 4789 -j DROP",
+        "l1 10.8.0.2",
+        "rule",
+        f"a rule of INPUT in l2 {CARRIED} ARP request of l1 for 10.8.0.2",
+        "l2: filter/INPUT rule 1: -p udp -m udp --dport 4789 -j DROP",
+    ),
+    case(
+        "vxlan-rule-not-sent",
+        "learn",
+        f"{GOOD}; l1: iptables-legacy -t mangle -A POSTROUTING -p udp -j DROP",
+        "l1 10.8.0.2 --tcp 80",
+        "rule",
+        f"a rule of POSTROUTING in l1 {CARRIED} ARP request of l1",
+    ),
+    case(
+        "vxlan-rule-answer",
+        "learn",
+        f"{GOOD}; l1: iptables-legacy -t raw -A PREROUTING -s 192.0.2.2 -j DROP",
+        "l1 10.8.0.2 --udp 53",
+        "rule",
+        f"a rule of PREROUTING in l1 {CARRIED} ARP reply of 10.8.0.2 to l1",
+    ),
+    case(
+        "vxlan-rule-other",
+        "learn",
+        f"{GOOD}; l2: iptables-legacy -A INPUT -p udp --dport 4790 -j DROP; l2: iptables-legacy -P FORWARD DROP; "
+        "l2: iptables-legacy -t mangle -A OUTPUT -p udp -j DROP",
+        "l1 10.8.0.2",
+        "rule",
+        f"a rule of OUTPUT in l2 {CARRIED} ARP reply",
+    ),
+    case(
+        "vxlan-rule-question-6",
+        "learn",
+        f"{GOOD}; l2: iptables-legacy -A INPUT -s 192.0.2.1 -j DROP",
+        "l1 2001:db8:8::2",
+        "rule",
+        f"a rule of INPUT in l2 {CARRIED} neighbour solicitation of l1 for 2001:db8:8::2",
+    ),
+)
+
+CASES = (*OVERLAY_CASES, *TUNNEL_CASES, *LEARN_CASES, *RULE_CASES, *LOOP_CASES)
