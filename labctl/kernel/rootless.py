@@ -30,6 +30,7 @@ from labctl.kernel.namespaces import occupants
 
 CLONE_NEWUSER = 0x10000000
 START_TIMEOUT_S = 10.0  # seconds that the holder may take to start
+END_TIMEOUT_S = 2.0  # seconds to wait for the end of a killed holder
 ORPHAN_GRACE_S = 0.1  # seconds between SIGTERM and SIGKILL for processes of a killed holder
 LOCK_FILES = ("door", "guests")  # the lock of the holder itself, and the lock that all processes inside share
 SETUP = (
@@ -111,6 +112,17 @@ def leave(holder: Holder) -> None:
         fcntl.flock(holder.users_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not paths.labs():
             os.kill(holder.pid, signal.SIGKILL)  # sleep(1) has nothing to clean up
+            _wait_for_end(holder.pid)
+
+
+def _wait_for_end(pid: int) -> None:
+    """Wait until a killed process has ended, so that nothing is left when this run ends."""
+    with suppress(OSError):
+        fd = os.pidfd_open(pid)
+        try:
+            select.select([fd], [], [], END_TIMEOUT_S)
+        finally:
+            os.close(fd)
 
 
 @contextmanager

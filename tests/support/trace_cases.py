@@ -32,6 +32,7 @@ routes:
 sysctls:
   r1: {net.ipv4.ip_forward: 1, net.ipv6.conf.all.forwarding: 1}
   r2: {net.ipv4.ip_forward: 1, net.ipv6.conf.all.forwarding: 1}
+  h2: {net.ipv4.icmp_echo_ignore_all: 0}
 firewall:
   r1:
     nat:

@@ -690,7 +690,7 @@ def test_a_port_that_the_source_itself_translates_is_followed() -> None:
     found = outcome(replace(PUBLISHED, source="node1", target="127.0.0.1", sees=(see("c/eth0", "10.9.2.1", "c"),)))
 
     assert found.verdict == "pass", text(found)
-    assert "tcp port 8080 or tcp port 80" in found.command
+    assert found.command.endswith("trace node1 127.0.0.1 --tcp 8080")
 
 
 def serve(listener: Listener, done: threading.Event) -> None:

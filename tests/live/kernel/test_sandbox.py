@@ -62,7 +62,8 @@ class Runner:
 @pytest.fixture(params=["nobody", "root --rootless", "root"])
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     prefix = USER if request.param == "nobody" else ()
-    with TemporaryDirectory(prefix="labctl-run-") as folder:  # below /run, it would not exist inside
+    # below /run, it would not exist inside; and the folder in TMPDIR may be for root only
+    with TemporaryDirectory(prefix="labctl-run-", dir="/tmp") as folder:
         if prefix:
             os.chown(folder, NOBODY, NOBODY)
         someone = Runner(Person(Path(folder), prefix), tuple(request.param.split()[1:]))
