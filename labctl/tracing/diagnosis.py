@@ -209,7 +209,9 @@ def _verdict(loss_point: LossPoint, cause: Cause | None, paths: Sequence[Leg]) -
             "lost",
             f"the request went to {addresses.taker(evidence)}{done}; it never arrived in {evidence.question.target}",
         )
-    if evidence.answer == "refused" and (cause is None or cause.kind != "rule"):
+    if evidence.answer == "refused":
+        if cause is not None and cause.kind == "rule":
+            return "refused", _refusal_sentence(loss_point)
         return "refused", f"the probe arrived in {end} and was refused there"
     if loss_point.last_observation is None:
         return "lost", f"the {loss_point.role} never left {loss_point.node}"
@@ -221,6 +223,18 @@ def _verdict(loss_point: LossPoint, cause: Cause | None, paths: Sequence[Leg]) -
     if loss_point.role == "request" and loss_point.delivered and answering:
         return "lost", f"the request arrived in {loss_point.node}, but the reply never left {loss_point.node}"
     return "lost", f"the {loss_point.role} was last seen {observation_text(loss_point.last_observation)}"
+
+
+def _refusal_sentence(loss_point: LossPoint) -> str:
+    """Where a firewall refused the probe, and what came back to the sender, as a closed port would have sent it."""
+    place = f"never left {loss_point.node}"
+    if loss_point.last_observation is not None:
+        place = f"was last seen {observation_text(loss_point.last_observation)}"
+    seen = loss_point.evidence.observations
+    reset = any(one.role == "reply" and one.text == "reset" for one in seen)
+    error = next((one.text for one in seen if one.role == "error"), None)
+    back = "a TCP reset" if reset else f"an ICMP error ({error})" if error is not None else "a refusal"
+    return f"the request {place}, and {back} came back"
 
 
 def _facts(loss_point: LossPoint, cause: Cause | None) -> Iterator[Note]:

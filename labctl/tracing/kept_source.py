@@ -26,17 +26,20 @@ EFFECTS = (
 @dataclass(frozen=True, slots=True)
 class KeptSource:
     """A router that forwarded the request with the source that it had. `rule` is the RETURN or ACCEPT because of which
-    no rule translated it, or the NOTRACK; None if none of the rules fits."""
+    no rule translated it, or the NOTRACK; None if none of the rules fits. `others` are further routers on the way that
+    translate sources and did not translate this one: it is not known which of them should have."""
 
     node: str
     ip: IP
     rule: RuleHit | None
+    others: tuple[str, ...] = ()
 
     @property
     def short(self) -> str:
         """The router and its rule in a few words."""
         if self.rule is None:
-            return f"{self.node} kept the source {self.ip}: no rule of nat/POSTROUTING translates it"
+            nodes = " and ".join((self.node, *self.others))
+            return f"{nodes} kept the source {self.ip}: no rule of nat/POSTROUTING translates it"
         rule = f"{self.rule.table}/{self.rule.chain} rule {self.rule.number}"
         return f"{self.node} kept the source {self.ip} ({rule}{': not tracked' if self.rule.table == 'raw' else ''})"
 
@@ -90,7 +93,10 @@ def find_kept_source(evidence: TraceEvidence, ip: IP) -> KeptSource | None:
             candidates.append(KeptSource(hop.node, ip, untracked))
         elif hits or (evidence.rules_traced and table in evidence.namespace(hop.node).tables):
             candidates.append(KeptSource(hop.node, ip, source_keeping_rule(hits)))
-    return next((one for one in candidates if one.rule is not None), candidates[0] if candidates else None)
+    decided = next((one for one in candidates if one.rule is not None), None)
+    if decided is not None or not candidates:
+        return decided
+    return replace(candidates[0], others=tuple(dict.fromkeys(one.node for one in candidates[1:])))
 
 
 def with_kept_source(loss_point: LossPoint, cause: Cause) -> Cause:
