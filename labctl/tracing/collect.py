@@ -51,6 +51,7 @@ NEIGHBOUR_SYSCTLS = (
     "net.ipv4.conf.{}.arp_ignore", "net.ipv4.conf.{}.arp_filter",
     "net.ipv4.conf.{}.arp_announce", "net.ipv4.conf.{}.proxy_arp",
     "net.ipv4.conf.{}.proxy_arp_pvlan", "net.ipv6.conf.{}.proxy_ndp", "net.ipv6.conf.{}.forwarding",
+    "net.ipv6.conf.{}.disable_ipv6",
 )  # fmt: skip
 
 

@@ -102,7 +102,29 @@ sysctls:
   out: {net.ipv4.ip_forward: 1}
 """
 
-LABS = {"onemac": FABRIC, "stack": STACK, "silence": SILENCE, "proxies": CALICO, "ndp": NDP}
+# a host behind a router, with the setting that can switch IPv6 off in the plan
+SIX_OFF = """
+name: sixoff
+model: raw
+namespaces: [s1, s2, s3]
+links:
+  - {veth: [s1/eth0, s2/s1]}
+  - {veth: [s2/s3, s3/eth0]}
+addresses:
+  s1/eth0: [10.1.0.2/24, "2001:db8:1::2/64"]
+  s2/s1: [10.1.0.1/24, "2001:db8:1::1/64"]
+  s2/s3: [10.2.0.1/24, "2001:db8:2::1/64"]
+  s3/eth0: [10.2.0.2/24, "2001:db8:2::2/64"]
+routes:
+  s1: [default via 10.1.0.1, "default via 2001:db8:1::1"]
+  s3: [default via 10.2.0.1, "default via 2001:db8:2::1"]
+sysctls:
+  s1: {net.ipv6.conf.eth0.disable_ipv6: 0}
+  s2: {net.ipv4.ip_forward: 1, net.ipv6.conf.all.forwarding: 1}
+  s3: {net.ipv6.conf.eth0.disable_ipv6: 0}
+"""
+
+LABS = {"sixoff": SIX_OFF, "onemac": FABRIC, "stack": STACK, "silence": SILENCE, "proxies": CALICO, "ndp": NDP}
 
 BELOW = "is a macvlan of host/eth0: the kernel passes nothing between a macvlan and the device below it"
 MACVLAN_CASES = (
@@ -336,6 +358,39 @@ OWNER_CASES = (
         "h1 h2",
         "rule",
         "dropped the request: the route 10.2.0.2 of r1 sends it out by h1, although 10.2.0.2 is in no network of that",
+    ),
+    case(
+        "ipv6-off-sender",
+        "sixoff",
+        "s1: sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1",
+        "s1 2001:db8:2::2",
+        "ipv6-off",
+        "IPv6 is off at s1/eth0 (disable_ipv6 = 1), so s1 has no route to 2001:db8:2::2",
+        "s1: net.ipv6.conf.eth0.disable_ipv6 = 1",
+    ),
+    case(
+        "ipv6-off-target",
+        "sixoff",
+        "s3: sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1",
+        "s1 2001:db8:2::2 --tcp 80",
+        "ipv6-off",
+        "IPv6 is off at s3/eth0 (disable_ipv6 = 1), so s3 does not have the address 2001:db8:2::2 any more",
+    ),
+    case(
+        "address-lost-router",
+        "sixoff",
+        "s2: ip addr del 10.2.0.1/24 dev s3",
+        "s1 s3",
+        "no-address",
+        "s2 does not have the address 10.2.0.1 any more, so it has no route to 10.2.0.2",
+    ),
+    case(
+        "address-lost-router-6",
+        "sixoff",
+        "s2: ip addr del 2001:db8:2::1/64 dev s3",
+        "s1 2001:db8:2::2 --udp 53",
+        "no-address",
+        "s2 does not have the address 2001:db8:2::1 any more, so it has no route to 2001:db8:2::2",
     ),
     case(
         "prefix-too-wide",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 
 from labctl.core.observations import RouteQuery
-from labctl.core.resources import IP
+from labctl.core.resources import IP, Interface
 from labctl.tracing.address_owners import has_address, is_read
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_routing import find_lookup, last_route_query, nat_rule
@@ -102,12 +103,77 @@ def no_address(loss_point: LossPoint) -> Cause | None:
 
 def lost_address(evidence: TraceEvidence, node: str, ip: IP, facts: tuple[Note, ...] = ()) -> Cause:
     """The cause that a machine does not have its address any more."""
+    off = _ipv6_off_at(evidence, node) if ip.version == 6 else None
+    if off is not None:
+        return _ipv6_off_cause(evidence, off, f"{node} does not have the address {ip} any more", facts)
     present = [str(one.addr) for one in evidence.namespace(node).addresses if not one.addr.ip.is_loopback]
     note = Note("address", f"{node} has {', '.join(present) if present else 'no address'}")
     sentence = f"{node} does not have the address {ip} any more"
     if all(link.at.dev == "lo" for link in evidence.namespace(node).links):
         sentence += ": it has no device except lo"
     return Cause("no-address", sentence, (*facts, note), (exec_command(evidence, node, "ip addr show"),))
+
+
+def ipv6_off(loss_point: LossPoint) -> Cause | None:
+    """There is no IPv6 route, because IPv6 is off at the device that would have it: the kernel removed its addresses
+    and routes."""
+    node = loss_point.node
+    found = loss_point.reply_lookup if loss_point.delivered else loss_point.lookup
+    if loss_point.version != 6 or found is None or not found.error:
+        return None
+    if loss_point.last_observation is not None and not loss_point.entering:
+        return None
+    off = _ipv6_off_at(loss_point.evidence, node)
+    if off is None:
+        return None
+    note = Note("route", f"{node}: {route_get_command(found)}  =>  {lookup_text(found)}")
+    return _ipv6_off_cause(loss_point.evidence, off, f"{node} has no route to {found.dst}", (note,))
+
+
+def routes_lost(loss_point: LossPoint) -> Cause | None:
+    """There is no route, because the machine has lost its address in the destination's network, or its only one: the
+    kernel removed the routes with it."""
+    evidence, node = loss_point.evidence, loss_point.node
+    found = loss_point.reply_lookup if loss_point.delivered else loss_point.lookup
+    if found is None or found.error != "ENETUNREACH" or not is_read(evidence, node):
+        return None
+    if loss_point.last_observation is not None and not loss_point.entering:
+        return None
+    version = found.dst.version
+    lost = [ip for ip in _lost_addresses(evidence, node) if ip.version == version]
+    nets = [one.addr.network for state in evidence.namespaces for one in state.addresses if one.addr.ip == found.dst]
+    present = [one.addr.ip for one in evidence.namespace(node).addresses if one.addr.version == version]
+    none_left = all(ip.is_loopback or ip.is_link_local for ip in present)
+    ip = next((ip for ip in lost if none_left or any(ip in net for net in nets)), None)
+    if ip is None:
+        return None
+    note = Note("route", f"{node}: {route_get_command(found)}  =>  {lookup_text(found)}")
+    cause = lost_address(evidence, node, ip, (note,))
+    return replace(cause, sentence=f"{cause.sentence}, so it has no route to {found.dst}")
+
+
+def _lost_addresses(evidence: TraceEvidence, node: str) -> list[IP]:
+    return [ip for ip in evidence.machines.get(node, ()) if not has_address(evidence, node, ip)]
+
+
+def _ipv6_off_at(evidence: TraceEvidence, node: str) -> Interface | None:
+    """The only device of a machine at which IPv6 is off, if the machine has lost an IPv6 address; None if that is not
+    certain."""
+    state = evidence.namespace(node)
+    lost = [ip for ip in _lost_addresses(evidence, node) if ip.version == 6]
+    off = [link.at for link in state.links if state.sysctls.get(_disable_ipv6(link.at)) == "1"]
+    return off[0] if lost and len(off) == 1 else None
+
+
+def _disable_ipv6(at: Interface) -> str:
+    return f"net.ipv6.conf.{at.dev.replace('.', '/')}.disable_ipv6"
+
+
+def _ipv6_off_cause(evidence: TraceEvidence, at: Interface, effect: str, facts: tuple[Note, ...]) -> Cause:
+    name = _disable_ipv6(at)
+    note = Note("sysctl", f"{at.ns}: {name} = 1")
+    tries = (exec_command(evidence, at.ns, f"sysctl -w {name}=0"),)
+    return Cause("ipv6-off", f"IPv6 is off at {at} (disable_ipv6 = 1), so {effect}", (*facts, note), tries)
 
 
 def martian(loss_point: LossPoint) -> Cause | None:
