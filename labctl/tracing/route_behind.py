@@ -8,7 +8,7 @@ from ipaddress import ip_network
 
 from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
 from labctl.core.observations import RouteLookup
-from labctl.core.resources import IP, Address, Route
+from labctl.core.resources import IP, Address, Link, Route
 from labctl.render.resources import route_text
 from labctl.tracing.address_owners import owner
 from labctl.tracing.evidence import TraceEvidence
@@ -29,6 +29,9 @@ def with_route_behind(loss_point: LossPoint, cause: Cause) -> Cause:
     if cause.kind not in EFFECTS or loss_point.last_observation is None or loss_point.delivered:
         return cause
     for hop in reversed(loss_point.hops):
+        end = _cable_down(loss_point.evidence, hop.node, loss_point.dst)
+        if end is not None:
+            return _cable_cause(loss_point, cause, end)
         for found in _lookups(loss_point, hop):
             down = _device_down(loss_point.evidence, found)
             if down is not None:
@@ -71,6 +74,24 @@ def _prefix_length(found: RouteLookup) -> int:
     """The prefix length of the route that was used."""
     word = found.route.partition(" ")[0]
     return 0 if word == "default" else ip_network(word).prefixlen
+
+
+def _cable_down(evidence: TraceEvidence, node: str, ip: IP) -> Link | None:
+    """The end of the cable to the machine with the address, at this machine, if it is down: then its routes are gone.
+    A bridge port has none."""
+    name = owner(evidence, ip, node)
+    state = evidence.namespace(name) if name not in (None, node) and name is not None else None
+    at = next((one.at for one in state.addresses if one.addr.ip == ip), None) if state is not None else None
+    link = evidence.link(at.ns, at.dev) if at is not None else None
+    near = evidence.link(link.peer.ns, link.peer.dev) if link is not None and link.peer is not None else None
+    return near if near is not None and near.at.ns == node and not near.up and near.master is None else None
+
+
+def _cable_cause(loss_point: LossPoint, cause: Cause, end: Link) -> Cause:
+    name = end.peer.ns if end.peer is not None else ""
+    sentence = f"{end.at}, which leads to {name}, is down, so its routes are gone, and {cause.sentence}"
+    tries = (exec_command(loss_point.evidence, end.at.ns, f"ip link set {end.at.dev} up"),)
+    return Cause("link-down", sentence, cause.facts, tries)
 
 
 def _device_down(evidence: TraceEvidence, found: RouteLookup) -> Address | None:

@@ -293,6 +293,22 @@ OWNER_CASES = (
         "the permanent neighbour entry of a/eth0 for 169.254.1.1 has the MAC address 02:00:00:00:04:99, which no",
     ),
     case(
+        "stale-neighbour-cable",
+        "proxies",
+        "node2: ip neigh replace 10.244.0.65 lladdr 02:00:00:00:04:99 dev calidbc51878acf nud permanent",
+        "a c --udp 53",
+        "stale-neighbour",
+        "the neighbour entry of node2/calidbc51878acf for 10.244.0.65 has the MAC address 02:00:00:00:04:99, but c",
+    ),
+    case(
+        "way-round-cable",
+        "proxies",
+        "node2: ip link set calidbc51878acf down",
+        "a c --tcp 80",
+        "link-down",
+        "node2/calidbc51878acf, which leads to c, is down, so its routes are gone, and node2 has a route that silently",
+    ),
+    case(
         "proxy-arp-off-alone",
         "proxies",
         "c: ip neigh flush all; node2: sysctl -qw net.ipv4.conf.calidbc51878acf.proxy_arp=0",

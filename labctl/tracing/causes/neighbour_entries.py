@@ -167,7 +167,7 @@ def _entry(evidence: TraceEvidence, sent: PacketObservation, lookup: RouteLookup
 
 
 def _device_with(evidence: TraceEvidence, ip: IP, near: Interface) -> Link | None:
-    """The device that has an address, on the network of `near`."""
+    """The device that has an address, on the network of `near`, or at the other end of its cable."""
     name = owner(evidence, ip, near.ns)
     if name is None or name == near.ns:
         return None
@@ -180,7 +180,8 @@ def _device_with(evidence: TraceEvidence, ip: IP, near: Interface) -> Link | Non
     tunnels = sending is not None and sending.kind == link.kind == "vxlan"
     there = [one.addr for one in evidence.namespace(at.ns).addresses if one.at == at and one.addr.ip == ip]
     same_network = any(one.network == other.network for one in here for other in there)
-    return link if tunnels or same_network else None
+    cable = sending is not None and sending.peer == at
+    return link if tunnels or same_network or cable else None
 
 
 def _holders(evidence: TraceEvidence, mac: str | None) -> list[Link]:
