@@ -231,7 +231,7 @@ def test_the_page_of_traces_lists_every_cause_once() -> None:
     folder = ROOT / "labctl/tracing"
     kinds = named_kinds(path.read_text() for path in (folder / "drop_reasons.py", *(folder / "causes").glob("*.py")))
     section = (ROOT / "docs/trace.md").read_text().partition("\n## Causes\n")[2].partition("\n## ")[0]
-    listed = re.findall(r"^\| `([a-z-]+)` \| \S.* \| \S.* \|$", section, re.MULTILINE)
+    listed = re.findall(r"^\| `([a-z0-9-]+)` \| \S.* \| \S.* \|$", section, re.MULTILINE)
 
     assert sorted(listed) == sorted(kinds)
 
