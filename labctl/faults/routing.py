@@ -95,7 +95,11 @@ def _route_wrong_gateway(objects: LabObjects) -> Iterator[Fault]:
         nobody = objects.paths.free_address(Interface(route.ns, dev)) if dev is not None and route.via else None
         if nobody is None or route.via is None or nobody.version != route.via.version:
             continue
-        changes = (Change(replace(route, via=nobody), route),)
+        near = [
+            one.addr.network for one in objects.addresses(route.ns) if one.at.dev == dev and one.connected is not False
+        ]
+        onlink = route.onlink or not any(nobody in net for net in near)  # else the kernel refuses the gateway
+        changes = (Change(replace(route, via=nobody, onlink=onlink), route),)
         for fault in _fault(objects, "route-wrong-gateway", object_name(route), changes, trips, ()):
             causes = (ExpectedCause(SILENT, (route.ns, str(nobody))),)
             yield replace(fault, causes=causes)
