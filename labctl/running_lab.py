@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
@@ -269,6 +270,25 @@ class RunningLab:
         from labctl.lab import lifecycle
 
         return lifecycle.status(self.name, load_compiled_lab(self.name))
+
+    @contextmanager
+    def fault(self, kind: str, on: str | None = None) -> Iterator[str]:
+        """Give the lab a fault of the catalogue for the time of a `with` block, as `labctl break` and `fix` do.
+
+        `on` is the object (`node1`, `node1/eth0`); without it, the first that fits. Gives the name of the object.
+        Raises UsageError if the fault does not fit, KernelError if the kernel refuses it.
+        """
+        from labctl.faults.catalogue import find_fault
+        from labctl.lab.break_fix import break_lab, fix
+        from labctl.lab.cni_attach import with_plugin_results
+
+        require_root("break")
+        lab = with_plugin_results(self._recorded())
+        record = break_lab(lab, find_fault(lab, kind, on))
+        try:
+            yield record.on
+        finally:
+            fix(lab, [record])
 
     def check(
         self,

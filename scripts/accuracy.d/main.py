@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+PROTOCOLS = ("icmp", "tcp", "udp")
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 SANDBOX = """
@@ -60,6 +61,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--objects", type=int, default=2, metavar="N", help="objects for each kind (default 2)")
     parser.add_argument("--protocol", action="append", choices=("icmp", "tcp", "udp"), help="default: all three")
     parser.add_argument("--firewall", choices=("legacy", "nft"), help="the back end of the rules")
+    parser.add_argument(
+        "--rotate", action="store_true", help="one protocol for each fault, in turn (a third of the time)"
+    )
     parser.add_argument("--checks", action="store_true", help="also run the lab's checks for each fault (slow)")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="scenarios at the same time (default 2)")
     parser.add_argument("--output", default="trace-accuracy.jsonl", metavar="FILE", help="where the rows go")
@@ -74,7 +78,7 @@ def in_sandbox(scenario: str, options: argparse.Namespace) -> list[dict[str, Any
     words += [word for name in options.fault for word in ("--fault", name)]
     words += [word for name in options.protocol or () for word in ("--protocol", name)]
     words += ["--firewall", options.firewall] if options.firewall else []
-    words += ["--checks"] if options.checks else []
+    words += [word for word in ("--checks", "--rotate") if getattr(options, word[2:])]
     begun = time.monotonic()
     sandbox = ["unshare", "-nm", "--propagation", "private", "sh", "-ec", SANDBOX, "sandbox", *words]
     done = subprocess.run(sandbox, capture_output=True, text=True)
@@ -110,18 +114,27 @@ def inside(options: argparse.Namespace) -> int:
         return 0
     lab = with_plugin_results(lifecycle.load_compiled_lab(options.inside))
     trial = Trial(lab, run_checks=options.checks)
-    protocols = tuple(options.protocol or ("icmp", "tcp", "udp"))
+    protocols = tuple(options.protocol or PROTOCOLS)
     if not options.fault:
         for row in trial.healthy_rows(protocols):
             print(json.dumps(asdict(row), ensure_ascii=False), flush=True)
+    number = 0
     for kind, faults in applicable(lab):
         if options.fault and kind.name not in options.fault:
             continue
         for fault in faults[: options.objects]:
-            for row in trial.rows(kind, fault, protocols):
+            asked = next_protocol(trial, fault, number := number + 1) if options.rotate else protocols
+            for row in trial.rows(kind, fault, asked):
                 print(json.dumps(asdict(row), ensure_ascii=False), flush=True)
     lifecycle.down(lab.name)
     return 0
+
+
+def next_protocol(trial: Any, fault: Any, number: int) -> tuple[str, ...]:
+    """The next protocol in turn, among those that the healthy lab delivers for a probe of this fault."""
+    turn = number % len(PROTOCOLS)
+    order = (*PROTOCOLS[turn:], *PROTOCOLS[:turn])
+    return tuple(name for name in order if any(trial.delivers(one, name) for one in fault.traffic))[:1]
 
 
 def counts(rows: Iterable[dict[str, Any]]) -> str:

@@ -167,3 +167,15 @@ def test_a_lost_packet_is_told_and_drift_is_named(lab: labctl.RunningLab) -> Non
     assert [change.subject.key[0] for change in lab.status()] == ["route"]
     assert lab.check("pods of different nodes see").verdict == "fail"
     assert labctl.up("kubenet", name="api").status() == ()
+
+
+def test_a_lab_has_a_fault_for_the_time_of_a_block(lab: labctl.RunningLab) -> None:
+    with pytest.raises(ZeroDivisionError), lab.fault("forwarding-off", "node1") as on:  # noqa: PT012
+        assert on == "node1"
+        assert not lab.trace("a", "c").answered
+        assert lab.status()
+        raise ZeroDivisionError
+    assert lab.trace("a", "c").answered
+    assert not lab.status()
+    with pytest.raises(labctl.UsageError, match="there is no fault"), lab.fault("forwarding-of"):
+        pass
