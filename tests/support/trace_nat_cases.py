@@ -179,7 +179,7 @@ SOURCE_CASES = (
          "c1 internet", "rule", "a rule of PREROUTING in host1 dropped the reply, and host1 kept the source 172.17.0.3",
          "raw/PREROUTING rule 2: -d 172.17.0.3/32 ! -i docker0 -j DROP"),
     case("kept-outgoing", "outgoing", "node1: iptables-legacy -t nat -F cali-nat-outgoing", "a vm", "no-route",
-         f"and node1 kept the source 10.244.0.1: {NO_RULE}"),
+         f"kept the source 10.244.0.1: {NO_RULE}"),
     case("kept-aws", "aws", "node1: iptables-legacy -t nat -I AWS-SNAT-CHAIN-0 -d 203.0.113.0/24 -j RETURN",
          "a internet", "rule", "a rule of FORWARD in fabric dropped the request, and node1 kept the source 10.0.0.",
          "nat/AWS-SNAT-CHAIN-0 rule 1"),
