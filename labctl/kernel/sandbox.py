@@ -114,7 +114,10 @@ def _write_launcher(folder: Path) -> None:
     package_parent = str(Path(__file__).parents[2])
     (folder / "launcher.py").write_text(LAUNCHER.format(folder=package_parent))
     script = folder / "labctl"
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {folder}/launcher.py "$@"\n')
+    # with the cache of this Python, or root would write __pycache__ into a source tree
+    cache = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix is not None else []
+    python = shlex.join([sys.executable, *cache, str(folder / "launcher.py")])
+    script.write_text(f'#!/bin/sh\nexec {python} "$@"\n')
     script.chmod(0o755)
 
 

@@ -75,6 +75,7 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     links.neighbour,
     addresses.martian,
     addresses.no_address,
+    segments.same_mac,
     routes.forwarding_off,
     routes.reverse_path,
     addresses.ipv6_off,

@@ -152,6 +152,29 @@ def _twins(way: tuple[Link, ...], note: Note) -> Cause | None:
     return Cause("duplicate-mac", sentence, (note,))
 
 
+def same_mac(loss_point: LossPoint) -> Cause | None:
+    """The frame came to a machine that has the same MAC address as the machine with the packet's destination."""
+    evidence, tip, here = loss_point.evidence, loss_point.last_observation, loss_point.device
+    if tip is None or tip.mac is None or here is None or not loss_point.entering or here.mac != tip.mac[1]:
+        return None
+    owners = [
+        link
+        for state in evidence.namespaces
+        for one in state.addresses
+        if one.addr.ip == loss_point.dst and (link := evidence.link(one.at.ns, one.at.dev)) is not None
+    ]
+    if any(link.at.ns == here.at.ns for link in owners):
+        return None
+    twin = next((link for link in owners if link.mac == here.mac), None)
+    if twin is None:
+        return None
+    sentence = (
+        f"{here.at} and {twin.at} have the same MAC address {here.mac}, so the frame for {twin.at.ns} came to"
+        f" {here.at.ns}"
+    )
+    return Cause("duplicate-mac", sentence, (Note("address", f"{twin.at} has {loss_point.dst}"),))
+
+
 def stale_entry(loss_point: LossPoint) -> Cause | None:
     """A bridge sent the frame to another machine, because of a static forwarding entry with the wrong port."""
     evidence, tip, link = loss_point.evidence, loss_point.last_observation, loss_point.device
@@ -214,7 +237,10 @@ def isolated_ports(loss_point: LossPoint) -> Cause | None:
             link
             for hop in reversed(loss_point.hops)
             for item in reversed(hop.ins)
-            if item.mac == tip.mac and (link := evidence.link(item.node, item.dev)) is not None and link.master
+            if item.mac is not None
+            and item.mac[1] == tip.mac[1]  # an ebtables rule may have rewritten the sender's address
+            and (link := evidence.link(item.node, item.dev)) is not None
+            and link.master
         ),
         None,
     )
