@@ -61,7 +61,9 @@ def _neighbour_missing(objects: LabObjects) -> Iterator[Fault]:
         trips = objects.lost_trips(changes, objects.hit_trips(lambda path, hop=hop: _uses(path, hop)))  # type: ignore[misc]
         if trips:
             causes = (ExpectedCause(("neighbour",), (hop.ns, str(hop.next_hop))),)
-            yield Fault("neighbour-missing", f"{hop.out}/{hop.next_hop}", changes, causes, objects.as_traffic(trips))
+            symptoms = (ExpectedCause(("proxy-arp-off",), (str(hop.next_hop),)),)
+            on = f"{hop.out}/{hop.next_hop}"
+            yield Fault("neighbour-missing", on, changes, causes, objects.as_traffic(trips), symptoms)
 
 
 def _asked(objects: LabObjects) -> Iterator[tuple[Interface, PlannedHop]]:

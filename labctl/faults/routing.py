@@ -51,7 +51,18 @@ def _fault(
     causes = (ExpectedCause(kinds, (ns,)),)
     symptoms = (
         ExpectedCause(
-            (*NO_WAY, *SILENT, "ttl", "forwarding-off", "unsent", "rule", "vxlan-underlay", "kernel", "arp-off")
+            (
+                *NO_WAY,
+                *SILENT,
+                "ttl",
+                "forwarding-off",
+                "unsent",
+                "rule",
+                "vxlan-underlay",
+                "kernel",
+                "arp-off",
+                "proxy-arp-off",
+            )
         ),
     )
     yield Fault(kind, on, changes, causes, objects.as_traffic(lost), symptoms)

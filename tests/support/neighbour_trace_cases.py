@@ -314,7 +314,7 @@ OWNER_CASES = (
         "c: ip neigh flush all; node2: sysctl -qw net.ipv4.conf.calidbc51878acf.proxy_arp=0",
         "c a",
         "proxy-arp-off",
-        "node2 should answer for it, but proxy ARP is off at node2/calidbc51878acf",
+        "node2 does not have it, and could answer for it only with proxy ARP, which is off at node2/calidbc51878acf",
     ),
     case("onemac", "onemac", "", "m2 m1", None, verdict="answered"),
     case(
@@ -331,7 +331,7 @@ OWNER_CASES = (
         "m2: ip neigh flush all; fab: sysctl -qw net.ipv4.conf.lan2.proxy_arp=0",
         "m2 m1",
         "proxy-arp-off",
-        "fab should answer for it, but proxy ARP is off at fab/lan2",
+        "fab does not have it, and could answer for it only with proxy ARP, which is off at fab/lan2",
     ),
     case(
         "gateway-nobody",
@@ -480,7 +480,7 @@ PROXY_CASES = (
         f"{PROXIES}; nr: sysctl -qw net.ipv6.conf.v1.proxy_ndp=0",
         SIX,
         "proxy-arp-off",
-        "proxy NDP is off at nr/v1",
+        "only with proxy NDP, which is off at nr/v1",
         "net.ipv6.conf.v1.proxy_ndp = 0",
     ),
     case(

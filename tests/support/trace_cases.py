@@ -719,7 +719,7 @@ CASES = (
         f"{GATEWAY}; n1: sysctl -qw net.ipv4.conf.azv1.proxy_arp=0",
         "p1 p2",
         "proxy-arp-off",
-        "proxy ARP is off at n1/azv1",
+        "only with proxy ARP, which is off at n1/azv1",
         "net.ipv4.conf.azv1.proxy_arp = 0",
     ),
     case(
@@ -728,7 +728,7 @@ CASES = (
         f"{GATEWAY}; n1: sysctl -qw net.ipv4.conf.azv1.proxy_arp=0",
         "p1 p2 --tcp 80",
         "proxy-arp-off",
-        "proxy ARP is off at n1/azv1",
+        "only with proxy ARP, which is off at n1/azv1",
     ),
     case(
         "flooded",

@@ -288,7 +288,10 @@ def _proxy_off(
         return None
     if len([one for one in state.links if one.at.dev != "lo"]) < 2:
         return None
-    sentence = f"there is no answer for {question.ip}: {at.ns} should answer for it, but {word} is off at {at}"
+    sentence = (
+        f"there is no answer for {question.ip}: {at.ns} does not have it, and could answer for it only with {word},"
+        f" which is off at {at}"
+    )
     facts = (asked_note(asked), Note("sysctl", f"{at.ns}: {name} = 0"))
     return Cause("proxy-arp-off", sentence, facts, (exec_command(evidence, at.ns, f"sysctl -w {name}=1"),))
 
