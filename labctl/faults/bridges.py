@@ -100,7 +100,8 @@ def _fdb_stale(objects: LabObjects) -> Iterator[Fault]:
                 found_before.add(on)
                 traffic = objects.probes(lambda path, hop=hop: path.asks_for(hop.out, hop.next_hop))  # type: ignore[misc]
                 causes = (ExpectedCause(("fdb-stale", "wrong-mac"), (str(wrong.at), end.mac)),)
-                symptoms = (ExpectedCause(("wrong-mac", "kernel"), (end.mac,)),)
+                # `kernel` says only that the bridge did not forward the frame
+                symptoms = (ExpectedCause(("wrong-mac",), (end.mac,)), ExpectedCause(("kernel",)))
                 changes = (Change(Fdb(wrong.at, end.mac), None), Change(known, None))
                 yield Fault("fdb-stale", on, changes, causes, traffic, symptoms)
 

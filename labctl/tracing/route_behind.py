@@ -125,7 +125,9 @@ def _route_back(loss_point: LossPoint, found: RouteLookup) -> Route | None:
     here = {one.addr.ip for one in evidence.namespace(found.node).addresses}
     passed = {hop.node for hop in loss_point.hops}  # a gateway on the way has a route back in any case
     sources = {item.src for hop in loss_point.hops for item in hop.outside_tunnel}
-    for node in (target, *_neighbouring(evidence, target)):
+    # a machine at a cable of this router uses it as its gateway, also if the router leads to it by another way
+    ends = () if target in _neighbouring(evidence, found.node) else (target,)
+    for node in (*ends, *_neighbouring(evidence, target)):
         for route in evidence.namespace(node).routes:
             specific = route.kind == "unicast" and route.dst.prefixlen > 0 and route.via in here
             if node not in passed and specific and any(ip in route.dst for ip in sources):
