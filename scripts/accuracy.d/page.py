@@ -30,8 +30,8 @@ section lists them.
 
 # why trace does not name the cause, by kind of fault
 REASONS = {
-    "bridge-nf-call-iptables": "the tunnel of flannel's udp backend is a program, and trace does not look into its packets",
-    "policy-drop-forward": "the tunnel of flannel's udp backend is a program, and trace does not look into its packets",
+    "bridge-nf-call-iptables": "flannel's udp backend is a program, and trace does not look into its packets",
+    "policy-drop-forward": "flannel's udp backend is a program, and trace does not look into its packets",
     "carrier-lost": "nothing in the kernel shows that the fabric should answer for others at this cable",
     "proxy-arp-off": "nothing in the kernel shows that the fabric should answer for others at this cable",
     "conntrack-stale": "rules with sets or marks could have made this entry, so trace does not call it stale",
