@@ -132,7 +132,7 @@ class TestOnAKernel:
                 assert story.sentence == "the request never left a"
                 assert story.why is not None
                 assert story.why.kind == "proxy-arp-off"
-                assert story.why.sentence.endswith(f"but proxy ARP is off at node1/{A}")
+                assert story.why.sentence.endswith(f"only with proxy ARP, which is off at node1/{A}")
                 command = f"exec node1 -- sysctl -w net.ipv4.conf.{A}.proxy_arp=1"
                 assert story.tries == (f"{paths.command_prefix(NAME)} {command}",)
         finally:
