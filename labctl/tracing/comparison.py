@@ -106,7 +106,7 @@ def _differences(first: TraceResult, second: TraceResult) -> Iterator[Difference
     legs: tuple[LegName, ...] = ("request", "reply")
     for name in legs:
         one, other = leg_of(first, name), leg_of(second, name)
-        pairs = _counterpart_steps(first, second, one, other)
+        pairs = _counterpart_steps(first, second, name, one, other)
         _add_ends(counterparts, one, other)
         counterparts.devices.clear()
         _add_devices(counterparts, one, other, pairs)
@@ -128,7 +128,7 @@ def _differences(first: TraceResult, second: TraceResult) -> Iterator[Difference
 
 
 def _counterpart_steps(
-    first: TraceResult, second: TraceResult, one: Sequence[Step], other: Sequence[Step]
+    first: TraceResult, second: TraceResult, leg: LegName, one: Sequence[Step], other: Sequence[Step]
 ) -> frozenset[int]:
     """The hops (from 1) at which the two packets may be in different machines: at their ends, and beside these."""
     if not one or not other:
@@ -136,6 +136,8 @@ def _counterpart_steps(
     found: set[int] = set()
     begins = (one[0].node, _address(one[0].src)) != (other[0].node, _address(other[0].src))
     ends = _address(one[0].dst) != _address(other[0].dst)
+    # behind a router that translates, both replies have one destination until they are translated back
+    ends = ends or (leg == "reply" and one[-1].node != other[-1].node)
     if begins:
         found |= {1, 2}
     if ends and len(one) == len(other) and "lost" not in (first.verdict, second.verdict):

@@ -190,3 +190,25 @@ def test_the_text_marks_the_difference(width: int | None) -> None:
     assert any("first difference: rule, in the request, hop 2" in line for line in lines)
     assert all(len(line) <= (width or 1000) for line in hops)
     assert any(" | " in line for line in hops) is (width == 140)
+
+
+def reply_to(pod: str, ip: str, veth: str, node: str = "node1", node_ip: str = "10.224.0.4") -> tuple[Step, ...]:
+    """The reply to a pod behind a node that translated its source."""
+    return (
+        step("internet", "eth0", "203.0.113.1", "203.0.113.50"),
+        step("fabric", f"pip {node}", "203.0.113.1", node_ip, 63),
+        step(node, f"eth0 cbr0 {veth}", "203.0.113.1", ip, 62, (("un-NAT", f"destination {node_ip} becomes {ip}"),)),
+        step(pod, "eth0", "203.0.113.1", ip, 62),
+    )
+
+
+def test_translated_replies_end_in_their_own_senders() -> None:
+    first = result(*FIRST, reply=reply_to("a", "10.244.0.2", "veth1"))
+    second = result(*OTHER_POD, reply=reply_to("b", "10.244.0.3", "veth2"))
+    assert compare_traces(first, second).difference is None
+    assert compare_traces(second, first).difference is None
+    back = reply_to("b", "10.244.0.3", "veth2")
+    other_way = (back[0], replace(back[1], devices=("pip", "spare")), *back[2:])
+    found = compare_traces(first, result(*OTHER_POD, reply=other_way)).difference
+    assert found is not None
+    assert (found.leg, found.hop, found.kind) == ("reply", 2, "device")
