@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from labctl.core.topology import Topology
 from labctl.kernel.firewall import backend
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
+from labctl.packets.decode import Frame
 from labctl.render import dataclass_json
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import TraceEvidence
@@ -47,10 +52,28 @@ def words_of(probe: str) -> tuple[str, str, dict[str, object]]:
 
 def traced(name: str, probe: str) -> tuple[TraceEvidence, TraceResult]:
     """Trace on a running lab."""
+    evidence, _ = traced_frames(name, probe)
+    return evidence, diagnose(evidence)
+
+
+def traced_frames(name: str, probe: str) -> tuple[TraceEvidence, list[Frame]]:
+    """The evidence of a trace on a running lab, and its frames."""
     source, target, options = words_of(probe)
     who = Topology(lifecycle.load_compiled_lab(name))
-    evidence, _ = trace_packet(who.lab, question_of(who, source, target, options))
-    return evidence, diagnose(evidence)
+    return trace_packet(who.lab, question_of(who, source, target, options))
+
+
+@contextmanager
+def trace_lab(folder: Path, text: str, name: str) -> Iterator[lifecycle.Definition]:
+    """A lab of the trace cases under another name: tracing instances of all test workers lie side by side."""
+    file = folder / f"{name}.yaml"
+    file.write_text(re.sub("^name: .*", f"name: {name}", text, flags=re.MULTILINE))
+    definition = lifecycle.define(str(file))
+    lifecycle.up(definition)
+    try:
+        yield definition
+    finally:
+        lifecycle.down(name)
 
 
 def forget_neighbours(name: str) -> None:

@@ -25,7 +25,7 @@ from labctl.kernel.rule_trace import nflog, trace_setup, tracefs
 from labctl.lab import lifecycle
 from labctl.tracing import instruments
 from tests.support.trace_cases import LABS
-from tests.support.traces import broken, traced
+from tests.support.traces import broken, trace_lab, traced
 
 pytestmark = pytest.mark.firewall
 
@@ -49,12 +49,8 @@ while True:
 
 @pytest.fixture(scope="module")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lifecycle.Definition]:
-    file = tmp_path_factory.mktemp("road") / "road.yaml"
-    file.write_text(LABS["road"].replace("name: road", f"name: {LAB}"))
-    definition = lifecycle.define(str(file))
-    lifecycle.up(definition)
-    yield definition
-    lifecycle.down(LAB)
+    with trace_lab(tmp_path_factory.mktemp("road"), LABS["road"], LAB) as definition:
+        yield definition
 
 
 @pytest.fixture(autouse=True)
