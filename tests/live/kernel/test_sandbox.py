@@ -262,7 +262,8 @@ def test_a_shell_inside_controls_the_terminal(runner: Runner) -> None:
     time.sleep(0.3)
     os.write(fd, b"\x1a")
     read_until(b"Stopped")
-    os.write(fd, b"kill %1; wait; echo still $((40+2))\n")  # with a stopped job, bash would refuse to exit
+    # with a stopped job, bash would refuse to exit
+    os.write(fd, b"kill -9 %1; while jobs %1 > /dev/null 2>&1; do sleep 0.1; done; echo still $((40+2))\n")
     read_until(b"still 42")
     os.write(fd, b"exit 5\n")
     assert exit_code_of(pid) == 5
