@@ -7,7 +7,8 @@ Read the modules in this order; those of the last seven lines are pure, and work
 `hop_routing` (routes and NAT of one hop), `drop_reasons`, `drop_attribution` (the kernel's drops),
 `nat_choice`, `stale_connection` (a connection that is older than the nat rules),
 `loss_point` (where the packet was seen last), `causes`, `kept_source`, `translated_source`, `untracked`,
-`dead_destination` (the cause behind a cause), `hop_notes`, `diagnosis` and `result` (the explanation),
+`dead_destination` (the cause behind a cause), `taker` (who took the request), `hop_notes`, `diagnosis`, `loss` and
+`result` (the explanation),
 `comparison` (two results).
 """
 

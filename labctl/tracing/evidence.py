@@ -217,6 +217,14 @@ class TraceEvidence:
         ends = {"request": self.question.target_ns, "reply": self.question.source, "error": self.question.source}
         return {role: path(self.observations, role, ends[role], self.link) for role in ROLES}
 
+    @property
+    def unknown_lines(self) -> tuple[str, ...]:
+        """The sentences about what could not be observed."""
+        if not self.lost_events:
+            return self.unknown
+        lost = f"{self.lost_events} kernel events were lost because of the load: a drop may have been missed"
+        return (*self.unknown, lost)
+
     def with_details(self, **fields: Any) -> TraceEvidence:
         """A copy with other values of these fields. It keeps the hops, unless a field decides about them."""
         copy = replace(self, **fields)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PORT_PROTOCOLS = {"tcp": 6, "udp": 17}  # the numbers of the protocols that have ports
 MODULES = ("nf_tables", "nfnetlink_log", "nf_conntrack_netlink")  # needed for the reports of rules and connections
+READ_AT_ONCE = 8  # namespaces whose firewall is read at the same time
 MAX_FIREWALL_NAMESPACES = 64  # namespaces with a firewall whose rules are watched at most
 
 
@@ -152,9 +153,15 @@ class Instruments:
     def read_chains(self, nodes: Iterable[str]) -> dict[str, tuple[ChainCounters, ...]]:
         """The chains of these nodes with their counters; without the nodes where they cannot be read."""
         found: dict[str, tuple[ChainCounters, ...]] = {}
-        for node in nodes:
-            with suppress(OSError, LabError):
-                found[node] = self.run(node, chains.read_chain_counters, node, self.backend)
+        nodes = list(nodes)
+        for at in range(0, len(nodes), READ_AT_ONCE):
+            reading: dict[str, Callable[[], tuple[ChainCounters, ...]]] = {}
+            for node in nodes[at : at + READ_AT_ONCE]:
+                with suppress(OSError, LabError):
+                    reading[node] = self.run(node, chains.start_reading_counters, node, self.backend)
+            for node, read in reading.items():
+                with suppress(OSError, LabError):
+                    found[node] = read()
         return found
 
     def _open_rule_log(self) -> nflog.NfLog | NftLog:
@@ -177,10 +184,10 @@ class Instruments:
         tables, self.nft_tables = self.nft_tables, {}
         for table in tables.values():
             self.setup.beside(table.close)
-        logs, self.rule_logs = self.rule_logs, {}
-        for log in logs.values():
-            log.close()
         settings, self.nflog_settings = self.nflog_settings, {}
         for node, before in settings.items():
             with suppress(OSError):
                 self.run(node, nflog.restore_loggers, before)
+        logs, self.rule_logs = self.rule_logs, {}
+        for log in logs.values():
+            self.setup.beside(log.close)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -91,6 +91,13 @@ def flow_text(flow: Flow) -> str:
     there = f"{endpoint_text(flow.src, here)} > {endpoint_text(flow.dst, far)}"
     back = f"{endpoint_text(flow.reply_src, back_src)} > {endpoint_text(flow.reply_dst, back_dst)}"
     return f"{flow.node}: {there}, answered as {back}"
+
+
+def nat_notes(evidence: TraceEvidence, known: Sequence[Note] = ()) -> Iterator[Note]:
+    """The translations in conntrack, except those that the notes `known` report already."""
+    for flow in evidence.flows:
+        if flow.is_translated and not any(note.text.startswith(f"{flow_text(flow)} [") for note in known):
+            yield Note("conntrack", f"{flow_text(flow)} [{flow.state}]")
 
 
 def rule_text(hit: RuleHit | CounterIncrease) -> str:

@@ -10,9 +10,11 @@ other backend are never the lab's; they always count as extra.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from labctl.core.diff import Change
 from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, Backend
@@ -58,16 +60,28 @@ def read_chains(ns: str, wanted_chains: Iterable[Chain] = (), backend: Backend =
 def read_chain_counters(ns: str, backend: Backend = "legacy") -> tuple[ChainCounters, ...]:
     """Every chain as in `read_chains`, with the packets and bytes that each rule counted. Slower: it always starts
     programs. Raises KernelError, MissingError."""
+    return start_reading_counters(ns, backend)()
+
+
+def start_reading_counters(ns: str, backend: Backend = "legacy") -> Callable[[], tuple[ChainCounters, ...]]:
+    """Start the programs of `read_chain_counters`. The returned function waits for them, in any thread: so the programs
+    of several namespaces run at the same time. Raises OSError, MissingError; the function raises KernelError."""
     made = nft_tables.tables()
-    found: list[ChainCounters] = []
+    reading: list[Callable[[], Iterable[ChainCounters]]] = []
     if backend == "nft":
-        found += _read_nft(ns, made)[0]
+        own = _start_reading_nft(ns, made)
+        reading.append(lambda: own()[0])
     for tool, names in ((commands.IPTABLES_LEGACY, "ip_tables_names"), (commands.IP6TABLES_LEGACY, "ip6_tables_names")):
         if tools.legacy_tables(names):
-            found += tools.read_chains(tool, ns) if backend == "legacy" else _stray(tools.read_chains(tool, ns))
+            run = tools.SaveRun(tool, ns)
+            reading.append(run.chains if backend == "legacy" else partial(_stray_chains, run))
     if any(family == "bridge" for family, _ in made):
-        found += tools.read_chains(commands.EBTABLES_NFT, ns)
-    return tuple(found)
+        reading.append(tools.SaveRun(commands.EBTABLES_NFT, ns).chains)
+    return lambda: tuple(one for read in reading for one in read())
+
+
+def _stray_chains(run: tools.SaveRun) -> Iterator[ChainCounters]:
+    return _stray(run.chains())
 
 
 def has_tables() -> bool:
@@ -101,17 +115,32 @@ def write(ns: str, changes: Iterable[Change], lock: Path | None = None, backend:
             tools.write(commands.TOOLS[backend][family], ns, changing, lock)
 
 
-def _read_nft(ns: str, present: Iterable[tuple[str, str]]) -> tuple[list[ChainCounters], set[tuple[str, str]]]:
+NftChains: TypeAlias = tuple[list[ChainCounters], set[tuple[str, str]]]
+
+
+def _read_nft(ns: str, present: Iterable[tuple[str, str]]) -> NftChains:
     """The chains that iptables-nft wrote, and those nft tables among `present` that contain only such chains."""
-    found: list[ChainCounters] = []
-    own: set[tuple[str, str]] = set()
+    return _start_reading_nft(ns, present)()
+
+
+def _start_reading_nft(ns: str, present: Iterable[tuple[str, str]]) -> Callable[[], NftChains]:
+    present = tuple(present)
+    runs: list[tuple[set[tuple[str, str]], tools.SaveRun]] = []
     for tool in (commands.IPTABLES_NFT, commands.IP6TABLES_NFT):
         tables = {table for table in present if table[0] == tool.family and table in BUILTIN}
         if tables:
-            text = tools.save_text(tool, ns)
-            own |= tables - {(tool.family, name) for name in incompatible_tables(text)}
-            found += (one for one in parse_save(ns, tool.family, text) if (tool.family, one.chain.table) in own)
-    return found, own
+            runs.append((tables, tools.SaveRun(tool, ns)))
+
+    def finish() -> NftChains:
+        found: list[ChainCounters] = []
+        own: set[tuple[str, str]] = set()
+        for tables, run in runs:
+            text, family = run.text(), run.tool.family
+            own |= tables - {(family, name) for name in incompatible_tables(text)}
+            found += (one for one in parse_save(ns, family, text) if (family, one.chain.table) in own)
+        return found, own
+
+    return finish
 
 
 def _strays(ns: str, family: str) -> Iterator[Chain]:

@@ -95,7 +95,6 @@ def run(command: list[str], text: str | None = None, lock: Path | None = None) -
     """
     if lock is not None:
         lock.parent.mkdir(parents=True, exist_ok=True)
-    # all descriptors of Python close on exec, so close_fds is not needed
     return subprocess.run(
         command,
         input=text,
@@ -103,10 +102,29 @@ def run(command: list[str], text: str | None = None, lock: Path | None = None) -
         capture_output=True,
         text=True,
         errors="replace",
-        env={**os.environ, "LC_ALL": "C", "XTABLES_LOCKFILE": str(lock or os.devnull)},
-        close_fds=False,
+        env=_environment(lock),
+        close_fds=False,  # all descriptors of Python close on exec
         check=False,
     )
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    """Start one of the tools in this thread's namespace, to read: without input, and without a lock. The caller waits
+    with `communicate`, from any thread."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=_environment(None),
+        close_fds=False,
+    )
+
+
+def _environment(lock: Path | None) -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C", "XTABLES_LOCKFILE": str(lock or os.devnull)}
 
 
 def make_tool_directory(directory: Path | str, backend: Backend = "legacy") -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labctl.core.iptables_save import ChainCounters, TableEdit, parse_save, restore_script
-from labctl.kernel.firewall.commands import FirewallTool, find, run, try_restore
+from labctl.kernel.firewall.commands import FirewallTool, find, start, try_restore
 
 
 def legacy_tables(name: str) -> list[str]:
@@ -29,17 +29,31 @@ def legacy_tables(name: str) -> list[str]:
 
 def read_chains(tool: FirewallTool, ns: str) -> tuple[ChainCounters, ...]:
     """All chains of the tool's family in this thread's namespace. Raises KernelError, MissingError."""
-    return tuple(parse_save(ns, tool.family, save_text(tool, ns)))
+    return SaveRun(tool, ns).chains()
 
 
-def save_text(tool: FirewallTool, ns: str) -> str:
-    """What the save program prints in this thread's namespace, with counters. Raises KernelError, MissingError."""
-    done = run([find(tool.save), "-c"])
-    if done.returncode:
-        from labctl.kernel.firewall.diagnose import tool_error
+class SaveRun:
+    """A save program that has started in this thread's namespace. Any thread may wait for its end.
 
-        raise tool_error(f"cannot read the {tool.command} rules in {ns}", tool, done.stderr)
-    return done.stdout
+    Raises OSError, MissingError.
+    """
+
+    def __init__(self, tool: FirewallTool, ns: str) -> None:
+        self.tool, self.ns = tool, ns
+        self._process = start([find(tool.save), "-c"])
+
+    def text(self) -> str:
+        """What it prints, with counters. Waits for its end. Raises KernelError."""
+        out, error = self._process.communicate()
+        if self._process.returncode:
+            from labctl.kernel.firewall.diagnose import tool_error
+
+            raise tool_error(f"cannot read the {self.tool.command} rules in {self.ns}", self.tool, error)
+        return out
+
+    def chains(self) -> tuple[ChainCounters, ...]:
+        """The chains that it prints. Waits for its end. Raises KernelError."""
+        return tuple(parse_save(self.ns, self.tool.family, self.text()))
 
 
 def write(tool: FirewallTool, ns: str, table_edits: Sequence[TableEdit], lock: Path | None = None) -> None:

@@ -4,55 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import ip_address
 
 from labctl.core.observations import RouteQuery
 from labctl.core.resources import IP, Interface
 from labctl.tracing.address_owners import has_address, is_read
 from labctl.tracing.evidence import TraceEvidence
-from labctl.tracing.hop_routing import find_lookup, last_route_query, nat_rule
-from labctl.tracing.hops import Hop
+from labctl.tracing.hop_routing import find_lookup, nat_rule
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command, rule_text
+from labctl.tracing.taker import taker
 
 MARTIAN_REASONS = ("IP_LOCALNET", "IP_INVALID_DEST", "IP_INVALID_SOURCE")
-
-
-def taker(evidence: TraceEvidence) -> str | None:
-    """The machine that took the request as its own, if it is another one than the machine that the user named. None if
-    the request arrived where it should, or nowhere, or if its destination was translated on the path."""
-    question = evidence.question
-    if question.target_ns is None or _is_address(question.target):
-        return None  # any machine with the address is right
-    hops = evidence.hops["request"]
-    if not hops:
-        return None
-    for hop in hops:
-        before, after = hop.outside_tunnel[0], hop.outside_tunnel[-1]
-        if before.dst != question.address:
-            return None  # translated before
-        if (hop is hops[-1] and _arrived(evidence, hop)) or (
-            before.dst != after.dst and has_address(evidence, hop.node, before.dst)
-        ):
-            return hop.node if hop.node != question.target_ns else None
-    return None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _arrived(evidence: TraceEvidence, hop: Hop) -> bool:
-    """Whether the hop's namespace took the packet as its own."""
-    last = hop.observations[-1]
-    query = last_route_query(evidence, hop, "request")
-    lookup = find_lookup(evidence, query)
-    here = has_address(evidence, hop.node, last.dst) or (lookup is not None and lookup.kind == "local")
-    return last.direction == "in" and last.encap == "none" and query is not None and here
 
 
 def wrong_machine(loss_point: LossPoint) -> Cause | None:
