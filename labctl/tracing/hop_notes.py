@@ -17,10 +17,10 @@ from labctl.tracing.hop_routing import (
     is_relayed,
     nat_endpoint,
     route_queries,
+    source_keeping_rule,
     untranslated,
 )
 from labctl.tracing.hops import Hop, PacketObservation
-from labctl.tracing.kept_source import source_keeping_rule
 from labctl.tracing.result import Leg, Note, Step, endpoint_text, lookup_text, rule_text
 
 PASSIVE_TARGETS = {"RETURN", "LOG", "NFLOG", "TRACE", "CONTINUE", ""}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 from labctl.core.iptables import FirewallRule
@@ -10,6 +11,7 @@ from labctl.core.resources import IP, Interface
 from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hops import Hop, PacketObservation, lower_interface
 
+ADDRESS_OPTIONS = ("-s", "-d", "--match-set", "--dst-type", "--src-type")
 NAT_TARGETS = {"SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
 # netfilter's numbers
 PREROUTING_HOOK, INPUT_HOOK, FORWARD_HOOK, OUTPUT_HOOK, POSTROUTING_HOOK = range(5)
@@ -260,3 +262,15 @@ def find_lookup(evidence: TraceEvidence, query: RouteQuery | None) -> RouteLooku
         if (found.node, found.dst, found.src, found.iif) == (query.node, query.dst, query.src, query.iif):
             return found
     return None
+
+
+def source_keeping_rule(hits: Sequence[RuleHit]) -> RuleHit | None:
+    """The RETURN or ACCEPT among the rules of nat/POSTROUTING that kept the source. A rule before a translation counts
+    more than others, then one that looks at addresses."""
+    found = [one for one in hits if one.kind == "rule" and one.target in ("RETURN", "ACCEPT")]
+    return max(found, key=lambda one: (_names_address(one), bool(one.skipped), found.index(one)), default=None)
+
+
+def _names_address(hit: RuleHit) -> bool:
+    rule = FirewallRule.from_text(hit.rule)
+    return any(rule.option(name) is not None for name in ADDRESS_OPTIONS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
@@ -10,13 +9,12 @@ from labctl.core.observations import RouteQuery
 from labctl.core.resources import IP
 from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import RuleHit, TraceEvidence
-from labctl.tracing.hop_routing import NAT_TARGETS, POSTROUTING_HOOK, PREROUTING_HOOK, find_lookup
+from labctl.tracing.hop_routing import NAT_TARGETS, POSTROUTING_HOOK, PREROUTING_HOOK, find_lookup, source_keeping_rule
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
 from labctl.tracing.stale_connection import find_stale_connection
 from labctl.tracing.untracked import is_notrack
 
-ADDRESS_OPTIONS = ("-s", "-d", "--match-set", "--dst-type", "--src-type")
 # the causes that can be the effect of a source which nothing translated
 EFFECTS = (
     "no-route", "no-route-back", "reject-route", "reply-elsewhere", "neighbour", "loop", "ttl", "rp-filter", "rule"
@@ -52,18 +50,6 @@ class KeptSource:
         if self.rule.table == "raw":
             skipped = ", so that conntrack does not track the packet and no rule of the table nat sees it"
         return f"{self.node}: source {self.ip} kept: {rule_text(self.rule)}{skipped}"
-
-
-def source_keeping_rule(hits: Sequence[RuleHit]) -> RuleHit | None:
-    """The RETURN or ACCEPT among the rules of nat/POSTROUTING that kept the source. A rule before a translation counts
-    more than others, then one that looks at addresses."""
-    found = [one for one in hits if one.kind == "rule" and one.target in ("RETURN", "ACCEPT")]
-    return max(found, key=lambda one: (_names_address(one), bool(one.skipped), found.index(one)), default=None)
-
-
-def _names_address(hit: RuleHit) -> bool:
-    rule = FirewallRule.from_text(hit.rule)
-    return any(rule.option(name) is not None for name in ADDRESS_OPTIONS)
 
 
 def find_kept_source(evidence: TraceEvidence, ip: IP) -> KeptSource | None:
