@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
+
+GC_THRESHOLD = 50_000  # new objects between two searches for unused cycles; Python's 700 costs a verb 5 % of its time
 
 
 def run_program() -> None:
@@ -12,6 +15,7 @@ def run_program() -> None:
 
     Python would take all its modules apart first, which takes longer than many a verb. The kernel does it at once.
     """
+    gc.set_threshold(GC_THRESHOLD)
     code = main()
     for stream in (sys.stdout, sys.stderr):
         try:
