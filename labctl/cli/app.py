@@ -43,6 +43,8 @@ class VerbGroup(click.Group):
             hint = hint or "the verbs are " + ", ".join(VERBS)
             ctx.obj.json = ctx.obj.json or has_json_flag(args)
             raise UsageError(f"there is no verb {args[0]!r}", hint)
+        if isinstance(ctx.obj, Session):
+            ctx.obj.verb = args[0]
         return super().resolve_command(ctx, args)
 
 

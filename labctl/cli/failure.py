@@ -52,14 +52,14 @@ def _as_lab_error(error: BaseException, session: Session) -> LabError:
         interrupted.kind = "interrupted"
         return interrupted
     if isinstance(error, click.ClickException):
-        return _usage_error(error)
+        return _usage_error(error, session)
     return LabError(f"{type(error).__name__}: {error}", "this is a bug in labctl; please report it with these lines")
 
 
-def _usage_error(error: click.ClickException) -> UsageError:
+def _usage_error(error: click.ClickException, session: Session) -> UsageError:
     text = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "labctl"
+    path = context.command_path if context is not None else f"labctl {session.verb}".rstrip()
     hint = f"{path} --help"
     possibilities = getattr(error, "possibilities", None)
     if isinstance(error, click.NoSuchOption):

@@ -24,6 +24,7 @@ class Session:
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.arguments = tuple(arguments)
+        self.verb = ""
         self.lab: str | None = None
         self.json = False
         self.verbose = False

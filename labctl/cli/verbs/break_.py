@@ -8,7 +8,7 @@ import click
 
 from labctl.cli.lab_lookup import recall
 from labctl.cli.options import global_options, scenario_option
-from labctl.cli.param_types import FAULT, FAULT_OBJECT
+from labctl.cli.param_types import FAULT, FAULT_OBJECT, NumberParam
 from labctl.cli.session import Session
 from labctl.errors import UsageError
 
@@ -28,7 +28,7 @@ MAX_SEEDS = 20  # that labctl tries itself
 @click.option(
     "--random", "at_random", is_flag=True, help="Choose a fault at random, and hide it: do not say which one it is."
 )
-@click.option("--seed", metavar="N", type=click.IntRange(min=0), help="With --random: the same number, the same fault.")
+@click.option("--seed", metavar="N", type=NumberParam(min=0), help="With --random: the same number, the same fault.")
 @click.option("--hide", is_flag=True, help="Hide the fault, for an exercise: status does not name it, and up keeps it.")
 @scenario_option
 @global_options("lab", "json")

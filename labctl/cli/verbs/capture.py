@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labctl.cli.options import global_options
-from labctl.cli.param_types import POINT
+from labctl.cli.param_types import POINT, NumberParam
 from labctl.cli.session import Session, TerminationSignal
 from labctl.core.names import did_you_mean
 from labctl.errors import KernelError, UsageError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.argument("points", nargs=-1, type=POINT, metavar="[POINT...]")
 @click.option("--filter", "expression", default="", metavar="EXPR", help="Only packets that match this pcap filter.")
 @click.option("-w", "--write", metavar="FILE", help="Write a pcapng file; - for standard output.")
-@click.option("-c", "--count", type=click.IntRange(1), metavar="N", help="Stop after N frames.")
+@click.option("-c", "--count", type=NumberParam(1), metavar="N", help="Stop after N frames.")
 @click.option("--seconds", type=click.FloatRange(0), metavar="N", help="Stop after N seconds.")
 @global_options("lab")
 @click.pass_obj

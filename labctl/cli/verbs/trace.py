@@ -9,7 +9,7 @@ import click
 
 from labctl.cli.lab_lookup import recall
 from labctl.cli.options import global_options, scenario_option
-from labctl.cli.param_types import NODE, TARGET
+from labctl.cli.param_types import NODE, TARGET, NumberParam
 from labctl.cli.session import Session
 from labctl.errors import UsageError
 from labctl.report.output_files import require_writable
@@ -18,7 +18,7 @@ from labctl.tracing import MAX_PAYLOAD_BYTES
 if TYPE_CHECKING:
     from labctl.running_lab import Traced
 
-PORT = click.IntRange(1, 65535)
+PORT = NumberParam(1, 65535)
 LISTEN_POINT = re.compile(
     r"[^\s:]+:[0-9]+|[0-9]+"
 )  # MACHINE:PORT or PORT; no machine, point or address looks like this
@@ -53,7 +53,7 @@ class TraceCommand(click.Command):
 @click.option("--icmp", is_flag=True, help="An ICMP echo request, as ping sends it. The default.")
 @click.option("--tcp", metavar="PORT", type=PORT, help="The first packet of a TCP connection (SYN) to this port.")
 @click.option("--udp", metavar="PORT", type=PORT, help="A UDP datagram to this port.")
-@click.option("--size", metavar="N", type=click.IntRange(1, MAX_PAYLOAD_BYTES), help="Bytes of payload (ICMP and UDP).")
+@click.option("--size", metavar="N", type=NumberParam(1, MAX_PAYLOAD_BYTES), help="Bytes of payload (ICMP and UDP).")
 @click.option("--fragment", is_flag=True, help="Clear the DF bit, so that routers may fragment the probe.")
 @click.option("--sport", metavar="PORT", type=PORT, help="The source port (TCP and UDP); by default an unused one.")
 @click.option(

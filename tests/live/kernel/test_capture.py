@@ -135,7 +135,7 @@ def test_one_device_is_the_real_tcpdump_and_says_how_it_is_called() -> None:
         (("--json",), "it is a stream, not a document"),
         (("-w", "/nonexistent/x"), "cannot write /nonexistent/x"),
         (("--filter", "foo bar"), "--filter 'foo bar'"),
-        (("-c", "0"), "0 is not in the range"),
+        (("-c", "0"), "'0' is not a whole number of at least 1"),
     ],
 )
 def test_bad_words_are_usage_errors(words: tuple[str, ...], said: str) -> None:

@@ -74,8 +74,9 @@ def test_the_value_of_listen(run: Run, calls: Calls, words: str, expected: bool 
         ("a c --tcp 80 web:80 --listen", "trace: 'web:80' is one word too many"),
         ("a --tcp 80 --listen web:80", "trace: missing argument 'DST'"),
         ("a c web --tcp 80", "trace: got unexpected extra argument (web)"),
-        ("a c --tcp 80 --sport 0", "trace: invalid value for '--sport'"),
-        ("a c --compare a", "option '--compare' requires 2 arguments"),
+        ("a c --tcp 80 --sport 0", "trace: invalid value for '--sport': '0' is not a whole number from 1 to 65535"),
+        ("a c --tcp 80 --sport x", "trace: invalid value for '--sport': 'x' is not a whole number from 1 to 65535"),
+        ("a c --compare a", "trace: option '--compare' requires 2 arguments\n    hint: labctl trace --help"),
     ],
 )
 def test_a_mistake_is_named(run: Run, calls: Calls, words: str, message: str) -> None:
