@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from labctl.scenario.catalog import ScenarioEntry
 
 
+WIDE = 130  # columns of a terminal that has room for the grades of the scenarios
 COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
 
 
@@ -35,8 +36,11 @@ def _model(lab: RunningSummary) -> str:
     return (lab.model or "?") + note
 
 
-def scenarios(entries: Iterable[ScenarioEntry]) -> TableSection:
-    """The built-in scenarios, each with its sentence and the grade of its model."""
+def scenarios(entries: Iterable[ScenarioEntry], width: int | None = None) -> TableSection:
+    """The built-in scenarios, each with its sentence and the grade of its model. On a terminal with fewer than
+    `WIDE` columns without the grades, so that each takes one or two lines."""
+    if width is not None and width < WIDE:
+        return TableSection("", ("scenario", "what it shows"), tuple((entry.name, entry.say) for entry in entries))
     rows = [(entry.name, fidelity.summary(entry.parts), entry.title) for entry in entries]
     return TableSection("", ("scenario", "grade", "what it shows"), tuple(rows))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from labctl.core.diff import Change, by_namespace
@@ -71,11 +71,15 @@ def headline(result: UpResult) -> str:
     """One sentence: what `up` did, or would do."""
     name, number = result.lab.name, len(result.changes)
     if result.dry:
-        return f"{name}: {count(number, 'change')} would be made" if number else f"{name} is as defined: nothing to do"
+        return (
+            f"{name}: {count(line_count(result.changes), 'change')} would be made"
+            if number
+            else f"{name} is as defined: nothing to do"
+        )
     if not number:
         return f"{name} is up and as defined: nothing to do ({duration(result.seconds)})"
     if not result.created:
-        return f"{name} is repaired: {count(number, 'change')} in {duration(result.seconds)}"
+        return f"{name} is repaired: {count(line_count(result.changes), 'change')} in {duration(result.seconds)}"
     namespaces = sum(isinstance(change.want, Netns) for change in result.changes)
     counts = f"{count(namespaces, 'namespace')}, {count(number, 'object')}"
     return f"{name} is up: {counts} in {duration(result.seconds)}"
@@ -111,11 +115,18 @@ def _on_different_nodes(source: Machine | None, target: Machine | None) -> bool:
 def print_status(name: str, lab: Lab, changes: tuple[Change, ...], terminal: Terminal) -> None:
     """Print the result of `status`: no drift, or every drifted object by namespace; and the substitutes."""
     if changes:
-        terminal.lines([f"{name} has drifted: {count(len(changes), 'difference')}"], fold=4)
+        terminal.lines([f"{name} has drifted: {count(line_count(changes), 'difference')}"], fold=4)
         terminal.lines(grouped_changes(changes, terminal), fold=11)
     else:
         terminal.lines([f"{name}: no drift, {count(len(lab.plan), 'object')} as defined"], fold=4)
     terminal.lines(approximation_lines(lab), fold=4)
+
+
+def line_count(changes: Iterable[Change]) -> int:
+    """The lines of these changes in `grouped_changes`: a chain has one for each of its rules that differ."""
+    from labctl.render.resources import change_lines
+
+    return sum(1 for change in changes for _ in change_lines(change))
 
 
 def grouped_changes(

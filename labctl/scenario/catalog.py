@@ -20,9 +20,14 @@ class ScenarioEntry:
     """A built-in scenario: what it shows, its model, and the fidelity of the model's parts."""
 
     name: str
-    title: str
+    say: str
     model: str
     parts: tuple[Fidelity, ...]
+
+    @property
+    def title(self) -> str:
+        """What it shows, with the name of its model, if that has another name."""
+        return self.say if self.model == self.name else f"{self.say} (model {self.model})"
 
 
 def folder() -> Path:
@@ -68,8 +73,8 @@ def _hint(word: str, known: tuple[str, ...]) -> str:
 
 
 def entries() -> tuple[ScenarioEntry, ...]:
-    """Every built-in scenario. The title (`say:`, else the first comment) is read without parsing YAML, and the model's
-    parts are read without importing the model."""
+    """Every built-in scenario. Its sentence (`say:`, else the first comment) is read without parsing YAML, and the
+    model's parts are read without importing the model."""
     parts_by_model: dict[str, tuple[Fidelity, ...]] = {}
     return tuple(_entry(name, folder() / f"{name}.yaml", parts_by_model) for name in names())
 
@@ -81,9 +86,7 @@ def _entry(name: str, path: Path, parts_by_model: dict[str, tuple[Fidelity, ...]
     comment = next((line.lstrip("# ").rstrip() for line in lines if line.startswith("#")), "")
     if model not in parts_by_model:
         parts_by_model[model] = _parts(model.replace("-", "_"))
-    return ScenarioEntry(
-        name, (say or comment) + ("" if model == name else f" (model {model})"), model, parts_by_model[model]
-    )
+    return ScenarioEntry(name, say or comment, model, parts_by_model[model])
 
 
 @cache  # several models share the parts of one file

@@ -17,7 +17,7 @@ def list_labs(session: Session, scenarios: bool) -> int:
 
     A scenario's grade says how faithful its model is to the real system: `approximate (3)` has three parts that
     are only similar to it, `needs vlan` has a part that needs a kernel with VLANs. The model's page in docs/models
-    lists the parts.
+    lists the parts. A narrow terminal has no room for the grades; `labctl list --scenarios | cat` prints them.
 
     \b
     Examples:
@@ -34,7 +34,7 @@ def list_labs(session: Session, scenarios: bool) -> int:
         if session.json:
             session.print_document(scenarios_document(found))
         else:
-            session.terminal.section(lists.scenarios(found))
+            session.terminal.section(lists.scenarios(found, session.terminal.width))
         return 0
     from labctl.lab import lifecycle
 

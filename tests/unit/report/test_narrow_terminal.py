@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address, IPv6Network, ip_interface
+from itertools import pairwise
 
 import pytest
 
@@ -211,12 +212,13 @@ def test_a_row_that_does_not_fit_becomes_lines_with_the_names_of_its_columns() -
     ]  # fmt: skip
 
 
-def test_names_of_scenarios_are_not_broken() -> None:
-    drawn = list(text_layout.draw(lists.scenarios(catalog.entries()), 80))
+def test_names_of_scenarios_are_not_broken_and_each_takes_one_or_two_lines() -> None:
+    drawn = list(text_layout.draw(lists.scenarios(catalog.entries(), 80), 80))[2:]
+    starts = [number for number, line in enumerate(drawn) if not line.startswith(" ")]
 
     assert max(map(len, drawn)) <= 80
-    first_words = {line.split(" ")[0] for line in drawn}
-    assert set(catalog.names()) <= first_words
+    assert [drawn[number].split(" ")[0] for number in starts] == list(catalog.names())
+    assert all(end - start <= 2 for start, end in pairwise([*starts, len(drawn)]))
 
 
 def test_a_hop_takes_two_lines_if_it_is_wider_than_the_terminal() -> None:

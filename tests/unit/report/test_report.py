@@ -15,8 +15,9 @@ import pytest
 
 from labctl.core import results, text
 from labctl.core.diff import Change
+from labctl.core.iptables import rule
 from labctl.core.node_state import NodeState
-from labctl.core.resources import Route
+from labctl.core.resources import Chain, Route
 from labctl.core.results import Outcome
 from labctl.errors import KernelError
 from labctl.report import lists, plain_text, text_layout, up_status
@@ -182,6 +183,17 @@ def test_status_names_every_drifted_object_under_its_namespace() -> None:
         "  missing  route 10.244.1.0/24 via 10.224.0.5 dev eth0",
         "  missing  iptables -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE",
     ]
+
+
+def test_the_number_of_differences_is_that_of_the_lines() -> None:
+    rules = (rule("-i lo -j ACCEPT"), rule("-p icmp -j ACCEPT"))
+    chain = Chain("node1", "filter", "INPUT", rules, "DROP")
+    said = printed(
+        lambda *args: up_status.print_status("kubenet", EXACT, (Change(chain, replace(chain, rules=())),), *args)
+    )
+
+    assert said.splitlines()[0] == "kubenet has drifted: 2 differences"
+    assert sum(line.startswith("  missing") for line in said.splitlines()) == 2
 
 
 def test_status_without_drift_is_a_sentence() -> None:
