@@ -26,6 +26,7 @@ from labctl.tracing.causes import (
 from labctl.tracing.dead_destination import with_dead_destination
 from labctl.tracing.drop_reasons import drop_text, kernel_reason
 from labctl.tracing.evidence import TraceEvidence
+from labctl.tracing.hops import PacketObservation
 from labctl.tracing.kept_source import with_kept_source
 from labctl.tracing.loss_point import LossPoint, find_loss_point
 from labctl.tracing.result import (
@@ -202,14 +203,26 @@ def _facts(loss_point: LossPoint, cause: Cause | None) -> Iterator[Note]:
 
 
 def _icmp_notes(evidence: TraceEvidence) -> Iterator[Note]:
-    """The ICMP errors, with the names of their sender and receiver as seen from where they were first and last seen."""
-    found: dict[tuple[IP, IP, str], list[str]] = {}
+    """The ICMP errors, with the names of their sender and receiver as seen from where they were first and last seen.
+    An error whose addresses a router translated back, as those of the packet that it is about, is one message."""
+    origin: dict[tuple[IP, IP, str], tuple[IP, IP, str]] = {}
+    for hop in evidence.hops["error"]:
+        before, after = hop.outside_tunnel[0], hop.outside_tunnel[-1]
+        if _message(before) != _message(after):
+            origin[_message(after)] = origin.get(_message(before), _message(before))
+    found: dict[tuple[IP, IP, str], list[PacketObservation]] = {}
     for item in evidence.observations:
         if item.role == "error":
-            found.setdefault((item.src, item.dst, item.text), []).append(item.node)
-    for (src, dst, text), nodes in sorted(found.items(), key=str):
-        sender, receiver = address_text(evidence, src, nodes[0]), address_text(evidence, dst, nodes[-1])
-        yield Note("icmp", f"{sender} reported to {receiver}: {text}")
+            found.setdefault(origin.get(_message(item), _message(item)), []).append(item)
+    for (src, _, text), items in sorted(found.items(), key=lambda one: str(one[0])):
+        first, last = next((item for item in items if item.src == src), items[0]), items[-1]
+        sender, receiver = address_text(evidence, src, first.node), address_text(evidence, last.dst, last.node)
+        seen = f", who saw it from {last.src}" if last.src != src else ""
+        yield Note("icmp", f"{sender} reported to {receiver}{seen}: {text}")
+
+
+def _message(item: PacketObservation) -> tuple[IP, IP, str]:
+    return item.src, item.dst, item.text
 
 
 def _unknown_lines(loss_point: LossPoint, cause: Cause | None) -> tuple[str, ...]:
