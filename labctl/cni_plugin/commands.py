@@ -119,13 +119,8 @@ class Invocation:
     # parts of the commands
 
     def _free(self, existing: Plan) -> None:
-        """Check that the container has another namespace than the plugin, and that no end of its veth pair exists."""
+        """Check that no end of the container's veth pair exists."""
         request, links = self.request, {item.at for item in existing if isinstance(item, Link)}
-        if node.is_current_netns(request.netns):
-            raise Failure(
-                INVALID_ENVIRONMENT_VARIABLES,
-                f"CNI_NETNS {request.netns} is the namespace that the plugin is called in",
-            )
         if Interface(POD, request.ifname) in links:
             raise Failure(
                 INVALID_ENVIRONMENT_VARIABLES, f"CNI_IFNAME {request.ifname} is a device of {request.netns} already"

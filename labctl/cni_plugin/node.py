@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-from labctl.cni.spec import FIRST_PLUGIN_CODE, IO_FAILURE, UNKNOWN_CONTAINER
+from labctl.cni.spec import FIRST_PLUGIN_CODE, INVALID_ENVIRONMENT_VARIABLES, IO_FAILURE, UNKNOWN_CONTAINER
 from labctl.cni_plugin.config import Failure
 from labctl.cni_plugin.iptables_rules import ContainerRules
 from labctl.cni_plugin.wiring import HOST, POD
@@ -32,6 +32,7 @@ from labctl.kernel.cni.plugins import DEFAULT_PATH
 from labctl.kernel.host.syscalls import CLONE_NEWNET, unshare
 from labctl.kernel.lab_kernel import KernelLab
 from labctl.kernel.namespaces import device_state
+from labctl.kernel.namespaces.entry import OWN, is_host_namespace
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink.rtnetlink import Channel
 from labctl.render.resources import change_lines
@@ -46,14 +47,15 @@ class PluginNode:
 
     def __init__(self, netns: str = "") -> None:
         self._kernel = KernelLab("cni.plugin")  # no lab has a dot in its name
+        self._kernel.namespaces.own = HOST  # the runtime calls the plugin there
         self._netns = netns
         self._namespaces: tuple[str, ...] = ()
 
     def __enter__(self) -> PluginNode:
-        paths = {HOST: "/proc/self/ns/net", **({POD: self._netns} if self._netns else {})}
         try:
-            for name, path in paths.items():
-                self._open(name, path)
+            self._open(HOST, OWN)
+            if self._netns:
+                self._open(POD, self._netns)
         except BaseException:
             self._kernel.__exit__(None, None, None)
             raise
@@ -72,7 +74,12 @@ class PluginNode:
         self._kernel.namespaces.fds[name] = fd
         self._namespaces = (*self._namespaces, name)
         try:
-            self._kernel.namespaces.channels[name] = self._kernel.thread.run(fd, Channel)
+            if name == POD and is_host_namespace(fd):
+                raise Failure(
+                    INVALID_ENVIRONMENT_VARIABLES, f"CNI_NETNS {path} is the namespace that the plugin is called in"
+                )
+            # the thread is in the host's namespace until it enters another one
+            self._kernel.namespaces.channels[name] = self._kernel.thread.run(None if name == HOST else fd, Channel)
         except PermissionError as error:
             raise Failure(IO_FAILURE, f"cannot enter {path}: {error.strerror}", "run the plugin as root") from None
         except OSError as error:
@@ -205,14 +212,6 @@ def delegate(file: Path, environment: dict[str, str], text: str) -> tuple[int, s
     """Call another plugin with the environment and configuration of this call: exit code, output, log."""
     done = subprocess.run([file], input=text, capture_output=True, text=True, env=environment, errors="replace")
     return done.returncode, done.stdout, done.stderr
-
-
-def is_current_netns(netns: str) -> bool:
-    """Whether a path leads to the namespace of this process."""
-    try:
-        return os.path.samefile(netns, "/proc/self/ns/net")
-    except OSError:
-        return False
 
 
 def has_ipv6() -> bool:

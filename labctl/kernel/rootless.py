@@ -37,6 +37,7 @@ SETUP = (
     "mount -t tmpfs -o mode=755 none /run && mkdir /run/netns /run/labctl && ip link set lo up"
     " && echo ready && exec sleep infinity"
 )
+KINDS = ("user", "net")  # of which the holder has its own
 NAMESPACE_FLAGS = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET
 APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 
@@ -147,10 +148,10 @@ def _is_in_holder(pid: int, folder: Path) -> bool:
     """Whether a process is in the namespaces of a holder that is recorded in this folder."""
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        in_our_user_ns = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")
+        shared = any(os.readlink(f"/proc/self/ns/{kind}") == os.readlink(f"/proc/{pid}/ns/{kind}") for kind in KINDS)
     except OSError:
         return False
-    return f"{HOLDER_VARIABLE}={folder}".encode() in environment and not in_our_user_ns
+    return f"{HOLDER_VARIABLE}={folder}".encode() in environment and not shared
 
 
 def _end_orphans(folder: Path) -> None:

@@ -31,6 +31,7 @@ from labctl.kernel.cni import attachment_records
 from labctl.kernel.cni.plugins import Plugins, search_path
 from labctl.kernel.host import paths
 from labctl.kernel.host.sysctl import read_all_sysctls
+from labctl.kernel.namespaces.entry import is_lab_netns
 from labctl.kernel.namespaces.thread import NetnsThread
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def _plugin_calls(
 ) -> tuple[PluginCall, ...]:
     item = record.attachment
     netns = paths.netns_path(lab, item.pod)
-    pod = container_of(item, str(netns) if command != "DEL" or netns.exists() else "")
+    pod = container_of(item, str(netns) if command != "DEL" or is_lab_netns(netns) else "")
     folder = attachment_records.data_dir(lab, item.node)
     folder.mkdir(parents=True, exist_ok=True)
     return calls(command, config_list, record.cni_path, str(folder), pod)
@@ -220,7 +221,7 @@ def _del(plugins: Plugins, record: attachment_records.AttachmentRecord) -> Itera
     item = record.attachment
     config_list = parse_config_list(item.conflist)
     result = record.result if takes_prev_result("DEL", config_list.version) else None
-    node = item.node if paths.netns_path(plugins.lab, item.node).exists() else None
+    node = item.node if is_lab_netns(paths.netns_path(plugins.lab, item.node)) else None
     for call in _plugin_calls(plugins.lab, "DEL", config_list, record):
         try:
             plugins.call(node, call, result)
@@ -258,7 +259,7 @@ def _gc_node(
     """GC on one node: each plugin is called even if another one failed. Yields the errors."""
     config_list, node = parse_config_list(record.attachment.conflist), record.attachment.node
     folder = str(attachment_records.data_dir(plugins.lab, node))
-    netns_node = node if paths.netns_path(plugins.lab, node).exists() else None
+    netns_node = node if is_lab_netns(paths.netns_path(plugins.lab, node)) else None
     for call in (
         calls("GC", config_list, record.cni_path, folder, valid_attachments=valid) if config_list.supports_gc else ()
     ):

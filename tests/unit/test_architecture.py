@@ -246,3 +246,27 @@ def test_every_module_can_be_imported_by_itself() -> None:
     for module in pkgutil.walk_packages([str(ROOT)], "labctl."):
         if not module.name.endswith("__main__"):
             assert importlib.import_module(module.name).__name__ == module.name
+
+
+# who calls setns, and for which kind of namespaces: network namespaces are entered in one place only
+ENTRANCES = {
+    "kernel/host/syscalls.py": "the call itself",
+    "kernel/namespaces/entry.py": "network namespaces, with the test that it is not the machine's own",
+    "kernel/processes.py": "the process namespace of a pod's sandbox",
+    "kernel/rootless.py": "the user namespace of labs without root, with what belongs to it",
+}
+
+
+def test_network_namespaces_are_entered_in_one_place() -> None:
+    """No other module can enter the machine's own namespace by mistake, not even by a program that enters for it."""
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Name) and node.id == "setns")
+        or (isinstance(node, ast.Attribute) and node.attr == "setns")
+        or (isinstance(node, ast.alias) and node.name == "setns")
+    }
+    assert found == {*ENTRANCES}
+    entering = re.compile(r"""["']nsenter["']|["']ip["'], ["'](-n|-netns|netns)["']""")
+    assert [path for path in FILES if entering.search(path.read_text())] == []

@@ -116,6 +116,15 @@ class Taps:
         self._poll = select.poll()
         self._by_fd: dict[int, Tap] = {}
         self.not_receiving: dict[str, str] = {}
+        try:
+            self._open(lab, nodes, thread)
+        except BaseException:
+            self.close()
+            raise
+        self._await_stamps()
+        self.not_receiving.update(self.verify_receiving())
+
+    def _open(self, lab: str, nodes: Iterable[str], thread: NetnsThread) -> None:
         for node in nodes:
             try:
                 tap = thread.run(paths.netns_path(lab, node), Tap, node)
@@ -125,8 +134,6 @@ class Taps:
             self._taps[node] = tap
             self._by_fd[tap.socket.fileno()] = tap
             self._poll.register(tap.socket, select.POLLIN)
-        self._await_stamps()
-        self.not_receiving.update(self.verify_receiving())
 
     def _await_stamps(self) -> None:
         """Wait until the kernel stamps frames when they pass. It starts shortly after the first socket requests it.

@@ -15,6 +15,7 @@ from pathlib import Path
 from labctl.errors import KernelError
 from labctl.kernel.host import paths
 from labctl.kernel.host.syscalls import UMOUNT_NOFOLLOW
+from labctl.kernel.namespaces.entry import enter_netns, open_netns
 from labctl.kernel.namespaces.thread import (
     CLONE_NEWNET,
     MNT_DETACH,
@@ -22,7 +23,6 @@ from labctl.kernel.namespaces.thread import (
     MS_REC,
     MS_SHARED,
     mount,
-    setns,
     umount,
     unshare,
 )
@@ -40,6 +40,7 @@ class NamespaceSet:
         self.lab = lab
         self.fds: dict[str, int] = {}
         self.channels: dict[str, Channel] = {}
+        self.own: str | None = None  # the node that is the namespace of this process: only a CNI plugin has one
         self.stopped = False  # another thread sets it, to end a long build early
         self._current: str | None = None
         raise_open_file_limit()
@@ -83,26 +84,16 @@ class NamespaceSet:
             if node not in self.fds:
                 if not is_namespace(path):
                     continue
-                self.fds[node] = self._open_lab_netns(path)
+                self.fds[node] = open_netns(path)
                 self.enter(node)
                 self.channels[node] = Channel()
             opened.append(node)
         return tuple(opened)
 
-    @staticmethod
-    def _open_lab_netns(path: Path) -> int:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        stat = os.fstat(fd)
-        if (stat.st_dev, stat.st_ino) in host_namespaces():
-            os.close(fd)
-            hint = f"labctl did not bind it there; remove the name: umount {path} && rm {path}"
-            raise KernelError(f"{path.name} is the machine's own network namespace, not a lab's", hint)
-        return fd
-
     def enter(self, node: str) -> None:
         """Move this thread into a namespace that is open."""
         if self._current != node:
-            setns(self.fds[node])
+            enter_netns(self.fds[node], allow_own=node == self.own)
             self._current = node
 
     def delete(self, node: str) -> None:
@@ -136,18 +127,6 @@ def prepare_netns_dir() -> None:
         mount(None, directory, None, MS_SHARED | MS_REC)
 
 
-def host_namespaces() -> frozenset[tuple[int, int]]:
-    """The namespaces that never belong to a lab: this process's own and init's, by device and inode."""
-    found = set()
-    for path in ("/proc/self/ns/net", "/proc/1/ns/net"):
-        try:
-            stat = os.stat(path)
-        except OSError:
-            continue  # not every user may read init's
-        found.add((stat.st_dev, stat.st_ino))
-    return frozenset(found)
-
-
 def is_namespace(path: Path) -> bool:
     """Whether a namespace is bound to this file. A symbolic link to such a file does not count."""
     try:
@@ -170,6 +149,8 @@ def unbind(path: Path) -> bool:
         os.unlink(path)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise KernelError(f"cannot remove {path}: {error.strerror}", _hint(error), error.errno or 0) from None
     return True
 
 

@@ -14,7 +14,9 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from labctl.kernel.namespaces.lab_namespaces import host_namespaces, is_namespace
+from labctl.kernel.host.ancestors import ancestry
+from labctl.kernel.namespaces.entry import host_namespaces
+from labctl.kernel.namespaces.lab_namespaces import is_namespace
 
 GRACE_S = 1.0  # seconds between SIGTERM and SIGKILL
 
@@ -49,7 +51,7 @@ def find_outside_host() -> tuple[int, ...]:
 
 def _others() -> Iterator[tuple[int, tuple[int, int]]]:
     """Every process except this one and its ancestors, with its network namespace by device and inode."""
-    ancestors = _ancestry()
+    ancestors = set(ancestry())
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) in ancestors:
             continue
@@ -97,15 +99,3 @@ def _wait(handles: dict[int, int], grace_s: float) -> None:
             poll.unregister(fd)
             os.close(fd)
             del handles[fd]
-
-
-def _ancestry() -> set[int]:
-    pids, pid = set(), os.getpid()
-    while pid > 1 and pid not in pids:
-        pids.add(pid)
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            break
-        pid = int(stat.rpartition(")")[2].split()[1])
-    return pids

@@ -27,10 +27,10 @@ from labctl.kernel.host.syscalls import (
     libc,
     mount,
     raise_on_error,
-    setns,
     umount,
     unshare,
 )
+from labctl.kernel.namespaces.entry import enter_netns, open_netns
 
 __all__ = [
     "CLONE_NEWNET",
@@ -45,7 +45,6 @@ __all__ = [
     "libc",
     "mount",
     "raise_on_error",
-    "setns",
     "umount",
     "unshare",
 ]
@@ -57,9 +56,9 @@ class NetnsThread:
     """A thread for work inside namespaces. A context manager: leaving it ends the thread.
 
     `run(netns, function, ...)` calls the function in that thread after it entered `netns`: a path, the file descriptor
-    of an open namespace, or None to stay in the present one. Calls run in order. An exception of the function is
-    raised in the caller. Processes that the function starts run in the namespace. Their parent-death signal comes when
-    this thread ends, not when the caller's thread does.
+    of an open namespace, or None to stay in the present one. The machine's own namespace is refused with KernelError
+    (see `entry`). Calls run in order. An exception of the function is raised in the caller. Processes that the function
+    starts run in the namespace. Their parent-death signal comes when this thread ends, not when the caller's does.
     """
 
     def __init__(self) -> None:
@@ -98,10 +97,10 @@ class NetnsThread:
     @staticmethod
     def _enter(netns: int | str | Path) -> None:
         if isinstance(netns, int):
-            setns(netns)
+            enter_netns(netns)
             return
-        fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_netns(netns)
         try:
-            setns(fd)
+            enter_netns(fd)
         finally:
             os.close(fd)

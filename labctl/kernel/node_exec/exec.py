@@ -14,7 +14,8 @@ import sys
 from typing import Any, NoReturn
 
 from labctl.kernel.host import paths
-from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, MS_REC, MS_SLAVE, mount, setns, unshare
+from labctl.kernel.host.syscalls import CLONE_NEWNS, MS_REC, MS_SLAVE, mount, unshare
+from labctl.kernel.namespaces.entry import enter_netns, open_netns
 from labctl.kernel.node_exec import mounts
 
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT)  # the terminal sends them to the command as well
@@ -164,16 +165,17 @@ def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -
 
 def _open(lab: str, node: str) -> int:
     try:
-        return os.open(f"{paths.netns_dir()}/{paths.netns_name(lab, node)}", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        return open_netns(f"{paths.netns_dir()}/{paths.netns_name(lab, node)}")
+    except OSError as error:
+        nodes = paths.labs().get(lab, ())
+        if not isinstance(error, FileNotFoundError) or node in nodes:
+            from labctl.errors import KernelError
+
+            raise KernelError(f"cannot enter {lab}/{node}: {error.strerror}", errno=error.errno or 0) from error
         from labctl.errors import UsageError
 
-        nodes = ", ".join(paths.labs().get(lab, ()))
-        raise UsageError(f"lab {lab} has no node {node!r}", f"its nodes are {nodes}" if nodes else "") from None
-    except OSError as error:
-        from labctl.errors import KernelError
-
-        raise KernelError(f"cannot open {lab}/{node}: {error.strerror}", errno=error.errno or 0) from error
+        hint = f"its nodes are {', '.join(nodes)}" if nodes else ""
+        raise UsageError(f"lab {lab} has no node {node!r}", hint) from None
 
 
 def _wait(pid: int, forwarded: set[signal.Signals]) -> int:
@@ -216,7 +218,7 @@ def _enter(fd: int, texts: dict[str, str]) -> None:
     """Enter the network namespace of `fd`, in a new mount namespace with the files of the node. Raises OSError."""
     unshare(CLONE_NEWNS)
     mount("none", "/", None, MS_REC | MS_SLAVE)
-    setns(fd, CLONE_NEWNET)
+    enter_netns(fd)
     mounts.mount_node_files(texts)
 
 
