@@ -1,0 +1,144 @@
+"""Which pairs of a mesh a check asks about: all of them, or in a large mesh a sample. Pure.
+
+The number of pairs grows with the square of the number of pods, and one core asks about 20,000 pairs in a second. So
+a mesh of more than `MAX_PAIRS` pairs is sampled. A sample has, in each group of the mesh:
+
+- a pair from each node to each node, also to itself, if the group has one;
+- each source as a sender, and each target as a receiver;
+- beyond that, pairs at random until there are `MAX_PAIRS` together.
+
+The random numbers come from a seed, so the same lab always has the same sample. No list of all pairs is ever made.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from labctl.core.scenario_types import MeshGroups
+
+MAX_PAIRS = 40_000  # all pairs of 200 pods; two seconds on one core of 2024
+
+
+@dataclass(frozen=True, slots=True)
+class MeshPairs:
+    """The pairs that a check asks about. Iterating yields (source, target); `len` is their number.
+
+    `total` is the number of all pairs of the mesh. `sampled` is set if only some of them are chosen.
+    """
+
+    total: int
+    sampled: bool
+    _groups: tuple[_Group, ...] = field(repr=False)
+    _chosen: tuple[array[int], ...] = field(repr=False, default=())
+
+    def __len__(self) -> int:
+        return sum(map(len, self._chosen)) if self.sampled else self.total
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        if self.sampled:
+            for group, cells in zip(self._groups, self._chosen, strict=True):
+                yield from map(group.pair, cells)
+            return
+        for group in self._groups:
+            yield from ((source, target) for source in group.sources for target in group.targets if source != target)
+
+
+def choose_pairs(groups: MeshGroups, nodes: Mapping[str, str], seed: str, limit: int | None = MAX_PAIRS) -> MeshPairs:
+    """The pairs of a mesh to ask about: all if there are at most `limit`, or if it is None; else a sample.
+
+    `nodes` has the node of each machine; a machine that is missing there is its own. A sample has more than `limit`
+    pairs only if it cannot have all that the module promises with fewer.
+    """
+    meshes = tuple(_Group(sources, targets) for sources, targets in groups)
+    total = sum(group.total for group in meshes)
+    if limit is None or total <= limit:
+        return MeshPairs(total, False, meshes)
+    numbers = random.Random(seed)
+    chosen = (_sample(group, nodes, numbers, limit * group.total // total) for group in meshes)
+    return MeshPairs(total, True, meshes, tuple(chosen))
+
+
+class _Group:
+    """A group of a mesh as a grid: the cell number of a pair is its source's row and its target's column."""
+
+    def __init__(self, sources: Sequence[str], targets: Sequence[str]) -> None:
+        self.sources, self.targets = tuple(dict.fromkeys(sources)), tuple(dict.fromkeys(targets))
+        self.total = len(self.sources) * len(self.targets) - len({*self.sources} & {*self.targets})
+
+    def pair(self, cell: int) -> tuple[str, str]:
+        """The source and the target of a cell."""
+        row, column = divmod(cell, len(self.targets))
+        return self.sources[row], self.targets[column]
+
+    def cell(self, row: int, column: int) -> int | None:
+        """The cell number; None if source and target are the same machine."""
+        return None if self.sources[row] == self.targets[column] else row * len(self.targets) + column
+
+
+def _sample(group: _Group, nodes: Mapping[str, str], numbers: random.Random, limit: int) -> array[int]:
+    """The cells of a sample, those that the promise needs first."""
+    cells: dict[int, None] = {}
+    _add_node_pairs(cells, group, nodes, numbers)
+    _add_machines(cells, group, numbers)
+    while len(cells) < min(limit, group.total):
+        cell = group.cell(_below(numbers, len(group.sources)), _below(numbers, len(group.targets)))
+        if cell is not None:
+            cells[cell] = None
+    return array("Q", cells)
+
+
+def _add_node_pairs(cells: dict[int, None], group: _Group, nodes: Mapping[str, str], numbers: random.Random) -> None:
+    """Add a pair from each node to each node. The machines of a node take turns."""
+    senders, receivers = _by_node(group.sources, nodes), _by_node(group.targets, nodes)
+    start = _below(numbers, max(len(group.sources), len(group.targets), 1))
+    for i, rows in enumerate(senders):
+        for j, columns in enumerate(receivers):
+            for k in range(2 if len(rows) > 1 or len(columns) > 1 else 1):  # the first may be a machine and itself
+                row = rows[(start + j + (k if len(columns) == 1 else 0)) % len(rows)]
+                cell = group.cell(row, columns[(start + i + k) % len(columns)])
+                if cell is not None:
+                    cells[cell] = None
+                    break
+
+
+def _add_machines(cells: dict[int, None], group: _Group, numbers: random.Random) -> None:
+    """Add a pair for each source that is no sender so far, if possible with a target that is no receiver so far; then
+    one for each target that is still none."""
+    if not group.total:
+        return
+    width, height = len(group.targets), len(group.sources)
+    sending, receiving = {cell // width for cell in cells}, {cell % width for cell in cells}
+    idle = [column for column in range(width) if column not in receiving]
+    for row in range(height):
+        if row not in sending:
+            column = idle.pop() if idle else _below(numbers, width)
+            cell = group.cell(row, column)
+            if cell is None and width > 1:
+                cell = group.cell(row, (column + 1) % width)
+                idle += [column] if column not in receiving else []
+            if cell is not None:
+                cells[cell] = None
+                receiving.add(cell % width)
+    for column in idle:
+        if column not in receiving:
+            row = _below(numbers, height)
+            tries = (group.cell(at, column) for at in (row, (row + 1) % height))
+            found = [cell for cell in tries if cell is not None]
+            cells.update(dict.fromkeys(found[:1]))
+
+
+def _by_node(machines: Sequence[str], nodes: Mapping[str, str]) -> list[list[int]]:
+    """The indexes of the machines of each node."""
+    found: dict[str, list[int]] = {}
+    for index, name in enumerate(machines):
+        found.setdefault(nodes.get(name, name), []).append(index)
+    return list(found.values())
+
+
+def _below(numbers: random.Random, limit: int) -> int:
+    """A random number from 0 to `limit` - 1. Python promises the same sequence of `random()` in every version, and not
+    that of its other methods."""
+    return int(numbers.random() * limit)
