@@ -121,13 +121,15 @@ def check(
     pcap: str | os.PathLike[str] | None = None,
     keep: Callable[[Check, bytes], str] | None = None,
     progress: Callable[[Outcome], None] | None = None,
+    all_pairs: bool = False,
 ) -> Report:
     """Prove every claim of a running lab with packets, or only the claims that contain `word`. Needs root.
 
     `pcap` is a folder for the packets of each check; or `keep` gets them and returns where they are. `progress` gets
-    each outcome as soon as it is decided. Raises UsageError if no lab runs or no check contains the word.
+    each outcome as soon as it is decided. A large mesh asks a sample of its pairs, with `all_pairs` every one
+    (`outcome.pairs` has the numbers). Raises UsageError if no lab runs or no check contains the word.
     """
-    return _running(lab, "check").check(word, pcap=pcap, keep=keep, progress=progress)
+    return _running(lab, "check").check(word, pcap=pcap, keep=keep, progress=progress, all_pairs=all_pairs)
 
 
 def trace(

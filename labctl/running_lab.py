@@ -297,6 +297,7 @@ class RunningLab:
         pcap: str | os.PathLike[str] | None = None,
         keep: Callable[[Check, bytes], str] | None = None,
         progress: Callable[[Outcome], None] | None = None,
+        all_pairs: bool = False,
     ) -> Report:
         """Prove its claims with packets, as `labctl.check` does. `report.verdict` is "pass" if all are true."""
         from labctl.checks import runner
@@ -306,7 +307,7 @@ class RunningLab:
             from labctl.report.output_files import pcap_writer
 
             keep = pcap_writer(os.fspath(pcap), _log)
-        report = runner.run(self._recorded(), word, progress, keep)
+        report = runner.run(self._recorded(), word, progress, keep, all_pairs=all_pairs)
         result_log.publish(self.name, report)
         return report
 

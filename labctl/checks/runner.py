@@ -10,17 +10,13 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
-from ipaddress import ip_address
 
 from labctl.checks.attempt import CheckAttempt
 from labctl.checks.context import CheckContext, namespaces_to_tap, refresh_carriers
-from labctl.checks.verdict import evaluate_mesh
-from labctl.core.neighbour_presets import SAFE_NEIGHBOUR_COUNT, presets
-from labctl.core.probe_kinds import probe_kind, probe_text
-from labctl.core.resources import IP
-from labctl.core.results import Outcome, Pair, Report
+from labctl.checks.mesh import check_mesh
+from labctl.core.probe_kinds import equivalent_command, probe_kind, probe_text
+from labctl.core.results import Outcome, Report
 from labctl.core.scenario_types import Check, Lab
 from labctl.core.topology import Topology
 from labctl.errors import UsageError
@@ -29,14 +25,10 @@ from labctl.kernel.capture.tcpdump import tcpdump_program
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces import ports
 from labctl.kernel.namespaces.thread import NetnsThread
-from labctl.kernel.probes.mesh import Mesh
-from labctl.kernel.probes.neighbours import TemporaryNeighbours
 from labctl.lab import cni_attach
 from labctl.packets.pcapng import pcapng
 
 NODE_TAP_LIMIT = 200  # in larger labs, nodes, fabrics and hosts get taps if there are at most this many
-CAPTURE_S = 3  # seconds that an advised capture lasts: it starts a second before the probe
-MAX_REPROBED_PAIRS = 3  # failed pairs of a mesh that are probed again, with taps
 
 
 def run(
@@ -44,14 +36,18 @@ def run(
     keyword: str | None = None,
     progress: Callable[[Outcome], None] | None = None,
     save_pcap: Callable[[Check, bytes], str] | None = None,
+    *,
+    all_pairs: bool = False,
 ) -> Report:
     """Run a lab's checks, or those that contain `keyword`, and report. `progress` gets each outcome at once.
     `save_pcap` gets the frames that the taps saw during a check, as a pcapng file, and returns where it stored them
-    (a mesh and a CHECK have no such file, because they need no taps).
+    (a mesh and a CHECK have no such file, because they need no taps). With `all_pairs`, no mesh is sampled.
 
     Raises UsageError if `keyword` matches no check.
     """
     chosen = select(lab.checks, keyword)
+    if all_pairs:
+        chosen = tuple(replace(check, pairs="all") if check.probe == "mesh" else check for check in chosen)
     lab = cni_attach.with_plugin_results(lab)
     topology = Topology(lab)
     outcomes = []
@@ -88,7 +84,7 @@ def namespaces_to_tap_for(topology: Topology, checks: Iterable[Check]) -> tuple[
 
 def _run_check(context: CheckContext, check: Check) -> Outcome:
     begun = time.monotonic()
-    tries = {"mesh": _check_mesh, "taken": _check_port_in_use, "cni": _check_cni}
+    tries = {"mesh": check_mesh, "taken": _check_port_in_use, "cni": _check_cni}
     outcome = tries.get(check.probe, _check_probe)(context, check)
     return replace(outcome, seconds=time.monotonic() - begun)
 
@@ -103,18 +99,6 @@ def _check_probe(context: CheckContext, check: Check) -> Outcome:
     evidence, (verdict, lines) = CheckAttempt(context, check, addresses[0]).run()
     seen = sorted((*evidence.trail.requests, *evidence.trail.replies), key=lambda item: item.time_ns)
     return Outcome(check, verdict, lines, command, tuple(seen))
-
-
-def equivalent_command(labctl: str, check: Check, address: IP | None = None) -> str:
-    """The commands that a person types to see the same: a capture at the points of `see:`, then the probe.
-
-    `labctl` is the command before a verb. A trace shows all points itself.
-    """
-    probe = f"{labctl} {probe_kind(check).command(check, address)}"
-    points = " ".join(dict.fromkeys(str(see.at) for see in check.sees))
-    if not points or check.probe != "ping":
-        return probe
-    return f"{labctl} capture {points} --seconds {CAPTURE_S} & sleep 1; {probe}"
 
 
 def _check_port_in_use(context: CheckContext, check: Check) -> Outcome:
@@ -134,42 +118,6 @@ def _check_port_in_use(context: CheckContext, check: Check) -> Outcome:
     return Outcome(check, "fail", (f"{what} was free: no process uses it",), command)
 
 
-def _check_mesh(context: CheckContext, check: Check) -> Outcome:
-    topology = context.topology
-    wants = [
-        (source, target, address)
-        for sources, targets in check.groups
-        for source in sources
-        for target in targets
-        if source != target
-        for address in topology.addresses(target)[:1]
-    ]
-    nowhere = dict.fromkeys(name for _, targets in check.groups for name in targets if not topology.addresses(name))
-    if nowhere:
-        return Outcome(check, "fail", tuple(f"{name} has no address" for name in nowhere))
-    if not wants:
-        return Outcome(check, "skip", ("there is no pair of machines to test",))
-    members = dict.fromkeys((name, address.version) for source, target, address in wants for name in (source, target))
-    notes: tuple[str, ...] = ()
-    with ExitStack() as stack:
-        preset = (
-            presets(topology.lab, (ip for name, _ in members for ip in topology.addresses(name)))
-            if len(wants) > SAFE_NEIGHBOUR_COUNT
-            else []
-        )
-        if len(preset) > SAFE_NEIGHBOUR_COUNT:
-            made = stack.enter_context(TemporaryNeighbours(context.lab, preset, context.thread)).entry_count
-            notes = (f"{made} neighbour entries were preset for this check: the machine's table does not hold so many",)
-        mesh = stack.enter_context(Mesh(context.lab, members, context.thread))
-        pairs = mesh.run(wants, {name: topology.possible_addresses(name) for name, _ in members}, check.timeout_s)
-    bad = [pair for pair in pairs if not pair.ok]
-    verdict, lines = evaluate_mesh(pairs)
-    shown = bad[0] if bad else pairs[0]
-    command = equivalent_command(paths.command_prefix(context.lab), replace(check, source=shown.source), shown.address)
-    looks = (_reprobe_pair(context, check, pair) for pair in bad[:MAX_REPROBED_PAIRS])
-    return Outcome(check, verdict, (*lines, *looks, *notes), command)
-
-
 def _check_cni(context: CheckContext, check: Check) -> Outcome:
     """Ask the CNI plugins about the pods that they attached (CHECK)."""
     found = list(cni_attach.check(context.topology.lab))
@@ -179,13 +127,3 @@ def _check_cni(context: CheckContext, check: Check) -> Outcome:
     if bad or good:
         return Outcome(check, "fail" if bad else "pass", (*bad, *good, *skipped))
     return Outcome(check, "skip", tuple(skipped) or ("there is no attached pod to ask about",))
-
-
-def _reprobe_pair(context: CheckContext, check: Check, pair: Pair) -> str:
-    """Where a single probe between a failed pair was last seen."""
-    single = Check(check.say, "ping", pair.source, str(pair.address), within=0.3)
-    evidence, _ = CheckAttempt(context, single, ip_address(pair.address)).run()
-    seen = (*evidence.trail.requests, *evidence.trail.replies)
-    return (
-        f"{pair.source} -> {pair.target}: last seen {seen[-1]}" if seen else f"{pair.source} -> {pair.target}: not seen"
-    )

@@ -15,12 +15,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TypeAlias
 
 from labctl.checks.evidence import CheckEvidence, Expectation
 from labctl.core.names import summarize_names
-from labctl.core.results import Answer, Pair, Sighting, Verdict
+from labctl.core.results import Answer, MeshResult, PairCounts, Sighting, Verdict
 from labctl.packets.probe_id import Trail
 
 Evaluation: TypeAlias = tuple[Verdict, tuple[str, ...]]
@@ -278,15 +277,18 @@ def cannot_change(evidence: CheckEvidence) -> bool:
     return any(want.matches(seen) for want in forbidden for seen in _packets(evidence.trail, want))
 
 
-def evaluate_mesh(pairs: Sequence[Pair], max_lines: int = 10) -> Evaluation:
-    """The verdict on all pairs: each must get a reply, and be seen at its target with the source's own address.
+def evaluate_mesh(result: MeshResult, counts: PairCounts, max_lines: int = 10) -> Evaluation:
+    """The verdict on the pairs of a mesh: each must get a reply, and be seen at its target with the source's own
+    address.
 
-    A pair that failed because of the tool itself proves nothing. One pair that failed otherwise is enough to fail.
+    A pair that failed because of the tool itself proves nothing, and neither does a pair that was not asked in time.
+    One pair that failed otherwise is enough to fail.
     """
-    bad = sorted((pair for pair in pairs if not pair.ok), key=lambda pair: bool(pair.tool_fault))
-    if not pairs:
-        return "inconclusive", ("no pair was tested",)
-    good = f"{len(pairs) - len(bad)} of {len(pairs)} pairs: replied, seen with own address"
+    bad = sorted(result.bad, key=lambda pair: bool(pair.tool_fault))
+    sample = (str(counts),) if counts.sampled else ()
+    good = f"{result.asked - len(bad)} of {result.asked} pairs: replied, seen with own address"
+    left = counts.chosen - result.asked
+    unasked = (f"{left} of {counts.chosen} pairs were not asked",) if left else ()
     more = (f"and {len(bad) - max_lines} more",) if len(bad) > max_lines else ()
-    verdict: Verdict = "pass" if not bad else "inconclusive" if bad[0].tool_fault else "fail"
-    return verdict, (good, *(str(pair) for pair in bad[:max_lines]), *more)
+    verdict: Verdict = "fail" if bad and not bad[0].tool_fault else "inconclusive" if bad or left else "pass"
+    return verdict, (*sample, good, *unasked, *(str(pair) for pair in bad[:max_lines]), *more)

@@ -12,12 +12,15 @@ The random numbers come from a seed, so the same lab always has the same sample.
 
 from __future__ import annotations
 
-import random
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from labctl.core.scenario_types import MeshGroups
+
+if TYPE_CHECKING:
+    import random
 
 MAX_PAIRS = 40_000  # all pairs of 200 pods; two seconds on one core of 2024
 
@@ -56,6 +59,8 @@ def choose_pairs(groups: MeshGroups, nodes: Mapping[str, str], seed: str, limit:
     total = sum(group.total for group in meshes)
     if limit is None or total <= limit:
         return MeshPairs(total, False, meshes)
+    import random
+
     numbers = random.Random(seed)
     chosen = (_sample(group, nodes, numbers, limit * group.total // total) for group in meshes)
     return MeshPairs(total, True, meshes, tuple(chosen))

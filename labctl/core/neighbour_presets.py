@@ -6,14 +6,12 @@ need many times that. A check of that size adds permanent entries before it and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from labctl.core.resources import IP, Address, Interface, Link, Neighbour, Net, Plan, Route, Sysctl
 from labctl.core.scenario_types import Lab
-
-SAFE_NEIGHBOUR_COUNT = 500  # entries that the machine's table can hold without harm
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,38 +29,56 @@ class _OnLink(NamedTuple):
     via: IP | None
 
 
-def presets(lab: Lab, addresses: Iterable[IP]) -> list[Preset]:
-    """The entries that probes between all of these addresses need, without those that the plan has.
+class NeighbourPresets:
+    """The entries that probes in one lab need."""
 
-    The answer to an ARP request can be predicted in four cases: both devices are on one link layer; another device on
-    the link layer has a permanent entry for the address (a cloud's mapping service); the link layer has exactly one
-    other device with proxy ARP; or it has exactly one other device. All other entries are left to the kernel.
-    """
-    interface_by_address = {item.addr.ip: item.at for item in lab.plan if isinstance(item, Address)}
-    planned = {(item.at, item.ip) for item in lab.plan if isinstance(item, Neighbour)}
-    domains = _BroadcastDomains(lab.plan)
-    wanted = set(addresses)
-    found: dict[tuple[Interface, IP], Preset] = {}
-    for ns, nets in _on_link(lab.plan).items():
-        hosts = {entry.net.network_address for entry in nets if entry.net.num_addresses == 1 and entry.via is None}
-        for entry in nets:
-            at = Interface(ns, entry.dev)
-            for ip in _next_hops(entry, wanted, hosts):
-                holder = interface_by_address.get(ip)
-                if holder is not None and holder.ns == ns:
-                    continue
-                if holder is not None and domains.same_domain(at, holder):
-                    answering_interface: Interface | None = holder
-                else:
-                    answering_interface = (
-                        domains.permanent_neighbour(at, ip) or domains.only_proxy(at) or domains.only_other(at)
-                    )
-                if answering_interface is not None and (at, ip) not in planned:
-                    found.setdefault((at, ip), Preset(at, ip, answering_interface))
-    return list(found.values())
+    def __init__(self, lab: Lab) -> None:
+        self._interface_by_address = {item.addr.ip: item.at for item in lab.plan if isinstance(item, Address)}
+        self._planned = {(item.at, item.ip) for item in lab.plan if isinstance(item, Neighbour)}
+        self._domains = _BroadcastDomains(lab.plan)
+        self._on_link = {
+            ns: (nets, {net.net.network_address for net in nets if net.net.num_addresses == 1 and net.via is None})
+            for ns, nets in _on_link(lab.plan).items()
+        }
+
+    def needed(self, addresses: Iterable[IP], peers: Mapping[str, Set[IP]] | None = None) -> list[Preset]:
+        """The entries that probes between all of these addresses need, without those that the plan has.
+
+        `peers` are namespaces that forward nothing, each with the addresses that it exchanges packets with, if these
+        are not all.
+
+        The answer to an ARP request can be predicted in four cases: both devices are on one link layer; another device
+        on the link layer has a permanent entry for the address (a cloud's mapping service, the peer table of an
+        overlay); the link layer has exactly one other device with proxy ARP; or it has exactly one other device. All
+        other entries are left to the kernel.
+        """
+        wanted = set(addresses)
+        found: dict[tuple[Interface, IP], Preset] = {}
+        for ns, (nets, hosts) in self._on_link.items():
+            asked = wanted if peers is None else peers.get(ns, wanted)
+            for entry in nets:
+                at = Interface(ns, entry.dev)
+                for ip in _next_hops(entry, asked, hosts):
+                    if (at, ip) not in found and (at, ip) not in self._planned:
+                        answering_interface = self._answering_interface(at, ip)
+                        if answering_interface is not None:
+                            found[at, ip] = Preset(at, ip, answering_interface)
+        return list(found.values())
+
+    def _answering_interface(self, at: Interface, ip: IP) -> Interface | None:
+        holder = self._interface_by_address.get(ip)
+        if holder is not None and holder.ns == at.ns:
+            return None
+        if holder is not None and self._domains.same_domain(at, holder):
+            return holder
+        return (
+            self._domains.permanent_neighbour(at, ip, holder)
+            or self._domains.only_proxy(at)
+            or self._domains.only_other(at)
+        )
 
 
-def _next_hops(entry: _OnLink, wanted: set[IP], hosts: set[IP]) -> Iterator[IP]:
+def _next_hops(entry: _OnLink, wanted: Set[IP], hosts: Set[IP]) -> Iterator[IP]:
     if entry.via is not None:
         yield entry.via
     elif entry.net.num_addresses == 1:
@@ -107,19 +123,22 @@ class _BroadcastDomains:
         self._proxies: dict[Interface, list[Interface]] = {}
         for interface in _proxies(plan):
             self._proxies.setdefault(self._root(interface), []).append(interface)
-        by_mac: dict[tuple[Interface, str | None], Interface] = {
-            (self._root(link.at), link.mac): link.at for link in links if link.mac and link.at in self._parent
+        self._mac = {link.at: link.mac for link in links if link.mac}
+        self._by_mac = {(self._root(at), mac): at for at, mac in self._mac.items() if at in self._parent}
+        self._permanent = {
+            (self._root(item.at), item.ip): item.mac
+            for item in plan
+            if isinstance(item, Neighbour) and item.state == "permanent" and item.at in self._parent
         }
-        self._permanent: dict[tuple[Interface, IP], Interface] = {}
-        for item in plan:
-            if isinstance(item, Neighbour) and item.state == "permanent" and item.at in self._parent:
-                owner = by_mac.get((self._root(item.at), item.mac))
-                if owner is not None:
-                    self._permanent[self._root(item.at), item.ip] = owner
 
-    def permanent_neighbour(self, interface: Interface, ip: IP) -> Interface | None:
-        """The other device with the MAC address that a permanent entry on the same link layer has for this address."""
-        owner = self._permanent.get((self._root(interface), ip))
+    def permanent_neighbour(self, interface: Interface, ip: IP, holder: Interface | None) -> Interface | None:
+        """The other device with the MAC address that a permanent entry on the same link layer has for this address. It
+        is on that link layer, or it is the `holder` of the address, behind a tunnel that answers for it."""
+        root = self._root(interface)
+        mac = self._permanent.get((root, ip))
+        if mac is None:
+            return None
+        owner = self._by_mac.get((root, mac)) or (holder if holder and self._mac.get(holder) == mac else None)
         return owner if owner != interface else None
 
     def same_domain(self, one: Interface, other: Interface) -> bool:

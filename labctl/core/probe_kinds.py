@@ -12,6 +12,8 @@ from typing import Any
 from labctl.core.resources import IP
 from labctl.core.scenario_types import Check, Expect, See
 
+CAPTURE_S = 3  # seconds that an advised capture lasts: it starts a second before the probe
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeKind:
@@ -126,7 +128,8 @@ class _Mesh(ProbeKind):
 
     def plan_line(self, check: Check) -> str:
         pairs = sum(len(sources) * len(targets) - len({*sources} & {*targets}) for sources, targets in check.groups)
-        return f"mesh of {len(check.groups)} group{'s' if len(check.groups) != 1 else ''}, {pairs} pairs"
+        asked = ", all asked" if check.pairs == "all" else ""
+        return f"mesh of {len(check.groups)} group{'s' if len(check.groups) != 1 else ''}, {pairs} pairs{asked}"
 
     def page_cell(self, check: Check) -> str:
         return "every pair"
@@ -177,7 +180,7 @@ PROBE_KINDS: dict[str, ProbeKind] = {
         _Ping("ping", "ping", ("reply", "fail"), ("size", *_SEE_KEYS), _ENDS),
         _PacketProbe("tcp", "tcp", _PORT_EXPECTS, ("listen", *_SEE_KEYS), _ENDS),
         _PacketProbe("udp", "udp", _PORT_EXPECTS, ("listen", *_SEE_KEYS), _ENDS),
-        _Mesh("mesh", "mesh"),
+        _Mesh("mesh", "mesh", check_keys=("pairs",)),
         _PortInUse("taken", "port_in_use", endpoints=("source",)),
         _CniCheck("cni", ""),
     )
@@ -188,6 +191,18 @@ PROBE_KEYS = tuple(kind.key for kind in PROBE_KINDS.values() if kind.key)  # in 
 def probe_kind(check: Check) -> ProbeKind:
     """The kind of a check's probe."""
     return PROBE_KINDS[check.probe]
+
+
+def equivalent_command(labctl: str, check: Check, address: IP | None = None) -> str:
+    """The commands that a person types to see the same: a capture at the points of `see:`, then the probe.
+
+    `labctl` is the command before a verb. A trace shows all points itself.
+    """
+    probe = f"{labctl} {probe_kind(check).command(check, address)}"
+    points = " ".join(dict.fromkeys(str(see.at) for see in check.sees))
+    if not points or check.probe != "ping":
+        return probe
+    return f"{labctl} capture {points} --seconds {CAPTURE_S} & sleep 1; {probe}"
 
 
 def probe_text(check: Check) -> str:

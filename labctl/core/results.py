@@ -46,6 +46,29 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
+class PairCounts:
+    """How many pairs a mesh has, how many of them a check chose, and how many it asked before its time was up.
+
+    `node_noun` and `machine_noun` are what the lab calls the nodes and the machines on them.
+    """
+
+    total: int
+    chosen: int
+    asked: int
+    node_noun: str = "node"
+    machine_noun: str = "pod"
+
+    @property
+    def sampled(self) -> bool:
+        """Whether only some pairs were chosen."""
+        return self.chosen < self.total
+
+    def __str__(self) -> str:
+        sides = f"every {self.machine_noun} as sender and as receiver"
+        return f"a sample of {self.chosen} of {self.total} pairs: every pair of {self.node_noun}s, {sides}"
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The verdict on one check, its evidence as sentences, and the equivalent command for a person."""
 
@@ -56,6 +79,7 @@ class Outcome:
     sightings: tuple[Sighting, ...] = ()
     seconds: float = 0.0
     pcap: str = ""  # the file with its packets, if they were saved
+    pairs: PairCounts | None = None  # of a mesh
 
     def __repr__(self) -> str:
         return short_repr(self, f"{self.verdict}: {self.check.say}")
@@ -127,6 +151,14 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class MeshResult:
+    """The number of pairs that were asked, and those of them that are not proven."""
+
+    asked: int
+    bad: tuple[Pair, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunningSummary:
     """A lab that has namespaces on this machine."""
 
@@ -160,6 +192,8 @@ class UpResult:
 def evidence_lines(outcome: Outcome, *, verbose: bool = False) -> list[str]:
     """The lines under a check that did not pass: what was expected, seen, and where. With `verbose`, for all checks."""
     lines = []
+    if outcome.verdict == "pass" and not verbose and outcome.pairs is not None and outcome.pairs.sampled:
+        lines.append(f"    {outcome.pairs}")
     if outcome.verdict != "pass" or verbose:
         lines += [f"    {line}" for text in outcome.evidence for line in text.splitlines()]
         if outcome.command and outcome.verdict != "skip":

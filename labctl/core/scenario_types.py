@@ -72,7 +72,8 @@ class Check:
     source port of `tcp` and `udp`, None for an unused port. labctl starts the listener in the target, unless `listen`
     is False; with `server`, it starts it on that machine and port, which must answer behind an address translation.
     `within` is the time limit in seconds, None for the default (see `timeout_s`).
-    `mesh` proves that in every group each source reaches each target and is seen there with its own address. `taken`
+    `mesh` proves that in every group each source reaches each target and is seen there with its own address; a large
+    mesh asks a sample of its pairs, or with `pairs` "all" every one (see `labctl.core.mesh_pairs`). `taken`
     claims that no other process in `source` can listen on the port, because one listens already; `protocol` belongs to
     that port. `cni` calls the plugins that attached the pods (CHECK). `via` selects what captures: labctl's taps or the
     real tcpdump. `size` is the number of bytes that a ping carries, never in fragments; with `expect: fail` it claims
@@ -95,6 +96,7 @@ class Check:
     protocol: Protocol = "tcp"
     origin: Literal["scenario", "model"] = "scenario"
     sport: int | None = None
+    pairs: Literal["sample", "all"] = "sample"
 
     @property
     def expects_no_answer(self) -> bool:

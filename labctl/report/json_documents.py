@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from labctl.core.fidelity import Fidelity
     from labctl.core.node_state import BridgePort, FdbEntry, ListeningSocket
     from labctl.core.observations import Flow
-    from labctl.core.results import Outcome, Report, RunningSummary, Sighting, UpResult
+    from labctl.core.results import Outcome, PairCounts, Report, RunningSummary, Sighting, UpResult
     from labctl.core.scenario_types import Lab, Machine
     from labctl.errors import LabError
     from labctl.lab.doctor import Finding
@@ -207,9 +207,15 @@ def outcome(one: Outcome) -> Document:
         "command": one.command,
         "seconds": round(one.seconds, 4),
         "pcap": one.pcap or None,
+        "pairs": None if one.pairs is None else pairs_json(one.pairs),
         "origin": check.origin,
         "sightings": [sighting(seen) for seen in one.sightings],
     }
+
+
+def pairs_json(one: PairCounts) -> Document:
+    """How many pairs a mesh has, and how many the check chose and asked."""
+    return {"total": one.total, "chosen": one.chosen, "asked": one.asked, "sampled": one.sampled}
 
 
 def sighting(one: Sighting) -> Document:

@@ -64,7 +64,7 @@ def _check_keys(kind: ProbeKind, found: dict[str, Located], reader: Reader) -> N
 
 def _check(kind: ProbeKind, found: dict[str, Located], pods: tuple[str, ...]) -> Check:
     given: dict[str, Any] = {
-        key: found[key].value for key in ("expect", "listen", "within", "via", "size") if key in found
+        key: found[key].value for key in ("expect", "listen", "within", "via", "size", "pairs") if key in found
     }
     if kind.has_path:
         given["sees"] = tuple(_sees(found))

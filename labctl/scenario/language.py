@@ -14,6 +14,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
+from labctl.core.mesh_pairs import MAX_PAIRS
 from labctl.core.probe_kinds import PROBE_KEYS
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPort
@@ -164,6 +165,13 @@ CHECK = Section(
             "every pod reaches every pod, without source NAT; if the model has another word for pods, that word too",
         ),
         Key(
+            "pairs",
+            values.choice("sample", "all"),
+            f"whether a mesh of more than {MAX_PAIRS} pairs asks a sample of them (every pair of nodes, every pod as"
+            " sender and as receiver) or all",
+            "sample",
+        ),
+        Key(
             "expect",
             values.choice("reply", "fail", "refused", "timeout"),
             "the expected result: `fail` is for ping, `refused` and `timeout` are for tcp and udp",
@@ -179,8 +187,9 @@ CHECK = Section(
         Key(
             "within",
             values.DURATION,
-            "the time in which the answer must come; for `expect: fail` and `timeout`, in which no answer may come",
-            "5s; 1s for `fail` and `timeout`",
+            "the time in which the answer must come; for `expect: fail` and `timeout`, in which no answer may come. It"
+            " holds a whole mesh: pairs that could not be asked in time make it inconclusive",
+            "5s; 1s for `fail` and `timeout`; for a mesh 5s after the last pair was asked",
         ),
         Key(
             "size",

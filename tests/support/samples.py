@@ -25,7 +25,7 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
-from labctl.core.results import Outcome, Report, Sighting, UpResult
+from labctl.core.results import Outcome, PairCounts, Report, Sighting, UpResult
 from labctl.core.scenario_types import Check, Lab, Machine, See
 from labctl.faults.catalogue import find_kind
 from labctl.faults.fault import Fault
@@ -96,7 +96,10 @@ SEEN = Sighting(
     ETH0, 1_700_000_000_000_000_000, "in", IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), 63, "icmp", False
 )
 PASSED = Outcome(PING, "pass", ("entering node1/eth0: 10.0.0.1 > 10.0.0.2 ttl 63",), "ping -c 1 c", (SEEN,), 0.25)
-FAILED = Outcome(MESH, "fail", ("expected a reply", "seen: nothing, at node1/eth0"), "ping -c 1 c", (), 5.0)
+COUNTS = PairCounts(999_000, 40_000, 40_000)
+FAILED = Outcome(
+    MESH, "fail", ("expected a reply", "seen: nothing, at node1/eth0"), "ping -c 1 c", (), 5.0, pairs=COUNTS
+)
 UNSURE = Outcome(PING, "inconclusive", ("packets were lost on the way to the tap",), "", (), 0.5)
 SKIPPED = Outcome(PING, "skip", ("tcpdump is not here",))
 COUNTED = (ChainCounters(NAT, ((3, 252), (1, 84)), (9, 900)), ChainCounters(OWN, ()))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("-k", "word", metavar="WORD", help="Only checks with WORD in their sentence or probe (`ping a -> c`).")
 @click.option("--pcap", metavar="DIR", type=click.Path(), help="Write the packets of each check as pcapng files.")
 @click.option("--junit", metavar="FILE", type=click.Path(), help="Also write the results as JUnit XML.")
+@click.option("--all-pairs", is_flag=True, help="Ask every pair of a large mesh, not a sample.")
 @scenario_option
 @sets_option
 @global_options("lab", "json", "verbose", verbose="Also print the evidence and the command of every check.")
@@ -31,13 +32,14 @@ def check(
     word: str | None,
     pcap: str | None,
     junit: str | None,
+    all_pairs: bool,
     scenario: str | None,
     sets: tuple[str, ...],
 ) -> int:
     """Prove every claim of a running lab with real packets.
 
     Exits 0 if all checks pass or are skipped, 1 if one fails or is inconclusive. A failed check shows what
-    was expected, what was seen, and where.
+    was expected, what was seen, and where. A mesh of very many pairs asks a sample of them, and says so.
 
     \b
     Examples:
@@ -45,6 +47,7 @@ def check(
       sudo labctl check -k internet -v
       sudo labctl check --junit results.xml
       sudo labctl check --pcap packets/
+      sudo labctl check --all-pairs
     """
     from labctl.lab import lifecycle
     from labctl.report.up_status import approximation_lines
@@ -56,7 +59,7 @@ def check(
     keep = None if pcap is None else pcap_writer(pcap, session.terminal.print_stderr)
     session.handle_termination()
     lab = recall(name, scenario, sets)
-    report = run_checks(session, lab, word, keep)
+    report = run_checks(session, lab, word, keep, all_pairs=all_pairs)
     if not session.json:
         session.terminal.lines(approximation_lines(lab), fold=4)
     if junit is not None:
@@ -71,7 +74,12 @@ def check(
 
 
 def run_checks(
-    session: Session, lab: Lab, keyword: str | None, save_pcap: Callable[[Check, bytes], str] | None = None
+    session: Session,
+    lab: Lab,
+    keyword: str | None,
+    save_pcap: Callable[[Check, bytes], str] | None = None,
+    *,
+    all_pairs: bool = False,
 ) -> Report:
     """Run a lab's checks. Without --json, print the line of each check as soon as it is decided."""
     import labctl
@@ -89,7 +97,8 @@ def run_checks(
 
     started = time.monotonic()
     terminal.progress(f"checking {lab.name}")
-    report = labctl.check(lab, keyword, keep=save_pcap, progress=None if session.json else print_outcome)
+    progress = None if session.json else print_outcome
+    report = labctl.check(lab, keyword, keep=save_pcap, progress=progress, all_pairs=all_pairs)
     terminal.clear()
     if not session.json:
         terminal.lines([results.tally(report, time.monotonic() - started)], fold=4)

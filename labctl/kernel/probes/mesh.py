@@ -1,8 +1,10 @@
-"""Pings from every source to every target: one raw ICMP socket per namespace, one thread, a separate marker per probe.
+"""Pings between many pairs: one raw ICMP socket per namespace, one thread, a separate marker per pair.
 
 The target's socket receives each request with its source address on arrival: this decides whether the target sees the
 source "with its own address". The source's socket receives the reply. Probes go out in batches, and each batch is read
 before the next one, so that no buffer overflows. After an overflow a missing packet proves nothing.
+
+A pair that is proven is only counted. What was observed is kept for pairs that are not, at most `MAX_OPEN_PAIRS`.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from itertools import islice
 
 from labctl.core.resources import IP
-from labctl.core.results import Pair
+from labctl.core.results import MeshResult, Pair
 from labctl.kernel.host import paths
 from labctl.kernel.host.receive_buffer import set_receive_buffer
 from labctl.kernel.namespaces.thread import NetnsThread
@@ -38,6 +41,8 @@ from labctl.packets.probe_id import MESH_MAGIC
 BATCH = 64  # probes that are sent before replies are read
 RETRY_INTERVAL_S = 0.2  # seconds between two rounds of the unanswered pairs
 QUIET_S = 0.05  # seconds without any packet after which a round is over
+MAX_OPEN_PAIRS = 40_000  # unproven pairs after which no further pairs are asked
+REFUSALS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EADDRNOTAVAIL, errno.EMSGSIZE}
 ICMP6_FILTER = 1
 ECHO_REQUEST, ICMP6_ECHO_REQUEST = 8, 128  # types of ICMP messages
 RCVBUF_BYTES = 4 << 20
@@ -51,23 +56,38 @@ PairRequest = tuple[str, str, IP]  # source, target, the target's address
 
 @dataclass(slots=True)
 class _State:
-    """What was observed of one pair so far."""
+    """What was observed so far of one pair that is not proven."""
 
     request: PairRequest
     replied: bool = False
     seen_source: bytes = b""
     error: str = ""
     tool_problem: str = ""  # why this probe could not be sent, if the cause is labctl or the machine, not the lab
+    refused: bool = False  # the source's own kernel refused it, for a reason of the lab: a route, a rule, a size
 
 
 class Mesh:
-    """The raw sockets of all members. A context manager: it closes them."""
+    """The raw sockets of all members. A context manager: it closes them.
 
-    def __init__(self, lab: str, members: Iterable[tuple[str, int]], thread: NetnsThread) -> None:
+    `source_addresses` has the addresses that each source may be seen with. Call `ask` for each part of the pairs, then
+    `retry`, then `result`. Deadlines are times of `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        lab: str,
+        members: Iterable[tuple[str, int]],
+        thread: NetnsThread,
+        source_addresses: Mapping[str, frozenset[IP]],
+    ) -> None:
         """`members` are distinct (namespace, IP version) pairs. One that cannot be used is recorded with the reason:
         in `missing_namespaces` if the namespace is gone, else in `inaccessible`."""
         self.missing_namespaces: dict[str, str] = {}
         self.inaccessible: dict[str, str] = {}
+        self.asked = 0
+        self._own = {name: frozenset(ip.packed for ip in addresses) for name, addresses in source_addresses.items()}
+        self._open: dict[int, _State] = {}  # by the number of the pair, in the order of asking
+        self._salt = int.from_bytes(secrets.token_bytes(4), "big")
         self._sockets: dict[tuple[str, int], socket.socket] = {}
         self._members: dict[int, tuple[str, int]] = {}
         self._identifiers: dict[tuple[str, int], int] = {}
@@ -85,6 +105,7 @@ class Mesh:
             self._sockets[name, version] = sock
             self._members[sock.fileno()] = (name, version)
             self._epoll.register(sock, select.EPOLLIN)
+        self._new_identifiers()
 
     def __enter__(self) -> Mesh:
         return self
@@ -94,26 +115,49 @@ class Mesh:
         for sock in self._sockets.values():
             sock.close()
 
-    def run(
-        self, requests: Sequence[PairRequest], source_addresses: Mapping[str, frozenset[IP]], timeout_s: float
-    ) -> list[Pair]:
-        """Probe every pair, and repeat those without a reply until `timeout_s` seconds after the first round.
+    def ask(self, requests: Iterable[PairRequest], deadline: float) -> bool:
+        """Probe these pairs once. False if some were not asked: the deadline came, or too many pairs are not proven."""
+        feed = iter(requests)
+        first = self.asked
+        while batch := tuple(islice(feed, BATCH)):
+            if time.monotonic() >= deadline or len(self._open) >= MAX_OPEN_PAIRS:
+                return False
+            for request in batch:
+                state = self._open[self.asked] = _State(request)
+                self._send(self.asked, state)
+                self.asked += 1
+            self._read(0)
+        waiting = {number for number, state in self._open.items() if number >= first and not state.error}
+        self._drain(waiting, min(time.monotonic() + RETRY_INTERVAL_S, deadline), QUIET_S)
+        return True
 
-        `source_addresses` has the addresses that each source may be seen with. A pair with a wrong address is not
-        repeated if it was answered, because that observation is certain.
-        """
-        states = [_State(request) for request in requests]
-        self._round(list(range(len(states))), states)
-        deadline = time.monotonic() + timeout_s
-        while open_pairs := [number for number, state in enumerate(states) if not state.replied]:
+    @property
+    def unanswered(self) -> tuple[PairRequest, ...]:
+        """The pairs without a reply so far."""
+        return tuple(state.request for state in self._open.values() if not state.replied)
+
+    def retry(self, deadline: float) -> None:
+        """Repeat the probes of the pairs without a reply until all have one or the deadline comes. A pair with a wrong
+        address is not repeated if it was answered, because that observation is certain."""
+        while numbers := [number for number, state in self._open.items() if not state.replied]:
             started = time.monotonic()
-            members = ((states[number].request[0], states[number].request[2].version) for number in open_pairs)
-            if started >= deadline or not any(member in self._sockets for member in members):
-                break
-            self._drain(states, min(started + RETRY_INTERVAL_S, deadline), set(open_pairs))
-            self._round([number for number in open_pairs if not states[number].replied], states)
+            if started >= deadline or not any(self._can_send(self._open[number]) for number in numbers):
+                return
+            self._drain(set(numbers), min(started + RETRY_INTERVAL_S, deadline), RETRY_INTERVAL_S)
+            self._round(self._still_waiting(numbers), deadline)
+
+    def result(self, doubt: str = "") -> MeshResult:
+        """The pairs that were asked. `doubt` is a problem of the machine that can explain why packets were lost."""
         lost = self._overflows()
-        return [_pair(state, source_addresses, self._tool_problem(state, lost)) for state in states]
+        bad = (
+            self._pair(state, self._tool_problem(state, lost) or ("" if state.refused else doubt))
+            for state in self._open.values()
+        )
+        return MeshResult(self.asked, tuple(bad))
+
+    def _can_send(self, state: _State) -> bool:
+        source, _, address = state.request
+        return (source, address.version) in self._sockets
 
     def _tool_problem(self, state: _State, lost: Mapping[str, str]) -> str:
         """The problem of labctl or the machine that can explain what a pair lacks; "" if there is none."""
@@ -122,6 +166,16 @@ class Mesh:
         doubts += [lost.get(source, "")] if not state.replied else []
         doubts += [lost.get(target, "")] if not state.seen_source else []
         return next(filter(None, doubts), "")
+
+    def _pair(self, state: _State, doubt: str) -> Pair:
+        source, target, address = state.request
+        seen = ip_address(state.seen_source) if state.seen_source else None
+        unchanged = seen is not None and self._is_own(state)
+        pair = Pair(source, target, address, state.replied, seen, unchanged, state.error)
+        return pair if seen is not None and not unchanged else replace(pair, tool_fault=doubt)
+
+    def _is_own(self, state: _State) -> bool:
+        return state.seen_source in self._own.get(state.request[0], ())
 
     def _overflows(self) -> dict[str, str]:
         """The namespaces with a socket that lost packets because its buffer was full, each with a sentence."""
@@ -132,53 +186,60 @@ class Mesh:
                 lost[name] = f"{number} packets were lost by the socket in {name}; see labctl doctor"
         return lost
 
-    def _round(self, numbers: list[int], states: list[_State]) -> None:
-        """Send one probe for each of these pairs, and read replies until no more arrive."""
-        self._salt = int.from_bytes(secrets.token_bytes(4), "big")
-        if len(numbers) <= MAX_PAIRS_WITH_NEW_IDS or not self._identifiers:
-            self._identifiers = {key: ICMP_IDS.next_id() for key in self._sockets}
+    def _new_identifiers(self) -> None:
+        self._identifiers = {key: ICMP_IDS.next_id() for key in self._sockets}
+
+    def _still_waiting(self, numbers: Iterable[int]) -> Iterator[int]:
+        return (number for number in numbers if (state := self._open.get(number)) is not None and not state.replied)
+
+    def _round(self, numbers: Iterable[int], deadline: float) -> None:
+        """Send one more probe for each of these pairs, and read replies until no more arrive."""
+        numbers = tuple(numbers)
+        if len(numbers) <= MAX_PAIRS_WITH_NEW_IDS:
+            self._new_identifiers()
         for start in range(0, len(numbers), BATCH):
-            for number in numbers[start : start + BATCH]:
-                self._send(number, states[number])
-            self._read(states, 0)
-        waiting = {number for number in numbers if not states[number].error}
-        self._drain(states, time.monotonic() + RETRY_INTERVAL_S, waiting, QUIET_S)
+            if time.monotonic() >= deadline:
+                return
+            for number in self._still_waiting(numbers[start : start + BATCH]):
+                self._send(number, self._open[number])
+            self._read(0)
+        waiting = {number for number in self._still_waiting(numbers) if not self._open[number].error}
+        self._drain(waiting, min(time.monotonic() + RETRY_INTERVAL_S, deadline), QUIET_S)
 
     def _send(self, number: int, state: _State) -> None:
         source, _, address = state.request
-        sock = self._sockets.get((source, address.version))
+        version = address.version
+        sock = self._sockets.get((source, version))
         if sock is None:
             state.error = (
-                self.missing_namespaces.get(source)
-                or self.inaccessible.get(source)
-                or f"{source} has no IPv{address.version}"
+                self.missing_namespaces.get(source) or self.inaccessible.get(source) or f"{source} has no IPv{version}"
             )
+            state.refused = source not in self.inaccessible
             return
-        identifier = self._identifiers[source, address.version]
+        identifier = self._identifiers[source, version]
         marker = MESH_MAGIC + struct.pack("!I", number ^ self._salt)
-        kind = ECHO_REQUEST if address.version == 4 else ICMP6_ECHO_REQUEST
+        kind = ECHO_REQUEST if version == 4 else ICMP6_ECHO_REQUEST
         head = struct.pack("!BBHHH", kind, 0, 0, identifier, 0)
-        if address.version == 4:
+        if version == 4:
             head = struct.pack("!BBHHH", kind, 0, checksum(head + marker), identifier, 0)
         error = _send_packet(sock, head + marker, address)
         state.error = os.strerror(error) if error else ""
+        state.refused = error in REFUSALS
         if error in EXHAUSTED_ERRNOS:
             state.tool_problem = EXHAUSTED_HINT
         else:
             state.tool_problem = "see labctl doctor" if error == errno.EAGAIN else ""
 
-    def _drain(
-        self, states: list[_State], deadline: float, waiting: set[int], quiet_s: float = RETRY_INTERVAL_S
-    ) -> None:
+    def _drain(self, waiting: Collection[int], deadline: float, quiet_s: float) -> None:
         """Read until all waiting pairs are answered, no packet came for `quiet_s` seconds, or the deadline is
         reached."""
-        while waiting := {number for number in waiting if not states[number].replied}:
+        while waiting := tuple(self._still_waiting(waiting)):
             left = deadline - time.monotonic()
-            if left <= 0 or not self._read(states, min(left, quiet_s)):
+            if left <= 0 or not self._read(min(left, quiet_s)):
                 return
-        self._read(states, 0)  # a reply may have been read before its request, which is on another socket
+        self._read(0)  # a reply may have been read before its request, which is on another socket
 
-    def _read(self, states: list[_State], timeout_s: float) -> bool:
+    def _read(self, timeout_s: float) -> bool:
         ready = self._epoll.poll(timeout_s)
         for fd, events in ready:
             name, version = self._members[fd]
@@ -193,33 +254,27 @@ class Mesh:
                 except OSError:
                     continue  # an error that was queued on the socket; the next read continues
                 if version == 4:
-                    self._record_packet(states, name, data[20:], data[12:16], ECHO_REQUEST)
+                    self._record_packet(name, data[20:], data[12:16], ECHO_REQUEST)
                 else:
                     address = socket.inet_pton(socket.AF_INET6, sender[0].split("%")[0])
-                    self._record_packet(states, name, data, address, ICMP6_ECHO_REQUEST)
+                    self._record_packet(name, data, address, ICMP6_ECHO_REQUEST)
         return bool(ready)
 
-    def _record_packet(self, states: list[_State], name: str, icmp: bytes, sender: bytes, request: int) -> None:
+    def _record_packet(self, name: str, icmp: bytes, sender: bytes, request: int) -> None:
         if icmp[8:12] != MESH_MAGIC or len(icmp) < 16:
             return
         number = struct.unpack_from("!I", icmp, 12)[0] ^ self._salt
-        if number >= len(states):
-            return  # a late packet of an earlier round
-        state = states[number]
+        state = self._open.get(number)
+        if state is None:
+            return  # a packet of another mesh, or a late one of a proven pair
         source, target, address = state.request
         if icmp[0] == request:
             if name == target:
                 state.seen_source = sender
         elif name == source and sender == address.packed:
             state.replied = True
-
-
-def _pair(state: _State, source_addresses: Mapping[str, frozenset[IP]], doubt: str) -> Pair:
-    source, target, address = state.request
-    seen = ip_address(state.seen_source) if state.seen_source else None
-    wrong = seen is not None and seen not in source_addresses.get(source, ())
-    pair = Pair(source, target, address, state.replied, seen, not wrong and seen is not None, state.error)
-    return pair if wrong or pair.ok else replace(pair, tool_fault=doubt)
+        if state.replied and self._is_own(state):
+            del self._open[number]
 
 
 def _send_packet(sock: socket.socket, packet: bytes, address: IP) -> int:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.checks.runner import equivalent_command
-from labctl.core.probe_kinds import probe_kind
+from labctl.core.probe_kinds import equivalent_command, probe_kind
 from labctl.core.scenario_types import Check, Lab
 from labctl.core.topology import Topology
 from labctl.errors import MissingError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
 import shutil
@@ -21,9 +22,9 @@ import pytest
 from labctl.checks import attempt, runner
 from labctl.checks.evidence import CheckEvidence
 from labctl.checks.verdict import evaluate_mesh
-from labctl.core.neighbour_presets import presets
+from labctl.core.neighbour_presets import NeighbourPresets
 from labctl.core.resources import Address, Interface, Link, Netns, Plan, Route
-from labctl.core.results import Outcome
+from labctl.core.results import Outcome, PairCounts
 from labctl.core.scenario_types import Check, Lab, Machine, See
 from labctl.kernel.capture import tcpdump
 from labctl.kernel.capture.tap import Taps
@@ -225,11 +226,12 @@ def test_no_probe_of_a_process_looks_like_another() -> None:
     assert sorted(first) == list(range(10, 110))
     assert [numbers.next_id() for _ in range(100)] == first
     taken = {mesh.ICMP_IDS.next_id() for _ in range(500)}
-    with NetnsThread() as entering, mesh.Mesh(LAB, [("a", 4), ("b", 4)], entering) as pairs:
-        used = set()
+    used = set()
+    with NetnsThread() as entering:
         for _ in range(3):
-            pairs.run([("a", "c", ip_address("10.9.2.2")), ("b", "c", ip_address("10.9.2.2"))], {}, 0)
-            used |= set(pairs._identifiers.values())
+            with mesh.Mesh(LAB, [("a", 4), ("b", 4)], entering, {}) as pairs:
+                pairs.ask([("a", "c", ip_address("10.9.2.2")), ("b", "c", ip_address("10.9.2.2"))], math.inf)
+                used |= set(pairs._identifiers.values())
     assert len(used) == 6
     assert not used & taken
 
@@ -558,28 +560,31 @@ def test_a_mesh_reads_the_request_although_it_has_read_the_reply(monkeypatch: py
     """Sockets that were found ready are read one after the other: a reply may come between, and be read first."""
     pair = mesh._State(("a", "b", ip_address("10.0.0.2")))
 
-    def read(self: mesh.Mesh, states: list[mesh._State], seconds: float) -> bool:
+    def read(self: mesh.Mesh, seconds: float) -> bool:
         pair.seen_source, pair.replied = (b"\x0a\0\0\1" if pair.replied else b""), True
         return True
 
     monkeypatch.setattr(mesh.Mesh, "_read", read)
-    with mesh.Mesh("nowhere", (), None) as asked:  # type: ignore[arg-type]
-        asked._drain([pair], time.monotonic() + 5, {0})
+    with mesh.Mesh("nowhere", (), None, {}) as asked:  # type: ignore[arg-type]
+        asked._open[0] = pair
+        asked._drain([0], time.monotonic() + 5, 1)
 
     assert (pair.replied, pair.seen_source) == (True, b"\x0a\0\0\1")
 
 
 def test_a_mesh_whose_buffers_overflow_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mesh, "RCVBUF_BYTES", 1)
-    monkeypatch.setattr(mesh.Mesh, "_read", lambda self, states, seconds: False)  # no thread empties the buffers
-    with NetnsThread() as entering, mesh.Mesh(LAB, [("a", 4), ("c", 4)], entering) as pairs:
-        before = pairs.run([("a", "c", ip_address("10.9.2.2"))], {}, 0)
+    monkeypatch.setattr(mesh.Mesh, "_read", lambda self, seconds: False)  # no thread empties the buffers
+    counts = PairCounts(1, 1, 1)
+    with NetnsThread() as entering, mesh.Mesh(LAB, [("a", 4), ("c", 4)], entering, {}) as pairs:
+        pairs.ask([("a", "c", ip_address("10.9.2.2"))], math.inf)
+        before = pairs.result()
         inside("a", "ping -q -c 60 -i 0.002 10.9.2.2")
-        after = pairs.run([("a", "c", ip_address("10.9.2.2"))], {}, 0)
+        after = pairs.result()
 
-    assert evaluate_mesh(before)[0] == "fail"
-    assert evaluate_mesh(after)[0] == "inconclusive"
-    assert "packets were lost by the socket in" in str(after[0])
+    assert evaluate_mesh(before, counts)[0] == "fail"
+    assert evaluate_mesh(after, counts)[0] == "inconclusive"
+    assert "packets were lost by the socket in" in str(after.bad[0])
 
 
 def test_a_member_that_cannot_be_entered_is_inconclusive_and_one_that_is_wrong_fails(
@@ -849,7 +854,7 @@ def test_nothing_is_left_after_a_run_or_an_interrupt() -> None:
 def test_preset_neighbours_live_as_long_as_the_check_and_leave_others_alone() -> None:
     ip("a", "neigh add 10.9.1.3 lladdr 02:00:00:00:00:99 dev eth0 nud permanent")
     lab = the_lab()
-    wanted = presets(lab, [address for machine in lab.machines for address in machine.addresses[:1]])
+    wanted = NeighbourPresets(lab).needed(address for machine in lab.machines for address in machine.addresses[:1])
 
     def entries() -> set[str]:
         return {line.strip() for name in NAMES for line in neighbour_lines(name)}

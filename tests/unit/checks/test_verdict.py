@@ -11,15 +11,15 @@ import pytest
 from labctl.checks.drift import describe, planned_resources
 from labctl.checks.drop_counters import drops_since
 from labctl.checks.evidence import CheckEvidence, Expectation
-from labctl.checks.runner import equivalent_command, select
-from labctl.checks.verdict import cannot_change, evaluate, evaluate_mesh, worse
+from labctl.checks.runner import select
+from labctl.checks.verdict import Evaluation, cannot_change, evaluate, evaluate_mesh, worse
 from labctl.core.diff import Change
 from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters
-from labctl.core.neighbour_presets import presets
-from labctl.core.probe_kinds import probe_text
+from labctl.core.neighbour_presets import NeighbourPresets
+from labctl.core.probe_kinds import equivalent_command, probe_text
 from labctl.core.resources import Address, Chain, Interface, IpSet, Link, Neighbour, Netns, Resource, Route, Sysctl
-from labctl.core.results import Pair, Sighting
+from labctl.core.results import MeshResult, Pair, PairCounts, Sighting
 from labctl.core.scenario_types import Check, Lab, Machine, See
 from labctl.core.topology import Topology
 from labctl.errors import UsageError
@@ -446,13 +446,17 @@ def test_not_see_fails_if_either_witness_saw_it() -> None:
 # ---- all pairs ---------------------------------------------------------------------------------------
 
 
+def mesh_verdict(asked: int, *bad: Pair, total: int | None = None, chosen: int | None = None) -> Evaluation:
+    chosen = asked if chosen is None else chosen
+    return evaluate_mesh(MeshResult(asked, bad), PairCounts(chosen if total is None else total, chosen, asked))
+
+
 def test_a_mesh_passes_only_if_every_pair_was_answered_and_seen_as_itself() -> None:
     good = Pair("a", "c", C, True, A, True)
 
-    assert evaluate_mesh([good]) == ("pass", ("1 of 1 pairs: replied, seen with own address",))
-    assert evaluate_mesh([good, replace(good, replied=False)])[0] == "fail"
-    assert evaluate_mesh([])[0] == "inconclusive"
-    verdict, lines = evaluate_mesh([good, replace(good, observed_source=NODE, source_unchanged=False)])
+    assert mesh_verdict(1) == ("pass", ("1 of 1 pairs: replied, seen with own address",))
+    assert mesh_verdict(2, replace(good, replied=False))[0] == "fail"
+    verdict, lines = mesh_verdict(2, replace(good, observed_source=NODE, source_unchanged=False))
     assert verdict == "fail"
     assert lines[1] == "a -> c (10.244.1.2): replied, seen there as 10.224.0.4, which is not a's own"
 
@@ -461,15 +465,31 @@ def test_a_pair_that_the_tool_lost_proves_nothing_and_one_that_is_wrong_is_enoug
     good = Pair("a", "c", C, True, A, True)
     lost = Pair("a", "c", C, False, tool_fault="3 packets were lost by the socket in a")
 
-    assert evaluate_mesh([good, lost])[0] == "inconclusive"
-    assert "no reply, never seen there; 3 packets were lost by the socket in a" in evaluate_mesh([good, lost])[1][1]
-    verdict, lines = evaluate_mesh([lost, replace(good, replied=False)])
+    assert mesh_verdict(2, lost)[0] == "inconclusive"
+    assert "no reply, never seen there; 3 packets were lost by the socket in a" in mesh_verdict(2, lost)[1][1]
+    verdict, lines = mesh_verdict(2, lost, replace(good, replied=False))
     assert verdict == "fail"
     assert "lost" not in lines[1]
 
 
+def test_a_mesh_that_was_not_asked_in_time_is_inconclusive_and_says_how_much_is_missing() -> None:
+    assert mesh_verdict(300, chosen=1000) == (
+        "inconclusive",
+        ("300 of 300 pairs: replied, seen with own address", "700 of 1000 pairs were not asked"),
+    )
+    assert mesh_verdict(0, chosen=1000)[0] == "inconclusive"
+    assert mesh_verdict(300, Pair("a", "c", C, False), chosen=1000)[0] == "fail"
+
+
+def test_a_sample_says_what_it_covers_whatever_its_verdict() -> None:
+    says = "a sample of 40000 of 999000 pairs: every pair of nodes, every pod as sender and as receiver"
+
+    for bad in ((), (Pair("a", "c", C, False),)):
+        assert mesh_verdict(40000, *bad, total=999000)[1][0] == says
+
+
 def test_a_mesh_lists_ten_failures_and_counts_the_rest() -> None:
-    lines = evaluate_mesh([Pair("a", "c", C, False)] * 12)[1]
+    lines = mesh_verdict(12, *[Pair("a", "c", C, False)] * 12)[1]
 
     assert len(lines) == 12
     assert lines[-1] == "and 2 more"
@@ -593,7 +613,10 @@ def test_neighbours_are_preset_on_a_shared_link_and_towards_a_proxy_only() -> No
         Neighbour(Interface("b", "eth0"), A, "02:00:00:00:00:01"),
     )
     nobody = ip_address("10.244.0.99")  # on the bridge's link no single device could answer for it
-    found = {(str(item.at), str(item.ip)): str(item.mac_interface) for item in presets(lab(*plan), [A, C, nobody])}
+    found = {
+        (str(item.at), str(item.ip)): str(item.mac_interface)
+        for item in NeighbourPresets(lab(*plan)).needed([A, C, nobody])
+    }
 
     assert found == {
         ("a/eth0", "10.244.0.1"): "node1/cbr0",
@@ -617,7 +640,7 @@ def test_the_one_device_that_answers_for_others_is_a_neighbour_for_what_lies_bey
     )
 
     def asked(*more: Resource) -> dict[tuple[str, str], str]:
-        found = presets(lab(*plan, *more), [A, C])
+        found = NeighbourPresets(lab(*plan, *more)).needed([A, C])
         return {(str(item.at), str(item.ip)): str(item.mac_interface) for item in found}
 
     assert asked() == {("a/eth0", "10.244.1.2"): "fabric/f1", ("c/eth0", "10.244.0.2"): "fabric/f2"}

@@ -503,8 +503,8 @@ def test_checks_are_told_as_they_come_with_evidence_for_failures(
 ) -> None:
     start(empty_machine, "kubenet.a")
 
-    def checks(lab: Any, word: Any, progress: Any, keep: Any) -> Any:
-        assert word == "pods"
+    def checks(lab: Any, word: Any, progress: Any, keep: Any, all_pairs: bool) -> Any:
+        assert (word, all_pairs) == ("pods", False)
         for outcome in (samples.PASSED, samples.FAILED):
             progress(outcome)
         return samples.report(samples.PASSED, samples.FAILED)

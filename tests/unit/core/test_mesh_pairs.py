@@ -49,7 +49,9 @@ def test_a_sample_has_every_pair_of_nodes_and_every_machine_on_both_sides(
     assert list(choose_pairs(tuple(groups), nodes, seed, limit)) == pairs
 
 
-def cluster(nodes: int, pods: int, limit: int | None = MAX_PAIRS, seed: str = "lab") -> tuple[MeshPairs, dict[str, str]]:
+def cluster(
+    nodes: int, pods: int, limit: int | None = MAX_PAIRS, seed: str = "lab"
+) -> tuple[MeshPairs, dict[str, str]]:
     on = {f"pod{node}-{pod}": f"node{node}" for node in range(nodes) for pod in range(pods)}
     return choose_pairs(((tuple(on), tuple(on)),), on, seed, limit), on
 

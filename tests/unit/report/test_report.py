@@ -78,6 +78,19 @@ def test_a_failed_check_shows_its_evidence_and_a_passed_one_only_when_asked() ->
     assert results.evidence_lines(samples.SKIPPED) == ["    tcpdump is not here"]
 
 
+def test_a_sampled_mesh_says_so_although_it_passes() -> None:
+    says = "a sample of 40000 of 999000 pairs: every pair of nodes, every pod as sender and as receiver"
+    sampled = replace(samples.FAILED, verdict="pass", evidence=(says, "40000 of 40000 pairs: replied"))
+
+    assert results.evidence_lines(sampled) == [f"    {says}"]
+    assert str(sampled).splitlines()[1] == f"    {says}"
+    assert results.evidence_lines(sampled, verbose=True)[0] == f"    {says}"
+    whole = replace(samples.COUNTS, total=40_000)
+    assert results.evidence_lines(replace(sampled, pairs=whole)) == []
+    assert says in junit_document(results.Report("big", (sampled,)))
+
+
+
 def test_the_last_line_counts_every_verdict() -> None:
     report = samples.report(samples.PASSED, samples.FAILED, samples.UNSURE, samples.SKIPPED)
 
