@@ -24,7 +24,9 @@ VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")  # al
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
 MIN_VERSION = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}  # the first version with a command
 PREV_RESULT_ON_DEL = "0.4.0"  # since this version a DEL gets the result of the ADD
-VALID_ATTACHMENTS = "cni.dev/valid-attachments"  # the key of a GC's configuration
+VALID_ATTACHMENTS = "cni.dev/valid-attachments"  # the key of a GC's configuration, as SPEC.md has it
+# both keys that libcni writes, with one value: drafts of the text had the second one (containernetworking/cni#1101)
+VALID_ATTACHMENTS_KEYS = (VALID_ATTACHMENTS, "cni.dev/attachments")
 
 INCOMPATIBLE_CNI_VERSION, UNSUPPORTED_FIELD, UNKNOWN_CONTAINER, INVALID_ENVIRONMENT_VARIABLES = 1, 2, 3, 4
 IO_FAILURE, DECODING_FAILURE, INVALID_NETWORK_CONFIG, TRY_AGAIN_LATER = 5, 6, 7, 11
@@ -44,7 +46,10 @@ MEANING = {
     " their network",
 }
 
+MAX_JSON_DEPTH = 100  # levels of objects and lists in a document; a configuration has about ten
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_CIDR = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}")
 
 
 class DecodeError(ValueError):
@@ -53,9 +58,9 @@ class DecodeError(ValueError):
 
 def version_tuple(version: str) -> tuple[int, int, int]:
     """A version as numbers to compare. Raises DecodeError for an invalid version, such as `1.0` or `v1.0.0`."""
-    found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", version)
+    found = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})", version)
     if found is None:
-        raise DecodeError(f"{version!r} is not a CNI version")
+        raise DecodeError(f"{short_value(version)} is not a CNI version")
     return int(found[1]), int(found[2]), int(found[3])
 
 
@@ -80,8 +85,26 @@ def is_network_name(text: str) -> bool:
 
 
 def is_ifname(text: str) -> bool:
-    """Whether a text can be CNI_IFNAME: 1 to 15 bytes, no `/`, `:` or space, neither `.` nor `..`."""
-    return 0 < len(text.encode()) <= 15 and text not in (".", "..") and not re.search(r"[/:\s]", text)
+    """Whether a text can be CNI_IFNAME: 1 to 15 bytes of UTF-8, no `/`, `:` or space, neither `.` nor `..`.
+
+    `%` is refused as well: the kernel replaces `%d` in the name of a new device by a number.
+    """
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:  # a byte of the environment that is not UTF-8
+        return False
+    return 0 < size <= 15 and text not in (".", "..") and not re.search(r"[/:%\s\0]", text)
+
+
+def is_executable_name(text: str) -> bool:
+    """Whether a text can be the `type` of a plugin: the name of a file in a folder of CNI_PATH."""
+    return 0 < len(text) <= 255 and text not in (".", "..") and text.isprintable() and "/" not in text
+
+
+def short_value(value: object) -> str:
+    """A value of somebody's input for a message: at most 60 characters of its repr."""
+    text = repr(value[:100] if isinstance(value, str) else value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,24 +184,23 @@ class Error:
 
 def read_result(text: str) -> Result:
     """A result from a plugin's standard output, in any version's format. Raises DecodeError."""
-    try:
-        return result_from_json(json_object(text, "result"))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DecodeError(f"this is not a CNI result: {type(error).__name__} {error}") from None
+    return result_from_json(json_object(text, "result"))
 
 
 def result_from_json(data: Json) -> Result:
-    """A result from its JSON object, in any version's format. Raises DecodeError."""
-    version = str(data.get("cniVersion") or "0.1.0")
+    """A result from its JSON object, in any version's format. Raises DecodeError, also for values of a wrong type."""
+    version = data.get("cniVersion") or "0.1.0"
+    if not isinstance(version, str):
+        raise DecodeError(f"{short_value(version)} is not a CNI version")
     try:
         if not at_least(version, "0.3.0"):
             return _old(version, data)
         return Result(
             version,
-            tuple(_interface(item) for item in data.get("interfaces") or ()),
-            tuple(_ip(item) for item in data.get("ips") or ()),
-            tuple(_route(item) for item in data.get("routes") or ()),
-            dict(data.get("dns") or {}),
+            tuple(_interface(item) for item in _objects(data, "interfaces")),
+            tuple(_ip(item) for item in _objects(data, "ips")),
+            tuple(_route(item) for item in _objects(data, "routes")),
+            _dns(data),
         )
     except DecodeError:
         raise
@@ -204,7 +226,7 @@ def result_json(result: Result, version: str | None = None) -> Json:
 def read_error(text: str) -> Error:
     """An error from a plugin's standard output. Raises DecodeError if it is not one."""
     data = json_object(text, "error")
-    if not isinstance(data.get("code"), int) or not isinstance(data.get("msg"), str):
+    if type(data.get("code")) is not int or not isinstance(data.get("msg"), str):
         raise DecodeError("a CNI error has a code (a number) and a msg (a text)")
     return Error(data["code"], data["msg"], str(data.get("details") or ""), str(data.get("cniVersion") or ""))
 
@@ -225,41 +247,115 @@ def read_versions(text: str) -> tuple[str, ...]:
 
 
 def json_object(text: str, document_kind: str) -> Json:
-    """The JSON object in a text; `document_kind` names it in the message. Raises DecodeError."""
+    """The JSON object in a text; `document_kind` names it in the message. Raises DecodeError.
+
+    NaN and Infinity, which Python's parser accepts, are not JSON.
+    """
     try:
-        data = json.loads(text)
+        data = json.loads(text, parse_constant=_refuse_constant)
     except ValueError as error:
         raise DecodeError(f"this {document_kind} is not JSON: {error}") from None
+    except RecursionError:
+        raise DecodeError(f"this {document_kind} nests too deeply") from None
     if not isinstance(data, dict):
         raise DecodeError(f"this {document_kind} is not a JSON object")
+    if _is_deeper(data, MAX_JSON_DEPTH):
+        raise DecodeError(f"this {document_kind} nests too deeply, by more than {MAX_JSON_DEPTH} levels")
     return data
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Whether a value has more levels of objects and lists than `limit`."""
+    level: list[Any] = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, dict) else item)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _objects(data: Json, key: str) -> list[Json]:
+    """A list of objects; a missing one and `null` are an empty list."""
+    found = data.get(key)
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise ValueError(f"{key} is not a list of objects")
+    return found
+
+
+def _text(item: Json, key: str) -> str:
+    """A text; a missing one and `null` are empty."""
+    found = item.get(key)
+    if found is not None and not isinstance(found, str):
+        raise ValueError(f"{key} {short_value(found)} is not a text")
+    return found or ""
+
+
+def _number(item: Json, key: str) -> int | None:
+    """A number from 0 to 2^32 - 1, or None if it is missing or `null`."""
+    found = item.get(key)
+    if found is not None and (type(found) is not int or not 0 <= found < 2**32):
+        raise ValueError(f"{key} {short_value(found)} is not a number of 32 bits")
+    return found
+
+
+def _cidr(item: Json, key: str) -> str:
+    """An address or a range with its prefix length, as text."""
+    found = _text(item, key)
+    if not _CIDR.fullmatch(found):
+        raise ValueError(f"{key} {short_value(found)} is not an address with a prefix length")
+    return found
+
+
 def _gateway(item: Json, key: str) -> IP | None:
-    return ip_address(item[key]) if item.get(key) else None
+    return ip_address(text) if (text := _text(item, key)) else None
+
+
+def _dns(data: Json) -> Json:
+    found = data.get("dns")
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(f"dns {short_value(found)} is not an object")
+    return dict(found or {})
 
 
 def _interface(item: Json) -> ResultInterface:
-    return ResultInterface(item["name"], item.get("mac") or "", item.get("sandbox") or "", item.get("mtu"))
+    if not _text(item, "name"):
+        raise ValueError("an interface without a name")
+    return ResultInterface(item["name"], _text(item, "mac"), _text(item, "sandbox"), _number(item, "mtu"))
 
 
 def _ip(item: Json) -> IpConfig:
-    return IpConfig(ip_interface(item["address"]), _gateway(item, "gateway"), item.get("interface"))
+    without_interface = item.get("interface") == -1  # so plugins of 0.3.0 wrote an address of no interface
+    index = None if without_interface else _number(item, "interface")
+    return IpConfig(ip_interface(_cidr(item, "address")), _gateway(item, "gateway"), index)
 
 
 def _route(item: Json) -> RouteConfig:
-    options = (item.get(key) for key in ("mtu", "advmss", "priority", "table", "scope"))
-    return RouteConfig(ip_network(item["dst"], strict=False), _gateway(item, "gw"), *options)
+    options = (_number(item, key) for key in ("mtu", "advmss", "priority", "table", "scope"))
+    return RouteConfig(ip_network(_cidr(item, "dst"), strict=False), _gateway(item, "gw"), *options)
 
 
 def _old(version: str, data: Json) -> Result:
     ips: list[IpConfig] = []
     routes: list[RouteConfig] = []
     for family in ("ip4", "ip6"):
-        if item := data.get(family):
-            ips.append(IpConfig(ip_interface(item["ip"]), _gateway(item, "gateway")))
-            routes += [_route(route) for route in item.get("routes") or ()]
-    return Result(version, (), tuple(ips), tuple(routes), dict(data.get("dns") or {}))
+        item = data.get(family)
+        if item is not None and not isinstance(item, dict):
+            raise ValueError(f"{family} {short_value(item)} is not an object")
+        if item:
+            ips.append(IpConfig(ip_interface(_cidr(item, "ip")), _gateway(item, "gateway")))
+            routes += [_route(route) for route in _objects(item, "routes")]
+    return Result(version, (), tuple(ips), tuple(routes), _dns(data))
 
 
 def _interface_json(item: ResultInterface, version: str) -> Json:

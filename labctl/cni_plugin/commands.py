@@ -16,6 +16,7 @@ from ipaddress import IPv4Interface
 from labctl.cni.spec import (
     FIRST_PLUGIN_CODE,
     INVALID_ENVIRONMENT_VARIABLES,
+    IO_FAILURE,
     LIMITED_CONNECTIVITY,
     PLUGIN_NOT_AVAILABLE,
     Result,
@@ -28,6 +29,8 @@ from labctl.cni_plugin.wiring import HOST, POD, LinkAlias
 from labctl.core.resources import Interface, Link, Plan
 from labctl.errors import LabError
 from labctl.render.resources import change_lines
+
+FIRST_DEVICE = "eth0"  # the name that runtimes give the first device of a container
 
 
 class Invocation:
@@ -83,16 +86,27 @@ class Invocation:
         self.ipam.call("DEL")
 
     def gc(self) -> None:
-        """Remove everything of this network that belongs to no valid attachment; then call the GC of the IPAM plugin.
+        """Remove everything of this network that belongs to no valid attachment, and release its addresses; then call
+        the GC of the IPAM plugin. An attachment that lost its veth pair is known only from its masquerade rules, which
+        do not name its device: it is then FIRST_DEVICE.
 
         Continues after an error, and raises Failure for the first error at the end.
         """
         failed: list[Failure] = []
-        valid = {container for container, _ in self.config.valid_attachments}
-        for device, alias in self._link_aliases().items():
-            if (alias.container_id, alias.ifname) not in self.config.valid_attachments:
+        valid = self.config.valid_attachments
+        valid_containers = {container for container, _ in valid}
+        aliases = self._link_aliases()
+        dropped = [(alias.container_id, alias.ifname) for alias in aliases.values()]
+        known = {container for container, _ in dropped} | valid_containers
+        masqueraded = iptables_rules.masqueraded_containers(self.config, node.table_rules("nat"))
+        dropped += [(container, FIRST_DEVICE) for container in masqueraded if container not in known]
+        for device, alias in aliases.items():
+            if (alias.container_id, alias.ifname) not in valid:
                 failed += _failing(partial(self._discard, device, alias))
-        failed += _failing(lambda: self._remove_stale_rules(lambda container: container not in valid))
+        failed += _failing(lambda: self._remove_stale_rules(lambda container: container not in valid_containers))
+        for container, ifname in dropped:
+            if (container, ifname) not in valid:
+                failed += _failing(partial(self.ipam.release, container, ifname))
         failed += _failing(lambda: self.ipam.call("GC"))
         if failed:
             raise failed[0]
@@ -159,16 +173,15 @@ class Invocation:
         return {device: alias for device, alias in aliases.items() if alias is not None}
 
     def _attachment_rules(self) -> tuple[iptables_rules.ContainerRules, ...]:
-        """The rules of this attachment, from the result of its ADD, or else from the alias of its veth. If both are
-        gone, the namespace is gone too: then rules with the container's name are left over, unless it still has
-        another device."""
+        """The rules of this attachment, from the alias of its veth, or else from the result of its ADD, which may be
+        that of an earlier one. If both are gone, the namespace is gone too: then rules with the container's name are
+        left over, unless it still has another device."""
         if not (self.config.ip_masq or self.config.firewall):
             return ()
         container, aliases = self.request.container_id, self._link_aliases()
         alias = aliases.get(self.host_veth)
-        addresses = _ipv4_addresses(wiring.attachment_part(self.request))
-        if not addresses and alias is not None:
-            addresses = alias.addresses
+        addresses = alias.addresses if alias is not None else ()
+        addresses = addresses or _ipv4_addresses(wiring.attachment_part(self.request))
         if addresses:
             return self._rules(addresses)
         if any(other.container_id == container for other in aliases.values()):
@@ -199,6 +212,8 @@ def _failing(action: Callable[[], object]) -> list[Failure]:
         return [failure]
     except LabError as error:
         return [Failure(FIRST_PLUGIN_CODE, error.message, error.hint)]
+    except OSError as error:
+        return [Failure(IO_FAILURE, str(error))]
     return []
 
 

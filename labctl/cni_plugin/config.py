@@ -19,16 +19,19 @@ from labctl.cni.spec import (
     INVALID_NETWORK_CONFIG,
     UNSUPPORTED_FIELD,
     VALID_ATTACHMENTS,
+    VALID_ATTACHMENTS_KEYS,
     VERSIONS,
     DecodeError,
     Error,
     Json,
     Result,
     is_container_id,
+    is_executable_name,
     is_ifname,
     is_network_name,
     json_object,
     result_from_json,
+    short_value,
     supports,
     version_tuple,
 )
@@ -56,6 +59,19 @@ KEYS: dict[str, tuple[str, type, str]] = {
     "isDefaultGateway": ("is_default_gateway", bool, "bridge"),
     "hairpinMode": ("hairpin", bool, "bridge"),
     "promiscMode": ("promisc", bool, "bridge"),
+    "portIsolation": ("isolated", bool, "bridge"),
+}
+# keys of the reference plugins for which labctl-cni does nothing: the values that ask for nothing, and what it lacks
+REFERENCE_KEYS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "ipMasqBackend": (("", "iptables"), "labctl-cni writes its rules with iptables"),
+    "macspoofchk": ((False,), "labctl-cni writes no rules of nft, which the plugin bridge filters MAC addresses with"),
+    "vlan": ((0,), "the bridges of labctl-cni have no VLANs"),
+    "vlanTrunk": (([],), "the bridges of labctl-cni have no VLANs"),
+    "preserveDefaultVlan": ((False, True), ""),  # it has no effect without vlan
+    "forceAddress": ((False,), "a bridge with another address is refused, and keeps that address"),
+    "disableContainerInterface": ((False,), "the container's device is always up"),
+    "enabledad": ((False,), "labctl-cni has no IPv6, so no duplicate address detection"),
+    "addIf": (("",), "labctl-cni makes no device of the node a port of the bridge"),
 }
 RUNTIME_KEYS = (
     "cniVersion", "cniVersions", "name", "type", "args", "capabilities", "dns", "runtimeConfig", "prevResult",
@@ -85,6 +101,7 @@ class Config:
     ip_masq: bool = False
     hairpin: bool = False
     promisc: bool = False
+    isolated: bool = False
     firewall: bool = False
     mtu: int = 0  # bytes; 0 is the kernel's default
     mac: str | None = None  # of the container's device, if the runtime wants a certain one
@@ -115,7 +132,9 @@ def command_of(environment: Mapping[str, str]) -> str:
     command = environment.get("CNI_COMMAND", "")
     if command not in REQUIRED_VARIABLES:
         commands = ", ".join(REQUIRED_VARIABLES)
-        raise Failure(INVALID_ENVIRONMENT_VARIABLES, f"CNI_COMMAND is {command!r}, which is none of {commands}")
+        raise Failure(
+            INVALID_ENVIRONMENT_VARIABLES, f"CNI_COMMAND is {short_value(command)}, which is none of {commands}"
+        )
     missing = [name for name in REQUIRED_VARIABLES[command] if not environment.get(name)]
     if missing:
         raise Failure(
@@ -124,9 +143,13 @@ def command_of(environment: Mapping[str, str]) -> str:
     container, ifname = environment.get("CNI_CONTAINERID", ""), environment.get("CNI_IFNAME", "")
     if "CNI_CONTAINERID" in REQUIRED_VARIABLES[command]:
         if not is_container_id(container):
-            raise Failure(INVALID_ENVIRONMENT_VARIABLES, f"CNI_CONTAINERID {container!r} is not a container id")
+            raise Failure(
+                INVALID_ENVIRONMENT_VARIABLES, f"CNI_CONTAINERID {short_value(container)} is not a container id"
+            )
         if not is_ifname(ifname):
-            raise Failure(INVALID_ENVIRONMENT_VARIABLES, f"CNI_IFNAME {ifname!r} is not a valid name for a device")
+            raise Failure(
+                INVALID_ENVIRONMENT_VARIABLES, f"CNI_IFNAME {short_value(ifname)} is not a valid name for a device"
+            )
     return command
 
 
@@ -156,7 +179,7 @@ def _parse_cni_args(text: str) -> dict[str, str]:
     if broken:
         raise Failure(
             INVALID_ENVIRONMENT_VARIABLES,
-            f"CNI_ARGS has {broken[0]!r}, which is not a pair",
+            f"CNI_ARGS has {short_value(broken[0])}, which is not a pair",
             "write KEY=VALUE;KEY=VALUE",
         )
     return {key: value for key, _, value in pairs}
@@ -171,42 +194,62 @@ def _config(command: str, text: str, arguments: Mapping[str, str]) -> Config:
     if version not in SUPPORTED_VERSIONS:
         raise Failure(
             INCOMPATIBLE_CNI_VERSION,
-            f"cniVersion {version} is not supported",
+            f"cniVersion {version if isinstance(version, str) else short_value(version):.60} is not supported",
             f"supported are {', '.join(SUPPORTED_VERSIONS)}",
         )
     if not supports(version, command):
         raise Failure(INCOMPATIBLE_CNI_VERSION, f"cniVersion {version} has no {command}")
     name = data.get("name")
     if not isinstance(name, str) or not is_network_name(name):
-        raise Failure(INVALID_NETWORK_CONFIG, f"name {name!r} is not a valid name for a network")
+        raise Failure(INVALID_NETWORK_CONFIG, f"name {short_value(name)} is not a valid name for a network")
+    if not isinstance(data.get("dns") or {}, dict):
+        raise Failure(INVALID_NETWORK_CONFIG, f"dns {short_value(data['dns'])} is not an object")
     values = _values(data)
-    mac, previous, valid = _mac(data, arguments), _parse_prev_result(command, data), _parse_valid_attachments(data)
+    mac, previous = _mac(data, arguments), _parse_prev_result(command, data)
+    valid = _parse_valid_attachments(data) if command == "GC" else frozenset()
     return Config(version, name, **values, mac=mac, prev_result=previous, valid_attachments=valid, raw=data)
 
 
 def _values(data: Json) -> dict[str, Any]:
     """The plugin's keys, each checked for its type and its `shape`."""
-    unknown = [key for key in data if key not in KEYS and key not in RUNTIME_KEYS and "/" not in key]
+    known = {*KEYS, *REFERENCE_KEYS, *RUNTIME_KEYS}
+    unknown = [key for key in data if key not in known and "/" not in key]
     if unknown:
         hint = did_you_mean(unknown[0], KEYS, quote=repr) or f"known are {', '.join(KEYS)}"
-        value = json.dumps(data[unknown[0]], ensure_ascii=False)
-        raise Failure(UNSUPPORTED_FIELD, f"unknown key {unknown[0]!r}, which is {value:.60}", hint)
+        message = f"unknown key {short_value(unknown[0])}, which is {_json_text(data[unknown[0]])}"
+        raise Failure(UNSUPPORTED_FIELD, message, hint)
+    _refuse_reference_keys(data)
     shape = data.get("shape", "bridge")
     if shape not in SHAPES:
-        raise Failure(INVALID_NETWORK_CONFIG, f"shape {shape!r} is none of {', '.join(SHAPES)}")
+        raise Failure(INVALID_NETWORK_CONFIG, f"shape {short_value(shape)} is none of {', '.join(SHAPES)}")
     found: dict[str, Any] = {}
     for key, (attribute, kind, required_shape) in KEYS.items():
         if key not in data:
             continue
         value = data[key]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise Failure(INVALID_NETWORK_CONFIG, f"{key} {value!r} is not of the kind {_TYPE_NAMES[kind]}")
+            message = f"{key} {short_value(value)} is not of the kind {_TYPE_NAMES[kind]}"
+            raise Failure(INVALID_NETWORK_CONFIG, message)
         if required_shape and required_shape != shape:
-            message = f"{key} (here {json.dumps(value, ensure_ascii=False)}) has no meaning with shape {shape!r}"
+            message = f"{key} (here {_json_text(value)}) has no meaning with shape {shape!r}"
             raise Failure(UNSUPPORTED_FIELD, message, f"use it with shape {required_shape!r}")
         found[attribute] = value
     _validate(found)
     return found
+
+
+def _refuse_reference_keys(data: Json) -> None:
+    """Refuse a key of a reference plugin that asks for something that labctl-cni does not do."""
+    for key, (harmless, reason) in REFERENCE_KEYS.items():
+        value = data.get(key)
+        if value is not None and not any(value == other and type(value) is type(other) for other in harmless):
+            message = f"labctl-cni does not support {key} (here {_json_text(value)}), a key of the plugin bridge"
+            raise Failure(UNSUPPORTED_FIELD, message, reason or "true or false")
+
+
+def _json_text(value: Any) -> str:
+    """A value as JSON for a message: at most 60 characters."""
+    return f"{json.dumps(value, ensure_ascii=False):.60}"
 
 
 _TYPE_NAMES = {str: "text", dict: "object", bool: "true or false", int: "number"}
@@ -217,14 +260,19 @@ def _validate(found: dict[str, Any]) -> None:
     if found.get("hairpin") and found.get("promisc"):
         raise Failure(INVALID_NETWORK_CONFIG, "hairpinMode and promiscMode cannot both be on", "keep one of them")
     if "bridge" in found and not is_ifname(found["bridge"]):
-        raise Failure(INVALID_NETWORK_CONFIG, f"bridge {found['bridge']!r} is not a valid name for a device")
+        raise Failure(INVALID_NETWORK_CONFIG, f"bridge {short_value(found['bridge'])} is not a valid name for a device")
     if not 0 <= found.get("mtu", 0) <= 65535 or 0 < found.get("mtu", 0) < 68:
         raise Failure(
-            INVALID_NETWORK_CONFIG, f"mtu {found['mtu']} is out of bounds", "from 68 to 65535, or 0 for the kernel's"
+            INVALID_NETWORK_CONFIG,
+            f"mtu {short_value(found['mtu'])} is out of bounds",
+            "from 68 to 65535, or 0 for the kernel's",
         )
     kind = found.get("ipam", {}).get("type")
-    if not isinstance(kind, str) or not kind or "/" in kind:
+    if kind is None or kind == "":
         raise Failure(INVALID_NETWORK_CONFIG, "ipam.type is missing", "name the IPAM plugin, such as host-local")
+    if not isinstance(kind, str) or not is_executable_name(kind):
+        message = f"ipam.type {short_value(kind)} is not the name of an executable"
+        raise Failure(INVALID_NETWORK_CONFIG, message, "name the IPAM plugin, such as host-local")
 
 
 def _mac(data: Json, arguments: Mapping[str, str]) -> str | None:
@@ -237,7 +285,9 @@ def _mac(data: Json, arguments: Mapping[str, str]) -> str | None:
             inner = inner.get(key) if isinstance(inner, dict) else None
         mac = inner["mac"] if isinstance(inner, dict) and inner.get("mac") else mac
     if mac is not None and not (isinstance(mac, str) and _MAC.fullmatch(mac.lower())):
-        raise Failure(INVALID_NETWORK_CONFIG, f"{mac!r} is not a MAC address", "write it like 02:00:00:00:00:01")
+        raise Failure(
+            INVALID_NETWORK_CONFIG, f"{short_value(mac)} is not a MAC address", "write it like 02:00:00:00:00:01"
+        )
     return None if mac is None else mac.lower()
 
 
@@ -248,14 +298,24 @@ def _parse_prev_result(command: str, data: Json) -> Result | None:
             raise Failure(INVALID_NETWORK_CONFIG, "CHECK needs prevResult", "give the final result of the ADD")
         return None
     try:
+        if not isinstance(prev_result, dict):
+            raise DecodeError(f"{short_value(prev_result)} is not an object")
         return result_from_json({"cniVersion": data["cniVersion"], **prev_result})
-    except (DecodeError, KeyError, TypeError, AttributeError) as error:
+    except DecodeError as error:
         raise Failure(DECODING_FAILURE, f"prevResult: {error}") from None
 
 
 def _parse_valid_attachments(data: Json) -> frozenset[tuple[str, str]]:
-    attachments = data.get(VALID_ATTACHMENTS) or ()
-    try:
-        return frozenset((attachment["containerID"], attachment["ifname"]) for attachment in attachments)
-    except (KeyError, TypeError):
-        raise Failure(DECODING_FAILURE, f"{VALID_ATTACHMENTS} needs objects with containerID and ifname") from None
+    """The attachments that stay, of a GC. Without the key, it is not known what is valid, and nothing may be removed;
+    `null` is libcni's empty list."""
+    key = next((key for key in VALID_ATTACHMENTS_KEYS if key in data), None)
+    if key is None:
+        raise Failure(INVALID_NETWORK_CONFIG, f"GC needs {VALID_ATTACHMENTS}", "a list of the attachments that stay")
+    attachments = data[key] or []
+    if not isinstance(attachments, list) or not all(_is_attachment(item) for item in attachments):
+        raise Failure(DECODING_FAILURE, f"{key} needs objects with containerID and ifname")
+    return frozenset((item["containerID"], item["ifname"]) for item in attachments)
+
+
+def _is_attachment(item: Any) -> bool:
+    return isinstance(item, dict) and all(isinstance(item.get(key), str) for key in ("containerID", "ifname"))

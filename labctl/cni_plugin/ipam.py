@@ -10,10 +10,22 @@ import json
 import sys
 from collections.abc import Mapping
 
-from labctl.cni.spec import FIRST_PLUGIN_CODE, IO_FAILURE, DecodeError, Result, read_error, read_result, supports
+from labctl.cni.spec import (
+    FIRST_PLUGIN_CODE,
+    IO_FAILURE,
+    VALID_ATTACHMENTS_KEYS,
+    DecodeError,
+    Json,
+    Result,
+    read_error,
+    read_result,
+    supports,
+)
 from labctl.cni_plugin import node, wiring
 from labctl.cni_plugin.config import Failure, Request
 from labctl.kernel.cni import plugins
+
+_KEYS_OF_A_GC = (*VALID_ATTACHMENTS_KEYS, "prevResult")
 
 
 class Ipam:
@@ -40,8 +52,19 @@ class Ipam:
             self.call("DEL")
             raise
 
-    def call(self, command: str) -> str:
-        """Call it and return its output; "" if the version does not have the command. Raises Failure with its error."""
+    def release(self, container_id: str, ifname: str) -> None:
+        """Its DEL for another attachment of the network, of which nobody has the result. Raises Failure with its error.
+
+        GC alone is not enough: host-local 1.9 answers a GC with success and releases nothing.
+        """
+        config = {key: value for key, value in self._config.raw.items() if key not in _KEYS_OF_A_GC}
+        self.call("DEL", {"CNI_CONTAINERID": container_id, "CNI_IFNAME": ifname, "CNI_NETNS": ""}, config)
+
+    def call(self, command: str, variables: Mapping[str, str] | None = None, config: Json | None = None) -> str:
+        """Call it and return its output; "" if the version does not have the command. Raises Failure with its error.
+
+        `variables` and `config` replace those of this call.
+        """
         if not supports(self._config.version, command):
             return ""
         file = plugins.find(self.plugin_type, self._environment["CNI_PATH"])
@@ -49,8 +72,8 @@ class Ipam:
             raise Failure(
                 IO_FAILURE, f"cannot find the IPAM plugin {self.plugin_type!r}", "no directory of CNI_PATH has it"
             )
-        environment = {**self._environment, "CNI_COMMAND": command}
-        code, out, err = node.delegate(file, environment, json.dumps(self._config.raw))
+        environment = {**self._environment, **(variables or {}), "CNI_COMMAND": command}
+        code, out, err = node.delegate(file, environment, json.dumps(self._config.raw if config is None else config))
         if err:
             print(err, end="", file=sys.stderr)
         if code:

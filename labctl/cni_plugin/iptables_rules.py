@@ -85,13 +85,23 @@ def stale_rules(
     addresses are known only from the masquerade rules.
     """
     for chain, rule in nat_rules:
-        target = rule.target or ""
-        masquerading = chain == "POSTROUTING" and target.startswith("CNI-")
-        container = _container_id_of(rule, config.name) if masquerading else None
+        container = _masqueraded_container(config, chain, rule)
         if container is not None and is_gone(container):
-            yield ContainerRules("nat", chains=(target,), appends=((chain, str(rule)),))
+            yield ContainerRules("nat", chains=(rule.target or "",), appends=((chain, str(rule)),))
             if config.firewall:
                 yield _firewall((IPv4Interface(_value(rule, "-s")),))
+
+
+def masqueraded_containers(config: Config, nat_rules: Iterable[tuple[str, FirewallRule]]) -> tuple[str, ...]:
+    """The containers of this network that have masquerade rules, each once. `nat_rules` are as in `stale_rules`."""
+    found = (_masqueraded_container(config, chain, rule) for chain, rule in nat_rules)
+    return tuple(dict.fromkeys(container for container in found if container is not None))
+
+
+def _masqueraded_container(config: Config, chain: str, rule: FirewallRule) -> str | None:
+    """The container of this network whose packets a rule sends to its masquerade chain."""
+    masquerading = chain == "POSTROUTING" and (rule.target or "").startswith("CNI-")
+    return _container_id_of(rule, config.name) if masquerading else None
 
 
 def _container_id_of(rule: FirewallRule, network: str) -> str | None:

@@ -1,8 +1,9 @@
 """labctl as a CNI plugin: the executable `labctl-cni`, called by any container runtime (SPEC.md 1.1.0).
 
 The runtime passes its request in the environment and on standard input. The result, or the error as JSON, goes to
-standard output; messages for people go to standard error. The plugin works in the network namespace that it is started
-in, which is the runtime's, and changes there only objects that it created.
+standard output. Standard error has only what there is in addition: the log of an IPAM plugin, or a traceback. The
+plugin works in the network namespace that it is started in, which is the runtime's, and changes there only objects that
+it created.
 """
 
 from __future__ import annotations
@@ -50,14 +51,12 @@ def main() -> int:
 
         traceback.print_exc()
         return _fail(Error(FIRST_PLUGIN_CODE, f"a bug in labctl: {type(error).__name__}", str(error)), version)
-    if answer is not None:
-        print(json.dumps(answer))
-    return 0
+    return _answer(answer, 0)
 
 
 def _input() -> str:
-    """Read standard input; empty if it is a terminal."""
-    if sys.stdin.isatty():
+    """Read standard input; empty if it is closed or a terminal."""
+    if sys.stdin is None or sys.stdin.isatty():
         return ""
     try:
         return sys.stdin.buffer.read().decode()
@@ -66,9 +65,17 @@ def _input() -> str:
 
 
 def _fail(error: Error, version: str) -> int:
-    print(json.dumps(error_json(replace(error, version=version))))
-    print(f"labctl-cni: {error}", file=sys.stderr)
-    return 1
+    return _answer(error_json(replace(error, version=version)), 1)
+
+
+def _answer(document: dict[str, object] | None, code: int) -> int:
+    """Print the answer of a call and return the exit code; 1 if nobody reads it."""
+    try:
+        if document is not None:
+            print(json.dumps(document), flush=True)
+    except OSError:
+        return 1
+    return code
 
 
 def _serve(request: Request, environment: Mapping[str, str]) -> dict[str, object] | None:

@@ -38,6 +38,7 @@ from labctl.kernel.netlink.rtnetlink import Channel
 from labctl.render.resources import change_lines
 
 CARRIER_TIMEOUT_S = 2.5  # seconds until a new device must work; the reference plugin waits as long
+DELEGATE_TIMEOUT_S = 50.0  # seconds that another plugin may take: less than a runtime waits for this one
 CARRIER_INTERVAL_S = 0.005  # seconds between two looks at the device
 MAX_ATTEMPTS = 3  # another program may create a device with the chosen index meanwhile: then try again
 
@@ -209,8 +210,19 @@ def missing_programs() -> list[str]:
 
 
 def delegate(file: Path, environment: dict[str, str], text: str) -> tuple[int, str, str]:
-    """Call another plugin with the environment and configuration of this call: exit code, output, log."""
-    done = subprocess.run([file], input=text, capture_output=True, text=True, env=environment, errors="replace")
+    """Call another plugin with an environment and a configuration: exit code, output, log.
+
+    Raises Failure for one that cannot be run, or that does not end within DELEGATE_TIMEOUT_S.
+    """
+    try:
+        done = subprocess.run(
+            [file], input=text, capture_output=True, text=True, env=environment, errors="replace",
+            timeout=DELEGATE_TIMEOUT_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Failure(IO_FAILURE, f"{file.name} did not finish within {DELEGATE_TIMEOUT_S:g} s") from None
+    except OSError as error:
+        raise Failure(IO_FAILURE, f"cannot run {file}: {error.strerror}") from None
     return done.returncode, done.stdout, done.stderr
 
 

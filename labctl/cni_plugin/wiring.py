@@ -67,7 +67,11 @@ def parse_link_alias(alias: str, network: str) -> LinkAlias | None:
     fields = alias.split()
     if len(fields) < 4 or fields[:2] != ["labctl-cni", network]:
         return None
-    return LinkAlias(fields[2], fields[3], tuple(IPv4Interface(address) for address in fields[4:]))
+    try:
+        addresses = tuple(IPv4Interface(address) for address in fields[4:])
+    except ValueError:  # somebody else wrote it
+        return None
+    return LinkAlias(fields[2], fields[3], addresses)
 
 
 def validated_addresses(result: Result) -> tuple[IpConfig, ...]:
@@ -169,7 +173,7 @@ def _routed_plan(request: Request, ipam_result: Result) -> Iterator[Resource]:
 
 def _veth_pair(request: Request, outer: Interface, inner: Interface, master: str | None) -> Iterator[Resource]:
     config, mtu = request.config, request.config.mtu or None
-    yield Link(outer, "veth", inner, master, mtu, autoconf=True, hairpin=config.hairpin)
+    yield Link(outer, "veth", inner, master, mtu, autoconf=True, hairpin=config.hairpin, isolated=config.isolated)
     yield Link(inner, "veth", outer, None, mtu, config.mac, autoconf=True)
     yield Sysctl(HOST, f"net.ipv6.conf.{outer.dev}.accept_ra", "0")
     yield Sysctl(POD, f"net.ipv6.conf.{_dotless(inner.dev)}.accept_dad", "0")
@@ -222,7 +226,7 @@ def add_result(request: Request, ipam_result: Result, macs: dict[Interface, str]
     ]
     index = len(before.interfaces) + len(interfaces) - 1
     ips = (replace(item, interface=index) for item in ipam_result.ips)
-    dns = {key: value for key, value in dict(config.raw.get("dns") or {}).items() if value}
+    dns = {key: value for key, value in (config.raw.get("dns") or {}).items() if value}
     return Result(
         config.version,
         (*before.interfaces, *interfaces),

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 
 from labctl.cni.conflist import NetworkConfigList, capabilities
-from labctl.cni.spec import COMMANDS, PREV_RESULT_ON_DEL, VALID_ATTACHMENTS, Json, at_least
+from labctl.cni.spec import COMMANDS, PREV_RESULT_ON_DEL, VALID_ATTACHMENTS_KEYS, Json, at_least
 from labctl.core.resources import Attachment
 
 DATA_DIRS = {"host-local": "host-local", "tuning": "tuning"}  # plugins that write files -> their directory
@@ -124,5 +124,6 @@ def _config(
     if offered:
         config["runtimeConfig"] = offered
     if command == "GC":
-        config[VALID_ATTACHMENTS] = [{"containerID": id, "ifname": ifname} for id, ifname in valid_attachments]
+        valid = [{"containerID": id, "ifname": ifname} for id, ifname in valid_attachments]
+        config |= dict.fromkeys(VALID_ATTACHMENTS_KEYS, valid)
     return config

@@ -100,7 +100,7 @@ def result_addresses(result: Json) -> tuple[IP, ...]:
     """The container's addresses in a result; empty if it is not a valid result."""
     try:
         read = result_from_json(result)
-    except (DecodeError, KeyError, TypeError, AttributeError):
+    except DecodeError:
         return ()
     sandboxed = {item.name for item in read.interfaces if item.sandbox}
     names = sandboxed or {""}

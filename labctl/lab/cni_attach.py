@@ -85,6 +85,7 @@ def attach(lab: Lab, missing: tuple[Attachment, ...], kernel: KernelLab, notify:
     that are recorded. Raises MissingError.
     """
     recorded = attachment_records.load_plugin_objects(lab.name)
+    without_record = attachment_records.without_record(lab.name, missing)
     remaining = without_attachments(recorded.plan, missing, attachment_records.lost_nodes(lab.name))
     old = replace(recorded, plan=remaining)
     attachment_records.delete_plugin_objects(lab.name)
@@ -92,7 +93,7 @@ def attach(lab: Lab, missing: tuple[Attachment, ...], kernel: KernelLab, notify:
     done: list[Attachment] = []
     try:
         with Plugins(lab.name) as plugins:
-            _delete_earlier(plugins, missing)
+            _delete_earlier(plugins, missing, without_record)
             _gc_nodes(plugins, lab, missing)
             _check_status(plugins, missing)
             for item in missing:
@@ -199,7 +200,7 @@ def _result(plugin: str, text: str, version: str) -> Json:
     try:
         found: Json = {"cniVersion": version, **json_object(text, "result")}
         result_from_json(found)
-    except (DecodeError, KeyError, TypeError, AttributeError) as error:
+    except DecodeError as error:
         raise KernelError(f"the CNI plugin {plugin} answered an ADD with an invalid result: {error}") from None
     return found
 
@@ -232,9 +233,14 @@ def _del(plugins: Plugins, record: attachment_records.AttachmentRecord) -> Itera
     attachment_records.delete_record(plugins.lab, item)
 
 
-def _delete_earlier(plugins: Plugins, attachments: Iterable[Attachment]) -> None:
-    """DEL those of these attachments for which an ADD began before. Errors are ignored: the next ADD reports them."""
+def _delete_earlier(
+    plugins: Plugins, attachments: Iterable[Attachment], without_record: Iterable[Attachment] = ()
+) -> None:
+    """DEL those of these attachments for which an ADD began before; those in `without_record` as the plan has them,
+    because their result is not known. Errors are ignored: the next ADD reports them."""
     keys = {item.key for item in attachments}
+    for item in without_record:
+        list(_del(plugins, attachment_records.new_record(plugins.lab, item, search_path(item.path))))
     for record in reversed(attachment_records.records(plugins.lab)):
         if record.attachment.key in keys:
             list(_del(plugins, record))

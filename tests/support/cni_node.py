@@ -22,6 +22,9 @@ conf = json.load(sys.stdin)
 command, folder = os.environ["CNI_COMMAND"], {folder!r}
 with open(folder + "/calls", "a") as calls:
     calls.write(command + "\\n")
+with open(folder + "/attachments", "a") as attachments:
+    name = os.environ.get("CNI_CONTAINERID", "") + "/" + os.environ.get("CNI_IFNAME", "")
+    attachments.write(command + " " + name + "\\n")
 if os.path.exists(folder + "/fail-" + command):
     code = int(open(folder + "/fail-" + command).read())
     print(json.dumps(dict(cniVersion=conf["cniVersion"], code=code, msg="not now", details="ask later")))
@@ -88,6 +91,12 @@ class Runtime:
     def calls(self) -> list[str]:
         file = self.work / "calls"
         return file.read_text().split() if file.exists() else []
+
+    def released(self) -> list[str]:
+        """The attachments whose addresses the IPAM plugin was called to release: `pod1/eth0`."""
+        file = self.work / "attachments"
+        rows = [row.split() for row in file.read_text().splitlines()] if file.exists() else []
+        return [name for command, name in rows if command == "DEL"]
 
 
 def environment() -> dict[str, str]:

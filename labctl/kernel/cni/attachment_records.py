@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from labctl.cni.conflist import parse_config_list
 from labctl.cni.spec import Json
 from labctl.core.resources import Attachment, Plan
 from labctl.kernel.host import lab_state, paths
@@ -81,7 +82,26 @@ def delete_record(lab: str, attachment: Attachment) -> None:
 
 def records(lab: str) -> tuple[AttachmentRecord, ...]:
     """The records of all attachments, oldest first; one that cannot be read is left out."""
-    return tuple(_read(lab_state.directory(lab) / "cni/attachments"))
+    folder = lab_state.directory(lab) / "cni/attachments"
+    files = [file for file in folder.glob("*.json") if not file.name.startswith(".")] if folder.is_dir() else []
+    found = (_read(file) for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name)))
+    return tuple(record for record in found if record is not None)
+
+
+def without_record(lab: str, attachments: Iterable[Attachment]) -> tuple[Attachment, ...]:
+    """Those of these attachments for which an ADD began before, but whose record is lost or cannot be read.
+
+    A file with the name of the record shows it, or the record of what the plugins created.
+    """
+    attachments = tuple(attachments)
+    readable = {record.attachment.key for record in records(lab)}
+    covered = load_plugin_objects(lab).attachment_keys
+    return tuple(
+        item
+        for item in attachments
+        if item.key not in readable
+        and ((item.pod, item.ifname) in covered or os.path.lexists(lab_state.directory(lab) / _file(item)))
+    )
 
 
 def save_plugin_objects(lab: str, plugin_objects: PluginObjects) -> None:
@@ -100,11 +120,11 @@ def delete_plugin_objects(lab: str) -> None:
 
 def load_plugin_objects(lab: str) -> PluginObjects:
     """What the plugins created; empty if it is not known."""
+    document = _read_document(lab_state.directory(lab) / _PLUGIN_OBJECTS_FILE)
     try:
-        document = json.loads((lab_state.directory(lab) / _PLUGIN_OBJECTS_FILE).read_text("utf-8", "surrogateescape"))
         plan = tuple(resource_from_json(item) for item in document["made"])
         return PluginObjects(plan, frozenset((pod, ifname) for pod, ifname in document["covers"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return PluginObjects()
 
 
@@ -142,13 +162,36 @@ def _file(attachment: Attachment) -> str:
     return f"cni/attachments/{attachment.pod}.{attachment.ifname}.json"
 
 
-def _read(folder: Path) -> Iterator[AttachmentRecord]:
-    files = [file for file in folder.glob("*.json") if not file.name.startswith(".")] if folder.is_dir() else []
-    for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name)):
-        try:
-            document = json.loads(file.read_text("utf-8", "surrogateescape"))
-            attachment = resource_from_json(document["attachment"])
-            if isinstance(attachment, Attachment):
-                yield AttachmentRecord(attachment, document["path"], document["result"], document["spaces"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+def _read(file: Path) -> AttachmentRecord | None:
+    """The record in a file; None if it is not one."""
+    document = _read_document(file)
+    try:
+        attachment = resource_from_json(document["attachment"])
+        record = AttachmentRecord(attachment, document["path"], document["result"], document["spaces"])  # type: ignore[arg-type]
+        if isinstance(attachment, Attachment) and _is_valid(record) and file.name == Path(_file(attachment)).name:
+            parse_config_list(attachment.conflist)
+            return record
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    return None
+
+
+def _is_valid(record: AttachmentRecord) -> bool:
+    """Whether every value of a record has the type that it is written with."""
+    item = record.attachment
+    texts = (item.pod, item.node, item.conflist, item.args, item.ifname, item.path)
+    return (
+        all(isinstance(text, str) for text in (*texts, record.cni_path, record.netns_identity))
+        and isinstance(json.loads(item.args), dict)
+        and isinstance(record.result, (dict, type(None)))
+    )
+
+
+def _read_document(file: Path) -> Json:
+    """The JSON object in a file; empty if there is none. What is not a regular file is not opened: a pipe would not
+    end."""
+    try:
+        found = json.loads(file.read_text("utf-8", "surrogateescape")) if file.is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -90,14 +90,13 @@ class Plugins:
             process = self._start(node, file, call)
         except OSError as error:
             raise PluginError(f"cannot run the CNI plugin {call_text}: {error.strerror}") from error
-        try:
-            out, err = process.communicate(call.stdin_text(previous), PLUGIN_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            raise PluginError(f"the CNI plugin {call_text} did not finish within {PLUGIN_TIMEOUT_S:g} s") from None
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+        with process:
+            try:
+                out, err = process.communicate(call.stdin_text(previous), PLUGIN_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                raise PluginError(f"the CNI plugin {call_text} did not finish within {PLUGIN_TIMEOUT_S:g} s") from None
+            finally:
+                process.kill()  # has no effect if it ended; its own children may still hold its pipes, and are left
         if process.returncode:
             raise _plugin_error(call_text, process.returncode, out, err)
         return out
@@ -152,5 +151,5 @@ def _plugin_error(call_text: str, code: int, out: str, err: str) -> LabError:
         reason = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
         return PluginError(f"the CNI plugin {call_text} failed ({reason}): {message}")
     hints = [error.meaning] if error.code in MEANING else []
-    hints += [f"it logged: {logged[-1]}"] if logged else []
+    hints += [f"it logged: {logged[-1]}"] if logged and error.msg not in logged[-1] else []
     return PluginError(f"the CNI plugin {call_text} failed: {error}", "; ".join(hints), error)

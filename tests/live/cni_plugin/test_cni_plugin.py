@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from labctl.cni_plugin.wiring import HOST
 from labctl.core.resources import Interface, Link
 from labctl.kernel.host import lab_state
 from labctl.kernel.namespaces.thread import NetnsThread
-from tests.support.cni_node import ABSENT, CONF, Runtime, node_with_pods
+from tests.support.cni_node import ABSENT, CONF, Runtime, environment, node_with_pods
 from tests.support.cni_plugin import called
 
 pytestmark = pytest.mark.firewall
@@ -168,7 +169,8 @@ def test_garbage_is_what_belongs_to_no_valid_attachment(runtime: Runtime) -> Non
         "10.9.0.2/32",
         "10.9.0.4/32",
     }
-    assert runtime.calls()[-1] == "GC"
+    assert runtime.calls()[-2:] == ["DEL", "GC"]
+    assert runtime.released() == ["pod2/eth0"]  # host-local 1.9 releases nothing at a GC
 
 
 def test_pods_that_come_at_once_are_all_wired(runtime: Runtime) -> None:
@@ -258,6 +260,7 @@ def test_garbage_takes_its_accepts_along(runtime: Runtime, masqueraded: bool) ->
 
     assert runtime.rules("10.9.0.3/32") + runtime.rules("10.9.0.4/32") == []
     assert len(runtime.rules("10.9.0.2/32")) == 2 + masqueraded
+    assert runtime.released() == ["pod2/eth0", "pod3/eth0"]
 
 
 def test_garbage_of_one_device_leaves_the_containers_other(runtime: Runtime) -> None:
@@ -268,6 +271,53 @@ def test_garbage_of_one_device_leaves_the_containers_other(runtime: Runtime) -> 
 
     assert "eth1" not in runtime.ip("pod1", "-br link")
     assert [len(runtime.rules(ip)) for ip in ("10.9.0.2/32", "10.9.0.102/32")] == [3, 0]
+    assert runtime.released() == ["pod1/eth1"]
+
+
+def test_a_gc_that_cannot_release_one_address_releases_the_others(runtime: Runtime) -> None:
+    for pod in ("pod1", "pod2"):
+        runtime.add(pod, isGateway=True)
+    runtime.fail("DEL", 11)
+    code, error = runtime("GC", isGateway=True, **{VALID_ATTACHMENTS: []})
+    assert (code, error["code"], error["msg"]) == (1, 11, "fake-ipam: not now")
+    assert sorted(runtime.released()) == ["pod1/eth0", "pod2/eth0"]
+    assert runtime.calls()[-1] == "GC"
+
+
+def test_a_del_with_the_result_of_an_earlier_add_finds_the_rules_of_this_one(runtime: Runtime) -> None:
+    runtime.add("pod1", **FULL)
+    earlier = {"cniVersion": "1.1.0", "ips": [{"address": "10.9.0.3/24"}]}
+    runtime.add("pod2", **FULL)  # it has that address now
+    assert runtime("DEL", "pod1", **FULL, prevResult=earlier) == (0, None)
+    assert runtime.rules("10.9.0.2/32") == []
+    assert len(runtime.rules("10.9.0.3/32")) == 3
+
+
+def test_an_ipam_plugin_that_does_not_end_is_an_error(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = runtime.work / "slow"
+    slow.write_text("#!/bin/sh\nsleep 2 &\nwait\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(node, "DELEGATE_TIMEOUT_S", 0.1)
+    began = time.monotonic()
+    with pytest.raises(Failure, match="slow did not finish within"):
+        node.delegate(slow, environment(), "{}")
+    assert time.monotonic() - began < 1.5
+
+
+def test_an_ipam_plugin_that_cannot_be_run_is_an_error(runtime: Runtime) -> None:
+    broken = runtime.work / "broken"
+    broken.write_bytes(b"\x7fELF")
+    broken.chmod(0o755)
+    code, error = runtime("ADD", "pod1", ipam={"type": "broken"}, isGateway=True)
+    assert (code, error["code"]) == (1, 5)
+    assert f"cannot run {broken}" in error["msg"]
+
+
+def test_an_isolated_port_reaches_its_gateway_only(runtime: Runtime) -> None:
+    for pod in ("pod1", "pod2"):
+        runtime.add(pod, isGateway=True, portIsolation=True)
+    assert runtime.pings("pod1", "10.9.0.1")
+    assert not runtime.pings("pod1", "10.9.0.3")
 
 
 def test_a_bridge_that_is_somebodys_stays_as_it_is(runtime: Runtime) -> None:

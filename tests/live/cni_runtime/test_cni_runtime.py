@@ -300,6 +300,55 @@ def test_a_repair_that_fails_keeps_what_is_there(tmp_path: Path, fake: Fake) -> 
     assert drift("fake") == []
 
 
+UNREADABLE = {
+    "empty": "",
+    "a list": "[]",
+    "a number": '{"attachment": 5}',
+    "deep": "[" * 9999,
+    "lost": None,
+    "a pipe": None,
+}
+
+
+@pytest.mark.parametrize("damage", UNREADABLE)
+def test_an_attachment_whose_record_cannot_be_read_is_attached_again(tmp_path: Path, fake: Fake, damage: str) -> None:
+    definition = define(tmp_path)
+    lifecycle.up(definition)
+    file = lab_state.directory("fake") / "cni/attachments/b.eth0.json"
+    file.unlink()
+    if damage == "a pipe":
+        os.mkfifo(file)
+    elif (text := UNREADABLE[damage]) is not None:
+        file.write_text(text)
+    fake.forget()
+    assert [line.split(" by ")[0] for line in drift("fake")] == ["missing attachment eth0 to node1"]
+    lifecycle.up(definition)
+    assert fake.said("DEL", "ADD") == ["second DEL b", "first DEL b", "first ADD b", "second ADD b"]
+    assert "prevResult" not in fake.calls("DEL")[0]["config"]
+    assert drift("fake") == []
+
+
+def test_an_address_whose_record_cannot_be_read_is_released_before_it_is_asked_for_again() -> None:
+    definition = real("conflist.plugins.0.capabilities.ips=true", "nodes.node1.pods.b.ips=[10.244.0.77]")
+    lifecycle.up(definition)
+    (lab_state.directory("cni") / "cni/attachments/b.eth0.json").write_text("{")
+    lifecycle.up(definition)
+    assert drift("cni") == []
+    assert runner.run(lifecycle.load_compiled_lab("cni")).verdict == "pass"
+
+
+def test_an_error_that_a_plugin_also_logs_is_printed_once(tmp_path: Path, fake: Fake) -> None:
+    fake.script(ADD={"error": {"code": 7, "msg": "a line that it logged"}})
+    with pytest.raises(KernelError) as caught:
+        lifecycle.up(define(tmp_path))
+    assert "a line that it logged (code 7)" in caught.value.message
+    assert "a line that it logged" not in caught.value.hint
+    fake.script(ADD={"error": {"code": 7, "msg": "no"}})
+    with pytest.raises(KernelError) as caught:
+        lifecycle.up(define(tmp_path))
+    assert "it logged: a line that it logged" in caught.value.hint
+
+
 CRASH = """
 import sys
 from labctl.lab import lifecycle

@@ -69,11 +69,28 @@ def test_the_containers_addresses_are_those_of_its_device() -> None:
         ('{"cniVersion": "1.0.0", "ips": [{"address": "nine"}]}', "not a CNI result"),
         ('{"cniVersion": "1.0.0", "ips": [{}]}', "not a CNI result"),
         ('{"cniVersion": "1.0.0", "interfaces": [3]}', "not a CNI result"),
+        ('{"cniVersion": "1.0.0", "interfaces": [{}]}', "an interface without a name"),
+        ('{"cniVersion": "1.0.0", "ips": [{"address": 5}]}', "address 5 is not a text"),
+        ('{"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.5"}]}', "not an address with a prefix length"),
+        ('{"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.5/24", "interface": "0"}]}', "not a number of 32 bits"),
+        ('{"cniVersion": "1.0.0", "ips": [{"address": "fe80::1%eth0/64"}]}', "not an address with a prefix length"),
+        ('{"cniVersion": "1.0.0", "routes": [{"dst": "::/0", "table": 4294967296}]}', "not a number of 32 bits"),
+        ('{"cniVersion": "1.0.0", "dns": [["a", "b"]]}', "dns .* is not an object"),
+        ('{"cniVersion": 1.1}', "1.1 is not a CNI version"),
+        ('{"cniVersion": "1.0.0", "routes": {"dst": "::/0"}}', "routes is not a list of objects"),
+        ('{"ip4": [1]}', "ip4 .* is not an object"),
+        ('{"x": ' * 5000, "nests too deeply|not JSON"),
+        ('{"mtu": Infinity}', "Infinity is not a JSON value"),
     ],
 )
 def test_what_is_no_result_is_refused(text: str, what: str) -> None:
     with pytest.raises(DecodeError, match=what):
         spec.read_result(text)
+
+
+def test_an_address_of_no_interface_is_the_containers() -> None:
+    result = spec.result_from_json({"cniVersion": "0.3.0", "ips": [{"address": "10.1.0.5/16", "interface": -1}]})
+    assert [str(one) for one in result.addresses("eth0")] == ["10.1.0.5/16"]
 
 
 def test_an_error_is_read_told_and_written() -> None:

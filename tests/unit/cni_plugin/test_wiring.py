@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from labctl.cni.spec import VALID_ATTACHMENTS, read_result, result_json
+from labctl.cni.spec import VALID_ATTACHMENTS, VALID_ATTACHMENTS_KEYS, read_result, result_json
 from labctl.cni_plugin import config, iptables_rules, wiring
 from labctl.cni_plugin.config import SUPPORTED_VERSIONS, Failure
 from labctl.cni_plugin.wiring import HOST, POD
@@ -67,13 +67,40 @@ def refused(env: dict[str, str] | None = None, text: str | None = None, **keys: 
         ({}, {"shape": "routed", "bridge": "br0"}, 2, "bridge (here \"br0\") has no meaning with shape 'routed'"),
         ({}, {"bridge": "a/b"}, 7, "'a/b' is not a valid name for a device"),
         ({}, {"ipam": {}}, 7, "ipam.type is missing"),
-        ({}, {"ipam": {"type": "../x"}}, 7, "ipam.type is missing"),
+        ({}, {"ipam": {"type": "../x"}}, 7, "ipam.type '../x' is not the name of an executable"),
+        ({}, {"ipam": {"type": ["x"]}}, 7, "ipam.type ['x'] is not the name of an executable"),
+        ({}, {"ipam": {"type": "x\0"}}, 7, "is not the name of an executable"),
         ({}, {"runtimeConfig": {"mac": "02"}}, 7, "'02' is not a MAC address"),
         ({"CNI_ARGS": "MAC=02"}, {}, 7, "'02' is not a MAC address"),
         ({"CNI_ARGS": "IgnoreUnknown=1;K8S"}, {}, 4, "CNI_ARGS has 'K8S', which is not a pair"),
         ({"CNI_COMMAND": "CHECK"}, {}, 7, "CHECK needs prevResult"),
         ({}, {"prevResult": {"ips": [{"address": "x"}]}}, 6, "prevResult: "),
         ({"CNI_COMMAND": "GC"}, {VALID_ATTACHMENTS: [{"containerID": "a"}]}, 6, "containerID and ifname"),
+        ({"CNI_COMMAND": "GC"}, {VALID_ATTACHMENTS: "all"}, 6, "containerID and ifname"),
+        ({"CNI_COMMAND": "GC"}, {VALID_ATTACHMENTS: [{"containerID": "a", "ifname": 0}]}, 6, "containerID and ifname"),
+        ({"CNI_COMMAND": "GC"}, {}, 7, f"GC needs {VALID_ATTACHMENTS}"),
+        ({"CNI_IFNAME": "eth\udcff"}, {}, 4, "CNI_IFNAME 'eth\\udcff' is not a valid name for a device"),
+        ({"CNI_IFNAME": "eth%d"}, {}, 4, "CNI_IFNAME 'eth%d' is not a valid name for a device"),
+        ({"CNI_CONTAINERID": "c\udcff"}, {}, 4, "CNI_CONTAINERID 'c\\udcff' is not a container id"),
+        ({}, {"bridge": "br\0"}, 7, "is not a valid name for a device"),
+        ({}, {"name": "n" * 5000 + " "}, 7, "is not a valid name for a network"),
+        ({}, {"dns": "10.9.0.1"}, 7, "dns '10.9.0.1' is not an object"),
+        ({}, {"dns": ["10.9.0.1"]}, 7, "dns ['10.9.0.1'] is not an object"),
+        ({}, {"prevResult": "x"}, 6, "prevResult: 'x' is not an object"),
+        ({}, {"prevResult": {"ips": {"address": "10.9.0.2/24"}}}, 6, "prevResult: "),
+        ({}, {"prevResult": {"interfaces": [{"name": "eth0", "mac": 5}]}}, 6, "mac 5 is not a text"),
+        ({}, {"prevResult": {"routes": [{"dst": "0.0.0.0/0", "mtu": "1400"}]}}, 6, "mtu '1400' is not a number"),
+        (
+            {},
+            {"ipMasqBackend": "nftables"},
+            2,
+            'not support ipMasqBackend (here "nftables"), a key of the plugin bridge',
+        ),
+        ({}, {"macspoofchk": True}, 2, "not support macspoofchk (here true)"),
+        ({}, {"vlan": 100}, 2, "not support vlan (here 100)"),
+        ({}, {"forceAddress": True}, 2, "not support forceAddress (here true)"),
+        ({}, {"portIsolation": "yes"}, 7, "portIsolation 'yes' is not of the kind true or false"),
+        ({}, {"shape": "routed", "portIsolation": True}, 2, "portIsolation (here true) has no meaning"),
     ],
 )
 def test_bad_input_is_refused_with_the_specifications_code(
@@ -83,9 +110,50 @@ def test_bad_input_is_refused_with_the_specifications_code(
     assert (found, words in said) == (code, True), said
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+@pytest.mark.parametrize("depth", [200, 900, 100_000])
+@pytest.mark.parametrize("around", ["{}", '{{"cniVersion": "1.1.0", "name": "net", "ipam": {{"type": "x", "y": {}}}}}'])
+def test_what_nests_too_deeply_cannot_be_decoded(around: str, depth: int) -> None:
+    code, said = refused(text=around.format("[" * depth + "]" * depth))
+    assert (code, "nests too deeply" in said or "not a JSON object" in said) == (6, True), said
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"mtu": NaN}', '{"mtu": -Infinity}', "\ufeff{}"])
 def test_what_is_no_object_cannot_be_decoded(text: str) -> None:
     assert refused(text=text)[0] == 6
+
+
+def test_keys_of_the_reference_plugin_that_ask_for_nothing_are_let_pass() -> None:
+    keys = {"ipMasqBackend": "iptables", "macspoofchk": False, "vlan": 0, "preserveDefaultVlan": True, "vlanTrunk": []}
+    assert asked(**keys, portIsolation=True).config.isolated
+
+
+def test_a_message_does_not_repeat_a_long_value() -> None:
+    for keys in ({"name": "n " * 9999}, {"x" * 9999: 1}, {"bridge": "b" * 9999}, {"vlan": list(range(9999))}):
+        assert len(refused(**keys)[1]) < 400
+
+
+def test_a_gc_reads_the_key_of_the_text_and_that_of_its_drafts() -> None:
+    gc = {"CNI_COMMAND": "GC"}
+    one, other = ([{"containerID": name, "ifname": "eth0"}] for name in "ab")
+    draft = {VALID_ATTACHMENTS_KEYS[1]: other}
+    assert asked(gc, **draft).config.valid_attachments == {("b", "eth0")}
+    assert asked(gc, **draft, **{VALID_ATTACHMENTS: one}).config.valid_attachments == {("a", "eth0")}
+    assert asked(gc, **{VALID_ATTACHMENTS: None}).config.valid_attachments == frozenset()  # libcni's empty list
+
+
+def test_ports_can_be_isolated() -> None:
+    plan = wiring.wiring(asked(portIsolation=True), read_result(json.dumps(GIVEN)), ipv6=False)
+    assert {item.at.ns: item.isolated for item in plan if isinstance(item, Link) and item.kind == "veth"} == {
+        HOST: True,
+        POD: False,
+    }
+
+
+def test_an_alias_of_others_is_no_owner() -> None:
+    assert wiring.parse_link_alias("labctl-cni net c eth0 nonsense", "net") is None
+    assert wiring.parse_link_alias("labctl-cni net c eth0 10.9.0.2/24", "net") == wiring.LinkAlias(
+        "c", "eth0", ADDRESSES
+    )
 
 
 def test_keys_of_the_runtime_and_of_extensions_are_let_pass() -> None:
