@@ -393,15 +393,15 @@ def remove(name: str, warn: MessageCallback | None = None) -> tuple[str, ...]:
 
 
 def require_root(verb: str) -> None:
-    """Raise MissingError without root. With root, also undo the changes of killed traces."""
+    """Raise MissingError without root. With root, also remove what killed verbs left."""
     if os.geteuid() != 0:
         raise MissingError(f"labctl.{verb} needs root", ROOT_HINT)
     from labctl.kernel.host import paths
 
-    if os.path.isdir(paths.state_dir() / ".trace"):
-        from labctl.kernel.rule_trace.cleanup import cleanup
+    if paths.has_unfinished_work():
+        from labctl.lab.leftovers import sweep
 
-        for sentence in cleanup():
+        for sentence in sweep():
             _log(sentence)
 
 

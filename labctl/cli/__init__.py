@@ -84,6 +84,6 @@ def _plain_exec(arguments: list[str]) -> tuple[str, str, list[str]] | None:
         lab = next(iter(labs)) if len(labs) == 1 else ""
     if len(rest) < 3 or rest[1] != "--" or rest[0] not in labs.get(lab, ()):
         return None
-    if os.path.isdir(paths.state_dir() / ".trace"):  # a killed trace may have left something to remove
+    if paths.has_unfinished_work():  # a killed verb may have left something to remove
         return None
     return lab, rest[0], rest[2:]

@@ -41,7 +41,7 @@ class Session:
     def require_root(self) -> None:
         """Raises MissingError unless this process may enter and make namespaces."""
         if os.geteuid() == 0:
-            return self._clean_up_traces()
+            return self.sweep()
         import shlex
 
         with_root = shlex.join(["sudo", "labctl", *self.arguments])
@@ -49,15 +49,15 @@ class Session:
         verb = click.get_current_context().info_name
         raise MissingError(f"labctl {verb} needs root", f"{with_root}, or without root: {without}")
 
-    def _clean_up_traces(self) -> None:
-        """Remove what a killed trace left in its lab, and report it."""
+    def sweep(self) -> None:
+        """Remove what killed verbs left, and report it. Without root, do nothing."""
         from labctl.kernel.host import paths
 
-        if not os.path.isdir(paths.state_dir() / ".trace"):  # a cheap test that imports nothing
+        if os.geteuid() != 0 or not paths.has_unfinished_work():  # a cheap test that imports nothing
             return
-        from labctl.kernel.rule_trace.cleanup import cleanup
+        from labctl.lab.leftovers import sweep
 
-        for sentence in cleanup():
+        for sentence in sweep():
             self.terminal.print_stderr(f"labctl: {sentence}")
 
     def handle_termination(self) -> None:

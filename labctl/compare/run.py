@@ -23,6 +23,7 @@ from labctl.errors import KernelError, LabError, MissingError
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.host.signals import ignore_signals
 from labctl.lab import lifecycle
+from labctl.lab.leftovers import record_temporary_lab
 
 MessageCallback = Callable[[str], None]
 NO_PODS_REASON = "it has no pod or container with its own address"
@@ -87,11 +88,12 @@ def temporary_lab(
 ) -> Iterator[Lab]:
     """Build the lab of a definition under an unused name; remove it at the end of the block."""
     name = temporary_lab_name()
+    record = record_temporary_lab("a comparison", name)
     try:
         yield lifecycle.up(_with_name(definition, name), approximate=approximate, progress=report_step).lab
     finally:
         with ignore_signals():
-            lifecycle.down(name)
+            record.finish(lambda: lifecycle.down(name))
 
 
 def temporary_lab_name() -> str:

@@ -138,6 +138,8 @@ def _run_and_watch(command: Sequence[str], variables: dict[str, str]) -> int:
         ended, status = os.waitpid(keeper, os.WNOHANG)
         if ended:
             _kill_descendants()
+            if os.WIFSIGNALED(status):  # the keeper could not do it
+                _sweep()
             return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
         received = signal.sigwaitinfo({signal.SIGCHLD, *forwarded})
         # si_code > 0: the terminal sent it, and the command has it already
@@ -157,7 +159,7 @@ def _keep(
         if os.getppid() == parent:  # else it ended before the last line
             code = _run_command(command, variables, forwarded, old_mask)
         _kill_descendants()
-        _clean_up_traces()
+        _sweep()
     except BaseException as error:
         os.write(2, f"labctl: {type(error).__name__}: {error}\n".encode(errors="replace"))
         _kill_descendants()
@@ -219,12 +221,12 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def _clean_up_traces() -> None:
-    """Undo what killed traces changed outside the namespaces: their instance in the kernel's tracing."""
-    if os.path.isdir(paths.state_dir() / ".trace"):
-        from labctl.kernel.rule_trace.cleanup import cleanup
+def _sweep() -> None:
+    """Undo what killed verbs changed outside the namespaces: the instances of traces in the kernel's tracing."""
+    if paths.has_unfinished_work():
+        from labctl.kernel.leftovers import sweep
 
-        cleanup()
+        sweep()
 
 
 def _prctl(option: int, value: int) -> None:
@@ -234,7 +236,7 @@ def _prctl(option: int, value: int) -> None:
 def main(args: Sequence[str]) -> int:
     """`sandbox PATH COMMAND...`: run the command in a sandbox, as root in a user namespace that was made before.
 
-    PATH is the caller's `sys.path`, for the modules that clean up after killed traces.
+    PATH is the caller's `sys.path`, for the modules that clean up after killed verbs.
     """
     path, *command = args
     sys.path += [folder for folder in path.split(os.pathsep) if folder not in sys.path]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from labctl.api import Overrides, ScenarioSource
     from labctl.core.iptables import Backend
+    from labctl.kernel.host.work_record import WorkRecord
     from labctl.running_lab import RunningLab
     from labctl.testing.recorder import PacketRecorder
 
@@ -27,6 +29,7 @@ class Labs:
         self._labs: dict[str, tuple[RunningLab, PacketRecorder | None]] = {}
         self._shared: dict[object, RunningLab] = {}
         self._recording_errors: dict[str, str] = {}
+        self._records: dict[str, WorkRecord] = {}
 
     def __call__(
         self,
@@ -43,6 +46,7 @@ class Labs:
         factory would change it, and remove it at the end, while another user works with it.
         """
         import labctl
+        from labctl.lab.leftovers import record_temporary_lab
         from labctl.testing.laws import require_unused_name, unused_lab_name
 
         definition = labctl.load(scenario, name=name, set=set, approximate=approximate, firewall=firewall)
@@ -50,6 +54,8 @@ class Labs:
             definition = labctl.load(definition, name=unused_lab_name(definition.name))
         elif definition.name not in self._labs:
             require_unused_name(definition.name)
+        if definition.name not in self._records:
+            self._records[definition.name] = record_temporary_lab("a test", definition.name)
         lab = labctl.up(definition, approximate=approximate)
         self._labs[lab.name] = (lab, self._labs.get(lab.name, (lab, None))[1])
         self.start_recording(lab)
@@ -98,13 +104,18 @@ class Labs:
 
     def close(self) -> None:
         """Remove all labs, even if removing one fails; then raise the first error."""
+        import labctl
+
         errors = []
         for lab in self:
             self.stop_recording(lab)
+        for name, record in self._records.items():
+            remove = self._labs[name][0].down if name in self._labs else partial(labctl.down, name)
             try:
-                lab.down()
+                record.finish(remove)
             except Exception as error:
                 errors.append(error)
+        self._records.clear()
         if errors:
             raise errors[0]
 

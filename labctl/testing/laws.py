@@ -32,13 +32,21 @@ def assert_laws(
     import labctl
     from labctl.core.resources import Netns
     from labctl.kernel.host import lab_state, paths
+    from labctl.lab.leftovers import record_temporary_lab
 
     first = labctl.load(scenario, set=set, approximate=approximate, firewall=firewall)
     definition = labctl.load(first, name=name or unused_lab_name(first.name))
     require_unused_name(definition.name)
     before = _devices()
-    lab = labctl.up(definition, approximate=approximate)
+    record = record_temporary_lab("a test", definition.name)
+    removed: tuple[str, ...] = ()
+
+    def remove() -> None:
+        nonlocal removed
+        removed = labctl.down(definition.name)
+
     try:
+        lab = labctl.up(definition, approximate=approximate)
         assert lab.result is not None
         planned = {item.name for item in lab.result.lab.plan if isinstance(item, Netns)}
         _assert_no_changes("after up, the lab differs from its plan", lab.status())
@@ -46,7 +54,7 @@ def assert_laws(
         assert again.result is not None
         _assert_no_changes("a second up still changed the lab", again.result.changes)
     finally:
-        removed = lab.down()
+        record.finish(remove)
     left = sorted(
         {*paths.labs().get(lab.name, ()), *({"its record"} & {*_record_left(lab_state.labs_with_files(), lab.name)})}
     )

@@ -139,9 +139,10 @@ class Instruments:
             with suppress(OSError):
                 before[node] = self.run(node, nflog.read_loggers) if self.backend == "legacy" else {}
         self.nflog_settings = before
-        self.setup.record.note("logs", {node: setting for node, setting in before.items() if setting})
-        self.setup.record.note("tables", list(before))
         for node in before:
+            self.setup.record.note("nft_table", lab=self.lab, node=node, name=self.setup.name)
+            if before[node]:
+                self.setup.record.note("nf_log", lab=self.lab, node=node, before=before[node])
             try:
                 self.rule_logs[node] = self.run(node, self._open_rule_log)
                 self.nft_tables[node] = self.run(node, ProbeMarkTable, self._matches, self.setup.name)

@@ -25,6 +25,7 @@ def doctor(session: Session) -> int:
     from labctl.kernel.host_facts import examine
     from labctl.lab.doctor import findings, needed_link_kinds
 
+    session.sweep()
     session.terminal.progress("trying kernel features")
     link_kinds = needed_link_kinds(
         {name: getattr(models.find_model(name), "PARTS", ()) for name in models.model_names()}

@@ -38,6 +38,7 @@ def list_labs(session: Session, scenarios: bool) -> int:
         return 0
     from labctl.lab import lifecycle
 
+    session.sweep()
     running = lifecycle.running_labs()
     if session.json:
         session.print_document(list_document(running))

@@ -8,10 +8,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from labctl.kernel.host import paths
 LOCK_TIMEOUT_S = 30.0  # seconds to wait for a lock
 LOCK_INTERVAL_S = 0.02  # seconds between two attempts to lock: flock has no timeout
 FILES = {"definition.json", "faults.json", "xtables.lock", "bin", "cni"}  # what a lab's directory can contain
+_DRAFT = re.compile(r"\.(.+)\.\d+")  # a file that `save` has not finished
 
 
 def directory(lab: str) -> Path:
@@ -39,8 +41,41 @@ def labs_with_files() -> tuple[str, ...]:
 
 
 def _is_lab_directory(lab: str) -> bool:
-    found = {path.name for path in directory(lab).iterdir()}
+    found = {_without_draft(path.name) for path in directory(lab).iterdir()}
     return "definition.json" in found or bool(found and found <= FILES)
+
+
+def _without_draft(name: str) -> str:
+    """The name of a file, or the name that a draft was to get."""
+    draft = _DRAFT.fullmatch(name)
+    return name if draft is None else draft[1]
+
+
+def locked_labs() -> tuple[str, ...]:
+    """The labs with a lock file: those that change now, and those for which the change was killed."""
+    try:
+        names = os.listdir(paths.state_dir())
+    except OSError:
+        return ()
+    return tuple(sorted(name.removesuffix(paths.LOCK_SUFFIX) for name in names if name.endswith(paths.LOCK_SUFFIX)))
+
+
+def remove_drafts(lab: str) -> None:
+    """Remove the files that a killed `save` has not finished. The caller holds the lock. Raises OSError."""
+    for path in directory(lab).rglob(".*"):
+        if _DRAFT.fullmatch(path.name) and path.is_file():
+            path.unlink()
+
+
+def remove_incomplete(lab: str) -> None:
+    """Remove the files of a lab that has no namespace: its `up` was killed before the first, or its `down` after the
+    last. The caller holds the lock. A directory of others stays. Raises OSError."""
+    with suppress(FileNotFoundError):
+        if _is_lab_directory(lab):
+            remove_files(lab)
+        else:
+            with suppress(OSError):  # what others have put there
+                directory(lab).rmdir()
 
 
 def save(lab: str, name: str, text: str) -> Path:
@@ -82,7 +117,7 @@ def lock(lab: str, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     The lock file is removed when the lock is released, so that nothing is left after `down`.
     """
     paths.state_dir().mkdir(parents=True, exist_ok=True)
-    path = paths.state_dir() / f"{lab}.lock"
+    path = paths.state_dir() / f"{lab}{paths.LOCK_SUFFIX}"
     fd = _acquire(lab, path, time.monotonic() + timeout_s)
     try:
         os.ftruncate(fd, 0)

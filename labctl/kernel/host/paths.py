@@ -15,6 +15,9 @@ HOLDER_VARIABLE = "LABCTL_HOLDER"  # environment variable of each process in lab
 
 SANDBOX_VARIABLE = "LABCTL_RUN"  # environment variable of each command of `labctl run`, see kernel.sandbox
 
+WORK_FOLDER = ".work"  # in the directory of state: the records of what verbs make for a while, see host.work_record
+LOCK_SUFFIX = ".lock"  # of the file that is locked while a lab changes, see host.lab_state
+
 
 def netns_dir() -> Path:
     """The directory in which namespaces are bound to names, as by `ip netns`."""
@@ -24,6 +27,15 @@ def netns_dir() -> Path:
 def state_dir() -> Path:
     """The directory of definitions, records and locks. `down` does not need it."""
     return Path(os.environ.get("LABCTL_STATE_DIR", "/run/labctl"))
+
+
+def has_unfinished_work() -> bool:
+    """Whether a verb works now, or was killed while it worked. Reads one directory."""
+    try:
+        names = os.listdir(state_dir())
+    except OSError:
+        return False
+    return any(name == WORK_FOLDER or name.endswith(LOCK_SUFFIX) for name in names)
 
 
 def sudo() -> str:

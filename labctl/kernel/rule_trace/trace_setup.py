@@ -8,12 +8,13 @@ seen. Leaving a `TraceSetup` waits for all of it: nothing outlives the trace.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack
 
 from labctl.kernel.host.signals import ignore_signals
-from labctl.kernel.rule_trace.cleanup import TraceRecord, instance
+from labctl.kernel.host.work_record import WorkRecord
 from labctl.kernel.rule_trace.tracefs import Tracing
 
 MAX_THREADS = 64  # removals at one time; each waits for the kernel
@@ -26,14 +27,16 @@ class TraceSetup:
     """
 
     def __init__(self, lab: str) -> None:
-        self.name = instance(lab)
+        # the name of the tracing instance and of the nft tables; the number is that of this thread, which for a
+        # command's main thread is the process id
+        self.name = f"labctl-{lab}-{threading.get_native_id()}"
         self.tracing: Tracing | None = None
         self.problem = ""
         self._held = ExitStack()
         self._pool = ThreadPoolExecutor(MAX_THREADS, "trace-setup")
         self._calls: list[Future[None]] = []
-        self.record = self._held.enter_context(TraceRecord(lab))
-        self.record.note("instance", self.name)
+        self.record = WorkRecord(f"a trace of lab {lab}")
+        self.record.note("tracing", name=self.name)
         try:
             self.tracing = Tracing(self.name)
         except OSError as error:
@@ -46,10 +49,15 @@ class TraceSetup:
 
     def __exit__(self, *exc: object) -> None:
         with ignore_signals():
-            self.remove_tracing()
-            wait(self._calls)
-            self._pool.shutdown()
-            self._held.close()
+            try:
+                self.record.finish(self._remove_all)
+            finally:
+                self._held.close()
+
+    def _remove_all(self) -> None:
+        self.remove_tracing()
+        wait(self._calls)
+        self._pool.shutdown()
 
     def hold(self, context: AbstractContextManager[None]) -> None:
         """Enter a context, and leave it when everything is removed."""

@@ -240,7 +240,7 @@ def test_what_a_killed_trace_left_is_swept_by_the_next_command(verb: str) -> Non
     )
 
     assert f"a trace of lab {LAB} was killed; removed what it left: " in done.stderr
-    assert "nf_log in r2" in done.stderr
+    assert "nf_log in r1, r2;" in done.stderr
     assert "a tracing instance" in done.stderr
     assert settings() == before
 

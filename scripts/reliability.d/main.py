@@ -1,0 +1,52 @@
+"""Try what labctl promises when something goes wrong. Each part is a file beside this one, with a function `main`."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PARTS = {"kill": "kill_points", "soak": "soak", "fuzz": "fuzz", "resources": "resources", "page": "page"}
+INSIDE = "LABCTL_RELIABILITY_SANDBOX"  # the environment variable that a process in the sandbox has
+SANDBOX = """
+mount -t tmpfs -o mode=755 none /run
+mkdir /run/netns /run/labctl
+mount -t tmpfs none /run/netns
+mount -t tmpfs none /run/labctl
+ip link set lo up
+export XTABLES_LOCKFILE=/run/xtables.lock
+exec "$@"
+"""
+
+
+def main() -> int:
+    parts = {name: HERE / f"{module}.py" for name, module in PARTS.items()}
+    parts = {name: path for name, path in parts.items() if path.exists()}
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] not in parts:
+        print(usage(parts))
+        return 0 if arguments[:1] in (["--help"], ["-h"]) else 2
+    if os.geteuid() == 0 and INSIDE not in os.environ and not {"--help", "-h"} & {*arguments}:
+        sandbox = ["unshare", "-nm", "--propagation", "private", "sh", "-ec", SANDBOX, "sandbox"]
+        words = [*sandbox, sys.executable, __file__, *arguments]
+        os.execvpe(words[0], words, {**os.environ, INSIDE: "1"})
+    sys.path[:0] = [str(ROOT), str(HERE)]
+    sys.argv = [f"reliability {arguments[0]}", *arguments[1:]]
+    return int(import_module(PARTS[arguments[0]]).main() or 0)
+
+
+def usage(parts: dict[str, Path]) -> str:
+    """The parts, each with the first sentence of its file."""
+    sentences = {
+        name: (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0] for name, path in parts.items()
+    }
+    lines = [f"  {name:10} {' '.join(sentence.split())}" for name, sentence in sentences.items()]
+    return "\n".join(["usage: scripts/reliability PART [--help] [OPTION]...", "", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
