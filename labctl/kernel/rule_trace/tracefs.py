@@ -113,6 +113,15 @@ def remove(name: str) -> bool:
     return True
 
 
+def instances() -> tuple[str, ...]:
+    """The names of all tracing instances, sorted. Raises OSError."""
+    root = _open()
+    try:
+        return tuple(sorted(os.listdir(f"{_at(root)}/instances")))
+    finally:
+        os.close(root)
+
+
 def parse(text: str, clock_offset_ns: int) -> list[KernelEvent]:
     """The events in the text of a `trace` file; its times plus `clock_offset_ns` are times since the epoch. Pure."""
     found = []
