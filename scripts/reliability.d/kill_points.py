@@ -6,15 +6,12 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 LABS = ("docker-bridge", "kubenet", "docker-overlay", "eks-vpc-cni", "flannel-udp", "cni")
 VERBS = ("up", "repair", "down", "check", "trace", "break", "fix")
-PRESET_FROM = 3  # neighbour entries from which a check presets them here; labctl itself does so from 501 on
-FAULT_WORDS = ("interface-down", "route-missing")  # the first that fits the lab
 
 
 @dataclass
@@ -72,15 +69,15 @@ class Trial:
     def __init__(self, scenario: str, points: int | None = None, name: str | None = None) -> None:
         import sandbox_state
         from tracer import run, run_free
+        from verbs import LabVerbs
 
-        self.scenario, self.points = scenario, points
-        self.lab = name or f"killed-{scenario}"
+        self.points, self.lab = points, name or f"killed-{scenario}"
+        self._verbs = LabVerbs(scenario, self.lab)
         self._run, self._run_free, self._state = run, run_free, sandbox_state
         self._prefix = f"labctl-{self.lab}-"
         sandbox_state.become_subreaper()
         self._absent = sandbox_state.read(self._prefix)
         self._require("up")
-        self._words = self._verb_words()
         for verb in (
             "trace",
             "check",
@@ -96,7 +93,7 @@ class Trial:
 
     def _verb_rows(self, verb: str) -> Iterator[Row]:
         self._prepare(verb)
-        counted = self._run(self._call(verb))
+        counted = self._run(self._verbs.call(verb))
         if counted.code:
             raise RuntimeError(f"{verb} of {self.lab} ends with {counted.code}: {counted.output}")
         for point in spread(len(counted.operations), self.points):
@@ -105,7 +102,7 @@ class Trial:
     def row(self, verb: str, point: int) -> Row:
         """Kill a verb at one point and recover."""
         self._prepare(verb)
-        found = self._run(self._call(verb), point)
+        found = self._run(self._verbs.call(verb), point)
         recovery = ("next", "other")[point % 2]
         operation = found.operations[point - 1] if found.killed else ""
         row = Row(self.lab.removeprefix("killed-"), verb, point, operation, found.killed, recovery)
@@ -155,56 +152,17 @@ class Trial:
 
     def _reset(self) -> None:
         for verb in ("down", "up"):
-            self._run_free(self._call(verb))
+            self._run_free(self._verbs.call(verb))
 
     def _require(self, verb: str) -> None:
-        done = self._run_free(self._call(verb))
+        done = self._run_free(self._verbs.call(verb))
         if done.code:
             raise RuntimeError(f"{verb} of {self.lab} ends with {done.code}: {done.output}")
 
     def _expect(self, verb: str, *codes: int) -> Iterator[str]:
-        done = self._run_free(self._call(verb))
+        done = self._run_free(self._verbs.call(verb))
         if done.code not in codes:
             yield f"{verb} ends with {done.code}: {done.output[-500:]}"
-
-    def _call(self, verb: str) -> Callable[[], int]:
-        words = self._words_of(verb)
-
-        def call() -> int:
-            from labctl.checks import runner
-            from labctl.cli import main as labctl
-
-            runner.SAFE_NEIGHBOUR_COUNT = PRESET_FROM
-            return labctl(words)
-
-        return call
-
-    def _words_of(self, verb: str) -> list[str]:
-        if verb in ("up", "repair"):
-            return ["up", self.scenario, "--name", self.lab]
-        if verb == "down":
-            return ["down", self.lab]
-        if verb == "list":
-            return ["list"]
-        return [verb, "-l", self.lab, *self._words.get(verb, ())]
-
-    def _verb_words(self) -> dict[str, list[str]]:
-        """The arguments of the verbs that need some: a check of all pairs if there is one, a trace that is answered, a
-        fault."""
-        from labctl.faults.catalogue import applicable
-        from labctl.lab.cni_attach import with_plugin_results
-        from labctl.lab.records import load_compiled_lab
-
-        lab = with_plugin_results(load_compiled_lab(self.lab))
-        pings = [check for check in lab.checks if check.probe == "ping" and check.expect == "reply" and not check.size]
-        meshes = [check for check in lab.checks if check.probe == "mesh"]
-        kinds = {kind.name: faults for kind, faults in applicable(lab)}
-        fault = next(kinds[name][0] for name in FAULT_WORDS if kinds.get(name))
-        return {
-            "check": ["-k", (meshes or pings)[0].say],
-            "trace": [pings[0].source, pings[0].target],
-            "break": [fault.kind, fault.on],
-        }
 
 
 def spread(count: int, points: int | None) -> list[int]:
@@ -214,11 +172,6 @@ def spread(count: int, points: int | None) -> list[int]:
     if points < 2:
         return [1][:points]
     return sorted({1 + round(index * (count - 1) / (points - 1)) for index in range(points)})
-
-
-def summary(rows: list[dict[str, object]]) -> Counter[tuple[str, str]]:
-    """How many kills there were, by lab and verb."""
-    return Counter((str(row["lab"]), str(row["verb"])) for row in rows if row["killed"])
 
 
 if __name__ == "__main__":
