@@ -12,7 +12,7 @@ from typing import Any
 from labctl.core.names import summarize_names
 from labctl.core.text import count
 from labctl.errors import KernelError, LabError
-from labctl.kernel.host import paths, work_record
+from labctl.kernel.host import modules, paths, work_record
 from labctl.kernel.host.work_record import AbandonedRecord, Entry
 from labctl.kernel.namespaces.lab_namespaces import is_namespace
 from labctl.kernel.namespaces.thread import NetnsThread
@@ -68,6 +68,8 @@ def _undo_entry(inside: NetnsThread, entry: Entry, remove_lab: RemoveLab | None)
         from labctl.kernel.rule_trace import tracefs
 
         return "", int(tracefs.remove(entry["name"]))
+    if kind == modules.RECORD_KIND:
+        return "", modules.reset_bridge_calls()
     path = paths.netns_path(entry["lab"], entry["node"])
     return entry["node"], inside.run(path, _UNDO_INSIDE[kind], entry) if is_namespace(path) else 0
 
@@ -103,6 +105,8 @@ def _text(kind: str, places: dict[str, int]) -> str:
         return f"lab {names}"
     if kind == "tracing":
         return "a tracing instance"
+    if kind == modules.RECORD_KIND:
+        return f"{', '.join(modules.BRIDGE_CALLS)} = 1 on this machine"
     if kind == "neighbours":
         return f"{count(sum(places.values()), 'neighbour entry')} in {names}"
     return f"{'nf_log' if kind == 'nf_log' else 'an nft table'} in {names}"

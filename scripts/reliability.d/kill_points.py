@@ -69,8 +69,9 @@ class Trial:
     def __init__(self, scenario: str, points: int | None = None, name: str | None = None) -> None:
         import sandbox_state
         from tracer import run, run_free
-        from verbs import LabVerbs
+        from verbs import LabVerbs, import_all
 
+        import_all()
         self.points, self.lab = points, name or f"killed-{scenario}"
         self._verbs = LabVerbs(scenario, self.lab)
         self._run, self._run_free, self._state = run, run_free, sandbox_state
@@ -87,9 +88,11 @@ class Trial:
 
     def rows(self, verbs: tuple[str, ...]) -> Iterator[Row]:
         """All rows of the lab, which is removed at the end."""
-        for verb in verbs:
-            yield from self._verb_rows(verb)
-        self._require("down")
+        try:
+            for verb in verbs:
+                yield from self._verb_rows(verb)
+        finally:
+            self._require("down")
 
     def _verb_rows(self, verb: str) -> Iterator[Row]:
         self._prepare(verb)
@@ -115,10 +118,14 @@ class Trial:
     def _recover(self, verb: str, *, second: bool) -> Iterator[str]:
         """The next verbs, and what is wrong after them."""
         is_question = verb in ("check", "trace")
-        yield from self._expect("list" if second else "status", *((0,) if second or is_question else (0, 1, 2)))
+        if second:
+            yield from self._expect("list", 0)
+        else:
+            yield from self._expect("status", *((0,) if is_question else (0, 1, 2)))
         yield from (f"not swept: {name}" for name in self._state.unfinished(self.lab))
         if is_question:
-            yield from self._expect("status", 0)
+            if second:
+                yield from self._expect("status", 0)
             yield from self._state.settle(self._prefix, self._running)
             return
         if verb in ("up", "down") and second:

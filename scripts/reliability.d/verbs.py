@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable
 from functools import cached_property
+from importlib import import_module
 
 PRESET_FROM = 3  # neighbour entries from which a check presets them here; labctl itself does so from 501 on
 FAULTS = ("interface-down", "route-missing")  # the first that fits the lab
+
+
+def import_all() -> None:
+    """Import all of labctl, so that the children of this process do not have to."""
+    import labctl
+
+    for module in pkgutil.walk_packages(labctl.__path__, "labctl."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
 
 
 class LabVerbs:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from labctl.core.features import kernel_module
 from labctl.core.iptables import Backend, FirewallRule
 from labctl.core.resources import Chain, Link, Resource, Sysctl
 from labctl.errors import KernelError
+from labctl.kernel.host.work_record import WorkRecord
 
 _TABLES = {"ip": ("ip_tables", "iptable_"), "ip6": ("ip6_tables", "ip6table_")}
 NFT_MODULES = ("nf_tables", "nft_compat", "nft_chain_nat")
@@ -28,6 +29,7 @@ _EXTENSION_MODULES = {
 _EXTENSION_MODULES6 = {**_EXTENSION_MODULES, "REJECT": "ip6t_REJECT", "rpfilter": "ip6t_rpfilter"}
 # without these parameters, the modules create devices in the machine's own namespace
 _MODULE_PARAMETERS = {"dummy": "numdummies=0", "ifb": "numifbs=0"}
+RECORD_KIND = "br_netfilter"  # the kind of entry in a record of work
 BRIDGE_CALLS = tuple(f"net.bridge.bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables"))
 
 
@@ -72,10 +74,14 @@ def load(names: Iterable[str], notify: Callable[[str], None], host_root: Path = 
     if not wanted:
         return ()
     before = _loaded_modules(host_root)
+    record = WorkRecord("the loading of br_netfilter") if "br_netfilter" in wanted else None
+    if record is not None:
+        record.note(RECORD_KIND)
     _modprobe(wanted)
     after = _loaded_modules(host_root)
     reset = sysctls_to_reset(before, after)
-    _reset_sysctls(reset, host_root)
+    if record is not None:
+        record.finish(partial(_reset_sysctls, reset, host_root))
     new = tuple(sorted(after - before))
     if new:
         notify(f"loaded kernel modules {', '.join(new)}")
@@ -84,6 +90,15 @@ def load(names: Iterable[str], notify: Callable[[str], None], host_root: Path = 
     if reset:
         notify(f"set {', '.join(reset)} to 0 on this machine: br_netfilter had set them to 1")
     return new
+
+
+def reset_bridge_calls(host_root: Path = Path("/")) -> int:
+    """Do what a killed `load` has not done after it loaded br_netfilter; returns how many settings were 1. Raises
+    KernelError."""
+    paths = {name: host_root / "proc/sys" / name.replace(".", "/") for name in BRIDGE_CALLS}
+    left = [name for name, path in paths.items() if path.exists() and path.read_text().strip() != "0"]
+    _reset_sysctls(left, host_root)
+    return len(left)
 
 
 def loadable_modules(names: Iterable[str], host_root: Path = Path("/")) -> tuple[str, ...]:

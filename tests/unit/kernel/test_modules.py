@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from labctl.core.features import kernel_module
 from labctl.core.iptables import rule
 from labctl.core.resources import Chain, Interface, Link, Netns, Sysctl
 from labctl.errors import KernelError
+from labctl.kernel import leftovers
 from labctl.kernel.host import modules
 
 PLAN = (
@@ -41,6 +43,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             listed.writelines(f"{name} 1 0 - Live 0x0\n" for name in names if not name.startswith("xt_"))
 
     monkeypatch.setattr(modules, "_modprobe", load)
+    monkeypatch.setenv("LABCTL_STATE_DIR", str(tmp_path / "state"))
     return tmp_path
 
 
@@ -161,3 +164,32 @@ def test_a_target_may_live_in_the_module_of_its_match() -> None:
     chains = [Chain("n", "mangle", "PREROUTING", rules, "ACCEPT")]
     assert modules.modules_for(chains) == ("ip_tables", "iptable_mangle", "xt_mark", "xt_connmark")
     assert kernel_module("-j CONNMARK") == "xt_connmark"
+
+
+def test_bridges_of_the_machine_are_restored_after_a_kill(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process ends between the loading of br_netfilter and the writing of 0; the next verb writes it."""
+    load = modules._modprobe
+
+    def load_and_end(names: tuple[str, ...]) -> None:
+        load(names)
+        os._exit(9)
+
+    monkeypatch.setattr(modules, "reset_bridge_calls", partial(modules.reset_bridge_calls, machine))
+    pid = os.fork()
+    if not pid:
+        monkeypatch.setattr(modules, "_modprobe", load_and_end)
+        modules.load(["br_netfilter"], print, machine)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    assert settings(machine) == {"1"}
+
+    assert leftovers.sweep() == (
+        "the loading of br_netfilter was killed; removed what it left: "
+        "net.bridge.bridge-nf-call-iptables, net.bridge.bridge-nf-call-ip6tables, net.bridge.bridge-nf-call-arptables"
+        " = 1 on this machine",
+    )
+    assert settings(machine) == {"0"}
+    assert leftovers.sweep() == ()
+
+
+def settings(machine: Path) -> set[str]:
+    return {(machine / "proc/sys" / name.replace(".", "/")).read_text().strip() for name in modules.BRIDGE_CALLS}
