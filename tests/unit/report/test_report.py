@@ -90,7 +90,6 @@ def test_a_sampled_mesh_says_so_although_it_passes() -> None:
     assert says in junit_document(results.Report("big", (sampled,)))
 
 
-
 def test_the_last_line_counts_every_verdict() -> None:
     report = samples.report(samples.PASSED, samples.FAILED, samples.UNSURE, samples.SKIPPED)
 
