@@ -53,7 +53,7 @@ class Ipam:
             raise
 
     def release(self, container_id: str, ifname: str) -> None:
-        """Its DEL for another attachment of the network, of which nobody has the result. Raises Failure with its error.
+        """Its DEL for another attachment of the network, of which the result is lost. Raises Failure with its error.
 
         GC alone is not enough: host-local 1.9 answers a GC with success and releases nothing.
         """

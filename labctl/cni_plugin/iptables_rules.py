@@ -99,7 +99,7 @@ def masqueraded_containers(config: Config, nat_rules: Iterable[tuple[str, Firewa
 
 
 def _masqueraded_container(config: Config, chain: str, rule: FirewallRule) -> str | None:
-    """The container of this network whose packets a rule sends to its masquerade chain."""
+    """The container of this network that has its packets sent to its masquerade chain by a rule."""
     masquerading = chain == "POSTROUTING" and (rule.target or "").startswith("CNI-")
     return _container_id_of(rule, config.name) if masquerading else None
 

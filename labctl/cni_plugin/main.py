@@ -69,7 +69,7 @@ def _fail(error: Error, version: str) -> int:
 
 
 def _answer(document: dict[str, object] | None, code: int) -> int:
-    """Print the answer of a call and return the exit code; 1 if nobody reads it."""
+    """Print the answer of a call and return the exit code; 1 if it cannot be written."""
     try:
         if document is not None:
             print(json.dumps(document), flush=True)

@@ -1,8 +1,8 @@
 """The kernel's neighbour tables, one per IP version, which all namespaces of a machine share. Pure.
 
 When a table is full, the kernel creates no entry for a new neighbour: it drops the packet that needs the entry, and it
-does not answer a neighbour whose question needs one. A lab that is right then loses packets. Permanent entries and
-those that a program has learned (`extern_learn`) do not count (Linux 5.0 and later, net/core/neighbour.c).
+does not answer the question of a neighbour that needs one. A lab that is right then loses packets. Permanent entries
+and those that a program has learned (`extern_learn`) do not count (Linux 5.0 and later, net/core/neighbour.c).
 """
 
 from __future__ import annotations

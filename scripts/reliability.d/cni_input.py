@@ -92,7 +92,7 @@ def code_text(code: int) -> str:
     """How a call ended, for the counts."""
     from tests.support import cni_input
 
-    assert code in {0, *cni_input.CODES}, f"{code} is no code for this"
+    assert code in {0, *cni_input.CODES}, f"{code} is not a code for this"
     return f"with code {code}"
 
 

@@ -89,7 +89,7 @@ def records(lab: str) -> tuple[AttachmentRecord, ...]:
 
 
 def without_record(lab: str, attachments: Iterable[Attachment]) -> tuple[Attachment, ...]:
-    """Those of these attachments for which an ADD began before, but whose record is lost or cannot be read.
+    """Those of these attachments for which an ADD began before, but the record is lost or cannot be read.
 
     A file with the name of the record shows it, or the record of what the plugins created.
     """
