@@ -356,7 +356,7 @@ class RunningLab:
             from labctl.tracing.diagnosis import diagnose
             from labctl.tracing.result import with_command
 
-            story = with_command(diagnose(evidence), paths.command_prefix(self.name))
+            story = with_command(diagnose(evidence), paths.command_prefix(self.name), paths.sudo())
             traced = Traced(story, evidence, tuple(frames), topology.machine_by_address)
         result_log.publish(self.name, traced)
         return traced

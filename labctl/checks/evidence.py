@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from labctl.core.neighbour_tables import FullTable
 from labctl.core.resources import IP, Interface
 from labctl.core.results import Answer, Sighting
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check, See
@@ -91,6 +92,7 @@ class CheckEvidence:
     reply_has_probe_id: bool = True  # False: a listener that is not labctl's answers, without our marker
     notes: tuple[str, ...] = ()
     probe_count: int = 1
+    full_tables: tuple[FullTable, ...] = ()  # the machine's neighbour tables that were full meanwhile
 
     @property
     def delivered(self) -> bool:

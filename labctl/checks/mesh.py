@@ -33,6 +33,7 @@ PART = MAX_PAIRS  # pairs that are asked with the same neighbour entries
 SLOWEST_PAIRS_PER_S = 1000  # without `within`, a check may take a second for so many pairs
 LAST_ANSWER_S = 1.0  # seconds at the end of `within` for answers and repetitions: no new pair is asked
 RETRY_S = 0.5  # seconds for repetitions after each part
+FULL_TABLE = "the machine's neighbour table was full"
 MAX_REPROBED_PAIRS = 3  # failed pairs that are probed again, with taps
 
 
@@ -90,13 +91,15 @@ def check_mesh(context: CheckContext, check: Check) -> Outcome:
             with neighbours.preset(unanswered):
                 mesh.retry(retrying)
         versions = {address.version for address in addresses.values()}
-        result = mesh.result("; ".join(full_tables(tables, neighbour_tables.read(), versions)))
+        full = full_tables(tables, neighbour_tables.read(), versions)
+        result = mesh.result(FULL_TABLE if full else "")
     counts = _counts(topology, check, pairs, result.asked)
     verdict, lines = evaluate_mesh(result, counts)
     source, target = (result.bad[0].source, result.bad[0].target) if result.bad else next(iter(pairs))
     command = equivalent_command(paths.command_prefix(context.lab), replace(check, source=source), addresses[target])
     looks = (_reprobe_pair(context, check, pair) for pair in _worst(result.bad))
-    return Outcome(check, verdict, (*lines, *looks, *neighbours.notes), command, pairs=counts)
+    notes = (*(map(str, full) if result.bad else ()), *neighbours.notes)
+    return Outcome(check, verdict, (*lines, *looks, *notes), command, pairs=counts)
 
 
 class _Neighbours:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from labctl.checks.attempt import CheckAttempt
+from labctl.checks.attempt import attempt
 from labctl.checks.context import CheckContext, namespaces_to_tap, refresh_carriers
 from labctl.checks.mesh import check_mesh
 from labctl.core.probe_kinds import equivalent_command, probe_kind, probe_text
@@ -96,7 +96,7 @@ def _check_probe(context: CheckContext, check: Check) -> Outcome:
     command = equivalent_command(paths.command_prefix(context.lab), check, addresses[0])
     if check.via == "tcpdump" and check.sees and context.tcpdump_path is None:
         return Outcome(check, "skip", ("tcpdump is not installed, and this check needs it",), command)
-    evidence, (verdict, lines) = CheckAttempt(context, check, addresses[0]).run()
+    evidence, (verdict, lines) = attempt(context, check, addresses[0])
     seen = sorted((*evidence.trail.requests, *evidence.trail.replies), key=lambda item: item.time_ns)
     return Outcome(check, verdict, lines, command, tuple(seen))
 

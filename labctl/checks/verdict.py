@@ -10,6 +10,8 @@
   counted a drop meanwhile, or there is no route back.
 - That a packet is too big is proven only by a kernel or a router that reports it, never by a missing reply.
 - A missing reply of a dead target (no namespace, device down, address missing) proves nothing.
+- A missing reply proves nothing if the machine's neighbour table was full meanwhile, unless its reason is known: a rule
+  that dropped the packet, a route that is missing, a device that is down.
 - If evidence was lost, the verdict is inconclusive, never pass.
 """
 
@@ -50,6 +52,9 @@ def evaluate(evidence: CheckEvidence) -> Evaluation:
             lines += words
     if evidence.lost_frames and verdict == "pass":
         verdict = "inconclusive"
+    if evidence.full_tables and _needed_neighbours(evidence):
+        verdict = "inconclusive"
+        lines += map(str, evidence.full_tables)
     if evidence.lost_frames:
         lines += [
             f"{count} frames were lost by the tap in {node}" for node, count in sorted(evidence.lost_frames.items())
@@ -87,6 +92,16 @@ def _evaluate_answer(evidence: CheckEvidence) -> Evaluation:
             "so the missing reply may have a reason other than the rules",
         )
     return verdict, sentences
+
+
+def _needed_neighbours(evidence: CheckEvidence) -> bool:
+    """Whether a full neighbour table can be the reason of what happened: nothing came back, or no neighbour answered,
+    and no other reason is known."""
+    answer, detail = evidence.answer, evidence.detail.lower()
+    if answer == "blocked":  # what IPv6 says about a full table
+        return "invalid argument" in detail
+    known = evidence.silence_reasons or any(evidence.faults.values())
+    return answer in ("timeout", "unreachable", "broken") and not known
 
 
 def _unmet_expectations(evidence: CheckEvidence) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 
-from labctl.checks.attempt import CheckAttempt
+from labctl.checks.attempt import attempt
 from labctl.checks.context import CheckContext, refresh_carriers
 from labctl.checks.runner import namespaces_to_tap_for
 from labctl.compare.measurements import Measurements, PathMtu, ProbeResult, Timings
@@ -85,7 +85,7 @@ def _probe(context: CheckContext, check: Check) -> ProbeResult:
     addresses = context.topology.addresses(check.target)
     if not addresses:
         return ProbeResult(check, "inconclusive", (f"{check.target} has no address",))
-    return probe_result(*CheckAttempt(context, check, addresses[0]).run())
+    return probe_result(*attempt(context, check, addresses[0]))
 
 
 def _path_mtu(context: CheckContext, roles: Roles, far: ProbeResult | str, pod_mtu: int | None) -> PathMtu | str:

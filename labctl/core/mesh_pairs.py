@@ -110,8 +110,8 @@ def _add_node_pairs(cells: dict[int, None], group: _Group, nodes: Mapping[str, s
 
 
 def _add_machines(cells: dict[int, None], group: _Group, numbers: random.Random) -> None:
-    """Add a pair for each source that does not send so far, if possible with a target that does not receive so far;
-    then one for each target that still does not receive."""
+    """Add a pair for each source that does not send so far, if possible to a target that does not receive so far; then
+    one for each target that still does not."""
     if not group.total:
         return
     width, height = len(group.targets), len(group.sources)

@@ -1,14 +1,15 @@
 """The kernel's neighbour tables, one per IP version, which all namespaces of a machine share. Pure.
 
 When a table is full, the kernel creates no entry for a new neighbour: it drops the packet that needs the entry, and it
-does not answer the question of a neighbour that needs one. A lab that is right then loses packets. Permanent entries
-and those that a program has learned (`extern_learn`) do not count (Linux 5.0 and later, net/core/neighbour.c).
+does not answer a neighbour that it cannot remember. A lab that is right then loses packets. Permanent entries and
+those that a program has learned (`extern_learn`) do not count (Linux 5.0 and later, net/core/neighbour.c).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 DEFAULT_LIMIT = 1024  # gc_thresh3 of an untouched machine
 
@@ -31,19 +32,42 @@ class NeighbourTable:
     @property
     def raise_command(self) -> str:
         """The command that raises the limit."""
-        return f"sysctl -w net.ipv{self.version}.neigh.default.gc_thresh3={max(self.limit * 8, 8192)}"
+        return f"sysctl -w {_raised_limit(self.version, self.limit)}"
 
 
-NeighbourTables = tuple[NeighbourTable, ...]
+@dataclass(frozen=True, slots=True)
+class FullTable:
+    """A table that the kernel found full."""
+
+    version: int
+    limit: int = DEFAULT_LIMIT
+
+    @property
+    def raise_command(self) -> str:
+        """The command that raises the limit."""
+        return f"sysctl -w {_raised_limit(self.version, self.limit)}"
+
+    def __str__(self) -> str:
+        return (
+            f"the machine's neighbour table for IPv{self.version} was full meanwhile ({self.limit} entries for all labs"
+            f" together), so packets may be lost: the sysctl {_raised_limit(self.version, self.limit)} gives it room"
+        )
 
 
-def full_tables(before: NeighbourTables, after: NeighbourTables, versions: Iterable[int] = (4, 6)) -> tuple[str, ...]:
-    """A sentence for each table of these IP versions that the kernel found full between two readings, with the command
-    that raises its limit."""
+def _raised_limit(version: int, limit: int) -> str:
+    return f"net.ipv{version}.neigh.default.gc_thresh3={max(limit * 8, 8192)}"
+
+
+NeighbourTables: TypeAlias = tuple[NeighbourTable, ...]
+
+
+def full_tables(
+    before: NeighbourTables, after: NeighbourTables, versions: Iterable[int] = (4, 6)
+) -> tuple[FullTable, ...]:
+    """The tables of these IP versions that the kernel found full between two readings."""
     counts = {table.version: table.full_count for table in before}
     return tuple(
-        f"the machine's neighbour table for IPv{table.version} was full meanwhile ({table.limit} entries for all labs"
-        f" together), so packets were lost outside this lab's rules and routes; as root: {table.raise_command}"
+        FullTable(table.version, table.limit)
         for table in after
         if table.version in versions and table.full_count > counts.get(table.version, table.full_count)
     )

@@ -1,6 +1,7 @@
 """What `labctl doctor` looks at: what this machine can do for labs, tried in a child process with separate namespaces.
 
-Nothing changes in the machine's own namespaces: there, only files under /proc are read. No module is loaded either,
+Nothing changes in the machine's own namespaces: there, files under /proc and the neighbour
+tables are read. No module is loaded either,
 because some modules create devices in every namespace. A feature for which the kernel would load a module is not tried.
 """
 
@@ -13,8 +14,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from labctl.core.iptables import BACKENDS, Backend
+from labctl.core.neighbour_tables import NeighbourTables
 from labctl.kernel.host import paths, ping_group_range
 from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, unshare
+from labctl.kernel.netlink import neighbour_tables
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = ("ip", "iptables-legacy", "iptables-nft", "ebtables", "ping", "tcpdump")
@@ -35,9 +38,7 @@ class HostFacts:
     cni_plugin_dir: str = ""  # the folder of the CNI plugins, or ""
     iptables_variant: str = ""  # the variant that `iptables` is on this machine: nft, legacy, or ""
     legacy_tables: tuple[str, ...] = ()  # legacy tables in use in the machine's own namespace
-    neighbour_limit: int | None = None
-    neighbour_count: int | None = None
-    table_fulls: int | None = None
+    neighbour_tables: NeighbourTables = ()  # empty if they cannot be read
     open_file_limits: tuple[int, int] = (0, 0)  # soft and hard limit of open files
     labs: tuple[str, ...] = ()
     labs_without_record: tuple[str, ...] = ()  # labs with namespaces but without a record
@@ -53,7 +54,6 @@ def examine(link_kinds: Iterable[str] = ()) -> HostFacts:
     tools = {tool: _find_tool(tool) for tool in TOOLS}
     running = paths.labs()
     recorded = _recorded_labs()
-    limit, used, fulls = _neighbours()
     problems, unloaded = _try_features(link_kinds) if root else ({}, {})
     return HostFacts(
         root=root,
@@ -64,9 +64,7 @@ def examine(link_kinds: Iterable[str] = ()) -> HostFacts:
         cni_plugin_dir=_plugins(),
         iptables_variant=_variant(),
         legacy_tables=_tables(),
-        neighbour_limit=limit,
-        neighbour_count=used,
-        table_fulls=fulls,
+        neighbour_tables=neighbour_tables.read(),
         open_file_limits=resource.getrlimit(resource.RLIMIT_NOFILE),
         labs=tuple(running),
         labs_without_record=tuple(lab for lab in running if lab not in recorded),
@@ -198,22 +196,6 @@ def _tables() -> tuple[str, ...]:
             return tuple(sorted(file.read().split()))
     except OSError:
         return ()
-
-
-def _neighbours() -> tuple[int | None, int | None, int | None]:
-    """The limit of the IPv4 neighbour table, the number of its entries, and how often it was full since the boot."""
-    try:
-        with open("/proc/sys/net/ipv4/neigh/default/gc_thresh3") as file:
-            limit: int | None = int(file.read())
-    except (OSError, ValueError):
-        limit = None
-    try:
-        with open("/proc/net/stat/arp_cache") as file:
-            head, *rows = [line.split() for line in file]
-        fulls = sum(int(row[head.index("table_fulls")], 16) for row in rows)
-        return limit, int(rows[0][head.index("entries")], 16), fulls
-    except (OSError, ValueError, IndexError):
-        return limit, None, None
 
 
 def _recorded_labs() -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from labctl.core.features import remedy
+from labctl.core.text import count
 
 if TYPE_CHECKING:
     from labctl.core.fidelity import Fidelity
@@ -29,6 +30,7 @@ PACKAGES = {
     "tcpdump": "tcpdump",
 }
 REQUIRED_TOOLS = ("ping",)
+NEARLY_FULL = 0.8  # of the limit of a neighbour table
 MIN_OPEN_FILES = 4096  # open files: more than a lab of a thousand containers needs
 
 
@@ -54,7 +56,7 @@ def findings(facts: HostFacts, needing: Mapping[str, Iterable[str]] | None = Non
         *_libraries(facts),
         _plugins(facts),
         _firewall(facts),
-        _neighbours(facts),
+        *_neighbours(facts),
         _files(facts),
         *_leftovers(facts),
     )
@@ -152,22 +154,20 @@ def _firewall(facts: HostFacts) -> Finding:
     return Finding("firewall of this machine", "ok", detail)
 
 
-def _neighbours(facts: HostFacts) -> Finding:
-    name = "neighbour table"
-    if facts.neighbour_limit is None and facts.table_fulls is None:
-        return Finding(name, "ok", "its limit cannot be seen from this namespace")
-    limit = facts.neighbour_limit or 1024
-    detail = f"limit {limit} for all labs together" if facts.neighbour_limit else "limit not visible here"
-    if facts.neighbour_count is not None:
-        detail += f", {facts.neighbour_count} used"
-    fix = f"sysctl -w net.ipv4.neigh.default.gc_thresh3={max(limit * 8, 8192)}"
-    if facts.table_fulls:
-        return Finding(
-            name, "warn", f"{detail}; it was full {facts.table_fulls} times since boot: packets were lost", fix
-        )
-    if facts.neighbour_count is not None and facts.neighbour_count > limit * 0.8:
-        return Finding(name, "warn", f"{detail}: nearly full", fix)
-    return Finding(name, "ok", detail)
+def _neighbours(facts: HostFacts) -> Iterator[Finding]:
+    if not facts.neighbour_tables:
+        yield Finding("neighbour table", "ok", "it cannot be seen from this namespace")
+    for table in facts.neighbour_tables:
+        name = f"neighbour table IPv{table.version}"
+        entries = count(table.entry_count, "entry")
+        detail = f"limit {table.limit} for all labs together, {entries} (permanent ones do not count)"
+        if table.full_count:
+            detail += f"; it was full {table.full_count} times since boot: packets were lost"
+            yield Finding(name, "warn", detail, table.raise_command)
+        elif table.entry_count > table.limit * NEARLY_FULL:
+            yield Finding(name, "warn", f"{detail}: nearly full", table.raise_command)
+        else:
+            yield Finding(name, "ok", detail)
 
 
 def _files(facts: HostFacts) -> Finding:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from labctl.core.neighbour_tables import FullTable
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
 from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neighbour, Route, Rule
 from labctl.core.results import Answer
@@ -202,6 +203,7 @@ class TraceEvidence:
     # only for a chosen source port: the probe's entries of conntrack that were there before it, and the rules there
     flows_before: tuple[Flow, ...] = ()
     nat_tables: tuple[NatTable, ...] = ()
+    full_tables: tuple[FullTable, ...] = ()  # the machine's neighbour tables that were full meanwhile
 
     def __repr__(self) -> str:
         asked = self.question

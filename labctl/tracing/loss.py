@@ -16,6 +16,7 @@ from labctl.tracing.causes import (
     loops,
     macvlan,
     neighbour_entries,
+    neighbour_table,
     neighbours,
     routes,
     rules,
@@ -49,6 +50,7 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     rules.rule,
     neighbours.neighbour_rule,
     neighbours.underlay_rule,
+    neighbour_table.no_entry,
     endpoints.reply_not_untranslated,
     endpoints.reply_not_tracked,
     endpoints.reply_elsewhere,
@@ -83,6 +85,7 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     endpoints.closed_port,
     routes.no_route_back,
     endpoints.ignores_pings,
+    neighbour_table.no_trace,
     endpoints.not_sent_by_source,
     kernel_reason,
     bridges.bridge_loop,
@@ -92,6 +95,7 @@ REFUSAL_EXPLANATIONS = (addresses.wrong_machine, rules.rule, endpoints.closed_po
 
 REPLY_LOSS_CAUSES = (
     "neighbour",
+    "neighbour-table",
     "proxy-arp-off",
     "proxy-arp-route",
     "proxy-entry",

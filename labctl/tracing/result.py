@@ -144,11 +144,16 @@ def observation_text(item: PacketObservation) -> str:
     return f"{'entering' if item.direction == 'in' else 'leaving'} {item.node}/{item.dev}"
 
 
-def with_command(result: TraceResult, command: str) -> TraceResult:
-    """The result with its advice as a user types it: with `command` (such as `sudo labctl`) instead of `labctl`."""
+def with_command(result: TraceResult, command: str, sudo: str) -> TraceResult:
+    """The result with its advice as a user types it: with `command` (such as `sudo labctl`) instead of `labctl`, and
+    with `sudo` before what needs the machine's root."""
 
     def typed(tries: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(command + text.removeprefix(PROGRAM) if text.startswith(PROGRAM) else text for text in tries)
+        others = (sudo if text.startswith("sysctl ") else "" for text in tries)
+        return tuple(
+            command + text.removeprefix(PROGRAM) if text.startswith(PROGRAM) else other + text
+            for text, other in zip(tries, others, strict=True)
+        )
 
     why = None if result.why is None else replace(result.why, tries=typed(result.why.tries))
     return replace(result, why=why, tries=typed(result.tries))

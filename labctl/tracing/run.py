@@ -21,9 +21,10 @@ from labctl.checks.context import (
     refresh_carriers,
     source_port_error,
 )
+from labctl.core.neighbour_tables import NeighbourTables, full_tables
 from labctl.core.topology import Topology
 from labctl.kernel.host import lab_state, paths
-from labctl.kernel.netlink import neighbours
+from labctl.kernel.netlink import neighbour_tables, neighbours
 from labctl.kernel.probes import trace_probes
 from labctl.kernel.rule_trace.trace_setup import TraceSetup
 from labctl.packets.decode import Frame
@@ -88,11 +89,12 @@ def trace_packet(
             instruments.taps.discard()
             if instruments.tracing is not None:
                 instruments.tracing.start()
+            tables = neighbour_tables.read()
             sent = time.time_ns()
             probe_id: ProbeId = TcpProbeId(frozenset((isn,))) if question.protocol == "tcp" else PayloadMarker(marker)
             pid, probe = _send_probe(context, question, marker, isn)
             progress(f"following the probe to {question.target}")
-            wait = _ProbeWait(instruments, topology, question, probe_id, sent, pid, probe, listener)
+            wait = _ProbeWait(instruments, topology, question, probe_id, sent, pid, probe, listener, tables)
             try:
                 evidence = wait.wait_and_collect()
             finally:
@@ -150,9 +152,11 @@ class _ProbeWait:
         pid: int,
         probe: Probe,
         listener: Listener | None,
+        tables: NeighbourTables,
     ) -> None:
         self.instruments, self.topology, self.question, self.probe_id = instruments, topology, question, probe_id
         self.sent_ns, self.pid, self.probe, self.listener = sent_ns, pid, probe, listener
+        self.tables = tables
         self.packets = ProbePackets(probe_id, sent_ns, (question.address, question.port))
         # the namespaces with their planned devices, used while the probe is still under way
         self.planned = tuple(NamespaceState(node, tuple(topology.links.get(node, ()))) for node in topology.namespaces)
@@ -290,6 +294,7 @@ class _ProbeWait:
             lost_events=missed,
             unknown=(*self.instruments.unknown, *unknown),
             looping=self.instruments.taps.looping(),
+            full_tables=full_tables(self.tables, neighbour_tables.read()),
             drops_traced=drops_traced,
             rules_traced=self.instruments.rules_traced,
         )

@@ -8,6 +8,7 @@ from labctl.core.diff import Change
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters
+from labctl.core.neighbour_tables import FullTable
 from labctl.core.node_state import BridgePort, FdbEntry, ListeningSocket, NodeState
 from labctl.core.observations import Flow, KernelEvent, RouteLookup
 from labctl.core.resources import (
@@ -175,6 +176,7 @@ TRACE = TraceEvidence(
     ),
     flows_before=(FLOW,),
     nat_tables=(NatTable("node1", (NAT,)),),
+    full_tables=(FullTable(4),),
 )
 STORY = diagnose(TRACE)
 

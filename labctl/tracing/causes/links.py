@@ -5,6 +5,7 @@ from __future__ import annotations
 from labctl.tracing.causes.macvlan import stacked_neighbour
 from labctl.tracing.causes.neighbour_answers import asked_note, no_proxy_notes, own_answer, proxy_answer
 from labctl.tracing.causes.neighbour_owner import advice, owner_clause, silent_owner
+from labctl.tracing.causes.neighbour_table import no_answer
 from labctl.tracing.causes.tunnels import entry_notes, neighbour_tunnel
 from labctl.tracing.evidence import UnansweredNeighbour
 from labctl.tracing.loss_point import LossPoint
@@ -40,7 +41,8 @@ def neighbour(loss_point: LossPoint) -> Cause | None:
         return Cause("vxlan-neighbour", sentence, facts, (table,))
     found = own_answer(loss_point, unanswered) or proxy_answer(loss_point, unanswered)
     found = found or silent_owner(loss_point, unanswered) or stacked_neighbour(loss_point, unanswered)
-    return found or _dead_backend(loss_point, unanswered) or Cause(
+    found = found or _dead_backend(loss_point, unanswered) or no_answer(loss_point, unanswered)
+    return found or Cause(
         "neighbour",
         f"{unanswered.node}/{unanswered.dev} gets no answer for {unanswered.ip}"
         f" ({what})" + owner_clause(loss_point, unanswered),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import product
 
 import pytest
@@ -94,3 +95,14 @@ def test_a_sample_is_spread_over_the_machines() -> None:
 
     assert min(senders.values()) > 30
     assert max(senders.values()) < 110
+
+
+def test_the_pairs_of_a_large_mesh_are_never_in_memory_together() -> None:
+    found, _ = cluster(20, 20, limit=None)
+    tracemalloc.start()
+    number = sum(1 for _ in found)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert number == 159_600
+    assert peak_bytes < 100_000

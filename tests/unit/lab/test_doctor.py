@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from labctl.core.fidelity import needs
+from labctl.core.neighbour_tables import NeighbourTable
 from labctl.kernel import host_facts
 from labctl.kernel.host_facts import HostFacts
 from labctl.lab.doctor import Finding, findings, needed_link_kinds
@@ -16,6 +17,8 @@ from tests.support.doctor import find
 
 ROOT_FIX = "sudo labctl doctor, or without root: labctl --rootless doctor"
 SUBUIDS = "apt-get install uidmap, and add lines for you to /etc/subuid and /etc/subgid"
+ARP, NDP = NeighbourTable(4, 1024, 10, 0), NeighbourTable(6, 1024, 20, 0)
+RAISE_LIMIT = "sysctl -w net.ipv{}.neigh.default.gc_thresh3=8192"
 FINE = HostFacts(
     root=True,
     features={"network namespace": "", "veth": "", "vxlan": "", "iptables legacy": "", "iptables nft": ""},
@@ -23,9 +26,7 @@ FINE = HostFacts(
     libraries=dict.fromkeys(host_facts.LIBRARIES, True),
     cni_plugin_dir="/usr/lib/cni",
     iptables_variant="nft",
-    neighbour_limit=1024,
-    neighbour_count=10,
-    table_fulls=0,
+    neighbour_tables=(ARP, NDP),
     open_file_limits=(1024, 1048576),
 )
 
@@ -70,12 +71,17 @@ def test_a_good_machine_has_nothing_but_ok() -> None:
         ),
         (replace(FINE, libraries={"iptc": False}), "Python libraries", "missing", "pip install python-iptables"),
         (replace(FINE, cni_plugin_dir=""), "CNI plugins", "warn", "apt-get install containernetworking-plugins"),
-        (replace(FINE, table_fulls=7), "neighbour table", "warn", "sysctl -w net.ipv4.neigh.default.gc_thresh3=8192"),
         (
-            replace(FINE, neighbour_count=1000),
-            "neighbour table",
+            replace(FINE, neighbour_tables=(replace(ARP, full_count=7), NDP)),
+            "neighbour table IPv4",
             "warn",
-            "sysctl -w net.ipv4.neigh.default.gc_thresh3=8192",
+            RAISE_LIMIT.format(4),
+        ),
+        (
+            replace(FINE, neighbour_tables=(ARP, replace(NDP, entry_count=1000))),
+            "neighbour table IPv6",
+            "warn",
+            RAISE_LIMIT.format(6),
         ),
         (replace(FINE, open_file_limits=(256, 1024)), "open files", "warn", "ulimit -Hn 16384"),
         (replace(FINE, labs_without_record=("old",)), "lab old", "warn", "sudo labctl down old"),
@@ -86,6 +92,13 @@ def test_what_is_wrong_comes_with_its_fix(facts: HostFacts, what: str, state: st
     finding = find(facts, what)
 
     assert (finding.state, finding.fix) == (state, fix)
+
+
+def test_doctor_says_how_much_of_the_neighbour_tables_is_used_or_that_it_cannot_see_them() -> None:
+    assert find(FINE, "neighbour table IPv4").detail.startswith("limit 1024 for all labs together, 10 entries")
+    full = replace(FINE, neighbour_tables=(replace(ARP, full_count=7),))
+    assert find(full, "neighbour table IPv4").detail.endswith("it was full 7 times since boot: packets were lost")
+    assert find(replace(FINE, neighbour_tables=()), "neighbour table").state == "ok"
 
 
 def test_doctor_says_which_firewall_labs_are_written_with() -> None:

@@ -105,7 +105,9 @@ def frame() -> Frame:
 
 
 PRINTED: dict[str, Callable[[Terminal], None]] = {
-    "trace": lambda out: out.lines(lines(with_command(STORY, "sudo labctl"), out.paint, out.width or 0), fold=12),
+    "trace": lambda out: out.lines(
+        lines(with_command(STORY, "sudo labctl", "sudo "), out.paint, out.width or 0), fold=12
+    ),
     "check": lambda out: out.lines(results.evidence_lines(OUTCOME), fold=6),
     "show": lambda out: [out.section(section) for section in sections(VIEW)] and None,  # type: ignore[func-returns-value]
     "overview": lambda out: out.section(overview(summaries([VIEW], LAB))),
@@ -171,7 +173,7 @@ def pasted(printed: list[str]) -> Iterator[str]:
 def test_a_broken_command_can_be_pasted() -> None:
     import shlex
 
-    story = with_command(STORY, "sudo labctl")
+    story = with_command(STORY, "sudo labctl", "sudo ")
     out = Screen()
     terminal = Terminal(out, io.StringIO())
     terminal.lines(lines(story, terminal.paint, 80), fold=12)

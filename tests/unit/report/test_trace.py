@@ -26,7 +26,7 @@ def test_advice_begins_as_the_user_types_it() -> None:
     assert story.tries
     assert all(text.startswith("labctl exec ") for text in story.tries)
 
-    typed = with_command(story, "sudo labctl -l t")
+    typed = with_command(story, "sudo labctl -l t", "sudo ")
 
     assert [text.replace("sudo labctl -l t", "labctl") for text in typed.tries] == list(story.tries)
     assert typed.why is not None

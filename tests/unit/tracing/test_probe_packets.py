@@ -96,7 +96,7 @@ def test_a_trace_decodes_each_frame_of_a_flood_once(
         monkeypatch.setattr(collect, name, lambda instruments, topology, evidence, *words: evidence)
     ticks = iter(range(TICKS))
     monkeypatch.setattr(run._ProbeWait, "_step", lambda self, seconds=0.0: next(ticks, None) is None)
-    wait = run._ProbeWait(instruments, TOPOLOGY, QUESTION, probe_id.PayloadMarker(MARKER), 0, 1, probe, None)
+    wait = run._ProbeWait(instruments, TOPOLOGY, QUESTION, probe_id.PayloadMarker(MARKER), 0, 1, probe, None, ())
     evidence = wait.wait_and_collect()
 
     assert [(one.node, str(one.ip)) for one in evidence.unanswered_neighbours] == [("a", "10.0.0.2")]

@@ -1,0 +1,187 @@
+"""Meshes on a live lab: samples, parts, time limits, and the machine's neighbour table."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from labctl.checks import attempt, mesh, runner
+from labctl.core.neighbour_tables import FullTable, NeighbourTable
+from labctl.core.results import Outcome
+from labctl.core.scenario_types import Check, Lab
+from labctl.kernel.host import paths
+from labctl.kernel.netlink import neighbour_tables
+from labctl.kernel.probes import mesh as probes
+from labctl.lab import lifecycle
+
+NAME = "meshlab"
+PODS = ("pod1-1", "pod1-2", "pod1-3", "pod2-1", "pod2-2", "pod2-3")
+MESH = Check("all", "mesh", groups=((PODS, PODS),))  # 30 pairs
+
+
+@pytest.fixture(scope="module")
+def definition(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lifecycle.Definition]:
+    file = tmp_path_factory.mktemp("lab") / "lab.yaml"
+    file.write_text(f"{{model: kubenet, name: {NAME}, nodes: {{count: 2, pods: 3}}}}")
+    made = lifecycle.define(str(file))
+    lifecycle.up(made)
+    yield made
+    lifecycle.down(NAME)
+
+
+@pytest.fixture(scope="module")
+def lab(definition: lifecycle.Definition) -> Lab:
+    return lifecycle.load_compiled_lab(NAME)
+
+
+def ip(node: str, words: str) -> str:
+    command = ["ip", "-n", paths.netns_name(NAME, node), *words.split()]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def dead_pod(definition: lifecycle.Definition) -> Iterator[str]:
+    """A pod with its device down."""
+    ip("pod2-3", "link set eth0 down")
+    yield "pod2-3"
+    lifecycle.up(definition)
+
+
+def outcome(lab: Lab, check: Check, **more: Any) -> Outcome:
+    return runner.run(replace(lab, checks=(check,)), **more).outcomes[0]
+
+
+def text(found: Outcome) -> str:
+    return "\n".join(found.evidence)
+
+
+def fake_tables(monkeypatch: pytest.MonkeyPatch, room: int = 1024, full: bool = False) -> None:
+    """Tables with so much room; with `full`, each reading finds that they were full once more."""
+    readings = iter(range(1000))
+
+    def read() -> tuple[NeighbourTable, ...]:
+        number = next(readings) if full else 0
+        return tuple(NeighbourTable(version, 1024, 1024 - room, number) for version in (4, 6))
+
+    monkeypatch.setattr(neighbour_tables, "read", read)
+
+
+def test_a_large_mesh_is_sampled_and_all_pairs_are_asked_on_request(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh, "MAX_PAIRS", 12)
+    sampled, every = outcome(lab, MESH), outcome(lab, MESH, all_pairs=True)
+    in_file = outcome(lab, replace(MESH, pairs="all"))
+
+    assert sampled.verdict == every.verdict == in_file.verdict == "pass", text(sampled)
+    assert sampled.pairs is not None
+    assert (sampled.pairs.total, sampled.pairs.chosen, sampled.pairs.asked) == (30, 12, 12)
+    assert sampled.evidence[:2] == (
+        "a sample of 12 of 30 pairs: every pair of nodes, every pod as sender and as receiver",
+        "12 of 12 pairs: replied, seen with own address",
+    )
+    for whole in (every, in_file):
+        assert whole.pairs is not None
+        assert (whole.pairs.asked, whole.pairs.sampled) == (30, False)
+        assert whole.evidence[0] == "30 of 30 pairs: replied, seen with own address"
+
+
+def test_a_sample_finds_a_dead_pod(lab: Lab, dead_pod: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh, "MAX_PAIRS", 6)
+    found = outcome(lab, replace(MESH, within=0.6))
+
+    assert found.verdict == "fail", text(found)
+    assert found.pairs is not None
+    assert found.pairs.sampled
+    assert f"-> {dead_pod} " in text(found)
+
+
+def test_a_mesh_that_cannot_be_asked_in_time_ends_in_time_and_is_inconclusive(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = probes.Mesh._send
+
+    def slowly(self: probes.Mesh, number: int, state: Any) -> None:
+        time.sleep(0.05)
+        send(self, number, state)
+
+    monkeypatch.setattr(probes.Mesh, "_send", slowly)
+    monkeypatch.setattr(probes, "BATCH", 4)
+    found = outcome(lab, replace(MESH, within=0.8))
+
+    assert found.verdict == "inconclusive", text(found)
+    assert found.pairs is not None
+    asked = found.pairs.asked
+    assert 0 < asked < 30
+    assert f"{asked} of {asked} pairs: replied, seen with own address" in found.evidence
+    assert f"{30 - asked} of 30 pairs were not asked" in found.evidence
+    assert found.seconds < 1.5
+
+
+def test_parts_of_a_mesh_have_their_own_entries_and_leave_none(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_tables(monkeypatch, room=0)
+    monkeypatch.setattr(mesh, "PART", 7)
+    before = {node: ip(node, "neigh show nud permanent") for node in (*PODS, "node1", "node2")}
+    during: list[str] = []
+    ask = probes.Mesh.ask
+
+    def look(self: probes.Mesh, requests: Any, deadline: float) -> bool:
+        during.append(ip("pod1-1", "neigh show nud permanent"))
+        return ask(self, requests, deadline)
+
+    monkeypatch.setattr(probes.Mesh, "ask", look)
+    found = outcome(lab, MESH)
+
+    assert found.verdict == "pass", text(found)
+    assert found.evidence[0] == "30 of 30 pairs: replied, seen with own address"
+    assert len(during) == 5
+    assert [f"10.244.0.{number} dev eth0" in during[0] for number in (3, 4)] == [True, True]
+    assert during[-1] == before["pod1-1"], "pod1-1 is in no pair of the last part"
+    assert {node: ip(node, "neigh show nud permanent") for node in before} == before
+    assert "neighbour entries were preset for this check" in found.evidence[-1]
+
+
+def test_pairs_without_proof_are_limited(lab: Lab, dead_pod: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "MAX_OPEN_PAIRS", 1)
+    monkeypatch.setattr(probes, "BATCH", 2)
+    found = outcome(lab, replace(MESH, within=0.6))
+
+    assert found.verdict == "fail", text(found)
+    assert found.pairs is not None
+    assert found.pairs.asked < 30
+    assert "pairs were not asked" in text(found)
+
+
+def test_a_full_table_of_the_machine_is_the_reason_and_never_a_failure_of_the_lab(
+    lab: Lab, dead_pod: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = (
+        replace(MESH, groups=((PODS[:-1], PODS),), within=0.6),
+        Check("reply", "ping", "pod1-1", dead_pod, within=0.4),
+        Check("tcp", "tcp", "pod1-1", dead_pod, 80, within=0.4),
+    )
+    failed = [outcome(lab, check).verdict for check in checks]
+    fake_tables(monkeypatch, full=True)
+    monkeypatch.setattr(attempt, "find_faults", lambda *_: {})  # the fault of this test, which is known otherwise
+    found = [outcome(lab, check) for check in checks]
+
+    assert failed == ["fail"] * 3
+    for one in found:
+        assert one.verdict == "inconclusive", text(one)
+        assert str(FullTable(4)) in text(one)
+
+
+def test_silence_is_tried_again_while_the_table_is_full(
+    lab: Lab, dead_pod: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_tables(monkeypatch, full=True)
+    monkeypatch.setattr(attempt, "find_faults", lambda *_: {})
+    run, calls = attempt.CheckAttempt.run, []
+    monkeypatch.setattr(attempt.CheckAttempt, "run", lambda self: calls.append(self) or run(self))
+    found = outcome(lab, Check("no reply", "ping", "pod1-1", dead_pod, expect="fail", within=0.3))
+
+    assert found.verdict == "inconclusive", text(found)
+    assert len(calls) == 3
