@@ -124,6 +124,7 @@ def test_a_mesh_that_cannot_be_asked_in_time_ends_in_time_and_is_inconclusive(
 def test_parts_of_a_mesh_have_their_own_entries_and_leave_none(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_tables(monkeypatch, room=0)
     monkeypatch.setattr(mesh, "PART", 7)
+    ip("pod1-1", "neigh flush all")  # what exists already is not replaced
     before = {node: ip(node, "neigh show nud permanent") for node in (*PODS, "node1", "node2")}
     during: list[str] = []
     ask = probes.Mesh.ask
