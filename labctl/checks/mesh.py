@@ -7,7 +7,7 @@ part has its own temporary neighbour entries, if it needs more than the machine'
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -118,7 +118,8 @@ class _Neighbours:
         for source, target, address in requests:
             peers.setdefault(source, set()).add(address)
             peers.setdefault(target, set()).update(topology.addresses(source))
-        leaves = {name: found for name, found in peers.items() if topology.role(name) in LEAF_ROLES}
+        names = (machine.name for machine in topology.lab.machines if machine.role in LEAF_ROLES)
+        leaves: dict[str, Set[IP]] = {name: peers.get(name, frozenset()) for name in names}
         wanted = self._presets.needed((ip for name in peers for ip in topology.addresses(name)), leaves)
         room = min((table.room for table in neighbour_tables.read()), default=0)
         if len(wanted) <= room / 2:

@@ -44,8 +44,8 @@ class NeighbourPresets:
     def needed(self, addresses: Iterable[IP], peers: Mapping[str, Set[IP]] | None = None) -> list[Preset]:
         """The entries that probes between all of these addresses need, without those that the plan has.
 
-        `peers` are namespaces that forward nothing, each with the addresses that it exchanges packets with, if these
-        are not all.
+        `peers` are namespaces that forward nothing, each with the addresses that it exchanges packets with; one without
+        such an address needs no entry.
 
         The answer to an ARP request can be predicted in four cases: both devices are on one link layer; another device
         on the link layer has a permanent entry for the address (a cloud's mapping service, the peer table of an
@@ -56,7 +56,7 @@ class NeighbourPresets:
         found: dict[tuple[Interface, IP], Preset] = {}
         for ns, (nets, hosts) in self._on_link.items():
             asked = wanted if peers is None else peers.get(ns, wanted)
-            for entry in nets:
+            for entry in nets if asked else ():
                 at = Interface(ns, entry.dev)
                 for ip in _next_hops(entry, asked, hosts):
                     if (at, ip) not in found and (at, ip) not in self._planned:
