@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab as Lab
     from labctl.errors import KernelError as KernelError
     from labctl.errors import LabError as LabError
+    from labctl.errors import LimitError as LimitError
     from labctl.errors import LockError as LockError
     from labctl.errors import MissingError as MissingError
     from labctl.errors import Problem as Problem
@@ -43,6 +44,7 @@ __all__ = [
     "KernelError",
     "Lab",
     "LabError",
+    "LimitError",
     "LockError",
     "MissingError",
     "Node",

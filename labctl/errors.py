@@ -4,6 +4,7 @@
     ├── ScenarioError                 2      corrects the file (it names all problems, each with its position)
     ├── UsageError                    2      enters another command
     ├── KernelError                   3      reads which object the kernel refused, where and why
+    ├── LimitError                    3      raises a limit: of open files, processes or memory; the hint says how
     ├── LockError                     3      waits for the process that holds the lock; the message names it
     └── MissingError                  4      installs a tool, loads a module or becomes root
 
@@ -86,6 +87,14 @@ class KernelError(LabError):
     def __init__(self, message: str, hint: str = "", errno: int = 0) -> None:
         super().__init__(message, hint)
         self.errno = errno
+
+
+class LimitError(LabError):
+    """A limit of this process or of the machine is reached: open files, processes, memory. The hint says how to raise
+    it. The kernel did not judge the lab, so this is not a KernelError, which a probe may take for its answer."""
+
+    code = 3
+    kind = "limit"
 
 
 class LockError(LabError):

@@ -12,7 +12,6 @@ import os
 import shlex
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +28,7 @@ from labctl.core.resources import Interface, Link, Plan
 from labctl.errors import KernelError, LabError
 from labctl.kernel.apply.builder import Builder
 from labctl.kernel.cni.plugins import DEFAULT_PATH
+from labctl.kernel.host import child_process
 from labctl.kernel.host.syscalls import CLONE_NEWNET, unshare
 from labctl.kernel.lab_kernel import KernelLab
 from labctl.kernel.namespaces import device_state
@@ -40,6 +40,7 @@ from labctl.render.resources import change_lines
 CARRIER_TIMEOUT_S = 2.5  # seconds until a new device must work; the reference plugin waits as long
 DELEGATE_TIMEOUT_S = 50.0  # seconds that another plugin may take: less than a runtime waits for this one
 CARRIER_INTERVAL_S = 0.005  # seconds between two looks at the device
+TIMEOUT_S = 60.0  # seconds that a program may take
 MAX_ATTEMPTS = 3  # another program may create a device with the chosen index meanwhile: then try again
 
 
@@ -215,11 +216,10 @@ def delegate(file: Path, environment: dict[str, str], text: str) -> tuple[int, s
     Raises Failure for one that cannot be run, or that does not end within DELEGATE_TIMEOUT_S.
     """
     try:
-        done = subprocess.run(
-            [file], input=text, capture_output=True, text=True, env=environment, errors="replace",
-            timeout=DELEGATE_TIMEOUT_S,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
+        done = child_process.run(
+            [file], text=text, environment=environment, timeout_s=DELEGATE_TIMEOUT_S, keep_group=True
+        )
+    except child_process.ChildTimeoutError:
         raise Failure(IO_FAILURE, f"{file.name} did not finish within {DELEGATE_TIMEOUT_S:g} s") from None
     except OSError as error:
         raise Failure(IO_FAILURE, f"cannot run {file}: {error.strerror}") from None
@@ -259,7 +259,9 @@ def _succeeds(command: list[str]) -> bool:
 def _run(command: list[str], text: str | None = None) -> str:
     try:
         environment = {**os.environ, "PATH": _path()}
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, env=environment)
+        done = child_process.run(command, text=text, environment=environment, timeout_s=TIMEOUT_S)
+    except child_process.ChildTimeoutError:
+        raise Failure(IO_FAILURE, f"{shlex.join(command[:4])} did not finish within {TIMEOUT_S:g} s") from None
     except OSError as error:
         raise Failure(IO_FAILURE, f"cannot run {command[0]}: {error.strerror}") from None
     if done.returncode:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from typing import Any
 from labctl.core.resources import Process
 from labctl.errors import KernelError
 from labctl.kernel.host import paths
+from labctl.kernel.host.limits import starting
 from labctl.kernel.host.syscalls import CLONE_NEWPID, setns
 from labctl.kernel.namespaces import occupants
 from labctl.kernel.programs import READY, argv
@@ -29,6 +31,7 @@ from labctl.render.plan_json import process_tag
 
 PROCESS_VARIABLE = "LABCTL_PROCESS"
 READY_TIMEOUT_S = 10.0  # seconds within which a program must be ready
+REAP_TIMEOUT_S = 1.0  # seconds within which the process that started a program must end
 MAX_FDS = 4096  # file descriptors to close in the process that only waits
 
 
@@ -65,7 +68,7 @@ def start(lab: str, processes: Iterable[Process]) -> None:
         for _, child in children:
             if child.stdout is not None:
                 child.stdout.close()
-            child.wait()  # the program itself continues in a child of this one
+            _reap(child)
 
 
 def stop(process: Process) -> None:
@@ -81,22 +84,34 @@ def _spawn(lab: str, process: Process) -> subprocess.Popen[bytes]:
     tag = f"{_netns_dir_id()} {process_tag(process, paths.netns_name(lab, process.ns))}"
     pid_ns_fd = _open_pid_namespace(lab, process) if process.inside is not None else None
     try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env={"PATH": os.environ.get("PATH", os.defpath), PROCESS_VARIABLE: tag, **_holder()},
-            start_new_session=True,
-            preexec_fn=None if pid_ns_fd is None else lambda: _enter_pid_namespace(pid_ns_fd),
-        )
+        with starting(f"{process.name} in {process.ns}"):
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath), PROCESS_VARIABLE: tag, **_holder()},
+                start_new_session=True,
+                preexec_fn=None if pid_ns_fd is None else lambda: _enter_pid_namespace(pid_ns_fd),
+            )
     except (OSError, subprocess.SubprocessError) as error:
         problem = getattr(error, "strerror", None) or str(error)
         raise KernelError(f"cannot start {process.name} in {process.ns}: {problem}") from None
     finally:
         if pid_ns_fd is not None:
             os.close(pid_ns_fd)
+
+
+def _reap(child: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of a started process: the program itself continues in a child of that one. If it does not end,
+    as the program did not get ready, kill it."""
+    for _ in range(2):
+        try:
+            child.wait(REAP_TIMEOUT_S)
+            return
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def _holder() -> dict[str, str]:

@@ -16,20 +16,22 @@ import os
 import select
 import shutil
 import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import MissingError
+from labctl.kernel.host import child_process
+from labctl.kernel.host.limits import require_spare_files
 from labctl.kernel.host.paths import HOLDER_VARIABLE
 from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, setns
 from labctl.kernel.namespaces import occupants
 
 CLONE_NEWUSER = 0x10000000
 START_TIMEOUT_S = 10.0  # seconds that the holder may take to start
+NO_ANSWER = "unshare did not answer"
+SPARE_FILES = 14  # that it takes to start the holder and to enter its namespaces
 END_TIMEOUT_S = 2.0  # seconds to wait for the end of a killed holder
 ORPHAN_GRACE_S = 0.1  # seconds between SIGTERM and SIGKILL for processes of a killed holder
 LOCK_FILES = ("door", "guests")  # the lock of the holder itself, and the lock that all processes inside share
@@ -72,8 +74,10 @@ class Holder:
 def enter() -> Holder:
     """Move this process, which must have only one thread, into the namespaces of the holder; start it if necessary.
 
-    Raises MissingError if this machine does not let its users create namespaces.
+    Raises MissingError if this machine does not let its users create namespaces, LimitError if only a few files can be
+    opened.
     """
+    require_spare_files(spare=SPARE_FILES)
     folder, cwd = holder_dir(), os.getcwd()
     lock_fd, users_fd = (os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for name in LOCK_FILES)
     with _exclusive_lock(lock_fd):
@@ -167,8 +171,11 @@ def user_namespace_command() -> list[str]:
     namespaces of labs. Raises MissingError if this machine does not let its users create namespaces."""
     problem = ""
     for command in _unshare_commands():
-        words = [*command, "--mount", command[0], "--net", "true"]
-        tried = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        try:
+            tried = child_process.run([*command, "--mount", command[0], "--net", "true"], timeout_s=START_TIMEOUT_S)
+        except child_process.ChildTimeoutError:
+            problem = NO_ANSWER
+            continue
         if tried.returncode == 0:
             return command
         problem = (tried.stderr.strip().splitlines() or [problem])[-1]
@@ -206,24 +213,12 @@ def _try(command: list[str], folder: Path) -> tuple[int | None, str]:
         HOLDER_VARIABLE: str(folder),
         "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",
     }
-    child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=environment,
-        start_new_session=True,
-    )  # fmt: skip
-    assert child.stdout is not None
-    assert child.stderr is not None
-    with child.stdout, child.stderr:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        if (
-            select.select([child.stdout], [], [], deadline - time.monotonic())[0]
-            and child.stdout.readline() == b"ready\n"
-        ):
-            child.returncode = 0  # it runs on, and no process waits for it
-            return child.pid, ""
+    with child_process.Child(command, environment=environment, folder="/") as child:
+        if child.first_output(START_TIMEOUT_S) == "ready\n":
+            return child.release(), ""
         child.kill()
-        message = child.stderr.read().decode(errors="replace").strip()
-    child.wait()
-    return None, message.splitlines()[-1] if message else "unshare did not answer"
+        message = child.output()[1].strip()
+    return None, message.splitlines()[-1] if message else NO_ANSWER
 
 
 def _userns_hint() -> str:

@@ -14,7 +14,7 @@ SYMBOLS: dict[str, str] = {"pass": "✔", "fail": "✘", "skip": "–", "inconcl
 VERDICT_COLOURS: dict[str, str] = {"pass": "green", "fail": "red", "skip": "dim", "inconclusive": "yellow"}
 
 ROOT_COMMAND = re.compile(
-    r"(?<!sudo )(?<![\w.-])((modprobe|apt-get install|apt install|sysctl -w) (?=\w)|(umount|rm) (?=/))"
+    r"(?<!sudo )(?<![\w.-])((modprobe|apt-get install|apt install|sysctl -w) (?=\w)|prlimit (?=--)|(umount|rm) (?=/))"
 )
 VERB_COMMAND = re.compile(
     r"(?<!sudo )(?<![\w./-])labctl(?= (up|down|status|check|exec|shell|show|trace|capture|compare|doctor|break|fix)\b)"

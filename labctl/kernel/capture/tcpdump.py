@@ -13,13 +13,13 @@ import select
 import shutil
 import signal
 import struct
-import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from labctl.core.resources import Interface
 from labctl.errors import KernelError
+from labctl.kernel.host.child_process import Child
 from labctl.kernel.namespaces.thread import libc
 from labctl.packets.decode import ETHERNET, IPV4, IPV6, LOOPBACK, QINQ, VLAN, Frame
 
@@ -79,18 +79,8 @@ class Tcpdump:
         self.lost_count = 0
         self._pcap = PcapParser()
         self._stderr_text = b""
-        self._process = subprocess.Popen(
-            [program, "-U", "--immediate-mode", "--time-stamp-precision=nano", "-n", "-i", at.dev, "-w", "-"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            preexec_fn=_die_with_parent,
-        )
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self._out, self._err = self._process.stdout.fileno(), self._process.stderr.fileno()
-        os.set_blocking(self._out, False)
-        os.set_blocking(self._err, False)
+        command = [program, "-U", "--immediate-mode", "--time-stamp-precision=nano", "-n", "-i", at.dev, "-w", "-"]
+        self._child = Child(command, before_exec=_die_with_parent)
 
     def wait_ready(self) -> None:
         """Wait until it captures. Raises KernelError with tcpdump's message if it does not."""
@@ -105,7 +95,7 @@ class Tcpdump:
         while time.monotonic() < deadline:
             self._stderr_text = b""
             try:
-                self._process.send_signal(signal.SIGUSR1)
+                self._child.send_signal(signal.SIGUSR1)
             except ProcessLookupError:
                 return "tcpdump has ended"
             if not self._until(lambda: COUNTS.search(self._stderr_text) is not None):
@@ -122,22 +112,20 @@ class Tcpdump:
 
     def close(self) -> None:
         """End the process."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
+        self._child.close()
 
     def _until(self, done: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + TIMEOUT_S
         poll = select.poll()
-        poll.register(self._out, select.POLLIN)
-        poll.register(self._err, select.POLLIN)
+        poll.register(self._child.stdout, select.POLLIN)
+        poll.register(self._child.stderr, select.POLLIN)
         while not done():
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
             poll.poll(left * 1000)
-            received = [self._read_fd(self._out), self._read_fd(self._err)]
-            if not any(received) and self._process.poll() is not None:
+            received = [self._read_fd(self._child.stdout), self._read_fd(self._child.stderr)]
+            if not any(received) and self._child.wait(0):
                 return done()
         return True
 
@@ -146,7 +134,7 @@ class Tcpdump:
             data = os.read(fd, 65536)
         except BlockingIOError:
             return False
-        if fd == self._err:
+        if fd == self._child.stderr:
             self._stderr_text += data
         else:
             self.packets += self._pcap.feed(data)

@@ -7,7 +7,6 @@ backend, and the lock file of the lab (XTABLES_LOCKFILE).
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 from labctl.cni.conflist import NetworkConfigList
@@ -17,6 +16,7 @@ from labctl.core.names import did_you_mean
 from labctl.errors import KernelError, LabError, MissingError
 from labctl.kernel.firewall import backend, commands
 from labctl.kernel.host import lab_state, paths
+from labctl.kernel.host.child_process import Child, ChildTimeoutError
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 
 DEFAULT_CNI_PATH = "/usr/lib/cni:/opt/cni/bin"  # the folder of Debian's package, and the usual one elsewhere
@@ -87,35 +87,30 @@ class Plugins:
             raise MissingError(f"cannot find the CNI plugin {call.plugin!r}", PACKAGE)
         call_text = f"{call.plugin} {call.command}" + _about(call, node)
         try:
-            process = self._start(node, file, call)
+            child = self._start(node, file, call)
         except OSError as error:
             raise PluginError(f"cannot run the CNI plugin {call_text}: {error.strerror}") from error
-        with process:
+        with child:
             try:
-                out, err = process.communicate(call.stdin_text(previous), PLUGIN_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
+                done = child.communicate(call.stdin_text(previous), PLUGIN_TIMEOUT_S, keep_group=True)
+            except ChildTimeoutError:
                 raise PluginError(f"the CNI plugin {call_text} did not finish within {PLUGIN_TIMEOUT_S:g} s") from None
-            finally:
-                process.kill()  # has no effect if it ended; its own children may still hold its pipes, and are left
-        if process.returncode:
-            raise _plugin_error(call_text, process.returncode, out, err)
-        return out
+        if done.returncode:
+            raise _plugin_error(call_text, done.returncode, done.stdout, done.stderr)
+        return done.stdout
 
-    def _start(self, node: str | None, file: Path, call: PluginCall) -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
+    def _start(self, node: str | None, file: Path, call: PluginCall) -> Child:
         netns = None if node is None else paths.netns_path(self.lab, node)
         environment = {**call.environment, **self._tools()}
-        return self._thread.run(netns, self._popen, netns is None, file, environment, pipe)
+        return self._thread.run(netns, self._start_here, netns is None, file, environment)
 
-    def _popen(self, in_empty_netns: bool, file: Path, environment: dict[str, str], pipe: int) -> subprocess.Popen[str]:
+    def _start_here(self, in_empty_netns: bool, file: Path, environment: dict[str, str]) -> Child:
         """Start the plugin, in the thread that enters namespaces. A temporary namespace is created here, once for
         consecutive calls."""
         if in_empty_netns and not self._in_empty_netns:
             unshare(CLONE_NEWNET)
         self._in_empty_netns = in_empty_netns
-        return subprocess.Popen(
-            [file], stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True, errors="replace", cwd="/"
-        )
+        return Child([file], environment=environment, folder="/", with_input=True)
 
     def _tools(self) -> dict[str, str]:
         folder = lab_state.directory(self.lab)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from labctl.core.iptables import LEGACY_FAMILIES, Backend
 from labctl.core.iptables_save import RestoreScript
-from labctl.errors import MissingError
+from labctl.errors import KernelError, MissingError
+from labctl.kernel.host import child_process
 
+TIMEOUT_S = 300.0  # seconds that a program may take: some need minutes for ten thousands of rules
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _TOOL_NAMES = tuple(f"{name}{verb}" for name in ("iptables", "ip6tables") for verb in ("", "-save", "-restore"))
 
@@ -88,39 +89,40 @@ def try_restore(tool: FirewallTool, work: RestoreScript, lock: Path | None = Non
     return done.stderr if done.returncode else None
 
 
-def run(command: list[str], text: str | None = None, lock: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], text: str | None = None, lock: Path | None = None) -> child_process.Finished:
     """Run one of the tools in this thread's namespace, with `text` as its input.
 
-    Without a `lock` file (to read, or in a namespace that no other process uses) the tool locks /dev/null.
+    Without a `lock` file (to read, or in a namespace that no other process uses) the tool locks /dev/null. Raises
+    KernelError after `TIMEOUT_S` seconds.
     """
     if lock is not None:
         lock.parent.mkdir(parents=True, exist_ok=True)
-    return subprocess.run(
-        command,
-        input=text,
-        stdin=subprocess.DEVNULL if text is None else None,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env=_environment(lock),
-        close_fds=False,  # all descriptors of Python close on exec
-        check=False,
-    )
+    try:
+        return child_process.run(command, text=text, environment=_environment(lock), timeout_s=TIMEOUT_S)
+    except child_process.ChildTimeoutError:
+        raise _timeout_error(command[0], lock) from None
 
 
-def start(command: list[str]) -> subprocess.Popen[str]:
-    """Start one of the tools in this thread's namespace, to read: without input, and without a lock. The caller waits
-    with `communicate`, from any thread."""
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=_environment(None),
-        close_fds=False,
-    )
+class RunningTool:
+    """One of the tools, started in this thread's namespace to read: without input, and without a lock. Any thread may
+    wait for its end. Raises LimitError, OSError."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._child = child_process.Child(command, environment=_environment(None))
+        self._program = command[0]
+
+    def finish(self) -> child_process.Finished:
+        """Wait for its end. Raises KernelError after `TIMEOUT_S` seconds."""
+        try:
+            with self._child:
+                return self._child.communicate("", TIMEOUT_S)
+        except child_process.ChildTimeoutError:
+            raise _timeout_error(self._program) from None
+
+
+def _timeout_error(program: str, lock: Path | None = None) -> KernelError:
+    hint = f"does another process hold its lock? fuser {lock}" if lock is not None else ""
+    return KernelError(f"{os.path.basename(program)} did not finish within {TIMEOUT_S:g} s", hint)
 
 
 def _environment(lock: Path | None) -> dict[str, str]:

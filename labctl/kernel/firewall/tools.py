@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labctl.core.iptables_save import ChainCounters, TableEdit, parse_save, restore_script
-from labctl.kernel.firewall.commands import FirewallTool, find, start, try_restore
+from labctl.kernel.firewall.commands import FirewallTool, RunningTool, find, try_restore
 
 
 def legacy_tables(name: str) -> list[str]:
@@ -40,16 +40,16 @@ class SaveRun:
 
     def __init__(self, tool: FirewallTool, ns: str) -> None:
         self.tool, self.ns = tool, ns
-        self._process = start([find(tool.save), "-c"])
+        self._running = RunningTool([find(tool.save), "-c"])
 
     def text(self) -> str:
         """What it prints, with counters. Waits for its end. Raises KernelError."""
-        out, error = self._process.communicate()
-        if self._process.returncode:
+        done = self._running.finish()
+        if done.returncode:
             from labctl.kernel.firewall.diagnose import tool_error
 
-            raise tool_error(f"cannot read the {self.tool.command} rules in {self.ns}", self.tool, error)
-        return out
+            raise tool_error(f"cannot read the {self.tool.command} rules in {self.ns}", self.tool, done.stderr)
+        return done.stdout
 
     def chains(self) -> tuple[ChainCounters, ...]:
         """The chains that it prints. Waits for its end. Raises KernelError."""

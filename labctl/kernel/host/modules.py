@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -30,6 +31,7 @@ _EXTENSION_MODULES6 = {**_EXTENSION_MODULES, "REJECT": "ip6t_REJECT", "rpfilter"
 # without these parameters, the modules create devices in the machine's own namespace
 _MODULE_PARAMETERS = {"dummy": "numdummies=0", "ifb": "numifbs=0"}
 RECORD_KIND = "br_netfilter"  # the kind of entry in a record of work
+MODPROBE_TIMEOUT_S = 60.0  # seconds that modprobe may take
 BRIDGE_CALLS = tuple(f"net.bridge.bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables"))
 
 
@@ -198,11 +200,13 @@ def _modprobe(names: Sequence[str]) -> None:
 
 def _run(args: Sequence[str]) -> None:
     import shutil
-    import subprocess
+
+    from labctl.kernel.host import child_process
 
     program = shutil.which("modprobe", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if program is not None:
-        subprocess.run([program, "-q", *args], capture_output=True, check=False)
+        with suppress(child_process.ChildTimeoutError, OSError):  # then the object that needs the module is refused
+            child_process.run([program, "-q", *args], timeout_s=MODPROBE_TIMEOUT_S)
 
 
 def _reset_sysctls(settings: Iterable[str], host_root: Path) -> None:

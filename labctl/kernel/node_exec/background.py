@@ -23,6 +23,7 @@ from weakref import finalize
 
 from labctl.core.scenario_types import ListeningPort
 from labctl.errors import KernelError, UsageError
+from labctl.kernel.host.limits import starting
 from labctl.kernel.namespaces import occupants
 from labctl.kernel.node_exec.run_command import helper_argv, problem_in
 
@@ -202,10 +203,11 @@ def start(lab: str, node: str, command: Sequence[str], *, name: str) -> Backgrou
     fcntl.fcntl(output_fd, fcntl.F_SETFL, fcntl.fcntl(output_fd, fcntl.F_GETFL) | os.O_APPEND)
     error_pipe, error_fd = os.pipe()
     try:
-        child = subprocess.Popen(
-            helper_argv(error_fd, lab, node, command), stdin=subprocess.DEVNULL, stdout=output_fd, stderr=output_fd,
-            pass_fds=(error_fd,), start_new_session=True, env={**os.environ, VARIABLE: token},
-        )  # fmt: skip
+        with starting(command[0]):
+            child = subprocess.Popen(
+                helper_argv(error_fd, lab, node, command), stdin=subprocess.DEVNULL, stdout=output_fd, stderr=output_fd,
+                pass_fds=(error_fd,), start_new_session=True, env={**os.environ, VARIABLE: token},
+            )  # fmt: skip
     except BaseException:
         os.close(error_pipe)
         os.close(output_fd)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from labctl.errors import KernelError
+from labctl.kernel.host.limits import starting
 from labctl.kernel.node_exec.exec_helper import NOT_RUN
 from labctl.kernel.programs import module_command
 
@@ -30,16 +31,17 @@ def run(
     """
     error_pipe, error_fd = os.pipe()
     try:
-        process = subprocess.Popen(
-            helper_argv(error_fd, lab, node, command),
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=(error_fd,),
-            start_new_session=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+        with starting(command[0]):
+            process = subprocess.Popen(
+                helper_argv(error_fd, lab, node, command),
+                stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(error_fd,),
+                start_new_session=True,
+                encoding="utf-8",
+                errors="replace",
+            )
     except BaseException:
         os.close(error_pipe)
         raise

@@ -13,11 +13,11 @@ import select
 import shutil
 import socket
 import struct
-import subprocess
 from functools import lru_cache
 
 from labctl.core.resources import IP
 from labctl.core.results import Answer
+from labctl.kernel.host import child_process
 from labctl.kernel.probes.unused_ids import ICMP_IDS, bind_source_port, flush_path_mtu
 from labctl.packets.icmp import echo_request
 from labctl.packets.probe_id import REPLY_SUFFIX, REQUEST_SUFFIX, PayloadMarker, ProbeId
@@ -43,10 +43,8 @@ def ping_program() -> str | None:
     if path is None:
         return None
     try:
-        version = subprocess.run(
-            [path, "-V"], capture_output=True, text=True, timeout=PING_VERSION_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        version = child_process.run([path, "-V"], timeout_s=PING_VERSION_TIMEOUT_S)
+    except (OSError, child_process.ChildTimeoutError):
         return None
     return path if "iputils" in version.stdout else None
 
@@ -112,45 +110,28 @@ class Ping(Probe):
             flush_path_mtu()
         command = ["ping", "-n", "-c", "1", "-W", str(max(1, math.ceil(timeout_s))), "-p", marker.hex(), *size_args]
         command.append(str(address))
-        environment = {**os.environ, "LC_ALL": "C"}
-        self._process = subprocess.Popen(
-            command,
-            executable=program,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-        )
-        self._pidfd = os.pidfd_open(self._process.pid)
+        self._child = child_process.Child(command, executable=program, environment={**os.environ, "LC_ALL": "C"})
 
     def fds(self) -> list[tuple[int, int]]:
-        return [] if self.answer else [(self._pidfd, select.POLLIN)]
+        return [] if self.answer else [(self._child.pidfd, select.POLLIN)]
 
     def step(self) -> None:
-        if self.answer is not None or self._process.poll() is None:
+        if self.answer is not None or not self._child.wait(0):
             return
-        self.set_answer(*ping_answer(self._process.returncode, *self._output()))
+        self._child.kill()  # what it has started
+        self.set_answer(*ping_answer(self._child.returncode, *self._child.output()))
 
     def time_out(self) -> None:
         """The time is over. A ping that could not send prints an error at once, but still waits for a reply."""
         if self.answer is None:
-            self._process.kill()
-            out, err = self._output()
+            self._child.kill()
+            out, err = self._child.output()
             if err.strip():
                 self.set_answer(*ping_answer(1, out, err))
         super().time_out()
 
-    def _output(self) -> tuple[str, str]:
-        out, err = self._process.communicate()
-        return out.decode(errors="replace"), err.decode(errors="replace")
-
     def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        self._child.close()
 
 
 def ping_answer(code: int, out: str, err: str) -> tuple[Answer, str]:
