@@ -393,11 +393,14 @@ def remove(name: str, warn: MessageCallback | None = None) -> tuple[str, ...]:
 
 
 def require_root(verb: str) -> None:
-    """Raise MissingError without root. With root, also remove what killed verbs left."""
+    """Raise MissingError without root, LimitError if only a few files can be opened (`down` needs no more). With root,
+    also remove what killed verbs left."""
     if os.geteuid() != 0:
         raise MissingError(f"labctl.{verb} needs root", ROOT_HINT)
-    from labctl.kernel.host import paths
+    from labctl.kernel.host import limits, paths
 
+    if verb != "down":
+        limits.prepare_open_files()
     if paths.has_unfinished_work():
         from labctl.lab.leftovers import sweep
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import click
 
 from labctl.cli.session import Session, TerminationSignal
 from labctl.errors import LabError, UsageError
+from labctl.kernel.host.limits import limit_error
 
 
 def report_error(error: BaseException, session: Session) -> int:
     """Report an error, as text or as the JSON document. Returns the exit code."""
+    try:
+        return _report(error, session)
+    except Exception as second:  # the report itself needs modules, and so files and memory
+        limit = limit_error(second) or limit_error(error)
+        if limit is None:
+            raise
+        os.write(2, f"labctl: {limit}\n".encode())
+        return limit.code
+
+
+def _report(error: BaseException, session: Session) -> int:
     if isinstance(error, (SystemExit, click.exceptions.Exit)) and not isinstance(error, TerminationSignal):
         code = getattr(error, "exit_code", getattr(error, "code", 0))
         return code if isinstance(code, int) else 1
@@ -26,7 +39,7 @@ def report_error(error: BaseException, session: Session) -> int:
         code = 130
     elif isinstance(error, TerminationSignal):
         code = int(error.code or 0)
-    elif not isinstance(error, (LabError, click.ClickException)) or lab_error.code == 70:
+    elif code == 70:
         import traceback
 
         lines = traceback.format_exception(type(error), error, error.__traceback__)
@@ -53,7 +66,8 @@ def _as_lab_error(error: BaseException, session: Session) -> LabError:
         return interrupted
     if isinstance(error, click.ClickException):
         return _usage_error(error, session)
-    return LabError(f"{type(error).__name__}: {error}", "this is a bug in labctl; please report it with these lines")
+    bug = LabError(f"{type(error).__name__}: {error}", "this is a bug in labctl; please report it with these lines")
+    return limit_error(error) or bug
 
 
 def _usage_error(error: click.ClickException, session: Session) -> UsageError:

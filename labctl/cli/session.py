@@ -38,9 +38,14 @@ class Session:
         text = json.dumps(document, indent=2, ensure_ascii=False)
         self.terminal.line(text if self.terminal.can_encode(text) else json.dumps(document, indent=2))
 
-    def require_root(self) -> None:
-        """Raises MissingError unless this process may enter and make namespaces."""
+    def require_root(self, *, spare_files: bool = True) -> None:
+        """Raises MissingError unless this process may enter and make namespaces; with `spare_files`, LimitError unless
+        it may open the files that most work needs."""
         if os.geteuid() == 0:
+            if spare_files:
+                from labctl.kernel.host.limits import prepare_open_files
+
+                prepare_open_files()
             return self.sweep()
         import shlex
 

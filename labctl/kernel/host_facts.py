@@ -16,6 +16,7 @@ from functools import partial
 from labctl.core.iptables import BACKENDS, Backend
 from labctl.core.neighbour_tables import NeighbourTables
 from labctl.kernel.host import paths, ping_group_range
+from labctl.kernel.host.limits import starting
 from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, unshare
 from labctl.kernel.netlink import neighbour_tables
 
@@ -104,7 +105,8 @@ def _try_features(link_kinds: Iterable[str] = ()) -> tuple[dict[str, str], dict[
     import json
 
     read, write = os.pipe()
-    pid = os.fork()
+    with starting("a process that tries features"):
+        pid = os.fork()
     if pid == 0:
         try:
             results = _in_child(link_kinds)

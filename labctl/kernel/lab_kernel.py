@@ -10,12 +10,14 @@ from labctl.core.diff import Change
 from labctl.core.iptables import Backend
 from labctl.core.observations import Flow
 from labctl.core.resources import Attachment, Chain, IpSet, Link, Plan, Process, Resource, Sysctl
+from labctl.errors import LimitError
 from labctl.kernel import processes
 from labctl.kernel.firewall import backend, chains
 from labctl.kernel.firewall.kernel_spelling import kernel_spelling
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.host.signals import ignore_signals
 from labctl.kernel.namespaces import lab_namespaces, occupants
+from labctl.kernel.namespaces.entry import returning
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import conntrack_entries, dump, ipset
 from labctl.kernel.observe import snapshot, sysctl_values
@@ -59,8 +61,18 @@ class KernelLab:
         `plan` decides which sysctls to read, which firewall families and which fallback devices of modules (that are
         down) to include, and whether to include processes. `nodes` limits it to some namespaces; peers in other
         namespaces then have no name. With `chains=False` no firewall is read.
+
+        If no thread can be started, the calling thread reads the namespaces itself.
         """
         existing = tuple(nodes if nodes is not None else self.nodes())
+        try:
+            self.thread.start()
+        except LimitError:
+            with returning():
+                try:
+                    return self._observe(plan, existing, chains, nodes is None)
+                finally:
+                    self.namespaces.forget_thread()
         return self.thread.run(None, self._observe, plan, existing, chains, nodes is None)
 
     def apply(self, changes: Sequence[Change]) -> None:

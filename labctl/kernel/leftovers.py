@@ -45,6 +45,7 @@ def _undo(record: AbandonedRecord, remove_lab: RemoveLab | None) -> tuple[Undone
     done: Undone = {}
     problems = []
     with NetnsThread() as inside:
+        inside.spare_files = 0  # what is removed opens no file that stays open
         for entry in reversed(record.entries):
             try:
                 place, removed = _undo_entry(inside, entry, remove_lab)

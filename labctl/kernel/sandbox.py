@@ -28,6 +28,7 @@ from typing import NoReturn
 
 from labctl.errors import LabError, MissingError
 from labctl.kernel.host import paths
+from labctl.kernel.host.limits import starting
 from labctl.kernel.host.syscalls import (
     CLONE_NEWNET,
     CLONE_NEWNS,
@@ -131,7 +132,8 @@ def _run_and_watch(command: Sequence[str], variables: dict[str, str]) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # with SIG_IGN the exit status of a child is lost
     old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, PARENT_ENDED, *forwarded})
     parent = os.getpid()
-    keeper = os.fork()
+    with starting("the command"):
+        keeper = os.fork()
     if keeper == 0:
         _keep(parent, command, variables, forwarded, old_mask)
     while True:
@@ -160,6 +162,10 @@ def _keep(
             code = _run_command(command, variables, forwarded, old_mask)
         _kill_descendants()
         _sweep()
+    except LabError as error:
+        os.write(2, f"labctl: {error}\n".encode(errors="replace"))
+        code = error.code
+        _kill_descendants()
     except BaseException as error:
         os.write(2, f"labctl: {type(error).__name__}: {error}\n".encode(errors="replace"))
         _kill_descendants()
@@ -170,7 +176,8 @@ def _keep(
 def _run_command(
     command: Sequence[str], variables: dict[str, str], forwarded: set[signal.Signals], old_mask: set[int]
 ) -> int:
-    pid = os.fork()
+    with starting(command[0]):
+        pid = os.fork()
     if pid == 0:
         code = 70
         try:

@@ -12,7 +12,7 @@ from labctl.core.diff import Change, diff
 from labctl.core.resources import Attachment, Chain, Netns, Plan, Resource
 from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
-from labctl.errors import KernelError, LabError, UsageError
+from labctl.errors import KernelError, LabError, LimitError, UsageError
 from labctl.lab import fault_records
 from labctl.lab.fallback import FindMissing, use_available_features
 from labctl.lab.records import (
@@ -164,11 +164,11 @@ def _build(definition: Definition, lab: Lab, keep: bool, notify: Progress) -> tu
             kernel.apply(changes)
             _attach(definition, lab, attachments_of(lab.plan), kernel, notify)
         _break_as_defined(lab, notify)
-    except BaseException:
+    except BaseException as error:
         if not keep:
             with ignore_signals():
                 notify("rolling back")
-                _remove(lab.name, notify)
+                _roll_back(lab.name, notify, error)
         raise
     return changes
 
@@ -276,17 +276,36 @@ def _diff_plan(plan: Plan, kernel: KernelLab) -> tuple[Change, ...]:
 
 
 def _remove(name: str, warn: Progress | None = None) -> tuple[str, ...]:
+    """Remove a lab. Only its CNI plugins need a process or a thread; the lab is removed without them, too."""
     from labctl.kernel.host import lab_state
     from labctl.kernel.lab_kernel import KernelLab
     from labctl.lab.cni_attach import detach
 
-    for error in detach(name):
+    try:
+        errors = detach(name)
+    except LimitError as error:
+        errors = (error.message,)
+    for text in errors:
         if warn is not None:
-            warn(error)
+            warn(text)
     with KernelLab(name) as kernel:
         removed = kernel.destroy()
     lab_state.remove_files(name)
     return tuple(removed)
+
+
+def _roll_back(name: str, notify: Progress, cause: BaseException) -> None:
+    """Remove what an unfinished build has made. If that fails, `cause`, why the build has ended, is still the error to
+    report; its hint then says what is left."""
+    from labctl.kernel.host import paths
+
+    try:
+        _remove(name, notify)
+    except Exception as error:
+        left = f"the rollback failed ({error}); remove what is left: {paths.command_prefix()} down {name}"
+        notify(left)
+        if isinstance(cause, LabError):
+            cause.hint = f"{cause.hint}; {left}" if cause.hint else left
 
 
 __all__ = [

@@ -88,6 +88,7 @@ class Instruments:
 
     def __exit__(self, *exc: object) -> None:
         with ignore_signals():
+            self.thread.spare_files = 0  # what is removed opens no file that stays open
             self.setup.remove_tracing()
             self.unwatch_rules()
             self.remove_taps()

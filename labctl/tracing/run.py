@@ -276,7 +276,7 @@ class _ProbeWait:
         drops_traced = self.instruments.tracing is not None
         events, missed = self.instruments.tracing.stop() if self.instruments.tracing is not None else ([], 0)
         self.instruments.setup.remove_tracing()
-        self.instruments.setup.beside(import_what_follows)
+        imports = self.instruments.setup.beside(import_what_follows)
         from labctl.tracing import collect  # while the kernel removes the tracing instance
 
         not_receiving = self.instruments.taps.verify_receiving()
@@ -302,4 +302,6 @@ class _ProbeWait:
         self.probe.close()  # a TCP connection ends with a reset, which belongs to the frames
         self.packets.update(self.instruments.taps.packets())
         self.instruments.remove_taps()
-        return collect.add_namespace_state(self.instruments, self.topology, evidence)
+        evidence = collect.add_namespace_state(self.instruments, self.topology, evidence)
+        imports.result()  # if memory was too little for one, the next import of it would not say so
+        return evidence

@@ -33,7 +33,7 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
     wanted = [*labs, *([session.lab] if session.lab and session.lab not in labs else [])]
     if wanted and everything:
         raise UsageError("down: name labs or use --all, not both")
-    session.require_root()
+    session.require_root(spare_files=False)
     session.handle_termination()
     running, records = paths.labs(), lab_state.labs_with_files()
     if not wanted:

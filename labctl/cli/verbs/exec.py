@@ -54,7 +54,7 @@ def exec_(session: Session, node: str, command: tuple[str, ...]) -> int:
     from labctl.kernel.node_exec import exec
     from labctl.lab import lifecycle
 
-    session.require_root()
+    session.require_root(spare_files=False)
     lab = lifecycle.resolve_lab_name(session.lab)
     (namespace,) = find_nodes(lab, node)
     return exec.run(lab, namespace, list(command))

@@ -27,7 +27,7 @@ def shell(session: Session, node: str) -> Any:
     from labctl.kernel.node_exec import exec
     from labctl.lab import lifecycle
 
-    session.require_root()
+    session.require_root(spare_files=False)
     lab = lifecycle.resolve_lab_name(session.lab)
     (namespace,) = find_nodes(lab, node)
     return exec.shell(lab, namespace)

@@ -10,20 +10,20 @@ import heapq
 import itertools
 import select
 import struct
-import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from labctl.core.resources import Interface
 from labctl.errors import KernelError, MissingError, UsageError
 from labctl.kernel.capture.tap import Tap
 from labctl.kernel.capture.tcpdump import tcpdump_program
-from labctl.kernel.host import paths
+from labctl.kernel.host import child_process, paths
+from labctl.kernel.host.thread_pool import call_all
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.packets.decode import CANARY, Frame
 
+COMPILE_TIMEOUT_S = 10.0  # seconds that tcpdump may take to compile a filter
 REORDER_DELAY_S = 0.05  # seconds that a frame waits for an earlier one of another namespace
 
 
@@ -38,7 +38,7 @@ def compile_filter(expression: str) -> bytes | None:
     if tcpdump is None:
         raise MissingError("a filter needs tcpdump, which is not installed", "apt-get install tcpdump")
     command = [tcpdump, "-y", "EN10MB", "-ddd", "-s", "262144", expression]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = child_process.run(command, timeout_s=COMPILE_TIMEOUT_S)
     if done.returncode:
         messages = done.stderr.strip().splitlines()
         problem = messages[-1].removeprefix("tcpdump: ") if messages else "tcpdump gave no reason"
@@ -112,10 +112,8 @@ class Capture:
 
     def close(self) -> None:
         """Close all sockets, in parallel: each close waits for an RCU grace period."""
-        taps, self._taps = list(self._taps.values()), {}
-        if taps:
-            with ThreadPoolExecutor(min(64, len(taps))) as pool:
-                list(pool.map(lambda tap: tap.socket.close(), taps))
+        taps, self._taps = self._taps, {}
+        call_all("close-taps", (tap.socket.close for tap in taps.values()))
 
     def _read(self, timeout_ms: int) -> None:
         for fd, _ in self._poll.poll(timeout_ms):

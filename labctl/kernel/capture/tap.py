@@ -16,13 +16,13 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from labctl.core.resources import Interface
 from labctl.kernel.capture import bpf
 from labctl.kernel.host import paths
 from labctl.kernel.host.receive_buffer import set_receive_buffer
+from labctl.kernel.host.thread_pool import call_all
 from labctl.kernel.namespaces.thread import NetnsThread, libc, raise_on_error
 from labctl.packets.decode import CANARY, OTHERHOST, OUTGOING, Frame, Packet
 from labctl.packets.probe_id import decode_frames
@@ -117,23 +117,23 @@ class Taps:
         self._by_fd: dict[int, Tap] = {}
         self.not_receiving: dict[str, str] = {}
         try:
-            self._open(lab, nodes, thread)
+            for node in nodes:
+                self._open_tap(lab, node, thread)
+            self._await_stamps()
+            self.not_receiving.update(self.verify_receiving())
         except BaseException:
             self.close()
             raise
-        self._await_stamps()
-        self.not_receiving.update(self.verify_receiving())
 
-    def _open(self, lab: str, nodes: Iterable[str], thread: NetnsThread) -> None:
-        for node in nodes:
-            try:
-                tap = thread.run(paths.netns_path(lab, node), Tap, node)
-            except OSError as error:
-                self.not_receiving[node] = "no such namespace" if error.errno == errno.ENOENT else str(error)
-                continue
-            self._taps[node] = tap
-            self._by_fd[tap.socket.fileno()] = tap
-            self._poll.register(tap.socket, select.POLLIN)
+    def _open_tap(self, lab: str, node: str, thread: NetnsThread) -> None:
+        try:
+            tap = thread.run(paths.netns_path(lab, node), Tap, node)
+        except OSError as error:
+            self.not_receiving[node] = "no such namespace" if error.errno == errno.ENOENT else str(error)
+            return
+        self._taps[node] = tap
+        self._by_fd[tap.socket.fileno()] = tap
+        self._poll.register(tap.socket, select.POLLIN)
 
     def _await_stamps(self) -> None:
         """Wait until the kernel stamps frames when they pass. It starts shortly after the first socket requests it.
@@ -156,10 +156,8 @@ class Taps:
 
     def close(self) -> None:
         """Close all taps, in parallel: each close waits for an RCU grace period."""
-        taps, self._taps = list(self._taps.values()), {}
-        if taps:
-            with ThreadPoolExecutor(min(64, len(taps)), "close-taps") as pool:
-                list(pool.map(lambda tap: tap.socket.close(), taps))
+        taps, self._taps = self._taps, {}
+        call_all("close-taps", (tap.socket.close for tap in taps.values()))
 
     def socket_of(self, node: str) -> socket.socket | None:
         """The tap's socket, for queries about the namespace's devices; None if there is no tap."""

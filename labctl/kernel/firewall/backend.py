@@ -14,7 +14,7 @@ from labctl.core.diff import Change
 from labctl.core.iptables import BACKENDS, BUILTIN, Backend, rule
 from labctl.core.iptables_save import edits_by_table, restore_script
 from labctl.core.resources import Chain
-from labctl.errors import LabError, MissingError, UsageError
+from labctl.errors import LabError, LimitError, MissingError, UsageError
 from labctl.kernel.firewall import commands, tools
 from labctl.kernel.host import lab_state, modules, paths
 from labctl.kernel.host.syscalls import probe_legacy_table
@@ -64,6 +64,8 @@ def backend_problem(backend: Backend) -> str:
     with NetnsThread() as inside:
         try:
             return inside.run(None, _legacy if backend == "legacy" else _nft)
+        except LimitError:
+            raise
         except LabError as error:
             return error.message
         except OSError as error:

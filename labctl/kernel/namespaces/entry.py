@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from labctl.errors import KernelError
@@ -21,7 +23,8 @@ OTHER_KINDS = {
     0x00000080: "time", 0x00020000: "mount", 0x02000000: "cgroup", 0x04000000: "UTS", 0x08000000: "IPC",
     0x10000000: "user", 0x20000000: "process",
 }  # fmt: skip
-OWN, INIT = "/proc/self/ns/net", "/proc/1/ns/net"
+OWN, INIT = "/proc/self/ns/net", "/proc/1/ns/net"  # OWN is the main thread's
+_home: list[tuple[int, int] | None] = []  # while the main thread is in another namespace: its own
 
 
 def host_namespaces() -> frozenset[tuple[int, int]]:
@@ -30,7 +33,7 @@ def host_namespaces() -> frozenset[tuple[int, int]]:
     In a command of `labctl exec` or `shell`, its own namespace is a node's. Instead of it, those of the processes above
     are the machine's.
     """
-    own = _identity(OWN)
+    own = _home[-1] if _home else _identity(OWN)
     found = {*(_namespaces_above_node(own) or (own,)), _identity(INIT)}
     return frozenset(one for one in found if one is not None)
 
@@ -72,6 +75,24 @@ def enter_netns(fd: int, *, allow_own: bool = False) -> None:
     if not allow_own and is_host_namespace(fd):
         raise KernelError("labctl does not enter the machine's own network namespace")
     setns(fd, CLONE_NEWNET)
+
+
+@contextmanager
+def returning() -> Iterator[None]:
+    """Around work inside namespaces that the main thread does, because no other can be started: at the end, it is back
+    in its namespace. If the kernel refuses that, the process ends, because its next change would be made in the wrong
+    namespace. Raises OSError."""
+    home = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
+    _home.append(_identity(OWN))
+    try:
+        yield
+    finally:
+        _home.pop()
+        try:
+            setns(home, CLONE_NEWNET)
+        except OSError:
+            os.abort()
+        os.close(home)
 
 
 def is_host_namespace(fd: int) -> bool:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 from labctl.errors import KernelError
 from labctl.kernel.host import paths
+from labctl.kernel.host.limits import limit_error, require_spare_files
 from labctl.kernel.host.syscalls import UMOUNT_NOFOLLOW
 from labctl.kernel.namespaces.entry import enter_netns, open_netns
 from labctl.kernel.namespaces.thread import (
@@ -43,7 +43,6 @@ class NamespaceSet:
         self.own: str | None = None  # the node that is the namespace of this process: only a CNI plugin has one
         self.stopped = False  # another thread sets it, to end a long build early
         self._current: str | None = None
-        raise_open_file_limit()
 
     def close(self) -> None:
         """Close every descriptor and socket; the namespaces stay."""
@@ -67,10 +66,11 @@ class NamespaceSet:
             self._current = node
             fd = os.open(THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
             self.fds[node] = fd
+            require_spare_files(fd)
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
             mount(THREAD_NETNS, str(path), None, MS_BIND)
         except OSError as error:
-            raise KernelError(
+            raise limit_error(error) or KernelError(
                 f"cannot create namespace {path.name}: {error.strerror}", _hint(error), error.errno or 0
             ) from None
         self.channels[node] = Channel()
@@ -84,7 +84,8 @@ class NamespaceSet:
             if node not in self.fds:
                 if not is_namespace(path):
                     continue
-                self.fds[node] = open_netns(path)
+                self.fds[node] = fd = open_netns(path)
+                require_spare_files(fd)
                 self.enter(node)
                 self.channels[node] = Channel()
             opened.append(node)
@@ -95,6 +96,10 @@ class NamespaceSet:
         if self._current != node:
             enter_netns(self.fds[node], allow_own=node == self.own)
             self._current = node
+
+    def forget_thread(self) -> None:
+        """Assume nothing about the namespace of the calling thread: another one works from now on."""
+        self._current = None
 
     def delete(self, node: str) -> None:
         """Close one namespace and remove its name."""
@@ -154,18 +159,9 @@ def unbind(path: Path) -> bool:
     return True
 
 
-def raise_open_file_limit() -> None:
-    """Raise the soft limit of open files to the hard limit: a lab needs two descriptors per namespace."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def _hint(error: OSError) -> str:
     if error.errno in (errno.EPERM, errno.EACCES):
         return "run it as root: sudo labctl ..."
-    if error.errno == errno.EMFILE:
-        return "this process has too many open files; ulimit -n shows the limit"
     if error.errno == errno.ENOSPC:
         return "the limit of network namespaces is reached: /proc/sys/user/max_net_namespaces"
     return ""

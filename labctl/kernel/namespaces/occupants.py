@@ -7,6 +7,7 @@ if that is bound to a name of the lab.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -64,21 +65,34 @@ def _others() -> Iterator[tuple[int, tuple[int, int]]]:
 
 def terminate(pids: Iterable[int], grace_s: float = GRACE_S) -> None:
     """End processes: send SIGTERM, wait `grace_s` seconds, then send SIGKILL and wait again. Returns early when all
-    have ended."""
-    handles = {}
-    for pid in pids:
+    have ended. If this process may not open so many files, one group after the other is ended."""
+    left = list(pids)
+    while left:
+        handles: dict[int, int] = {}
         try:
-            handles[os.pidfd_open(pid)] = pid
-        except ProcessLookupError:
-            continue
-    try:
-        for number in (signal.SIGTERM, signal.SIGKILL):
+            while left and _open(left[-1], handles):
+                left.pop()
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                for fd in handles:
+                    _signal(fd, number)
+                _wait(handles, grace_s)
+        finally:
             for fd in handles:
-                _signal(fd, number)
-            _wait(handles, grace_s)
-    finally:
-        for fd in handles:
-            os.close(fd)
+                os.close(fd)
+
+
+def _open(pid: int, handles: dict[int, int]) -> bool:
+    """Open a handle of a process, if it has not ended. Returns False if no more files can be opened; raises OSError if
+    not even the first one can."""
+    try:
+        handles[os.pidfd_open(pid)] = pid
+    except ProcessLookupError:
+        pass
+    except OSError as error:
+        if error.errno != errno.EMFILE or not handles:
+            raise
+        return False
+    return True
 
 
 def _signal(fd: int, number: signal.Signals) -> None:

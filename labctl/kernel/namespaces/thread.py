@@ -1,7 +1,8 @@
 """Enter namespaces: in one dedicated thread that does nothing else, and so never has to return.
 
 `setns` moves a thread, not a process. A thread that entered a lab must not do ordinary work again: a forgotten return
-to the machine's namespace would make a later write hit the wrong namespace. So only a `NetnsThread` enters namespaces.
+to the machine's namespace would make a later write hit the wrong namespace. So only a `NetnsThread` enters namespaces
+(except to read a lab where no thread can be started: see `entry.returning`).
 Sockets and processes that are created there stay in their namespace, and any thread may use them.
 """
 
@@ -15,6 +16,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from labctl.kernel.host.limits import SPARE_FILES, raise_open_file_limit, require_spare_files, starting
 from labctl.kernel.host.syscalls import (
     CLONE_NEWNET,
     CLONE_NEWNS,
@@ -53,7 +55,8 @@ T = TypeVar("T")
 
 
 class NetnsThread:
-    """A thread for work inside namespaces. A context manager: leaving it ends the thread.
+    """A thread for work inside namespaces. A context manager: leaving it ends the thread. It starts when it is needed,
+    and raises the limit of open files then: what works inside namespaces mostly has a file open for each.
 
     `run(netns, function, ...)` calls the function in that thread after it entered `netns`: a path, the file descriptor
     of an open namespace, or None to stay in the present one. The machine's own namespace is refused with KernelError
@@ -64,8 +67,9 @@ class NetnsThread:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[tuple[Future[Any], int | str | Path | None, Callable[[], Any]] | None]
         self._jobs = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="netns", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._start_lock = threading.Lock()
+        self.spare_files = SPARE_FILES  # must be free when a function begins in a namespace: it may open files
 
     def __enter__(self) -> NetnsThread:
         return self
@@ -75,11 +79,28 @@ class NetnsThread:
 
     def close(self) -> None:
         """End the thread. The sockets and processes that were created in it stay."""
-        self._jobs.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+
+    def start(self) -> None:
+        """Start the thread, which the first `run` does otherwise. Raises LimitError if no thread can be started."""
+        with self._start_lock:
+            if self._thread is None:
+                raise_open_file_limit()
+                thread = threading.Thread(target=self._serve, name="netns", daemon=True)
+                with starting("a thread"):
+                    thread.start()
+                self._thread = thread
 
     def run(self, netns: int | str | Path | None, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call `function(*args, **kwargs)` inside `netns` and return its result."""
+        """Call `function(*args, **kwargs)` inside `netns` and return its result.
+
+        Raises LimitError if no thread can be started, or if only a few files more can be opened; else what the function
+        raises, or OSError if the namespace cannot be entered.
+        """
+        if self._thread is None:
+            self.start()
         future: Future[T] = Future()
         self._jobs.put((future, netns, lambda: function(*args, **kwargs)))
         return future.result()
@@ -94,13 +115,13 @@ class NetnsThread:
             except BaseException as error:
                 future.set_exception(error)
 
-    @staticmethod
-    def _enter(netns: int | str | Path) -> None:
+    def _enter(self, netns: int | str | Path) -> None:
         if isinstance(netns, int):
             enter_netns(netns)
             return
         fd = open_netns(netns)
         try:
+            require_spare_files(fd, self.spare_files)
             enter_netns(fd)
         finally:
             os.close(fd)

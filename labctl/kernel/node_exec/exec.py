@@ -57,9 +57,7 @@ def become(lab: str, node: str, command: list[str]) -> tuple[int, str]:
     try:
         _enter(fd, texts)
     except OSError as error:
-        from labctl.errors import KernelError
-
-        raise KernelError(f"cannot enter {lab}/{node}: {error.args[-1]}") from None
+        raise _entry_error(lab, node, error) from None
     restore_signal_defaults()
     return exec_command(command, environment)
 
@@ -139,7 +137,12 @@ def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -
     error_pipe, error_fd = os.pipe()
     sigchld_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # with SIG_IGN the exit status of a child is lost
     old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *TERMINAL_SIGNALS, *FORWARDED_SIGNALS})
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except (OSError, MemoryError) as error:
+        from labctl.kernel.host.limits import start_error
+
+        raise start_error(command[0], error) or error from None
     if pid == 0:
         _child(fd, texts, command, environment, error_fd, old_mask)
     os.close(fd)
@@ -157,10 +160,17 @@ def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
     if problem:
-        from labctl.errors import KernelError
-
-        raise KernelError(f"cannot enter {lab}/{node}: {problem}", "labctl doctor shows what is missing")
+        code_text, _, text = problem.partition(" ")
+        raise _entry_error(lab, node, OSError(int(code_text), text), "labctl doctor shows what is missing")
     return code
+
+
+def _entry_error(lab: str, node: str, error: OSError, hint: str = "") -> Exception:
+    """The error for a node that cannot be entered."""
+    from labctl.errors import KernelError
+    from labctl.kernel.host.limits import limit_error
+
+    return limit_error(error) or KernelError(f"cannot enter {lab}/{node}: {error.args[-1]}", hint, error.errno or 0)
 
 
 def _open(lab: str, node: str) -> int:
@@ -169,9 +179,7 @@ def _open(lab: str, node: str) -> int:
     except OSError as error:
         nodes = paths.labs().get(lab, ())
         if not isinstance(error, FileNotFoundError) or node in nodes:
-            from labctl.errors import KernelError
-
-            raise KernelError(f"cannot enter {lab}/{node}: {error.strerror}", errno=error.errno or 0) from error
+            raise _entry_error(lab, node, error) from error
         from labctl.errors import UsageError
 
         hint = f"its nodes are {', '.join(nodes)}" if nodes else ""
@@ -209,7 +217,8 @@ def _child(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code, _ = exec_command(command, environment)
     except Exception as error:
-        os.write(error_fd, str(error.args[-1] if error.args else error).encode())
+        number = error.errno or 0 if isinstance(error, OSError) else 0
+        os.write(error_fd, f"{number} {error.args[-1] if error.args else error}".encode())
     finally:
         os._exit(code)
 

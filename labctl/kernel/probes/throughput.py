@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from labctl.core.resources import IP
+from labctl.kernel.host.limits import starting
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes.clients import ICMP_FILTER, SOL_RAW
 from labctl.kernel.probes.unused_ids import ICMP_IDS
@@ -96,7 +97,8 @@ def _measure_stream(client: socket.socket, connection: socket.socket) -> float:
     sender = threading.Thread(target=_send, args=(client,), name="stream", daemon=True)
     buffer, received = memoryview(bytearray(CHUNK_BYTES)), 0
     started = time.perf_counter()
-    sender.start()
+    with starting("a thread"):
+        sender.start()
     try:
         while count := connection.recv_into(buffer):
             received += count

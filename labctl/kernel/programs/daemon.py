@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
+import time
 
 from labctl.kernel.programs import READY
+
+EXHAUSTED_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # of accept: the connection waits
+PAUSE_S = 0.1  # seconds until the next attempt to accept a connection that waits
 
 
 def daemonize(name: str) -> None:
@@ -16,6 +22,17 @@ def daemonize(name: str) -> None:
     if os.fork():
         os._exit(0)
     set_process_name(name)
+
+
+def accept(sock: socket.socket) -> socket.socket | None:
+    """Accept a connection; None if it is gone, or if this process can open no file for it. Then this pauses: the
+    connection is still there, and would be reported at once again."""
+    try:
+        return sock.accept()[0]
+    except OSError as error:
+        if error.errno in EXHAUSTED_ERRNOS:
+            time.sleep(PAUSE_S)
+        return None
 
 
 def set_process_name(name: str) -> None:

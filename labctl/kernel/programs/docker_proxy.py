@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 
 from labctl.kernel.host.pktinfo import ANCDATA_BYTES, Ancillary, reply_pktinfo, request_pktinfo
-from labctl.kernel.programs.daemon import daemonize, report_ready
+from labctl.kernel.programs.daemon import accept, daemonize, report_ready
 
 UDP_IDLE_TIMEOUT_S = 90.0  # seconds after which a UDP client is forgotten (UDPConnTrackTimeout)
 MAX_DATAGRAM_BYTES = 65507
@@ -54,20 +54,28 @@ def main(args: Sequence[str]) -> int:
             request_pktinfo(sock)
         datagrams(sock, container)
     while True:
-        client, _ = sock.accept()
+        client = accept(sock)
+        if client is not None:
+            start_connection(client, container)
+
+
+def start_connection(client: socket.socket, container: tuple[str, int]) -> None:
+    """Begin to forward a connection. Without a thread for it, close it: the others go on."""
+    try:
         threading.Thread(target=connection, args=(client, container), daemon=True).start()
+    except RuntimeError:
+        client.close()
 
 
 def connection(client: socket.socket, container: tuple[str, int]) -> None:
     """Forward one TCP connection in both directions, until both sides have finished sending."""
-    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    with client, server:
+    with client, socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+        reply_thread = threading.Thread(target=copy_stream, args=(server, client), daemon=True)
         try:
             server.connect(container)
-        except OSError:
-            return  # no server there: the client sees that its connection is closed
-        reply_thread = threading.Thread(target=copy_stream, args=(server, client), daemon=True)
-        reply_thread.start()
+            reply_thread.start()
+        except (OSError, RuntimeError):
+            return  # no server there, or no thread: the client sees that its connection is closed
         copy_stream(client, server)
         reply_thread.join()
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from labctl.kernel.host.pktinfo import ANCDATA_BYTES, reply_pktinfo, request_pktinfo
-from labctl.kernel.programs.daemon import daemonize, report_ready
+from labctl.kernel.programs.daemon import accept, daemonize, report_ready
 
 BACKLOG = 64  # connections that may wait to be accepted
 MAX_DATAGRAM_BYTES = 65535
@@ -49,8 +49,7 @@ def main(args: Sequence[str]) -> int:
 
 def accept_connection(sock: socket.socket, selector: selectors.BaseSelector, name: str) -> None:
     """Accept a new connection."""
-    with suppress(OSError):
-        connection, _ = sock.accept()
+    if (connection := accept(sock)) is not None:
         connection.setblocking(False)
         selector.register(connection, selectors.EVENT_READ, serve_connection)
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, ExitStack
 
 from labctl.kernel.host.signals import ignore_signals
+from labctl.kernel.host.thread_pool import ThreadPool
 from labctl.kernel.host.work_record import WorkRecord
 from labctl.kernel.rule_trace.tracefs import Tracing
-
-MAX_THREADS = 64  # removals at one time; each waits for the kernel
 
 
 class TraceSetup:
@@ -33,7 +32,7 @@ class TraceSetup:
         self.tracing: Tracing | None = None
         self.problem = ""
         self._held = ExitStack()
-        self._pool = ThreadPoolExecutor(MAX_THREADS, "trace-setup")
+        self._pool = ThreadPool("trace-setup")
         self._calls: list[Future[None]] = []
         self.record = WorkRecord(f"a trace of lab {lab}")
         self.record.note("tracing", name=self.name)
@@ -63,9 +62,10 @@ class TraceSetup:
         """Enter a context, and leave it when everything is removed."""
         self._held.enter_context(context)
 
-    def beside(self, function: Callable[[], None]) -> None:
-        """Call a function in another thread. Leaving the setup waits for its end; its errors are lost."""
+    def beside(self, function: Callable[[], None]) -> Future[None]:
+        """Call a function in another thread. Leaving the setup waits for its end; its error is in the future."""
         self._calls.append(self._pool.submit(function))
+        return self._calls[-1]
 
     @property
     def is_configured(self) -> bool:

@@ -86,7 +86,7 @@ def test_a_trace_decodes_each_frame_of_a_flood_once(
     tap: FloodedTap, taps: Taps, decoded: Counter[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing = lambda *words: None  # noqa: E731
-    setup = SimpleNamespace(remove_tracing=nothing, beside=nothing)
+    setup = SimpleNamespace(remove_tracing=nothing, beside=lambda _: SimpleNamespace(result=nothing))
     instruments: Any = SimpleNamespace(
         taps=taps, setup=setup, nodes=(), tracing=None, unknown=[], rules_traced=True, remove_taps=nothing
     )

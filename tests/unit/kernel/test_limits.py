@@ -1,0 +1,183 @@
+"""Limits of open files, processes and memory: which errors say that one is reached, and what the user reads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+import threading
+from concurrent.futures import wait
+
+import pytest
+
+from labctl.cli.failure import report_error
+from labctl.cli.session import Session
+from labctl.errors import KernelError, LimitError
+from labctl.kernel.host import limits, thread_pool
+from labctl.kernel.namespaces.thread import NetnsThread
+from labctl.report.plain_text import with_sudo
+
+NO_THREAD = RuntimeError("can't start new thread")
+REACHED = {
+    "files": (OSError(errno.EMFILE, "Too many open files"), "too few open files: this process may have 64 of them"),
+    "machine": (OSError(errno.ENFILE, "Too many open files in system"), "this machine has too many open files"),
+    "thread": (NO_THREAD, "cannot start a thread: too many processes, or too little memory"),
+    "memory": (MemoryError(), "this process cannot get more memory"),
+    "mmap": (OSError(errno.ENOMEM, "Cannot allocate memory"), "this process cannot get more memory"),
+    "library": (
+        ImportError("libm.so.6: failed to map segment from shared object"),
+        "this process cannot get more memory",
+    ),
+}
+OTHERS = (
+    OSError(errno.ENOENT, "No such file or directory"), RuntimeError("cannot schedule new futures after shutdown"),
+    ImportError("cannot import name 'x'"), KernelError("too many open files"), ValueError("Cannot allocate memory"),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def limit_64(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+
+
+@pytest.mark.parametrize("name", REACHED)
+def test_a_limit_is_one_sentence_with_a_hint(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    error, sentence = REACHED[name]
+    found = limits.limit_error(error)
+    assert found is not None
+    assert found.message.startswith(sentence)
+    assert found.hint
+    assert report_error(error, Session([])) == 3
+    out, err = capsys.readouterr()
+    assert (out, err.count("labctl: "), "Traceback" in err) == ("", 1, False)
+    assert err.startswith(f"labctl: {sentence}")
+
+
+@pytest.mark.parametrize("error", OTHERS, ids=repr)
+def test_other_errors_are_no_limits(error: Exception) -> None:
+    assert limits.limit_error(error) is None
+    assert limits.start_error("ping", error) is None
+
+
+def test_only_the_start_of_a_process_says_again_later() -> None:
+    assert limits.limit_error(BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")) is None
+    with (
+        pytest.raises(LimitError, match=r"^cannot start ping: too many processes\n.*pids.max"),
+        limits.starting("ping"),
+    ):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+    with pytest.raises(LimitError, match=r"^cannot start ping: this process cannot get more"), limits.starting("ping"):
+        raise MemoryError
+    with pytest.raises(FileNotFoundError), limits.starting("ping"):
+        raise FileNotFoundError
+
+
+def test_the_hint_raises_the_limit_for_one_command() -> None:
+    found = limits.limit_error(OSError(errno.EMFILE, ""))
+    assert found is not None
+    assert with_sudo(found.hint, "sudo ").startswith("sudo prlimit --nofile=16384:16384 labctl ...")
+
+
+@pytest.mark.parametrize(("lowest_free", "spare", "refused"), [(40, 24, False), (41, 24, True), (63, 1, False)])
+def test_spare_files_count_from_the_lowest_that_is_free(lowest_free: int, spare: int, refused: bool) -> None:
+    if refused:
+        with pytest.raises(LimitError, match="may have 64 of them"):
+            limits.require_spare_files(lowest_free, spare)
+    else:
+        limits.require_spare_files(lowest_free, spare)
+
+
+def test_a_report_for_which_no_file_can_be_opened_is_still_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*words: object) -> str:
+        raise OSError(errno.EMFILE, "Too many open files", "plain_text.py")
+
+    monkeypatch.setattr("labctl.cli.failure._typed_hint", refuse)
+    assert report_error(MemoryError(), Session([])) == 3
+    assert capfd.readouterr().err.startswith("labctl: too few open files")
+    monkeypatch.setattr("labctl.cli.failure.limit_error", lambda _: None)
+    with pytest.raises(OSError, match="plain_text"):
+        report_error(MemoryError(), Session([]))
+
+
+# without threads
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise NO_THREAD
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_a_pool_without_threads_works_in_its_caller(no_threads: None) -> None:
+    here = []
+    with thread_pool.ThreadPool("test") as pool:
+        future = pool.submit(lambda: here.append(threading.current_thread()) or 7)
+        failed = pool.submit(lambda: 1 // 0)
+    assert (future.result(), here) == (7, [threading.main_thread()])
+    assert isinstance(failed.exception(), ZeroDivisionError)
+
+
+def test_a_pool_with_one_thread_does_each_work_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def only_one(self: threading.Thread) -> None:
+        if started:
+            raise NO_THREAD
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", only_one)
+    done: list[int] = []
+    with thread_pool.ThreadPool("test") as pool:
+        wait([pool.submit(done.append, number) for number in range(200)])
+    assert sorted(done) == list(range(200))
+    assert started
+
+
+def test_all_calls_are_made_although_one_fails(no_threads: None) -> None:
+    done: list[int] = []
+    thread_pool.call_all("test", [lambda: done.append(1), lambda: 1 // 0, lambda: done.append(2)])
+    assert done == [1, 2]
+
+
+def test_a_netns_thread_that_does_nothing_starts_none(no_threads: None) -> None:
+    with NetnsThread():
+        pass
+    with NetnsThread() as thread, pytest.raises(LimitError, match=r"^cannot start a thread: too many processes"):
+        thread.run(None, os.getpid)
+
+
+# with few files
+
+
+def test_processes_are_ended_in_groups_if_few_files_can_be_opened() -> None:
+    children = [subprocess.Popen(["sleep", "60"]) for _ in range(12)]
+    work = (
+        "import resource, sys; from labctl.kernel.namespaces import occupants\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))\n"
+        "occupants.terminate(map(int, sys.argv[1:]), 0.05)"
+    )
+    try:
+        subprocess.run([sys.executable, "-c", work, *(str(child.pid) for child in children)], check=True)
+        assert {child.wait(5) for child in children} == {-15}
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be() -> None:
+    work = (
+        "import resource; from labctl.kernel.namespaces.thread import NetnsThread\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))\n"
+        "with NetnsThread() as thread: thread.run(None, int)\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=True)
+    assert done.stdout == "(4096, 4096)\n"
