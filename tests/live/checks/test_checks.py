@@ -782,7 +782,7 @@ def test_a_tcpdump_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> Non
         assert dump.wait_until_complete() is None
         assert len(dump.packets) >= 2
         monkeypatch.setattr(tcpdump, "TIMEOUT_S", 0.2)
-        os.kill(dump._process.pid, signal.SIGSTOP)
+        dump._child.send_signal(signal.SIGSTOP)
         assert dump.wait_until_complete() == "tcpdump no longer answers"
         dump.close()
 
