@@ -47,6 +47,7 @@ class Labs:
         """
         import labctl
         from labctl.lab.leftovers import record_temporary_lab
+        from labctl.running_lab import require_root
         from labctl.testing.laws import require_unused_name, unused_lab_name
 
         definition = labctl.load(scenario, name=name, set=set, approximate=approximate, firewall=firewall)
@@ -54,6 +55,7 @@ class Labs:
             definition = labctl.load(definition, name=unused_lab_name(definition.name))
         elif definition.name not in self._labs:
             require_unused_name(definition.name)
+        require_root("up")  # without root, there is no folder for records
         if definition.name not in self._records:
             self._records[definition.name] = record_temporary_lab("a test", definition.name)
         lab = labctl.up(definition, approximate=approximate)
