@@ -46,6 +46,7 @@ class Labs:
         factory would change it, and remove it at the end, while another user works with it.
         """
         import labctl
+        from labctl.kernel.host import paths
         from labctl.lab.leftovers import record_temporary_lab
         from labctl.running_lab import require_root
         from labctl.testing.laws import require_unused_name, unused_lab_name
@@ -58,7 +59,12 @@ class Labs:
         require_root("up")  # without root, there is no folder for records
         if definition.name not in self._records:
             self._records[definition.name] = record_temporary_lab("a test", definition.name)
-        lab = labctl.up(definition, approximate=approximate)
+        try:
+            lab = labctl.up(definition, approximate=approximate)
+        except BaseException:
+            if definition.name not in paths.labs():
+                self._records.pop(definition.name).finish(list)  # `up` has removed everything
+            raise
         self._labs[lab.name] = (lab, self._labs.get(lab.name, (lab, None))[1])
         self.start_recording(lab)
         return lab
