@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from labctl.core.iptables import split_words
 from labctl.core.iptables_forms import protocol
+from labctl.kernel.host.syscalls import libc
 
 _IPV4 = 2
 _FRAGMENT, _GOTO = 0x01, 0x02  # flags of struct ipt_ip
@@ -26,12 +28,11 @@ class StdoutCapture:
     """
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None)
-        self._stdout = ctypes.c_void_p.in_dll(self._libc, "stdout")
+        self._stdout = ctypes.c_void_p.in_dll(libc, "stdout")
         self._text, self._size = ctypes.c_void_p(), ctypes.c_size_t()
 
     def __enter__(self) -> StdoutCapture:
-        make = self._libc.open_memstream
+        make = libc.open_memstream
         make.restype = ctypes.c_void_p
         self._stream = make(ctypes.byref(self._text), ctypes.byref(self._size))
         if not self._stream:
@@ -39,12 +40,12 @@ class StdoutCapture:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._libc.fclose(ctypes.c_void_p(self._stream))
-        self._libc.free(self._text)
+        libc.fclose(ctypes.c_void_p(self._stream))
+        libc.free(self._text)
 
     def prove(self) -> None:
         """Raise OSError if the C library does not print to the replaced stdout."""
-        if self.catch(lambda: (self._libc.printf(b"%s", b"proof"), self._libc.fflush(self._stdout))) != "proof":
+        if self.catch(lambda: (libc.printf(b"%s", b"proof"), libc.fflush(self._stdout))) != "proof":
             raise OSError("the C library's stdout cannot be replaced")
 
     def catch(self, work: Any) -> str:
@@ -62,7 +63,7 @@ class RuleFormatter:
     """Converts the rules of one open table to words."""
 
     def __init__(self, iptc: Any, table: Any, printer: StdoutCapture) -> None:
-        self._xt = iptc.ip4tc.xtables(_IPV4)
+        self._xt = _xtables(iptc)
         self._table = table
         self._printer = printer
         self._first = ctypes.sizeof(iptc.ip4tc.ipt_entry)  # the offset of the matches
@@ -102,6 +103,12 @@ class RuleFormatter:
         yield (alias or name).decode()
         if module.save:
             yield from split_words(self._printer.catch(lambda: self._xt.save(module, ip, pointer)))
+
+
+@cache
+def _xtables(iptc: Any) -> Any:
+    """libxtables, initialised once. python-iptables holds it weakly, and each initialisation takes memory for good."""
+    return iptc.ip4tc.xtables(_IPV4)
 
 
 def _head(ip: Any) -> Iterator[str]:
