@@ -37,10 +37,7 @@ def find_nodes(lab: str, node: str | None) -> tuple[str, ...]:
 
 def netns_owners(lab: str) -> dict[str, str]:
     """The machines that share the network namespace of another machine, with that machine (Docker's `host`)."""
-    from labctl.kernel.host import lab_state
+    from labctl.kernel.host import definition_record
 
-    record = lab_state.load(lab) or {}
-    try:
-        return {one["name"]: one["within"] for one in record["machines"] if one.get("within")}
-    except (KeyError, TypeError, AttributeError):
-        return {}
+    record = definition_record.load(lab) or {}
+    return {one["name"]: one["within"] for one in record.get("machines", ()) if one.get("within")}

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 
 from labctl.cni.spec import (
@@ -25,7 +26,7 @@ from labctl.cni.spec import (
 )
 from labctl.cni_plugin import config
 from labctl.cni_plugin.config import SUPPORTED_VERSIONS, Failure, Request
-from labctl.errors import LabError, LockError
+from labctl.errors import KernelError, LabError, LockError
 
 LOCK = "cni.plugin"  # one call at a time: all calls share bridges and rules
 
@@ -88,7 +89,11 @@ def _serve(request: Request, environment: Mapping[str, str]) -> dict[str, object
     if request.command == "STATUS":
         call.status()
         return None
-    with lab_state.lock(LOCK):
+    with ExitStack() as held:
+        try:
+            held.enter_context(lab_state.lock(LOCK))
+        except KernelError as error:
+            raise Failure(IO_FAILURE, error.message, error.hint) from None
         if request.command == "ADD":
             return result_json(call.add())
         {"CHECK": call.check, "DEL": call.delete, "GC": call.gc}[request.command]()

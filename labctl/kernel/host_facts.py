@@ -16,6 +16,7 @@ from functools import partial
 from labctl.core.iptables import BACKENDS, Backend
 from labctl.core.neighbour_tables import NeighbourTables
 from labctl.kernel.host import paths, ping_group_range
+from labctl.kernel.host.definition_record import DEFINITION
 from labctl.kernel.host.limits import starting
 from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, unshare
 from labctl.kernel.netlink import neighbour_tables
@@ -203,6 +204,6 @@ def _tables() -> tuple[str, ...]:
 def _recorded_labs() -> tuple[str, ...]:
     try:
         with os.scandir(paths.state_dir()) as entries:
-            return tuple(sorted(entry.name for entry in entries if os.path.exists(f"{entry.path}/definition.json")))
+            return tuple(sorted(entry.name for entry in entries if os.path.lexists(f"{entry.path}/{DEFINITION}")))
     except OSError:
         return ()

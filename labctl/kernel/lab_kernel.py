@@ -158,7 +158,7 @@ class KernelLab:
 
     def _apply(self, changes: Sequence[Change]) -> None:
         lab_namespaces.prepare_netns_dir()
-        lock = lab_state.directory(self.lab) / "xtables.lock"
+        lock = lab_state.xtables_lock(self.lab)
 
         from labctl.kernel.apply.builder import Builder  # reading a lab does not need it
 

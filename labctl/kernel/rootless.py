@@ -16,6 +16,7 @@ import os
 import select
 import shutil
 import signal
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,9 +32,11 @@ from labctl.kernel.namespaces import occupants
 CLONE_NEWUSER = 0x10000000
 START_TIMEOUT_S = 10.0  # seconds that the holder may take to start
 NO_ANSWER = "unshare did not answer"
-SPARE_FILES = 14  # that it takes to start the holder and to enter its namespaces
+SPARE_FILES = 15  # that it takes to start the holder and to enter its namespaces
 END_TIMEOUT_S = 2.0  # seconds to wait for the end of a killed holder
 ORPHAN_GRACE_S = 0.1  # seconds between SIGTERM and SIGKILL for processes of a killed holder
+MAX_DIGITS = 20  # of a process id
+HOLDER_FILE = "holder"
 LOCK_FILES = ("door", "guests")  # the lock of the holder itself, and the lock that all processes inside share
 SETUP = (
     "mount -t tmpfs -o mode=755 none /run && mkdir /run/netns /run/labctl && ip link set lo up"
@@ -47,7 +50,11 @@ APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 def holder_dir() -> Path:
     """The user's folder in which the holder is recorded. Raises MissingError if other users could write to it."""
     base = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(base, "labctl") if base and os.path.isdir(base) else Path(f"/tmp/labctl-{os.getuid()}")
+    folder = (
+        Path(base, "labctl")
+        if base and os.path.isabs(base) and os.path.isdir(base)
+        else Path(f"/tmp/labctl-{os.getuid()}")
+    )
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
@@ -78,8 +85,8 @@ def enter() -> Holder:
     opened.
     """
     require_spare_files(spare=SPARE_FILES)
-    folder, cwd = holder_dir(), os.getcwd()
-    lock_fd, users_fd = (os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for name in LOCK_FILES)
+    folder, cwd = holder_dir(), os.open(".", os.O_PATH | os.O_CLOEXEC)  # also of a folder that is gone
+    lock_fd, users_fd = (_open_file(folder / name, os.O_RDWR | os.O_CREAT) for name in LOCK_FILES)
     with _exclusive_lock(lock_fd):
         pid = _holder(folder)
         if pid is None:
@@ -95,7 +102,8 @@ def enter() -> Holder:
         except OSError as error:
             raise MissingError(f"cannot enter the namespaces of process {pid}: {error.strerror}") from None
     with suppress(OSError):
-        os.chdir(cwd)  # the same folder, but in the other mount namespace
+        os.chdir(os.readlink(f"/proc/self/fd/{cwd}"))  # the same folder, but in the other mount namespace
+    os.close(cwd)
     os.environ[HOLDER_VARIABLE] = str(folder)  # every process that is started inside inherits it
     return Holder(pid, lock_fd, users_fd)
 
@@ -130,6 +138,22 @@ def _wait_for_end(pid: int) -> None:
             os.close(fd)
 
 
+def _open_file(path: Path, flags: int) -> int:
+    """A file descriptor of one of the holder's files; it must be a regular file.
+
+    Raises MissingError.
+    """
+    hint = f"remove {path}, or set XDG_RUNTIME_DIR to another folder"
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise MissingError(f"cannot use {path} without root: {error.strerror}", hint) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise MissingError(f"cannot use {path} without root: it is not a file", hint)
+    return fd
+
+
 @contextmanager
 def _exclusive_lock(lock_fd: int) -> Iterator[None]:
     fcntl.flock(lock_fd, fcntl.LOCK_EX)
@@ -141,10 +165,13 @@ def _exclusive_lock(lock_fd: int) -> Iterator[None]:
 
 def _holder(folder: Path) -> int | None:
     """The process id of the recorded holder, if that process still is the holder."""
-    try:
-        pid = int((folder / "holder").read_text())
-    except (OSError, ValueError):
+    if not os.path.lexists(folder / HOLDER_FILE):
         return None
+    with os.fdopen(_open_file(folder / HOLDER_FILE, os.O_RDONLY), errors="replace") as file:
+        text = file.read(MAX_DIGITS + 1).strip()
+    if not (text.isascii() and text.isdigit()):
+        return None
+    pid = int(text)
     return pid if _is_in_holder(pid, folder) else None
 
 
@@ -188,7 +215,12 @@ def _start(folder: Path) -> int:
         words = [*command, "--mount", "--propagation", "private", command[0], "--net", "sh", "-c", SETUP]
         pid, message = _try(words, folder)
         if pid is not None:
-            (folder / "holder").write_text(f"{pid}\n")
+            try:
+                with os.fdopen(_open_file(folder / HOLDER_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
+                    file.write(f"{pid}\n")
+            except BaseException:
+                os.kill(pid, signal.SIGKILL)
+                raise
             return pid
         problem = message or problem
     raise _refusal(problem)

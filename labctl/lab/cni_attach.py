@@ -134,10 +134,18 @@ def detach(lab: str) -> tuple[str, ...]:
         return ()
     attachment_records.delete_plugin_objects(lab)
     with Plugins(lab) as plugins:
-        errors = [text for record in reversed(records) for text in _del(plugins, record)]
+        errors: list[str] = []
+        for record in reversed(records):
+            try:
+                errors += _del(plugins, record)
+            except Exception as error:  # its record can be anything, and the lab is removed all the same
+                errors.append(f"DEL of {record.attachment.at}: {error}")
         nodes = {record.attachment.node: record for record in records}
         for record in nodes.values():
-            errors += _gc_node(plugins, record, ())
+            try:
+                errors += _gc_node(plugins, record, ())
+            except Exception as error:
+                errors.append(f"GC on {record.attachment.node}: {error}")
     return tuple(errors)
 
 
@@ -212,7 +220,6 @@ def _plugin_calls(
     netns = paths.netns_path(lab, item.pod)
     pod = container_of(item, str(netns) if command != "DEL" or is_lab_netns(netns) else "")
     folder = attachment_records.data_dir(lab, item.node)
-    folder.mkdir(parents=True, exist_ok=True)
     return calls(command, config_list, record.cni_path, str(folder), pod)
 
 
@@ -264,10 +271,12 @@ def _gc_node(
 ) -> Iterator[str]:
     """GC on one node: each plugin is called even if another one failed. Yields the errors."""
     config_list, node = parse_config_list(record.attachment.conflist), record.attachment.node
-    folder = str(attachment_records.data_dir(plugins.lab, node))
+    folder = attachment_records.data_dir(plugins.lab, node)
     netns_node = node if is_lab_netns(paths.netns_path(plugins.lab, node)) else None
     for call in (
-        calls("GC", config_list, record.cni_path, folder, valid_attachments=valid) if config_list.supports_gc else ()
+        calls("GC", config_list, record.cni_path, str(folder), valid_attachments=valid)
+        if config_list.supports_gc
+        else ()
     ):
         try:
             plugins.call(netns_node, call)
@@ -281,7 +290,6 @@ def _check_status(plugins: Plugins, attachments: Iterable[Attachment]) -> None:
         config_list, path = parse_config_list(item.conflist), search_path(item.path)
         if supports(config_list.version, "STATUS"):
             folder = attachment_records.data_dir(plugins.lab, item.node)
-            folder.mkdir(parents=True, exist_ok=True)
             for call in calls("STATUS", config_list, path, str(folder)):
                 plugins.call(item.node, call)
 

@@ -13,14 +13,21 @@ from ipaddress import ip_address
 from typing import Any
 
 from labctl.core.observations import Flow
+from labctl.core.record_shape import a_word
 from labctl.core.resources import CREATION_ORDER, Plan
 from labctl.errors import UsageError
-from labctl.kernel.host import lab_state
+from labctl.kernel.host import lab_state, state_files
 from labctl.render.plan_json import resource_from_json, resource_json
 
 _FILE = "faults.json"
 _FLOW_ADDRESSES = ("src", "dst", "reply_src", "reply_dst")
 _FLOW_NUMBERS = ("protocol", "sport", "dport", "reply_sport", "reply_dport", "zone")
+_FLOW_SHAPE = {"node": a_word, **dict.fromkeys(_FLOW_ADDRESSES, str), **dict.fromkeys(_FLOW_NUMBERS, int)}
+_FAULT_SHAPE = {
+    "fault": str, "object": str, "hidden": bool, "before": [dict], "after": [dict], "fixed": bool,
+    "connections?": [_FLOW_SHAPE], "interrupted?": bool,
+}  # fmt: skip
+_SHAPE = {"faults": [_FAULT_SHAPE]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +77,11 @@ def active(lab: str) -> tuple[FaultRecord, ...]:
 def _read(lab: str) -> tuple[FaultRecord, ...] | None:
     """The recorded faults; None if there is a file that cannot be read."""
     try:
-        document = json.loads((lab_state.directory(lab) / _FILE).read_text("utf-8", "surrogateescape"))
+        document = state_files.read_json(lab, _FILE, _SHAPE)
         return tuple(_record(item) for item in document["faults"])
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except ValueError:  # of the document, or of an object in it
         return None
 
 
@@ -82,7 +89,7 @@ def save(lab: str, records: Iterable[FaultRecord]) -> None:
     """Write the records of a lab; none removes the file."""
     records = tuple(records)
     if not records:
-        (lab_state.directory(lab) / _FILE).unlink(missing_ok=True)
+        state_files.remove(lab, _FILE)
         return
     lab_state.save(lab, _FILE, json.dumps({"faults": [_document(one) for one in records]}, ensure_ascii=False))
 
@@ -130,19 +137,16 @@ def _document(record: FaultRecord) -> dict[str, Any]:
 
 
 def _record(document: dict[str, Any]) -> FaultRecord:
-    kind, on = document["fault"], document["object"]
-    if not (isinstance(kind, str) and isinstance(on, str)):
-        raise TypeError("a fault and its object are texts")
     before, after = (tuple(map(resource_from_json, document[name])) for name in ("before", "after"))
     return FaultRecord(
-        kind,
-        on,
-        bool(document["hidden"]),
+        document["fault"],
+        document["object"],
+        document["hidden"],
         before,
         after,
-        bool(document["fixed"]),
+        document["fixed"],
         tuple(map(_flow, document.get("connections", ()))),
-        bool(document.get("interrupted")),
+        document.get("interrupted", False),
     )
 
 
@@ -153,5 +157,5 @@ def _flow_document(flow: Flow) -> dict[str, Any]:
 
 def _flow(document: dict[str, Any]) -> Flow:
     addresses = {name: ip_address(document[name]) for name in _FLOW_ADDRESSES}
-    values: dict[str, Any] = {**addresses, **{name: int(document[name]) for name in _FLOW_NUMBERS}}
-    return Flow(node=str(document["node"]), **values)
+    values: dict[str, Any] = {**addresses, **{name: document[name] for name in _FLOW_NUMBERS}}
+    return Flow(node=document["node"], **values)

@@ -84,7 +84,7 @@ def down(name: str, *, warn: Progress | None = None) -> tuple[str, ...]:
     """
     from labctl.kernel.host import lab_state
 
-    with lab_state.lock(name):
+    with lab_state.lock(name, needs_file=False):
         return _remove(name, warn)
 
 
@@ -290,7 +290,11 @@ def _remove(name: str, warn: Progress | None = None) -> tuple[str, ...]:
             warn(text)
     with KernelLab(name) as kernel:
         removed = kernel.destroy()
-    lab_state.remove_files(name)
+    try:
+        lab_state.remove_files(name)
+    except KernelError as error:  # the lab is gone; what is left of its record harms no other
+        if warn is not None:
+            warn(str(error))
     return tuple(removed)
 
 

@@ -16,11 +16,11 @@ from labctl.scenario.definition import Definition, compile_definition, define
 
 def running_labs() -> tuple[RunningSummary, ...]:
     """Every lab on this machine."""
-    from labctl.kernel.host import lab_state, paths
+    from labctl.kernel.host import definition_record, paths
 
     found = []
     for name, nodes in paths.labs().items():
-        record = lab_state.load(name) or {}
+        record = definition_record.load(name) or {}
         features = tuple(record.get("approximate", ()))
         found.append(RunningSummary(name, nodes, record.get("model"), record.get("file"), features, _firewall(record)))
     return tuple(found)
@@ -53,24 +53,24 @@ def load_compiled_lab(name: str, scenario: str | None = None, overrides: tuple[s
         return compile_definition(define(scenario, name, overrides, firewall=backend.backend_of(name)))
     definition = load_definition(name)
     if definition is None:
-        raise UsageError(f"the definition of lab {name} is lost", "name its scenario: --scenario FILE")
+        from labctl.kernel.host import definition_record
+
+        problem = definition_record.problem(name) or "cannot be used"
+        raise UsageError(f"the definition of lab {name} {problem}", "name its scenario: --scenario FILE")
     return compile_definition(definition)
 
 
 def load_definition(name: str) -> Definition | None:
-    """The recorded definition of a running lab; None if it is lost."""
-    from labctl.kernel.host import lab_state
+    """The recorded definition of a running lab; None if it is lost, or cannot be used."""
+    from labctl.kernel.host import definition_record
 
-    record = lab_state.load(name)
+    record = definition_record.load(name)
     if record is None:
         return None
-    try:
-        features = tuple(record.get("approximate", ()))
-        files = tuple((one, text) for one, text in record.get("files", ()))
-        sets, firewall = tuple(record["sets"]), _firewall(record)
-        return Definition(name, record["file"], record["text"], sets, features, files, firewall)
-    except (KeyError, TypeError):
-        return None
+    features = tuple(record.get("approximate", ()))
+    files = tuple((one, text) for one, text in record.get("files", ()))
+    sets, firewall = tuple(record["sets"]), _firewall(record)
+    return Definition(name, record["file"], record["text"], sets, features, files, firewall)
 
 
 def _firewall(record: Mapping[str, Any]) -> Backend | None:

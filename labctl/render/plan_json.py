@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
+from labctl.core.field_types import wrong_field
 from labctl.core.iptables import FirewallRule
-from labctl.core.resources import RESOURCE_TYPES, Interface, Process, Resource
+from labctl.core.resources import IP, RESOURCE_TYPES, Interface, Process, Resource
 from labctl.core.scenario_types import Check, Lab, See
 
 JSON_KEYS = {"link_netns": "born"}  # the published keys of fields that have another name in JSON
@@ -32,20 +33,23 @@ def resource_from_json(document: Mapping[str, Any]) -> Resource:
 
     Raises ValueError for an unknown kind, an unknown field, a missing field without a default, or an invalid value.
     """
-    kind = TYPE_BY_NAME.get(document.get("object", ""))
+    name = document.get("object")
+    kind = TYPE_BY_NAME.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ValueError(f"there is no kernel object {document.get('object')!r}")
-    names = {key: name for name, key in JSON_KEYS.items()}
+        raise ValueError(f"there is no kernel object {name!r}")
+    names = {key: field for field, key in JSON_KEYS.items()}
     document = {names.get(key, key): value for key, value in document.items()}
     readers = {field.name: _reader(kind, field.name) for field in dataclasses.fields(kind)}
     unknown = set(document) - set(readers) - {"object"}
     if unknown:
-        raise ValueError(f"a {document['object']} has no field {min(unknown)!r}")
+        raise ValueError(f"a {name} has no field {min(unknown)!r}")
     try:
-        values = {name: _read(readers[name], value) for name, value in document.items() if name != "object"}
+        values = {field: _read(readers[field], value) for field, value in document.items() if field != "object"}
         resource: Resource = kind(**values)
-    except TypeError as error:
-        raise ValueError(f"a {document['object']} cannot be read: {error}") from None
+    except (TypeError, AttributeError, LookupError) as error:
+        raise ValueError(f"a {name} cannot be read: {error}") from None
+    if wrong := wrong_field(resource):
+        raise ValueError(f"the {wrong} of a {name} is of another type")
     return resource
 
 
@@ -106,7 +110,7 @@ def _reader(resource_type: type, name: str) -> Callable[[Any], Any]:
         or (name == "src" and resource_type is TYPE_BY_NAME["route"])
         or (name == "dst" and resource_type is TYPE_BY_NAME["fdb"])
     ):
-        return ip_address
+        return _address
     if name in ("src", "dst"):
         return ip_network
     special: dict[str, Callable[[Any], Any]] = {
@@ -126,6 +130,12 @@ def _read(reader: Callable[[Any], Any], value: Any) -> Any:
 
 def _as_is(value: Any) -> Any:
     return value
+
+
+def _address(text: str) -> IP:
+    if not isinstance(text, str):  # a number is an address for Python
+        raise TypeError(f"{text!r} is not the text of an address")
+    return ip_address(text)
 
 
 def _interface(text: str) -> Interface:

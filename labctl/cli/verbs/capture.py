@@ -165,13 +165,13 @@ def _names(lab: str) -> AddressNames:
     from ipaddress import ip_address
 
     from labctl.core.address_names import AddressNames
-    from labctl.kernel.host import lab_state
+    from labctl.kernel.host import definition_record
 
-    record = lab_state.load(lab) or {}
-    with suppress(KeyError, TypeError, ValueError):
+    record = definition_record.load(lab) or {}
+    with suppress(ValueError):
         return AddressNames(
             (one["name"], one.get("on"), [ip_address(text) for text in one["addresses"]])
-            for one in record["machines"]
+            for one in record.get("machines", ())
             if not one.get("within")
         )
     return AddressNames(())

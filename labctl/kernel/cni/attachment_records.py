@@ -18,13 +18,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from labctl.cni.conflist import parse_config_list
-from labctl.cni.spec import Json
+from labctl.cni.spec import VERSIONS, Json
+from labctl.core.record_shape import a_file_name
 from labctl.core.resources import Attachment, Plan
-from labctl.kernel.host import lab_state, paths
+from labctl.kernel.host import lab_state, paths, state_files
 from labctl.render.plan_json import resource_from_json, resource_json
 
-_PLUGIN_OBJECTS_FILE = "cni/made.json"
+_FOLDER, _PLUGIN_OBJECTS_FILE = "cni/attachments", "cni/made.json"
+_SHAPE = {"attachment": dict, "path": str, "result": (dict, None), "spaces": str}
+_CONFLIST_SHAPE = {
+    "cniVersion": lambda text: text in VERSIONS,
+    "cniVersions?": [lambda text: text in VERSIONS],
+    "name": str,
+    "plugins": [{"type": a_file_name, "ipam?": dict, "capabilities?": dict}],
+}
+_PLUGIN_OBJECTS_SHAPE = {"made": [dict], "covers": [lambda pair: [*map(type, pair)] == [str, str]]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +54,8 @@ class PluginObjects:
 
 
 def data_dir(lab: str, node: str) -> Path:
-    """The folder in which the plugins of a node write their files."""
-    return lab_state.directory(lab) / "cni/data" / node
+    """The folder in which the plugins of a node write their files. It is created. Raises KernelError."""
+    return state_files.make_folder(lab, "cni", "data", node)
 
 
 def netns_identity(lab: str, attachment: Attachment) -> str:
@@ -77,14 +85,12 @@ def save_record(lab: str, record: AttachmentRecord) -> None:
 
 def delete_record(lab: str, attachment: Attachment) -> None:
     """Remove the record of an attachment."""
-    (lab_state.directory(lab) / _file(attachment)).unlink(missing_ok=True)
+    state_files.remove(lab, _file(attachment))
 
 
 def records(lab: str) -> tuple[AttachmentRecord, ...]:
     """The records of all attachments, oldest first; one that cannot be read is left out."""
-    folder = lab_state.directory(lab) / "cni/attachments"
-    files = [file for file in folder.glob("*.json") if not file.name.startswith(".")] if folder.is_dir() else []
-    found = (_read(file) for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name)))
+    found = (_read(lab, name) for name in state_files.names(lab, *_FOLDER.split("/")))
     return tuple(record for record in found if record is not None)
 
 
@@ -115,16 +121,16 @@ def save_plugin_objects(lab: str, plugin_objects: PluginObjects) -> None:
 
 def delete_plugin_objects(lab: str) -> None:
     """Remove the record of what the plugins created: until `save_plugin_objects`, it is not known."""
-    (lab_state.directory(lab) / _PLUGIN_OBJECTS_FILE).unlink(missing_ok=True)
+    state_files.remove(lab, _PLUGIN_OBJECTS_FILE)
 
 
 def load_plugin_objects(lab: str) -> PluginObjects:
     """What the plugins created; empty if it is not known."""
-    document = _read_document(lab_state.directory(lab) / _PLUGIN_OBJECTS_FILE)
     try:
+        document = state_files.read_json(lab, _PLUGIN_OBJECTS_FILE, _PLUGIN_OBJECTS_SHAPE)
         plan = tuple(resource_from_json(item) for item in document["made"])
         return PluginObjects(plan, frozenset((pod, ifname) for pod, ifname in document["covers"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError):
         return PluginObjects()
 
 
@@ -159,39 +165,20 @@ def complete_record(record: AttachmentRecord, result: Json) -> AttachmentRecord:
 
 
 def _file(attachment: Attachment) -> str:
-    return f"cni/attachments/{attachment.pod}.{attachment.ifname}.json"
+    return f"{_FOLDER}/{attachment.pod}.{attachment.ifname}.json"
 
 
-def _read(file: Path) -> AttachmentRecord | None:
-    """The record in a file; None if it is not one."""
-    document = _read_document(file)
+def _read(lab: str, name: str) -> AttachmentRecord | None:
+    """The record in a file of the folder; None if it is not one."""
+    if name.startswith(".") or not name.endswith(".json"):
+        return None
     try:
+        document = state_files.read_json(lab, f"{_FOLDER}/{name}", _SHAPE)
         attachment = resource_from_json(document["attachment"])
-        record = AttachmentRecord(attachment, document["path"], document["result"], document["spaces"])  # type: ignore[arg-type]
-        if isinstance(attachment, Attachment) and _is_valid(record) and file.name == Path(_file(attachment)).name:
-            parse_config_list(attachment.conflist)
-            return record
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    return None
-
-
-def _is_valid(record: AttachmentRecord) -> bool:
-    """Whether every value of a record has the type that it is written with."""
-    item = record.attachment
-    texts = (item.pod, item.node, item.conflist, item.args, item.ifname, item.path)
-    return (
-        all(isinstance(text, str) for text in (*texts, record.cni_path, record.netns_identity))
-        and isinstance(json.loads(item.args), dict)
-        and isinstance(record.result, (dict, type(None)))
-    )
-
-
-def _read_document(file: Path) -> Json:
-    """The JSON object in a file; empty if there is none. What is not a regular file is not opened: a pipe would not
-    end."""
-    try:
-        found = json.loads(file.read_text("utf-8", "surrogateescape")) if file.is_file() else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        if not isinstance(attachment, Attachment) or _file(attachment) != f"{_FOLDER}/{name}":
+            return None
+        state_files.parse_json(attachment.conflist, _CONFLIST_SHAPE)
+        state_files.parse_json(attachment.args, {})
+    except (FileNotFoundError, ValueError):
+        return None
+    return AttachmentRecord(attachment, document["path"], document["result"], document["spaces"])

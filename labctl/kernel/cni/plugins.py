@@ -7,6 +7,7 @@ backend, and the lock file of the lab (XTABLES_LOCKFILE).
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from labctl.cni.conflist import NetworkConfigList
@@ -113,11 +114,11 @@ class Plugins:
         return Child([file], environment=environment, folder="/", with_input=True)
 
     def _tools(self) -> dict[str, str]:
-        folder = lab_state.directory(self.lab)
-        try:
-            tools = f"{commands.make_tool_directory(folder / 'bin', self._backend)}:" if folder.is_dir() else ""
-        except MissingError:
-            tools = ""
+        folder, tools = lab_state.directory(self.lab), ""
+        if folder.is_dir():
+            lab_state.xtables_lock(self.lab)
+            with suppress(MissingError, OSError):
+                tools = f"{commands.make_tool_directory(folder / 'bin', self._backend)}:"
         return {"PATH": tools + DEFAULT_PATH, "XTABLES_LOCKFILE": str(folder / "xtables.lock")}
 
 

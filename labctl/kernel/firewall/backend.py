@@ -16,7 +16,7 @@ from labctl.core.iptables_save import edits_by_table, restore_script
 from labctl.core.resources import Chain
 from labctl.errors import LabError, LimitError, MissingError, UsageError
 from labctl.kernel.firewall import commands, tools
-from labctl.kernel.host import lab_state, modules, paths
+from labctl.kernel.host import definition_record, modules, paths
 from labctl.kernel.host.syscalls import probe_legacy_table
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 from labctl.kernel.netlink import nft_tables
@@ -74,7 +74,7 @@ def backend_problem(backend: Backend) -> str:
 
 def backend_of(lab: str) -> Backend:
     """The backend that a running lab was built with: from its record, else from the tables in its namespaces."""
-    record = lab_state.load(lab)
+    record = definition_record.load(lab)
     if record is not None:
         return "nft" if record.get("firewall") == "nft" else "legacy"
     with NetnsThread() as inside:

@@ -20,13 +20,40 @@ LOCK_SUFFIX = ".lock"  # of the file that is locked while a lab changes, see hos
 
 
 def netns_dir() -> Path:
-    """The directory in which namespaces are bound to names, as by `ip netns`."""
-    return Path(os.environ.get("LABCTL_NETNS_DIR", "/run/netns"))
+    """The directory in which namespaces are bound to names, as by `ip netns`. Always an absolute path."""
+    return _directory("LABCTL_NETNS_DIR", "/run/netns")
 
 
 def state_dir() -> Path:
-    """The directory of definitions, records and locks. `down` does not need it."""
-    return Path(os.environ.get("LABCTL_STATE_DIR", "/run/labctl"))
+    """The directory of definitions, records and locks. `down` does not need it. Always an absolute path."""
+    return _directory("LABCTL_STATE_DIR", "/run/labctl")
+
+
+def _directory(variable: str, default: str) -> Path:
+    given = os.environ.get(variable) or default  # an empty variable counts as none
+    try:
+        return Path(os.path.abspath(given))
+    except OSError:  # the current directory is gone
+        return Path("/", given)
+
+
+def require_own_directories() -> None:
+    """Check, before anything is made, that the two directories can be labctl's. Raises KernelError.
+
+    A path that depends on the current directory would be another one for the next command, and in `/` the directory of
+    namespaces becomes a shared mount, which would change how all mounts of the machine behave.
+    """
+    for name, path in (("LABCTL_NETNS_DIR", netns_dir()), ("LABCTL_STATE_DIR", state_dir())):
+        given = os.environ.get(name, "")
+        if given and not os.path.isabs(given):
+            problem = "is not an absolute path"
+        elif path == path.parent:
+            problem = "must not be the root directory"
+        else:
+            continue
+        from labctl.errors import KernelError
+
+        raise KernelError(f"{name}={given} {problem}", f"an absolute path, such as {name}=/run/other")
 
 
 def has_unfinished_work() -> bool:
@@ -84,7 +111,7 @@ def labs() -> dict[str, tuple[str, ...]]:
     try:
         with os.scandir(netns_dir()) as entries:
             names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     for name in names:
         if (lab_and_node := parse_netns_name(name)) is not None:

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import KernelError
-from labctl.kernel.host import paths
+from labctl.kernel.host import paths, state_files
 
 Entry = dict[str, Any]
 _NUMBERS = itertools.count()
+_SUFFIX = ".jsonl"
 _WORK = "work"  # the kind of the first entry, which says what the work is
 
 
@@ -77,10 +78,11 @@ class AbandonedRecord:
 def abandoned() -> Iterator[AbandonedRecord]:
     """The records that no process holds. Each is locked until the next one is asked for."""
     folder = paths.state_dir() / paths.WORK_FOLDER
-    for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
-        with suppress(OSError), open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while its holder lives
-            found = _entries(file.read())
+    for name in sorted(name for name in state_files.names(paths.WORK_FOLDER) if name.endswith(_SUFFIX)):
+        path = folder / name
+        with suppress(OSError, state_files.RecordError), state_files.open_file(paths.WORK_FOLDER, name) as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while its holder lives
+            found = _entries(state_files.read_all(fd))
             work = next((str(entry.get("name")) for entry in found if entry["kind"] == _WORK), "a verb")
             yield AbandonedRecord(path, work, tuple(entry for entry in found if entry["kind"] != _WORK))
 
@@ -111,13 +113,11 @@ def _create() -> tuple[Path, int]:
     """A new, empty record, locked. A sweep can remove it before it is locked; then this makes another one."""
     folder = paths.state_dir() / paths.WORK_FOLDER
     while True:
-        path = folder / f"{threading.get_native_id()}-{next(_NUMBERS)}.jsonl"
+        path = folder / f"{threading.get_native_id()}-{next(_NUMBERS)}{_SUFFIX}"
+        state_files.make_folder(paths.WORK_FOLDER)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        except (FileExistsError, FileNotFoundError):
-            if folder.exists() and not folder.is_dir():
-                raise _refused(NotADirectoryError(0, "it is not a directory"), folder) from None
+        except (FileExistsError, FileNotFoundError):  # the last record was removed, and the folder with it
             continue
         except OSError as error:
             raise _refused(error, path) from None

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from labctl.errors import KernelError
 from labctl.kernel.host import paths
 from labctl.kernel.host.syscalls import CLONE_NEWNET, setns
 
@@ -59,11 +58,14 @@ def require_lab_netns(fd: int, path: Path) -> None:
         kind = fcntl.ioctl(fd, NS_GET_NSTYPE)
     except OSError:
         raise FileNotFoundError(errno.ENOENT, "no namespace is bound to this name", str(path)) from None
-    hint = f"labctl did not bind it there; remove the name: umount {path} && rm {path}"
     if kind != CLONE_NEWNET:
-        raise KernelError(f"{path.name} is a {OTHER_KINDS.get(kind, 'strange')} namespace, not a network one", hint)
-    if is_host_namespace(fd):
-        raise KernelError(f"{path.name} is the machine's own network namespace, not a lab's", hint)
+        problem = f"is a {OTHER_KINDS.get(kind, 'strange')} namespace, not a network one"
+    elif is_host_namespace(fd):
+        problem = "is the machine's own network namespace, not a lab's"
+    else:
+        return
+    hint = f"labctl did not bind it there; remove the name: umount {path} && rm {path}"
+    raise _refusal(f"{path.name} {problem}", hint)
 
 
 def enter_netns(fd: int, *, allow_own: bool = False) -> None:
@@ -73,7 +75,7 @@ def enter_netns(fd: int, *, allow_own: bool = False) -> None:
     KernelError if it is the machine's own, OSError if the kernel refuses.
     """
     if not allow_own and is_host_namespace(fd):
-        raise KernelError("labctl does not enter the machine's own network namespace")
+        raise _refusal("labctl does not enter the machine's own network namespace")
     setns(fd, CLONE_NEWNET)
 
 
@@ -103,11 +105,19 @@ def is_host_namespace(fd: int) -> bool:
 
 def is_lab_netns(path: Path) -> bool:
     """Whether a network namespace that can be a lab's is bound to this name. It only looks."""
+    from labctl.errors import KernelError
+
     try:
         os.close(open_netns(path))
     except (OSError, KernelError):
         return False
     return True
+
+
+def _refusal(message: str, hint: str = "") -> Exception:
+    from labctl.errors import KernelError  # loads what a verb that works does not need
+
+    return KernelError(message, hint)
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:

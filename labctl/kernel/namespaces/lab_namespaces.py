@@ -120,16 +120,26 @@ class NamespaceSet:
 
 def prepare_netns_dir() -> None:
     """Create the directory of named namespaces as `ip netns` does: as a shared mount. Otherwise services with private
-    mount namespaces would keep deleted namespaces alive."""
+    mount namespaces would keep deleted namespaces alive. Raises KernelError."""
+    paths.require_own_directories()
     directory = str(paths.netns_dir())
-    os.makedirs(directory, exist_ok=True)
     try:
-        mount(None, directory, None, MS_SHARED | MS_REC)
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        probe = f"{directory}/.labctl-{os.getpid()}"  # before the mount: not every folder takes files
+        os.close(os.open(probe, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+        os.unlink(probe)
+        try:
+            mount(None, directory, None, MS_SHARED | MS_REC)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            mount(directory, directory, None, MS_BIND | MS_REC)
+            mount(None, directory, None, MS_SHARED | MS_REC)
     except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        mount(directory, directory, None, MS_BIND | MS_REC)
-        mount(None, directory, None, MS_SHARED | MS_REC)
+        problem = f"cannot use {directory} for namespaces: {os.strerror(error.errno or 0)}"
+        raise KernelError(
+            problem, _hint(error) or "LABCTL_NETNS_DIR can name another folder", error.errno or 0
+        ) from None
 
 
 def is_namespace(path: Path) -> bool:

@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from labctl.kernel.host import paths
+from labctl.kernel.host import definition_record, paths
 from labctl.kernel.host.syscalls import CLONE_NEWNS, MS_REC, MS_SLAVE, mount, unshare
 from labctl.kernel.namespaces.entry import enter_netns, open_netns
 from labctl.kernel.node_exec import mounts
@@ -64,14 +64,10 @@ def become(lab: str, node: str, command: list[str]) -> tuple[int, str]:
 
 def names(lab: str) -> list[tuple[str, str]]:
     """The names of the lab, each with its address: from the lab's record, or, if that is lost, from the kernel."""
-    import json
-
-    try:
-        with open(f"{paths.state_dir()}/{lab}/definition.json", encoding="utf-8", errors="surrogateescape") as file:
-            machines = json.load(file)["machines"]
-        return [(machine["name"], machine["addresses"][0]) for machine in machines if machine["addresses"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    machines = (definition_record.load(lab) or {}).get("machines")
+    if machines is None:
         return _observed_addresses(lab)
+    return [(machine["name"], machine["addresses"][0]) for machine in machines if machine["addresses"]]
 
 
 def _observed_addresses(lab: str) -> list[tuple[str, str]]:
@@ -92,23 +88,22 @@ def _observed_addresses(lab: str) -> list[tuple[str, str]]:
 def _environment(lab: str, node: str) -> dict[str, str]:
     path = os.environ.get("PATH") or os.defpath
     tools = f"{paths.state_dir()}/{lab}/bin"
-    if not os.path.isdir(tools):
-        tools = _tools(lab, tools)
+    if not os.path.isdir(tools) or os.path.islink(os.path.dirname(tools)):
+        tools = _tools(lab)
     folders = [tools, path] if tools else [path]
     return {**os.environ, "PATH": ":".join(folders), "LABCTL_LAB": lab, "LABCTL_NODE": node}
 
 
-def _tools(lab: str, directory: str) -> str:
+def _tools(lab: str) -> str:
     """Create the folder in which `iptables` is the variant that wrote the lab's rules; "" if that is not possible."""
-    from pathlib import Path
-
-    from labctl.errors import MissingError
+    from labctl.errors import LabError
     from labctl.kernel.firewall.backend import backend_of
     from labctl.kernel.firewall.commands import make_tool_directory
+    from labctl.kernel.host.state_files import make_folder
 
     try:
-        return str(make_tool_directory(Path(directory), backend_of(lab)))
-    except (OSError, MissingError) as error:
+        return str(make_tool_directory(make_folder(lab, "bin"), backend_of(lab)))
+    except (OSError, LabError) as error:
         print(f"labctl: `iptables` is the machine's default variant here: {error}", file=sys.stderr)
         return ""
 

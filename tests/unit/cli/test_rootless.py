@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 import labctl.cli.rootless
@@ -54,3 +58,31 @@ def test_who_asks_for_labs_without_root(
     monkeypatch.setattr(labctl.cli, "_run", lambda _: 0)
 
     assert labctl.cli.main(words.split()) == (77 if asked else 0)
+
+
+@pytest.mark.parametrize("name", ["holder", "door", "guests"])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
+def test_what_is_no_file_in_the_holders_folder(
+    name: str,
+    make: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(rootless, "_start", lambda folder: pytest.fail("a holder was started"))
+    folder = rootless.holder_dir()
+    make(folder / name)
+
+    assert labctl.cli.main(["--rootless", "list"]) == 4
+    said = capsys.readouterr().err
+    assert f"labctl: cannot use {folder / name} without root: " in said
+    assert f"remove {folder / name}, or set XDG_RUNTIME_DIR" in said
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1 2", "9" * 40, "\u0661"])
+def test_a_record_of_a_holder_that_names_none(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (rootless.holder_dir() / "holder").write_text(text)
+
+    assert rootless.holder_root() is None

@@ -1,0 +1,48 @@
+"""The record of a lab's definition, which `up` writes and every other verb reads. Fast to import."""
+
+from __future__ import annotations
+
+from labctl.core.record_shape import a_word
+from labctl.kernel.host import paths, state_files
+
+TYPE_CHECKING = False  # and not typing's own, which costs more than all the rest here
+if TYPE_CHECKING:
+    from typing import Any
+
+DEFINITION = "definition.json"
+
+
+def _a_pair_of_texts(value: object) -> bool:
+    return isinstance(value, list) and [*map(type, value)] == [str, str]
+
+
+# older records have no `firewall`
+DEFINITION_SHAPE = {
+    "file": str,
+    "text": str,
+    "sets": [str],
+    "model?": (str, None),
+    "approximate?": [str],
+    "firewall?": (str, None),
+    "files?": [_a_pair_of_texts],
+    "machines?": [{"name": a_word, "within?": (a_word, None), "addresses": [a_word]}],
+}
+
+
+def load(lab: str) -> dict[str, Any] | None:
+    """The recorded definition of a lab, of DEFINITION_SHAPE; None if there is none or it cannot be used."""
+    try:
+        return dict(state_files.read_json(lab, DEFINITION, DEFINITION_SHAPE))
+    except (FileNotFoundError, state_files.RecordError):
+        return None
+
+
+def problem(lab: str) -> str:
+    """Why the recorded definition of a lab cannot be used, as the end of a sentence on it; "" if it can."""
+    try:
+        state_files.read_json(lab, DEFINITION, DEFINITION_SHAPE)
+    except FileNotFoundError:
+        return "is lost"
+    except state_files.RecordError as error:
+        return f"cannot be used: {paths.state_dir() / lab / DEFINITION}: {error}"
+    return ""
