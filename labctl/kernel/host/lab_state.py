@@ -121,7 +121,7 @@ def lock(lab: str, timeout_s: float | None = None, *, needs_file: bool = True) -
     (None: LOCK_TIMEOUT_S); KernelError if the lock file cannot be made.
 
     The lock file is removed when the lock is released, so that nothing is left after `down`. Without `needs_file`, for
-    `down`, a full or read-only disk is no obstacle: the directory of the namespaces is locked instead.
+    `down`, the directory of the namespaces is locked instead on a full or read-only disk.
     """
     deadline = time.monotonic() + (LOCK_TIMEOUT_S if timeout_s is None else timeout_s)
     path = directory(lab).with_name(f"{lab}{paths.LOCK_SUFFIX}")

@@ -1,7 +1,7 @@
 """The files below the state directory: read without trust, and written as a whole or not at all.
 
 Root reads and writes them, and a machine that crashed, a full disk or another program may have left anything there. So
-no link below the state directory is followed, nothing but a regular file of a limited size is read, a reader never
+no link below the state directory is followed, only a regular file of a limited size is read, a reader never
 waits (as it would for a FIFO), and a JSON document has the shape that its user gives (`core.record_shape`). A file is
 named by its folder and its name: `("kubenet", "cni/made.json")`. Fast to import: `labctl exec` uses it.
 """
