@@ -194,8 +194,11 @@ def _override_texts(sets: Overrides | None) -> tuple[str, ...]:
 
 def _yaml_text(value: object) -> str:
     """A value as YAML. A text is used as it is, as on the command line."""
-    if value is None or isinstance(value, (bool, Mapping, list, tuple)):
-        import json
+    try:
+        if value is None or isinstance(value, (bool, Mapping, list, tuple)):
+            import json
 
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+            return json.dumps(value, ensure_ascii=False, default=str)
+        return str(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"a value of set= cannot be written as YAML: {error}") from None

@@ -11,6 +11,8 @@ from labctl.scenario.field_types import shorten
 from labctl.scenario.language import older_names
 from labctl.scenario.yaml_reader import parse_yaml
 
+MAX_STEPS = 64  # of a path; more than a scenario has, even with each label of a sysctl counted as one
+
 
 def apply_overrides(root: TreeNode, overrides: tuple[str, ...], reader: Reader) -> TreeNode:
     """Set each KEY=VALUE, in order. KEY is a path with dots, VALUE is YAML. Problems have positions in the argument.
@@ -37,6 +39,10 @@ def _apply(root: TreeNode, override: str, reader: Reader) -> TreeNode:
     if not equals or not path.strip():
         reader.add_problem(position, "expected KEY=VALUE", "such as --set routing=host or --set nodes.node1.pods=5")
         return root
+    steps = path.strip().split(".")
+    if len(steps) > MAX_STEPS:
+        reader.add_problem(position, f"a path of {len(steps)} steps", f"a key of a scenario has at most {MAX_STEPS}")
+        return root
     shift = len(path) + 1
     try:
         node = parse_yaml(value, position.file, reader)
@@ -46,7 +52,7 @@ def _apply(root: TreeNode, override: str, reader: Reader) -> TreeNode:
             reader.add_problem(at, item.what, item.hint)
         return root
     value_node = Text(Position(position.file, 1, shift + 1), "") if node is None else _shift_positions(node, shift)
-    return _Setter(position, reader, _older_names(root)).set(root, path.strip().split("."), value_node, top=True)
+    return _Setter(position, reader, _older_names(root)).set(root, steps, value_node, top=True)
 
 
 def _shift_positions(node: TreeNode, shift: int) -> TreeNode:
@@ -83,13 +89,16 @@ class _Setter:
         if isinstance(node, Text):
             self.reader.add_problem(self.position, f"{quote_text(node.value)} does not contain {quote_text(path[0])}")
             return node
+        indexes: dict[str, int] = {}
+        for index, (key, _) in enumerate(node.items):
+            indexes.setdefault(self._present_name(key.value, top), index)
         for length in range(len(path), 0, -1):
-            name = ".".join(path[:length])
-            for index, (key, old) in enumerate(node.items):
-                if self._is_same_key(key.value, name, top):
-                    kept = self._key(key.value) if length == len(path) else key
-                    new = (kept, self.set(old, path[length:], value))
-                    return Map(node.position, (*node.items[:index], new, *node.items[index + 1 :]))
+            found = indexes.get(self._present_name(".".join(path[:length]), top))
+            if found is not None:
+                key, old = node.items[found]
+                kept = self._key(key.value) if length == len(path) else key
+                new = (kept, self.set(old, path[length:], value))
+                return Map(node.position, (*node.items[:found], new, *node.items[found + 1 :]))
         inner = self.set(Map(self.position), path[1:], value)
         return Map(node.position, (*node.items, (self._key(path[0]), inner)))
 
@@ -103,10 +112,10 @@ class _Setter:
         new = self.set(node.items[index], path[1:], value)
         return Seq(node.position, (*node.items[:index], new, *node.items[index + 1 :]))
 
-    def _is_same_key(self, one: str, other: str, top: bool) -> bool:
-        if top:
-            one, other = one.replace("-", "_"), other.replace("-", "_")
-        return one == other or self.older_names.get(one, one) == self.older_names.get(other, other)
+    def _present_name(self, name: str, top: bool) -> str:
+        """The name by which a key is the same as another: the present one, at the top with underscores for dashes."""
+        name = name.replace("-", "_") if top else name
+        return self.older_names.get(name, name)
 
     def _key(self, name: str) -> Text:
         return Text(self.position, name, False)
