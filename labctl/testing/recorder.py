@@ -48,6 +48,8 @@ def create_recorder(lab: RunningLab) -> PacketRecorder | None:
 
 def write_evidence(folder: Path, lab: RunningLab, recorder: PacketRecorder | None) -> Iterator[str]:
     """Write the evidence of a lab into a folder. Yields lines for the report: the paths of the files, and the drift."""
+    from labctl.report.output_files import write, write_bytes
+
     frames = [] if recorder is None else recorder.frames()
     folder.mkdir(parents=True, exist_ok=True)
     yield f"lab {lab.name}; run manually: {_up_command(lab)}"
@@ -56,7 +58,7 @@ def write_evidence(folder: Path, lab: RunningLab, recorder: PacketRecorder | Non
         from labctl.packets.pcapng import pcapng
 
         path = folder / f"{lab.name}.pcapng"
-        path.write_bytes(pcapng(frames, Topology(lab.compiled).machine_by_address, f"lab {lab.name}"))
+        write_bytes(str(path), pcapng(frames, Topology(lab.compiled).machine_by_address, f"lab {lab.name}"))
         lost_text = f", {recorder.lost_frames} more were lost" if recorder.lost_frames else ""
         yield f"packets: {path} ({len(frames)} frames{lost_text})"
     if not lab.nodes:
@@ -65,7 +67,7 @@ def write_evidence(folder: Path, lab: RunningLab, recorder: PacketRecorder | Non
     drift = list(_drift(lab))
     yield from (f"drift: {line}" for line in drift or ["none, the kernel is as planned"])
     path = folder / f"{lab.name}.txt"
-    path.write_text("\n".join([f"lab {lab.name}", *drift, "", *_node_lines(lab)]) + "\n", encoding="utf-8")
+    write(str(path), "\n".join([f"lab {lab.name}", *drift, "", *_node_lines(lab)]) + "\n")
     yield f"links, routes, rules with counters: {path}"
 
 

@@ -106,6 +106,7 @@ def _sink(session: Session, write: str | None, names: AddressNames, stack: ExitS
 
         return print_frame
     from labctl.packets.pcapng import Writer
+    from labctl.report.output_files import open_output
 
     if write == "-":
         if sys.stdout.isatty():
@@ -113,7 +114,7 @@ def _sink(session: Session, write: str | None, names: AddressNames, stack: ExitS
         file = FileIO(sys.stdout.fileno(), "wb", closefd=False)
     else:
         try:
-            file = FileIO(write, "wb")
+            file = FileIO(open_output(write), "wb")
         except OSError as error:
             raise UsageError(f"cannot write {write}: {error.strerror}") from error
         stack.callback(file.close)
