@@ -60,3 +60,8 @@ def a_word(value: object) -> bool:
 def a_file_name(value: object) -> bool:
     """A text that names an entry of a folder, and no other place."""
     return a_word(value) and "/" not in str(value) and value not in (".", "..")
+
+
+def a_pair_of_texts(value: object) -> bool:
+    """A list of two texts."""
+    return isinstance(value, list) and [*map(type, value)] == [str, str]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.cni.spec import VERSIONS, Json
-from labctl.core.record_shape import a_file_name
+from labctl.core.record_shape import a_file_name, a_pair_of_texts
 from labctl.core.resources import Attachment, Plan
 from labctl.kernel.host import lab_state, paths, state_files
 from labctl.render.plan_json import resource_from_json, resource_json
@@ -32,7 +32,7 @@ _CONFLIST_SHAPE = {
     "name": str,
     "plugins": [{"type": a_file_name, "ipam?": dict, "capabilities?": dict}],
 }
-_PLUGIN_OBJECTS_SHAPE = {"made": [dict], "covers": [lambda pair: [*map(type, pair)] == [str, str]]}
+_PLUGIN_OBJECTS_SHAPE = {"made": [dict], "covers": [a_pair_of_texts]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labctl.core.record_shape import a_word
+from labctl.core.record_shape import a_pair_of_texts, a_word
 from labctl.kernel.host import paths, state_files
 
 TYPE_CHECKING = False  # and not typing's own, which costs more than all the rest here
@@ -10,10 +10,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 DEFINITION = "definition.json"
-
-
-def _a_pair_of_texts(value: object) -> bool:
-    return isinstance(value, list) and [*map(type, value)] == [str, str]
 
 
 # older records have no `firewall`
@@ -24,7 +20,7 @@ DEFINITION_SHAPE = {
     "model?": (str, None),
     "approximate?": [str],
     "firewall?": (str, None),
-    "files?": [_a_pair_of_texts],
+    "files?": [a_pair_of_texts],
     "machines?": [{"name": a_word, "within?": (a_word, None), "addresses": [a_word]}],
 }
 

@@ -96,7 +96,7 @@ def test_a_part_of_an_entry_is_not_taken_for_written(monkeypatch: pytest.MonkeyP
 def test_a_file_in_the_way_is_named(folder: Path) -> None:
     folder.parent.mkdir()
     folder.touch()
-    with pytest.raises(KernelError, match=f"{folder}: it is not a directory"):
+    with pytest.raises(KernelError, match=f"{folder}: it is a file, not a folder"):
         WorkRecord("a trace of lab x")
 
 
