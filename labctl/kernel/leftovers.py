@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from labctl.core.names import summarize_names
+from labctl.core.record_shape import a_file_name
 from labctl.core.text import count
 from labctl.errors import KernelError, LabError
 from labctl.kernel.host import modules, paths, work_record
@@ -63,6 +64,8 @@ def _undo(record: AbandonedRecord, remove_lab: RemoveLab | None) -> tuple[Undone
 def _undo_entry(inside: NetnsThread, entry: Entry, remove_lab: RemoveLab | None) -> tuple[str, int]:
     """The place of an entry, and how many objects were removed there."""
     kind = entry["kind"]
+    if not all(a_file_name(entry[key]) for key in ("lab", "node", "name") if key in entry):
+        raise ValueError("a name that would be part of a path")
     if kind == LAB:
         return entry["name"], int(remove_lab is not None and bool(remove_lab(entry["name"])))
     if kind == "tracing":

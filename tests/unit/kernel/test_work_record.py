@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from labctl.errors import KernelError
 from labctl.kernel import leftovers
 from labctl.kernel.host import paths, work_record
 from labctl.kernel.host.work_record import WorkRecord, abandoned
+from labctl.kernel.rule_trace import tracefs
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +141,36 @@ def test_a_sweep_says_what_it_removed_and_keeps_what_it_could_not(folder: Path) 
     assert removed == ["compare-1"]
     assert not folder.exists()
     assert leftovers.sweep(refuse) == ()
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/etc/passwd"), lambda path: path.write_bytes(b"\0")]
+)
+def test_what_is_no_record_in_the_folder_is_not_waited_for(folder: Path, make: Callable[[Path], None]) -> None:
+    WorkRecord("a trace of lab x")  # makes the folder
+    make(folder / "1-1.jsonl")
+    found = [record.path.name for record in work_record.abandoned()]
+    assert "1-1.jsonl" not in found or (folder / "1-1.jsonl").read_bytes() == b"\0"
+
+
+def test_a_dangling_link_in_place_of_the_folder_is_named(folder: Path) -> None:
+    folder.parent.mkdir()
+    folder.symlink_to(folder.parent / "nowhere")
+    with pytest.raises(KernelError, match=f"{folder}: it is a link, not a folder"):
+        WorkRecord("a trace of lab x")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc", ".", "", 7, None, ["a"]])
+@pytest.mark.parametrize(
+    "entry", [{"kind": "lab"}, {"kind": "tracing"}, {"kind": "neighbour", "lab": "k", "node": "a"}]
+)
+def test_an_entry_with_a_name_that_is_a_path_is_not_undone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: object, entry: dict[str, str]
+) -> None:
+    record = WorkRecord("a trace of lab x")
+    key = "node" if "node" in entry else "name"
+    record.note(**{**entry, key: name})  # type: ignore[arg-type]
+    abandon(record)
+    monkeypatch.setattr(tracefs, "remove", pytest.fail)
+    monkeypatch.setattr(leftovers, "is_namespace", pytest.fail)
+    assert leftovers.sweep(pytest.fail) == ()
