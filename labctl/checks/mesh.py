@@ -18,7 +18,7 @@ from labctl.checks.context import CheckContext
 from labctl.checks.verdict import evaluate_mesh
 from labctl.core.mesh_pairs import MAX_PAIRS, MeshPairs, choose_pairs
 from labctl.core.neighbour_presets import NeighbourPresets
-from labctl.core.neighbour_tables import full_tables
+from labctl.core.neighbour_tables import DEFAULT_LIMIT, full_tables
 from labctl.core.probe_kinds import equivalent_command
 from labctl.core.resources import IP
 from labctl.core.results import Outcome, Pair, PairCounts
@@ -80,16 +80,19 @@ def check_mesh(context: CheckContext, check: Check) -> Outcome:
     own = {name: topology.possible_addresses(name) for sources, _ in check.groups for name in sources}
     with Mesh(context.lab, _members(check, addresses), context.thread, own) as mesh:
         feed = ((source, target, addresses[target]) for source, target in pairs)
-        while part := list(islice(feed, PART)):
-            with neighbours.preset(part):
-                complete = mesh.ask(part, limits.asking)
-                retrying = limits.retrying(time.monotonic())
-                mesh.retry(min(time.monotonic() + RETRY_S, retrying))
-            if not complete:
-                break
-        if unanswered := mesh.unanswered:
-            with neighbours.preset(unanswered):
-                mesh.retry(retrying)
+        try:
+            while part := list(islice(feed, PART)):
+                with neighbours.preset(part):
+                    complete = mesh.ask(part, limits.asking)
+                    retrying = limits.retrying(time.monotonic())
+                    mesh.retry(min(time.monotonic() + RETRY_S, retrying))
+                if not complete:
+                    break
+            if unanswered := mesh.unanswered:
+                with neighbours.preset(unanswered):
+                    mesh.retry(retrying)
+        except NoRoomError as error:
+            neighbours.problem = str(error)
         versions = {address.version for address in addresses.values()}
         full = full_tables(tables, neighbour_tables.read(), versions)
         result = mesh.result(FULL_TABLE if full else "")
@@ -102,6 +105,10 @@ def check_mesh(context: CheckContext, check: Check) -> Outcome:
     return Outcome(check, verdict, (*lines, *looks, *notes), command, pairs=counts)
 
 
+class NoRoomError(Exception):
+    """The machine's neighbour table has no room for the entries that the pairs need. The text says how to make room."""
+
+
 class _Neighbours:
     """The temporary neighbour entries for parts of a mesh."""
 
@@ -109,10 +116,11 @@ class _Neighbours:
         self._context = context
         self._presets = NeighbourPresets(context.topology.lab)
         self._entry_count = 0
+        self.problem = ""  # the text of a NoRoomError
 
     def preset(self, requests: Collection[PairRequest]) -> AbstractContextManager[object]:
         """The entries that probes between these pairs need, as long as the context lasts; none if the machine's table
-        has room for all of them and as many again."""
+        has room for all of them and as many again. Raises NoRoomError."""
         topology = self._context.topology
         peers: dict[str, set[IP]] = {}
         for source, target, address in requests:
@@ -120,23 +128,28 @@ class _Neighbours:
             peers.setdefault(target, set()).update(topology.addresses(source))
         names = (machine.name for machine in topology.lab.machines if machine.role in LEAF_ROLES)
         leaves: dict[str, Set[IP]] = {name: peers.get(name, frozenset()) for name in names}
-        wanted = self._presets.needed((ip for name in peers for ip in topology.addresses(name)), leaves)
-        room = min((table.room for table in neighbour_tables.read()), default=0)
-        if len(wanted) <= room / 2:
+        needed = self._presets.needed((ip for name in peers for ip in topology.addresses(name)), leaves)
+        versions = {address.version for _, _, address in requests}
+        tables = [table for table in neighbour_tables.read() if table.version in versions]
+        room = min((table.room for table in tables), default=DEFAULT_LIMIT)
+        if needed.unpredictable > room:
+            limits = " and ".join(table.raised_limit for table in tables)
+            raise NoRoomError(
+                f"the pairs need {needed.unpredictable} neighbour entries that labctl cannot preset, and the machine's"
+                f" table has room for {room}: the sysctl {limits} gives it room"
+            )
+        if len(needed.presets) + needed.unpredictable <= room / 2:
             return nullcontext()
-        made = TemporaryNeighbours(self._context.lab, wanted, self._context.thread)
-        self._entry_count = max(self._entry_count, len(wanted))
+        made = TemporaryNeighbours(self._context.lab, needed.presets, self._context.thread)
+        self._entry_count = max(self._entry_count, len(needed.presets))
         return made
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader should know about the entries."""
-        if not self._entry_count:
-            return ()
-        return (
-            f"{self._entry_count} neighbour entries were preset for this check: the machine's table does not hold so"
-            " many",
-        )
+        count = self._entry_count
+        preset = f"{count} neighbour entries were preset for this check: the machine's table does not hold so many"
+        return (*((self.problem,) if self.problem else ()), *((preset,) if count else ()))
 
 
 def _members(check: Check, addresses: dict[str, IP]) -> Iterable[tuple[str, int]]:

@@ -6,12 +6,15 @@ need many times that. A check of that size adds permanent entries before it and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import NamedTuple
 
-from labctl.core.resources import IP, Address, Interface, Link, Neighbour, Net, Plan, Route, Sysctl
+from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Net, Plan, Route, Sysctl
 from labctl.core.scenario_types import Lab
+
+ANY_MAC = "00:00:00:00:00:00"  # the forwarding entry of a VXLAN device for broadcasts and unknown addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,15 @@ class Preset:
     at: Interface
     ip: IP
     mac_interface: Interface
+
+
+@dataclass(frozen=True, slots=True)
+class NeededEntries:
+    """The entries that probes need, without those that the plan has. `unpredictable` counts those in namespaces that
+    forward nothing, for which the plan does not say which device answers: they are left to the kernel."""
+
+    presets: list[Preset]
+    unpredictable: int
 
 
 class _OnLink(NamedTuple):
@@ -33,7 +45,10 @@ class NeighbourPresets:
     """The entries that probes in one lab need."""
 
     def __init__(self, lab: Lab) -> None:
-        self._interface_by_address = {item.addr.ip: item.at for item in lab.plan if isinstance(item, Address)}
+        self._holders: dict[IP, list[Interface]] = {}  # several, if hosts have networks of the same range
+        for item in lab.plan:
+            if isinstance(item, Address):
+                self._holders.setdefault(item.addr.ip, []).append(item.at)
         self._planned = {(item.at, item.ip) for item in lab.plan if isinstance(item, Neighbour)}
         self._domains = _BroadcastDomains(lab.plan)
         self._on_link = {
@@ -41,38 +56,42 @@ class NeighbourPresets:
             for ns, nets in _on_link(lab.plan).items()
         }
 
-    def needed(self, addresses: Iterable[IP], peers: Mapping[str, Set[IP]] | None = None) -> list[Preset]:
-        """The entries that probes between all of these addresses need, without those that the plan has.
+    def needed(self, addresses: Iterable[IP], peers: Mapping[str, Set[IP]] | None = None) -> NeededEntries:
+        """The entries that probes between all of these addresses need.
 
         `peers` are namespaces that forward nothing, each with the addresses that it exchanges packets with; one without
         such an address needs no entry.
 
         The answer to an ARP request can be predicted in four cases: both devices are on one link layer; another device
         on the link layer has a permanent entry for the address (a cloud's mapping service, the peer table of an
-        overlay); the link layer has exactly one other device with proxy ARP; or it has exactly one other device. All
-        other entries are left to the kernel.
+        overlay); the link layer has exactly one other device with proxy ARP; or it has exactly one other device.
         """
         wanted = set(addresses)
         found: dict[tuple[Interface, IP], Preset] = {}
+        unpredictable: set[tuple[Interface, IP]] = set()
         for ns, (nets, hosts) in self._on_link.items():
             asked = wanted if peers is None else peers.get(ns, wanted)
             for entry in nets if asked else ():
                 at = Interface(ns, entry.dev)
                 for ip in _next_hops(entry, asked, hosts):
-                    if (at, ip) not in found and (at, ip) not in self._planned:
+                    if (at, ip) not in found and (at, ip) not in self._planned and not self._is_own(ns, ip):
                         answering_interface = self._answering_interface(at, ip)
                         if answering_interface is not None:
                             found[at, ip] = Preset(at, ip, answering_interface)
-        return list(found.values())
+                        elif peers is not None and ns in peers:
+                            unpredictable.add((at, ip))
+        return NeededEntries(list(found.values()), len(unpredictable))
+
+    def _is_own(self, ns: str, ip: IP) -> bool:
+        return any(holder.ns == ns for holder in self._holders.get(ip, ()))
 
     def _answering_interface(self, at: Interface, ip: IP) -> Interface | None:
-        holder = self._interface_by_address.get(ip)
-        if holder is not None and holder.ns == at.ns:
-            return None
-        if holder is not None and self._domains.same_domain(at, holder):
-            return holder
+        holders = self._holders.get(ip, [])
+        for holder in holders:
+            if self._domains.same_domain(at, holder):
+                return holder
         return (
-            self._domains.permanent_neighbour(at, ip, holder)
+            self._domains.permanent_neighbour(at, ip, holders)
             or self._domains.only_proxy(at)
             or self._domains.only_other(at)
         )
@@ -106,8 +125,35 @@ def _proxies(plan: Plan) -> Iterator[Interface]:
             yield Interface(item.ns, item.name.split(".")[-2].replace("/", "."))
 
 
+def _flooding_tunnels(plan: Plan, links: Iterable[Link]) -> Iterator[tuple[Interface, Interface]]:
+    """The pairs of VXLAN devices of which the first sends broadcasts to the second."""
+    addresses: dict[str, set[IP]] = {}
+    for item in plan:
+        if isinstance(item, Address):
+            addresses.setdefault(item.ns, set()).add(item.addr.ip)
+    remotes: dict[Interface, set[str]] = {}
+    by_end: dict[tuple[str | None, str], Interface] = {}
+    for link in links:
+        if link.kind == "vxlan":
+            options = dict(link.options)
+            remote, local = options.get("remote"), options.get("local")
+            remotes[link.at] = {remote} if remote is not None else set()
+            ends = {str(ip) for ip in addresses.get(link.link_netns or link.ns, ())} if local is None else {local}
+            ends |= {end for end in remotes[link.at] if ip_address(end).is_multicast}
+            by_end |= {(options.get("id"), end): link.at for end in ends}
+    for item in plan:
+        if isinstance(item, Fdb) and item.mac == ANY_MAC and item.dst is not None and item.at in remotes:
+            remotes[item.at].add(str(item.dst))
+    for link in links:
+        number = dict(link.options).get("id")
+        for end in remotes.get(link.at, ()):
+            if (other := by_end.get((number, end))) is not None:
+                yield link.at, other
+
+
 class _BroadcastDomains:
-    """The devices that share a link layer: the two ends of a veth pair, and all ports of a bridge."""
+    """The devices that share a link layer: the two ends of a veth pair, all ports of a bridge, the macvlans of a
+    device, and VXLAN devices of one number that flood to each other."""
 
     def __init__(self, plan: Plan) -> None:
         self._parent: dict[Interface, Interface] = {}
@@ -117,6 +163,11 @@ class _BroadcastDomains:
                 self._join(link.at, link.peer)
             if link.master is not None:
                 self._join(link.at, Interface(link.ns, link.master))
+            lower = dict(link.options).get("dev")
+            if lower is not None and link.kind in ("macvlan", "ipvlan"):
+                self._join(link.at, Interface(link.link_netns or link.ns, lower))
+        for one, other in _flooding_tunnels(plan, links):
+            self._join(one, other)
         self._members: dict[Interface, list[Interface]] = {}
         for interface in list(self._parent):
             self._members.setdefault(self._root(interface), []).append(interface)
@@ -131,14 +182,14 @@ class _BroadcastDomains:
             if isinstance(item, Neighbour) and item.state == "permanent" and item.at in self._parent
         }
 
-    def permanent_neighbour(self, interface: Interface, ip: IP, holder: Interface | None) -> Interface | None:
+    def permanent_neighbour(self, interface: Interface, ip: IP, holders: Sequence[Interface]) -> Interface | None:
         """The other device with the MAC address that a permanent entry on the same link layer has for this address. It
-        is on that link layer, or it is the `holder` of the address, behind a tunnel that answers for it."""
+        is on that link layer, or one of the `holders` of the address, behind a tunnel that answers for it."""
         root = self._root(interface)
         mac = self._permanent.get((root, ip))
         if mac is None:
             return None
-        owner = self._by_mac.get((root, mac)) or (holder if holder and self._mac.get(holder) == mac else None)
+        owner = self._by_mac.get((root, mac)) or next((one for one in holders if self._mac.get(one) == mac), None)
         return owner if owner != interface else None
 
     def same_domain(self, one: Interface, other: Interface) -> bool:

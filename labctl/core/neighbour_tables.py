@@ -30,9 +30,14 @@ class NeighbourTable:
         return max(0, self.limit - self.entry_count)
 
     @property
+    def raised_limit(self) -> str:
+        """The sysctl of the limit, with a value that is high enough."""
+        return _raised_limit(self.version, self.limit)
+
+    @property
     def raise_command(self) -> str:
         """The command that raises the limit."""
-        return f"sysctl -w {_raised_limit(self.version, self.limit)}"
+        return f"sysctl -w {self.raised_limit}"
 
 
 @dataclass(frozen=True, slots=True)

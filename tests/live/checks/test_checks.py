@@ -854,7 +854,9 @@ def test_nothing_is_left_after_a_run_or_an_interrupt() -> None:
 def test_preset_neighbours_live_as_long_as_the_check_and_leave_others_alone() -> None:
     ip("a", "neigh add 10.9.1.3 lladdr 02:00:00:00:00:99 dev eth0 nud permanent")
     lab = the_lab()
-    wanted = NeighbourPresets(lab).needed(address for machine in lab.machines for address in machine.addresses[:1])
+    wanted = (
+        NeighbourPresets(lab).needed(address for machine in lab.machines for address in machine.addresses[:1]).presets
+    )
 
     def entries() -> set[str]:
         return {line.strip() for name in NAMES for line in neighbour_lines(name)}

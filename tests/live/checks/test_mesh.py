@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from labctl.checks import attempt, mesh, runner
+from labctl.core.neighbour_presets import NeighbourPresets
 from labctl.core.neighbour_tables import FullTable, NeighbourTable
 from labctl.core.results import Outcome
 from labctl.core.scenario_types import Check, Lab
@@ -143,6 +144,24 @@ def test_parts_of_a_mesh_have_their_own_entries_and_leave_none(lab: Lab, monkeyp
     assert during[-1] == before["pod1-1"], "pod1-1 is in no pair of the last part"
     assert {node: ip(node, "neigh show nud permanent") for node in before} == before
     assert "neighbour entries were preset for this check" in found.evidence[-1]
+
+
+def test_a_mesh_that_does_not_fit_says_so_before_it_sends(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_tables(monkeypatch, room=3)
+    monkeypatch.setattr(
+        NeighbourPresets, "_answering_interface", lambda *_: None
+    )  # a link layer that labctl cannot read
+    found = outcome(lab, MESH)
+
+    assert found.verdict == "inconclusive", text(found)
+    assert found.pairs is not None
+    assert found.pairs.asked == 0
+    assert "30 of 30 pairs were not asked" in found.evidence
+    assert found.evidence[-1].endswith(
+        "neighbour entries that labctl cannot preset, and the machine's table has room for 3: the sysctl"
+        " net.ipv4.neigh.default.gc_thresh3=8192 gives it room"
+    )
+    assert found.seconds < 1
 
 
 def test_pairs_without_proof_are_limited(lab: Lab, dead_pod: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -615,7 +615,7 @@ def test_neighbours_are_preset_on_a_shared_link_and_towards_a_proxy_only() -> No
     nobody = ip_address("10.244.0.99")  # on the bridge's link no single device could answer for it
     found = {
         (str(item.at), str(item.ip)): str(item.mac_interface)
-        for item in NeighbourPresets(lab(*plan)).needed([A, C, nobody])
+        for item in NeighbourPresets(lab(*plan)).needed([A, C, nobody]).presets
     }
 
     assert found == {
@@ -640,7 +640,7 @@ def test_the_one_device_that_answers_for_others_is_a_neighbour_for_what_lies_bey
     )
 
     def asked(*more: Resource) -> dict[tuple[str, str], str]:
-        found = NeighbourPresets(lab(*plan, *more)).needed([A, C])
+        found = NeighbourPresets(lab(*plan, *more)).needed([A, C]).presets
         return {(str(item.at), str(item.ip)): str(item.mac_interface) for item in found}
 
     assert asked() == {("a/eth0", "10.244.1.2"): "fabric/f1", ("c/eth0", "10.244.0.2"): "fabric/f2"}

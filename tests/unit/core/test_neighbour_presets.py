@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
+import pytest
+
 from labctl.core.neighbour_presets import NeighbourPresets
 from labctl.core.resources import IP
 from labctl.core.scenario_types import Lab
@@ -18,7 +22,7 @@ def found(lab: Lab, pairs: list[tuple[str, str]], leaves: bool = True) -> dict[t
     for one, other in pairs:
         peers.setdefault(one, set()).add(main[other])
         peers.setdefault(other, set()).add(main[one])
-    entries = NeighbourPresets(lab).needed([main[name] for name in peers], peers if leaves else None)
+    entries = NeighbourPresets(lab).needed([main[name] for name in peers], peers if leaves else None).presets
     return {(str(item.at), str(item.ip)): str(item.mac_interface) for item in entries}
 
 
@@ -46,3 +50,44 @@ def test_containers_of_an_overlay_are_known_from_its_peer_table() -> None:
 
     assert entries[f"{here}/eth0", str(address[there])] == f"{there}/eth0"
     assert entries[f"{there}/eth0", str(address[here])] == f"{here}/eth0"
+
+
+def test_pods_of_one_ethernet_over_vxlan_know_each_other() -> None:
+    lab = compiled("{model: weave, name: w, nodes: {node1: {pods: [a]}, node2: {pods: [b]}}}")
+    address = {machine.name: str(machine.addresses[0]) for machine in lab.machines if machine.addresses}
+
+    assert found(lab, [("a", "b")])["a/eth0", address["b"]] == "b/eth0"
+
+
+RAW = """
+name: x
+model: raw
+namespaces: [a, b, c, wire]
+links:
+  - {veth: [a/under, wire/a]}
+  - {veth: [b/under, wire/b]}
+  - {vxlan: a/vx0, id: 7, dstport: 4789, %s}
+  - {vxlan: b/vx0, id: %s, dstport: 4789, %s}
+  - {macvlan: a/mv0, dev: under}
+addresses: {a/under: 192.0.2.1/31, b/under: 192.0.2.0/31, a/vx0: 10.0.0.1/24, b/vx0: 10.0.0.2/24}
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "number", "other", "joined"),
+    [
+        ("remote: 192.0.2.0", 7, "remote: 192.0.2.1", True),
+        ("remote: 239.1.1.1, dev: under", 7, "remote: 239.1.1.1, dev: under", True),
+        ("remote: 192.0.2.0", 8, "remote: 192.0.2.1", False),
+        ("remote: 192.0.2.77", 7, "remote: 192.0.2.77", False),
+        ("local: 192.0.2.1", 7, "local: 192.0.2.0", False),
+    ],
+)
+def test_vxlan_devices_share_a_link_layer_if_they_flood_to_each_other(
+    one: str, number: int, other: str, joined: bool
+) -> None:
+    lab = compiled(RAW % (one, number, other))
+    addresses = [ip_address("10.0.0.1"), ip_address("10.0.0.2")]
+    entries = {(str(item.at), str(item.mac_interface)) for item in NeighbourPresets(lab).needed(addresses).presets}
+
+    assert (("a/vx0", "b/vx0") in entries) == joined

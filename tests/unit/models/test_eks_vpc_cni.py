@@ -179,7 +179,7 @@ def test_the_vpc_answers_for_every_address_and_checks_every_eni() -> None:
 def test_a_mass_of_probes_knows_who_answers_for_a_pod_in_the_vpc() -> None:
     """The nodes' subnet is on eth0's link, and the VPC says which ENI a pod is at; eth1 asks for its gateway alone."""
     built = lab(EKS.replace("[a, b]}", "[a, b]}, node2: {pods: [c]}"))
-    known = NeighbourPresets(built).needed(machine.addresses[0] for machine in built.machines)
+    known = NeighbourPresets(built).needed(machine.addresses[0] for machine in built.machines).presets
     found = {(str(item.at), str(item.ip)): str(item.mac_interface) for item in known}
     assert found["node2/eth0", "10.0.0.5"] == "node1/eth0"
     assert found["node2/eth0", "10.0.0.7"] == "node1/eth1"
