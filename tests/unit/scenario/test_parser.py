@@ -277,6 +277,7 @@ def test_a_check_that_says_nothing_gets_a_sentence(text: str, say: str) -> None:
 def test_a_mesh_is_of_all_pods() -> None:
     pods = ("a", "b", "c")
     assert check("{mesh: pods}").groups == ((pods, pods),)
+    assert [check(text).pairs for text in ("{mesh: pods}", "{mesh: pods, pairs: all}")] == ["sample", "all"]
 
 
 @pytest.mark.parametrize("address", ["fe80::1%eth0", "224.0.0.1", "::", "127.1", "0x7f.1"])
