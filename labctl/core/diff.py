@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from operator import attrgetter
 from typing import Any, Literal, cast
 
 from labctl.core.iptables import BUILTIN
-from labctl.core.kernel_defaults import kernel_default_addresses, kernel_default_rules, replaces_local_rule
+from labctl.core.kernel_defaults import (
+    kernel_default_addresses,
+    kernel_default_fdb,
+    kernel_default_rules,
+    replaces_local_rule,
+)
 from labctl.core.resources import (
     CREATION_ORDER,
     TRANSIENT_NUD_STATES,
@@ -17,12 +22,14 @@ from labctl.core.resources import (
     Link,
     Neighbour,
     Netns,
+    NextHop,
     Plan,
     Resource,
     Route,
     Rule,
     Sysctl,
 )
+from labctl.core.sysctl_values import same_value
 from labctl.core.text import short_repr
 
 ChangeKind = Literal["missing", "extra", "changed"]
@@ -118,21 +125,24 @@ def _duplicates(
 
 def _kernel_defaults(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[Any, ...], Resource]:
     """Objects that are wanted without being in the plan: forwarding on every device, as ip_forward sets it; the
-    kernel's routing rules, without the first one if the plan moves it; the addresses of a loopback device that is up.
+    kernel's routing rules, without the first one if the plan moves it; the addresses of a loopback device that is up;
+    the entry of a vxlan for unknown destinations (if the vxlan exists: a new one gets it from the kernel).
     A family of which no rule was read is left out."""
     implied: dict[tuple[Any, ...], Resource] = {}
     forward = {item.ns: item.value for item in want if isinstance(item, Sysctl) and item.name == "net.ipv4.ip_forward"}
     for key, item in found.items():
         if isinstance(item, Sysctl) and item.name.endswith(".forwarding") and item.ns in forward:
             implied[key] = Sysctl(item.ns, item.name, forward[item.ns])  # ip_forward sets it on every device
-    without_ipv6 = {
-        item.ns
-        for item in want
-        if isinstance(item, Sysctl) and item.name in _DISABLE_IPV6_SYSCTLS and item.value == "1"
-    }
+    without_ipv6: set[str] = set()
+    for item in want:  # in the order in which they are written
+        if isinstance(item, Sysctl) and item.name in _DISABLE_IPV6_SYSCTLS:
+            (without_ipv6.discard if same_value(item.value, "0") else without_ipv6.add)(item.ns)
     local_rule_replaced = {
         (item.ns, item.family) for item in want if isinstance(item, Rule) and replaces_local_rule(item)
     }
+    for link in want:
+        if isinstance(link, Link) and link.kind == "vxlan" and link.key in found:
+            implied |= {entry.key: entry for entry in kernel_default_fdb(link)}
     for ns in [item.name for item in want if isinstance(item, Netns)]:
         lo = found.get(("link", ns, "lo"))
         for version in (4, 6):
@@ -170,17 +180,38 @@ def _field_matches(want: Resource, have: Resource, name: str) -> bool:
     if isinstance(want, Link) and name == "link_netns":
         return {wanted, found} == {None, want.ns}  # None and its own namespace mean the same
     if isinstance(want, Link) and name == "options":
-        return set(wanted) <= set(found)
+        return set(wanted) <= set(found) or all(_option_matches(pair, dict(found)) for pair in wanted)
     if isinstance(want, Neighbour) and name in ("state", "mac") and want.state in TRANSIENT_NUD_STATES:
         # compared by address and MAC address while it exists; a failed entry has no MAC address
         return name == "state" or found is None
     if isinstance(want, Chain) and name == "policy":
         return (wanted or "ACCEPT") == (found or "ACCEPT")
+    if isinstance(want, Sysctl) and name == "value":
+        return same_value(wanted, found)
+    if isinstance(want, Route) and name == "nexthops":
+        return _nexthops_match(want.nexthops, found)
     if isinstance(want, Route):
-        return name in ("dev", "proto") and wanted is None
-    if name in ("mtu", "mac", "connected", "pid"):
+        return name in ("dev", "proto", "nhid") and wanted is None
+    if name in ("mtu", "mac", "connected", "pid", "via"):
         return wanted is None or found is None
     return False
+
+
+def _nexthops_match(wanted: tuple[NextHop, ...], found: tuple[NextHop, ...]) -> bool:
+    """Whether a multipath route has these next hops, in any order; a wanted one without a device may have any."""
+    order = [sorted(hops, key=lambda hop: (str(hop.via), hop.weight, hop.onlink)) for hops in (wanted, found)]
+    return len(wanted) == len(found) and all(
+        want == replace(have, dev=have.dev if want.dev is not None else None) for want, have in zip(*order, strict=True)
+    )
+
+
+def _option_matches(pair: tuple[str, str], found: dict[str, str]) -> bool:
+    """Whether an option of a link is as wanted. The kernel counts `ageing_time` (hundredths of a second) in jiffies,
+    and shows one less if it is not a whole number of them."""
+    name, value = pair
+    if name == "ageing_time":
+        return name in found and 0 <= int(value) - int(found[name]) <= 1
+    return found.get(name) == value
 
 
 def _is_drift(item: Resource) -> bool:

@@ -1,7 +1,8 @@
 """The kernel features that a plan needs, beyond those without which no lab works.
 
-The name of a feature is the kind of a link (`vlan`, `ipip`), or a match or target of iptables as it is written
-in a rule (`-m set`, `-j NFLOG`). Pure; `labctl.kernel.apply.features` tries whether this kernel has them.
+The name of a feature is the kind of a link (`vlan`, `ipip`), a kind and an option that not every kernel has (`bridge
+vlan_filtering`), or a match or target of iptables as it is written in a rule (`-m set`, `-j NFLOG`). Pure;
+`labctl.kernel.apply.features` tries whether this kernel has them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ PERMISSION_DENIED = "Permission denied"  # the kernel has the feature, but this 
 _KERNEL_MODULES = {
     "vlan": "8021q", "gre": "ip_gre", "gretap": "ip_gre", "-m rpfilter": "ipt_rpfilter", "-j CONNMARK": "xt_connmark",
 }  # fmt: skip
+# the parts of a kind that the kernel is built with or without, by feature, and the options of a link that need each
+_BUILD_OPTIONS = {
+    "bridge vlan_filtering": "CONFIG_BRIDGE_VLAN_FILTERING", "bridge mcast_snooping": "CONFIG_BRIDGE_IGMP_SNOOPING",
+}  # fmt: skip
+_OPTION_FEATURES = {
+    "vlan_default_pvid": "vlan_filtering",
+    "vlan_filtering": "vlan_filtering",
+    "mcast_snooping": "mcast_snooping",
+}
 
 
 def required_features(plan: Iterable[Resource]) -> dict[str, Resource]:
@@ -32,6 +42,9 @@ def required_features(plan: Iterable[Resource]) -> dict[str, Resource]:
         if isinstance(item, Link):
             if item.kind not in BASIC_LINK_KINDS:
                 found.setdefault(item.kind, item)
+            for name, value in item.options if item.kind == "bridge" else ():
+                if name in _OPTION_FEATURES and (name, value) != ("vlan_filtering", "0"):  # every bridge is without it
+                    found.setdefault(f"bridge {_OPTION_FEATURES[name]}", item)
         elif isinstance(item, Chain) and item.family != "bridge":
             for rule in item.rules:
                 for feature in _extensions(rule):
@@ -45,6 +58,11 @@ def kernel_module(feature: str) -> str:
     if feature.startswith("-"):
         return _KERNEL_MODULES.get(feature, f"xt_{feature[3:]}")
     return _KERNEL_MODULES.get(feature, feature)
+
+
+def build_option(feature: str) -> str | None:
+    """The option with which a kernel is built to have this feature; None if a module has it."""
+    return _BUILD_OPTIONS.get(feature)
 
 
 def remedy(feature: str, reason: str) -> str:

@@ -1,11 +1,11 @@
-"""The rules and addresses that the kernel creates in every new namespace, so that no plan has to list them."""
+"""What the kernel creates by itself, in every new namespace and for some links, so that no plan has to list it."""
 
 from __future__ import annotations
 
 from functools import cache
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 
-from labctl.core.resources import RT_TABLE_MAIN, Address, Interface, InterfaceAddress, Rule
+from labctl.core.resources import ALL_ZEROS_MAC, RT_TABLE_MAIN, Address, Fdb, Interface, InterfaceAddress, Link, Rule
 
 
 @cache
@@ -28,3 +28,14 @@ def kernel_default_addresses(ns: str, version: int) -> tuple[Address, ...]:
         (IPv4Interface("127.0.0.1/8"),) if version == 4 else (IPv6Interface("::1/128"),)
     )
     return tuple(Address(Interface(ns, "lo"), addr, None) for addr in text)
+
+
+def kernel_default_fdb(link: Link) -> tuple[Fdb, ...]:
+    """The forwarding entry that the kernel creates with a vxlan: packets to unknown MAC addresses go to `remote` or
+    `group`, by the lower device (`vxlan_fdb_create` in drivers/net/vxlan/vxlan_core.c). The tunnel does not
+    work without it."""
+    options = dict(link.options)
+    destination = options.get("remote") or options.get("group")
+    if destination is None:
+        return ()
+    return (Fdb(link.at, ALL_ZEROS_MAC, ip_address(destination), options.get("dev")),)

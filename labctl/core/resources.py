@@ -21,6 +21,7 @@ from labctl.core.iptables import FirewallRule
 
 RT_TABLE_MAIN = 254  # the kernel's main routing table
 ROUTE_PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 12: "bird"}  # the program that created a route (rt_protos)
+ALL_ZEROS_MAC = "00:00:00:00:00:00"  # of a VXLAN device's entry for all unknown addresses
 TRANSIENT_NUD_STATES = frozenset({"probe", "stale", "reachable", "delay", "incomplete", "failed"})
 
 
@@ -147,11 +148,14 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Fdb:
-    """A static forwarding entry: of a bridge port (`dst` is None) or of a VXLAN device (`dst` is the remote VTEP)."""
+    """A static forwarding entry: of a bridge port (`dst` is None) or of a VXLAN device (`dst` is the remote VTEP).
+
+    `via` is the lower device that a VXLAN device's packets to `dst` leave by. None means any."""
 
     at: Interface
     mac: str
     dst: IP | None = None
+    via: str | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -163,11 +167,23 @@ class Fdb:
 
 
 @dataclass(frozen=True, slots=True)
+class NextHop:
+    """One of several next hops of a multipath route. The kernel chooses one for each flow, by `weight` (1 to 256)."""
+
+    via: IP | None = None
+    dev: str | None = None
+    weight: int = 1
+    onlink: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A route. `kind` is the kernel's type (`unicast`, `unreachable`, `blackhole`, `prohibit`, ...), `src` the
     preferred source. Without `scope` it follows from the other fields, as in iproute2 (`link` without `via`). `proto`
     is the kernel's number of the program that created it (rt_protos; None means any). `encap` is the identifier and
-    the remote address of a light-weight tunnel (`encap ip id N dst ADDRESS`), for a flow-based device."""
+    the remote address of a light-weight tunnel (`encap ip id N dst ADDRESS`), for a flow-based device. A multipath
+    route has `nexthops` instead of `via` and `dev`. `nhid` is the number of the nexthop object that the route uses
+    (`ip nexthop`; None means any)."""
 
     ns: str
     dst: Net
@@ -183,6 +199,8 @@ class Route:
     scope: str | None = None
     proto: int | None = None
     encap: tuple[int, IP] | None = None
+    nexthops: tuple[NextHop, ...] = ()
+    nhid: int | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:

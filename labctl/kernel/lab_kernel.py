@@ -145,7 +145,7 @@ class KernelLab:
             )
         for node in opened:
             found += snapshot.links(current, node, namespaces.nsid)
-            found += snapshot.tables(namespaces.channels[node], current, node)
+            found += snapshot.tables(namespaces.channels[node], current, node, namespaces.nsid)
         if any(isinstance(item, Attachment) for item in plan):
             from labctl.kernel.cni import attachment_records
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from labctl.core.features import PERMISSION_DENIED, kernel_module, remedy, required_features
+from labctl.core.features import PERMISSION_DENIED, build_option, kernel_module, remedy, required_features
 from labctl.core.fidelity import Fidelity, substitutes
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Lab
@@ -43,10 +43,14 @@ def missing_feature_error(lab: Lab, wanted: Mapping[str, Resource], missing: Map
     """The error for a lab that this kernel cannot build: each missing feature, what needs it, and what to do."""
     parts = {part.feature: part for part in lab.parts if part.grade == "needs"}
     lacks = "; ".join(f"{feature}, needed for {_purpose(parts.get(feature), wanted[feature])}" for feature in missing)
-    modules = [kernel_module(feature) for feature, reason in missing.items() if reason != PERMISSION_DENIED]
-    hint = f"modprobe {' '.join(modules)}, if this kernel has it as a module (see labctl doctor)"
-    subject = "this kernel" if modules else "this user"
-    if not modules:
+    of_kernel = [feature for feature, reason in missing.items() if reason != PERMISSION_DENIED]
+    modules = [kernel_module(feature) for feature in of_kernel if build_option(feature) is None]
+    builds = [option for feature in of_kernel if (option := build_option(feature)) is not None]
+    subject = "this kernel" if of_kernel else "this user"
+    hints = [f"modprobe {' '.join(modules)}, if this kernel has it as a module (see labctl doctor)"] if modules else []
+    hints += [f"a kernel built with {' and '.join(builds)} has it"] if builds else []
+    hint = "; ".join(hints)
+    if not of_kernel:
         hint = " and ".join({remedy(feature, reason) for feature, reason in missing.items()})
     instead = ", ".join(parts[feature].substitute for feature in missing if feature in substitutes(lab.parts))
     if instead and lab.use_substitutes is False:

@@ -65,7 +65,8 @@ def commands(
         verb = "add" if resource.proxy else "replace"
         return (f"{_ip(resource.ip.version)} neigh {verb} {resource_values(resource)}",)
     if isinstance(resource, Fdb):
-        kind = "master static" if resource.dst is None else f"dst {resource.dst} self permanent"
+        via = "" if resource.via is None else f" via {resource.via}"
+        kind = "master static" if resource.dst is None else f"dst {resource.dst}{via} self permanent"
         return (f"bridge fdb append {resource.mac} dev {resource.at.dev} {kind}",)
     if isinstance(resource, Route):
         return (f"{_ip(resource.dst.version)} route add {route_text(resource)}",)

@@ -14,7 +14,7 @@ from typing import Any
 
 from labctl.core.field_types import wrong_field
 from labctl.core.iptables import FirewallRule
-from labctl.core.resources import IP, RESOURCE_TYPES, Interface, Process, Resource
+from labctl.core.resources import IP, RESOURCE_TYPES, Interface, NextHop, Process, Resource
 from labctl.core.scenario_types import Check, Lab, See
 
 JSON_KEYS = {"link_netns": "born"}  # the published keys of fields that have another name in JSON
@@ -98,6 +98,8 @@ def _see_json(see: See) -> dict[str, Any]:
 def _json_value(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, NextHop):
+        return {field.name: _json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return [_json_value(item) for item in value] if isinstance(value, tuple) else str(value)
 
 
@@ -106,7 +108,8 @@ def _reader(resource_type: type, name: str) -> Callable[[Any], Any]:
     if name in ("at", "peer"):
         return _interface
     if (
-        name in ("via", "ip")
+        name == "ip"
+        or (name == "via" and resource_type is TYPE_BY_NAME["route"])
         or (name == "src" and resource_type is TYPE_BY_NAME["route"])
         or (name == "dst" and resource_type is TYPE_BY_NAME["fdb"])
     ):
@@ -119,9 +122,14 @@ def _reader(resource_type: type, name: str) -> Callable[[Any], Any]:
         "options": _pairs,
         "command": tuple,
         "members": tuple,
+        "nexthops": lambda hops: tuple(_next_hop(hop) for hop in hops),
         "encap": lambda pair: (int(pair[0]), ip_address(pair[1])),
     }
     return special.get(name, _as_is)
+
+
+def _next_hop(values: dict[str, Any]) -> NextHop:
+    return NextHop(**{**values, "via": _read(ip_address, values["via"])})
 
 
 def _read(reader: Callable[[Any], Any], value: Any) -> Any:

@@ -27,6 +27,7 @@ from labctl.core.resources import (
     Neighbour,
     Net,
     Netns,
+    NextHop,
     Process,
     Resource,
     Route,
@@ -42,6 +43,7 @@ __all__ = [
     "change_lines",
     "link_option_args",
     "link_text",
+    "next_hop_text",
     "plan_json",
     "plan_text",
     "prefix_text",
@@ -86,7 +88,8 @@ def resource_values(resource: Resource) -> str:
         state = "" if resource.proxy else f" nud {resource.state}"
         return f"{proxy}{resource.ip} dev {resource.at.dev}{values}{state}"
     if isinstance(resource, Fdb):
-        return f"{resource.mac} dev {resource.at.dev}" + ("" if resource.dst is None else f" dst {resource.dst}")
+        far = "" if resource.dst is None else f" dst {resource.dst}"
+        return f"{resource.mac} dev {resource.at.dev}{far}" + ("" if resource.via is None else f" via {resource.via}")
     if isinstance(resource, Route):
         return route_text(resource)
     if isinstance(resource, Rule):
@@ -147,7 +150,16 @@ def route_text(route: Route) -> str:
     args += [] if route.src is None else ["src", str(route.src)]
     args += [] if route.mtu is None else ["mtu", str(route.mtu)]
     args += [] if route.scope is None else ["scope", route.scope]
-    return " ".join([*args, *(["onlink"] if route.onlink else [])])
+    args += ["onlink"] if route.onlink else []
+    return " ".join([*args, *(next_hop_text(hop, route.dst.version) for hop in route.nexthops)])
+
+
+def next_hop_text(hop: NextHop, version: int) -> str:
+    """A next hop of a multipath route to an address of this IP version, as ip prints it."""
+    args = ["nexthop"]
+    args += [] if hop.via is None else ["via", *(["inet6"] if hop.via.version > version else []), str(hop.via)]
+    args += [] if hop.dev is None else ["dev", hop.dev]
+    return " ".join([*args, "weight", str(hop.weight), *(["onlink"] if hop.onlink else [])])
 
 
 def rule_text(rule: Rule) -> str:
@@ -215,6 +227,8 @@ def _value_text(name: str, value: Any) -> str:
         return ("up" if value else "down") if name == "up" else ("on" if value else "off")
     if name == "encap" and value is not None:
         return f"id {value[0]} dst {value[1]}"
+    if name == "nexthops" and value:
+        return " ".join(next_hop_text(hop, 6) for hop in value)
     if isinstance(value, tuple):
         return " ".join(text for part in value for text in ((part,) if isinstance(part, str) else part)) or "none"
     return "none" if value is None else str(value)

@@ -140,6 +140,8 @@ def _routes(plan: Plan, state: NodeState) -> TableSection:
             more = [route.kind] if route.kind != "unicast" else []
             more += [f"encap ip id {route.encap[0]} dst {route.encap[1]}"] if route.encap is not None else []
             more += ["onlink"] if route.onlink else []
+            more += ["multipath"] if route.nexthops else []
+            more += [f"nhid {route.nhid}"] if route.nhid is not None else []
             more += [f"mtu {route.mtu}"] if route.mtu else []
             more += [f"scope {route.scope}"] if route.scope else []
             more += [] if route.proto is None else [f"proto {ROUTE_PROTOCOLS.get(route.proto, str(route.proto))}"]
@@ -154,6 +156,9 @@ def _routes(plan: Plan, state: NodeState) -> TableSection:
                     " ".join(more),
                 )
             )
+            for hop in route.nexthops:
+                words = ["nexthop", f"weight {hop.weight}", *(["onlink"] if hop.onlink else [])]
+                rows.append(("", str(hop.via or ""), hop.dev or "", "", "", "", " ".join(words)))
     return trim("routes", columns, rows, 3)
 
 

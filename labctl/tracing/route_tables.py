@@ -84,7 +84,7 @@ def _matches(rule: Rule, lookup: RouteLookup, mark: int) -> bool:
         and (rule.dst is None or lookup.dst in rule.dst)
         and (rule.iif is None or rule.iif == (lookup.iif or "lo"))
         and rule.oif is None
-        and (rule.mark is None or mark & (rule.mask or FULL_MASK) == rule.mark)
+        and (rule.mark is None or (mark ^ rule.mark) & (FULL_MASK if rule.mask is None else rule.mask) == 0)
     )
     return found != rule.invert
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from labctl.core.diff import Change
+from labctl.core.diff import Change, same
 from labctl.core.kernel_defaults import kernel_default_rules, replaces_local_rule
 from labctl.core.resources import (
     Address,
@@ -31,12 +31,12 @@ from labctl.core.resources import (
 )
 from labctl.kernel import processes
 from labctl.kernel.apply.ifindex import DeviceNotReady, Indexes
-from labctl.kernel.apply.links import LinkBuilder, must_recreate
+from labctl.kernel.apply.links import LinkBuilder, has_no_ipv6, must_recreate
 from labctl.kernel.host import ping_group_range
 from labctl.kernel.namespaces import device_state
 from labctl.kernel.namespaces.lab_namespaces import NamespaceSet
 from labctl.kernel.netlink import ipset, messages
-from labctl.kernel.netlink.errors import fail_refused, fail_sysctl
+from labctl.kernel.netlink.errors import fail, fail_refused, fail_sysctl
 from labctl.kernel.netlink.rtnetlink import Refusal, flush_all
 from labctl.kernel.observe import sysctl_values
 from labctl.kernel.observe.snapshot import FALLBACK_DEVICES, Snapshot
@@ -65,7 +65,7 @@ class Builder:
                 self._namespaces.create(item.name)
         links = [item for item in (*added, *recreated) if isinstance(item, Link)]
         refused += self._linker.create(links)
-        self._write_sysctls([c.want for c in changes if isinstance(c.want, Sysctl)])
+        self._write_sysctls(change.want for change in changes if isinstance(change.want, Sysctl))
         refused += self._configure(changes, {id(link) for link in links})
         self._raise(refused)
         self._each([change for change in changes if device_state.needs_carrier(change.want)], _update_carriers)
@@ -168,10 +168,14 @@ class Builder:
             case Neighbour():
                 channel.queue(messages.neighbour(item, self._indexes.find(item.ns, item.at.dev)), tag)
             case Fdb():
-                channel.queue(messages.fdb(item, self._indexes.find(item.ns, item.at.dev)), tag)
+                via = self._indexes.get(item.ns, item.via) if item.via is not None else None
+                channel.queue(messages.fdb(item, self._indexes.find(item.ns, item.at.dev), via=via), tag)
             case Route():
                 oif = self._indexes.find(item.ns, item.dev) if item.dev is not None else None
-                channel.queue(messages.route(item, oif, replace=have is not None), tag)
+                message = messages.route(
+                    item, oif, lambda dev: self._indexes.find(item.ns, dev), replace=have is not None
+                )
+                channel.queue(message, tag)
             case Rule():
                 if have is not None:
                     assert isinstance(have, Rule)
@@ -184,9 +188,8 @@ class Builder:
 
     # sysctls, sets and chains: from inside the namespace
 
-    def _write_sysctls(self, items: Sequence[Resource | None]) -> None:
+    def _write_sysctls(self, items: Iterable[Sysctl]) -> None:
         for item in items:
-            assert isinstance(item, Sysctl)
             if item.ns not in self._namespaces.fds:
                 continue
             self._namespaces.enter(item.ns)
@@ -198,6 +201,11 @@ class Builder:
                     os.close(fd)
             except OSError as error:
                 fail_sysctl(item, error)
+            found = next(sysctl_values.read_sysctls([item]), None)
+            if found is None:
+                fail(item, "this sysctl can be written but not read", "remove it: it is not a setting", verb="set")
+            if not same(item, found):
+                fail(item, f"the kernel made {found.value} of it", f"write {found.value}", verb="set")
 
     def _each(self, changes: Sequence[Change], write: ChangeWriter) -> None:
         """Call `write` with the changes of each namespace, from inside that namespace."""
@@ -226,6 +234,7 @@ class Builder:
 
     def _raise(self, refused: list[Refusal]) -> None:
         """Raise KernelError for the first refusal. In a repair, refusals that a later round can fix are ignored."""
+        refused = [refusal for refusal in refused if not has_no_ipv6(refusal)]
         if self._indexes.repairing:
             passing = {errno.EEXIST, errno.EINVAL, *GONE}
             refused = [refusal for refusal in refused if refusal.errno not in passing]

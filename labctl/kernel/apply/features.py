@@ -11,7 +11,8 @@ from labctl.core.iptables import Backend
 from labctl.core.resources import Interface, Link
 from labctl.kernel.host import tun
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
-from labctl.kernel.netlink import messages, nft_tables
+from labctl.kernel.netlink import dump, messages, nft_tables
+from labctl.kernel.netlink.link_options import read_options
 from labctl.kernel.netlink.rtnetlink import Channel, encode_attribute
 
 _OPTIONS = {  # the options without which a kind cannot be created, in iproute2's words; `low` is a lower device
@@ -52,11 +53,13 @@ def is_known_link_kind(kind: str) -> bool:
     return all(index != _LOOPBACK for _, _, index, _, _ in found)
 
 
-def try_link(kind: str) -> str:
+def try_link(feature: str) -> str:
     """Create a link of a kind in this thread's namespace and remove it. Returns why that is not possible, or "".
 
-    If the kernel only refuses because options are missing, it has the kind.
+    `feature` is the kind, with an option that is tried too. A kernel that does not know the option refuses it or
+    ignores it. If the kernel only refuses because options are missing, it has the kind.
     """
+    kind, _, option = feature.partition(" ")
     if kind == "tun":
         return _try_tun()
     channel = Channel()
@@ -64,9 +67,11 @@ def try_link(kind: str) -> str:
         if needs_lower_device(kind):
             low = Link(Interface("", "low"), "veth"), Link(Interface("", "low2"), "veth")
             channel.queue(messages.create_link(*low, _LOWER, _LOWER + 1, None, lambda dev: _LOWER), "low")
-        link = Link(Interface("", "tried"), kind, options=_OPTIONS.get(kind, ()))
+        options = (*_OPTIONS.get(kind, ()), *([(option, "1")] if option else []))
+        link = Link(Interface("", "tried"), kind, options=options)
         channel.queue(messages.create_link(link, None, _LINK, 0, None, lambda dev: _LOWER), kind)
         refused = {refusal.tag: refusal for refusal in channel.flush()}
+        ignored = option and kind not in refused and (option, "1") not in _observed_options(channel)
         for index in (_LINK, _LOWER):  # if they exist
             channel.queue(messages.delete_link(index), index)
         channel.flush()
@@ -74,7 +79,15 @@ def try_link(kind: str) -> str:
         channel.close()
     refusal = refused.get(kind)
     supported = refusal is None or refusal.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
-    return "" if supported else str(refusal)
+    return "the kernel does not know it" if ignored else "" if supported else str(refusal)
+
+
+def _observed_options(channel: Channel) -> tuple[tuple[str, str], ...]:
+    """The options of the link that was tried, as the kernel reports them."""
+    for link in dump.links(channel):
+        if link.index == _LINK and link.info_data is not None:
+            return read_options(link.kind, *link.info_data, str)
+    return ()
 
 
 def needs_lower_device(kind: str) -> bool:

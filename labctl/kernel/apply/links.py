@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 
@@ -15,6 +16,8 @@ from labctl.kernel.netlink.encoding import U32, Mac
 from labctl.kernel.netlink.errors import fail
 from labctl.kernel.netlink.rtnetlink import Refusal, flush_all
 from labctl.kernel.observe.snapshot import FALLBACK_DEVICES
+
+SET_AUTOCONF = "set the IPv6 autoconfiguration of"
 
 
 class LinkBuilder:
@@ -53,10 +56,10 @@ class LinkBuilder:
         device, before `set_up` gets to it."""
         has_messages = False
         for link in links:
-            if self._ipv6 and not link.autoconf and not is_below_ipv6_mtu(link):
+            if self._ipv6 and not link.autoconf:
                 has_messages = True
                 message = messages.autoconf(self._indexes.find(link.ns, link.at.dev), False)
-                self._namespaces.channels[link.ns].queue(message, ("set up", link))
+                self._namespaces.channels[link.ns].queue(message, (SET_AUTOCONF, link))
         return flush_all(self._namespaces.channels.values()) if has_messages else []
 
     def _ready(self, link: Link, todo: dict[Interface, Link]) -> bool:
@@ -120,13 +123,15 @@ class LinkBuilder:
         """Complete a link that was just created: set what the create message cannot contain, then set it up."""
         index, channel = self._indexes.find(link.ns, link.at.dev), self._namespaces.channels[link.ns]
         tag = ("set up", link)
+        if link.kind == "bridge":
+            self._set_mtu(link)
         if link.kind != "loopback":
             if link.master is not None and link.at not in self._created_with_master:
                 channel.queue(
                     messages.attribute(index, "IFLA_MASTER", U32(self._indexes.find(link.ns, link.master))), tag
                 )
-            if self._ipv6 and not link.autoconf and not is_below_ipv6_mtu(link):
-                channel.queue(messages.autoconf(index, False), tag)
+            if self._ipv6 and not link.autoconf:
+                channel.queue(messages.autoconf(index, False), (SET_AUTOCONF, link))
             if link.hairpin or link.isolated:
                 channel.queue(messages.bridge_port(index, hairpin=link.hairpin, isolated=link.isolated), tag)
         self.set_flags(link, is_new=True)
@@ -149,8 +154,8 @@ class LinkBuilder:
         if "master" in wrong:
             master = self._indexes.find(want.ns, want.master) if want.master is not None else 0
             channel.queue(messages.attribute(index, "IFLA_MASTER", U32(master)), tag)
-        if "autoconf" in wrong and self._ipv6 and not is_below_ipv6_mtu(want):
-            channel.queue(messages.autoconf(index, want.autoconf), tag)
+        if "autoconf" in wrong and self._ipv6:
+            channel.queue(messages.autoconf(index, want.autoconf), (SET_AUTOCONF, want))
         if {"hairpin", "isolated", "master"} & set(wrong) and want.master is not None:
             channel.queue(messages.bridge_port(index, hairpin=want.hairpin, isolated=want.isolated), tag)
         if "options" in wrong:
@@ -160,9 +165,10 @@ class LinkBuilder:
             self.set_flags(want)
 
 
-def is_below_ipv6_mtu(link: Link) -> bool:
-    """Whether a link's MTU is too small for IPv6 (below 1280). Such a link has no IPv6 at all."""
-    return link.mtu is not None and link.mtu < 1280
+def has_no_ipv6(refusal: Refusal) -> bool:
+    """Whether a link cannot have or lack autoconfiguration, because it has no IPv6 at all: its MTU is below 1280."""
+    verb, link = refusal.tag
+    return verb == SET_AUTOCONF and refusal.errno == errno.EAFNOSUPPORT and not link.autoconf
 
 
 def _creation_end(link: Link, peer: Link | None) -> tuple[Link, Link | None]:

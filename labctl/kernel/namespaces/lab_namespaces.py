@@ -43,6 +43,7 @@ class NamespaceSet:
         self.own: str | None = None  # the node that is the namespace of this process: only a CNI plugin has one
         self.stopped = False  # another thread sets it, to end a long build early
         self._current: str | None = None
+        self._names: dict[int, str] = {}  # of the opened namespaces, by inode
 
     def close(self) -> None:
         """Close every descriptor and socket; the namespaces stay."""
@@ -52,6 +53,7 @@ class NamespaceSet:
             os.close(fd)
         self.channels.clear()
         self.fds.clear()
+        self._names.clear()
         self._current = None
 
     def create(self, node: str) -> None:
@@ -77,19 +79,28 @@ class NamespaceSet:
 
     def open(self, nodes: Iterable[str]) -> tuple[str, ...]:
         """Open the namespaces that exist and return their nodes. A name to which no namespace is bound counts as
-        absent. Raises KernelError for a name to which the machine's own namespace is bound."""
+        absent. Raises KernelError for a name to which the machine's own namespace or that of another node is bound."""
         opened = []
         for node in nodes:
             path = paths.netns_path(self.lab, node)
             if node not in self.fds:
                 if not is_namespace(path):
                     continue
-                self.fds[node] = fd = open_netns(path)
+                self.fds[node] = fd = self._open_once(path)
                 require_spare_files(fd)
                 self.enter(node)
                 self.channels[node] = Channel()
             opened.append(node)
         return tuple(opened)
+
+    def _open_once(self, path: Path) -> int:
+        """The descriptor of a namespace that no other name of this lab is bound to."""
+        fd = open_netns(path)
+        if (first := self._names.setdefault(os.fstat(fd).st_ino, path.name)) == path.name:
+            return fd
+        os.close(fd)
+        hint = f"one of the names is wrong; remove it: umount {path} && rm {path}"
+        raise KernelError(f"{path.name} is the network namespace of {first}, too", hint)
 
     def enter(self, node: str) -> None:
         """Move this thread into a namespace that is open."""
@@ -104,6 +115,7 @@ class NamespaceSet:
     def delete(self, node: str) -> None:
         """Close one namespace and remove its name."""
         self.channels.pop(node).close()
+        self._names.pop(os.fstat(self.fds[node]).st_ino, None)
         os.close(self.fds.pop(node))
         self._current = None if self._current == node else self._current
         unbind(paths.netns_path(self.lab, node))

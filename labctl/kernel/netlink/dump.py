@@ -24,6 +24,10 @@ from labctl.kernel.netlink.messages import (
     PROTO_KERNEL,
     RTA_ENCAP,
     RTA_ENCAP_TYPE,
+    RTA_GATEWAY,
+    RTA_MULTIPATH,
+    RTA_NH_ID,
+    RTA_VIA,
 )
 from labctl.kernel.netlink.rtnetlink import Channel, attribute_text, attributes
 
@@ -31,6 +35,7 @@ _ifinfo = struct.Struct("=BxHiII")
 _ifaddr = struct.Struct("=BBBBI")
 _rtmsg = struct.Struct("=BBBBBBBBI")
 _ndmsg = struct.Struct("=BxxxiHBB")
+_rtnexthop = struct.Struct("=HBBi")
 _u32 = struct.Struct("=I")
 _i32 = struct.Struct("=i")
 
@@ -40,10 +45,10 @@ IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 26, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BRPORT_STATE, IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 1, 4, 33  # the mode is hairpin
 IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE = 1, 8
-IFA_ADDRESS, IFA_LOCAL = 1, 2
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE, RTA_VIA = 1, 4, 5, 6, 7, 8, 15, 18
+IFA_ADDRESS, IFA_LOCAL, IFA_PROTO = 1, 2, 11
+RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE = 1, 4, 6, 7, 8, 15
 RTAX_MTU = 2
-NDA_DST, NDA_LLADDR = 1, 2
+NDA_DST, NDA_LLADDR, NDA_IFINDEX = 1, 2, 8
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_OIFNAME = 1, 2, 3, 6, 10, 15, 16, 17
 
 RTEXT_FILTER_SKIP_STATS = 8
@@ -114,19 +119,31 @@ def _af_spec(link: RawLink, data: bytes, start: int, end: int) -> None:
     families = attributes(data, start, end)
     ipv4, ipv6 = families.get(AF_INET), families.get(AF_INET6)
     if ipv4 is not None and (sysctls := attributes(data, *ipv4).get(IFLA_INET_CONF)) is not None:
-        link.forwarding = _u32.unpack_from(data, sysctls[0])[0]  # forwarding is the first of the sysctls
+        link.forwarding = _i32.unpack_from(data, sysctls[0])[0]  # forwarding is the first of the sysctls
     if ipv6 is not None and (mode := attributes(data, *ipv6).get(IFLA_INET6_ADDR_GEN_MODE)) is not None:
         link.addr_gen_mode = data[mode[0]]
 
 
-def addresses(channel: Channel) -> Iterator[tuple[int, IP, int]]:
-    """Every address: (index of its device, address, prefix length)."""
+@dataclass(slots=True)
+class RawAddress:
+    """One address as the kernel reports it. `proto` is who created it (IFAPROT_*); None if that is not said: by a
+    program, or by any kernel before Linux 5.18."""
+
+    index: int
+    ip: IP
+    prefix_len: int
+    proto: int | None = None
+
+
+def addresses(channel: Channel) -> Iterator[RawAddress]:
+    """Every address of the namespace."""
     for data, start, end in channel.dump(encoding.RTM_GETADDR, _ifaddr.pack(0, 0, 0, 0, 0)):
         family, length, _, _, index = _ifaddr.unpack_from(data, start)
         found = attributes(data, start + 8, end)
         span = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
         if span is not None and family in (AF_INET, AF_INET6):
-            yield index, _ip(data, span), length
+            proto = data[found[IFA_PROTO][0]] if IFA_PROTO in found else None
+            yield RawAddress(index, _ip(data, span), length, proto)
 
 
 @dataclass(slots=True)
@@ -148,6 +165,18 @@ class RawRoute:
     mtu: int | None
     tos: int = 0
     encap: tuple[int, IP] | None = None
+    nexthops: tuple[RawNextHop, ...] = ()
+    nhid: int | None = None
+
+
+@dataclass(slots=True)
+class RawNextHop:
+    """One of the next hops of a multipath route, with the index of its device."""
+
+    via: IP | None
+    oif: int
+    weight: int
+    flags: int
 
 
 def routes(channel: Channel) -> Iterator[RawRoute]:
@@ -160,22 +189,38 @@ def routes(channel: Channel) -> Iterator[RawRoute]:
         found = attributes(data, start + 12, end)
         if RTA_TABLE in found:
             table = _u32.unpack_from(data, found[RTA_TABLE][0])[0]
-        via = None
-        if RTA_GATEWAY in found:
-            via = _ip(data, found[RTA_GATEWAY])
-        elif RTA_VIA in found:  # a gateway of the other family: struct rtvia, with the family before the address
-            via = _ip(data, (found[RTA_VIA][0] + 2, found[RTA_VIA][1]))
         yield RawRoute(
             family, length, table, proto, scope, kind, flags,
             _ip(data, found[RTA_DST]) if RTA_DST in found else None,
-            via,
+            _gateway(data, found),
             _u32.unpack_from(data, found[RTA_OIF][0])[0] if RTA_OIF in found else 0,
             _u32.unpack_from(data, found[RTA_PRIORITY][0])[0] if RTA_PRIORITY in found else 0,
             _ip(data, found[RTA_PREFSRC]) if RTA_PREFSRC in found else None,
             _metric_mtu(data, found[RTA_METRICS]) if RTA_METRICS in found else None,
             tos,
             _encap(data, found),
+            tuple(next_hops(data, *found[RTA_MULTIPATH])) if RTA_MULTIPATH in found else (),
+            _u32.unpack_from(data, found[RTA_NH_ID][0])[0] if RTA_NH_ID in found else None,
         )  # fmt: skip
+
+
+def _gateway(data: bytes, found: dict[int, tuple[int, int]]) -> IP | None:
+    if RTA_GATEWAY in found:
+        return _ip(data, found[RTA_GATEWAY])
+    if RTA_VIA in found:  # a gateway of the other family: struct rtvia, with the family before the address
+        return _ip(data, (found[RTA_VIA][0] + 2, found[RTA_VIA][1]))
+    return None
+
+
+def next_hops(data: bytes, start: int, end: int) -> Iterator[RawNextHop]:
+    """The next hops in an attribute RTA_MULTIPATH: a struct rtnexthop with attributes for each."""
+    while start + _rtnexthop.size <= end:
+        length, flags, hops, index = _rtnexthop.unpack_from(data, start)
+        if length < _rtnexthop.size:
+            return
+        found = attributes(data, start + _rtnexthop.size, start + length)
+        yield RawNextHop(_gateway(data, found), index, hops + 1, flags)
+        start += (length + 3) & ~3
 
 
 def _encap(data: bytes, found: dict[int, tuple[int, int]]) -> tuple[int, IP] | None:
@@ -194,13 +239,14 @@ def _metric_mtu(data: bytes, span: tuple[int, int]) -> int | None:
 
 @dataclass(slots=True)
 class RawNeighbour:
-    """One neighbour or forwarding entry as the kernel reports it."""
+    """One neighbour or forwarding entry as the kernel reports it. `via` is the index of a vxlan's lower device."""
 
     index: int
     state: int
     flags: int
     ip: IP | None
     mac: str | None
+    via: int = 0
 
 
 def neighbours(channel: Channel, *, family: int = 0, proxy: bool = False) -> Iterator[RawNeighbour]:
@@ -213,7 +259,8 @@ def neighbours(channel: Channel, *, family: int = 0, proxy: bool = False) -> Ite
         found = attributes(data, start + 12, end)
         ip = _ip(data, found[NDA_DST]) if NDA_DST in found else None
         mac = data[slice(*found[NDA_LLADDR])].hex(":") if NDA_LLADDR in found else None
-        yield RawNeighbour(index, state, flags, ip, mac)
+        via = _u32.unpack_from(data, found[NDA_IFINDEX][0])[0] if NDA_IFINDEX in found else 0
+        yield RawNeighbour(index, state, flags, ip, mac, via)
 
 
 @dataclass(slots=True)

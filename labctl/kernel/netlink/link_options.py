@@ -34,6 +34,7 @@ OPTIONS: dict[str, dict[str, LinkOption]] = {
     "vxlan": {
         "id": LinkOption("IFLA_VXLAN_ID", 1, "u32"),
         "remote": LinkOption("IFLA_VXLAN_GROUP", 2, "ip"),
+        "group": LinkOption("IFLA_VXLAN_GROUP", 2, "ip"),  # a multicast address; `remote` is any other
         "dev": LinkOption("IFLA_VXLAN_LINK", 3, "dev"),
         "local": LinkOption("IFLA_VXLAN_LOCAL", 4, "ip"),
         "ttl": LinkOption("IFLA_VXLAN_TTL", 5, "u8"),
@@ -75,6 +76,7 @@ OPTIONS: dict[str, dict[str, LinkOption]] = {
     "veth": {},
     "loopback": {},
 }
+_MAX = {"u8": 2**8 - 1, "u16": 2**16 - 1, "be16": 2**16 - 1, "u32": 2**32 - 1}
 _MODES = {"macvlan": _MACVLAN, "ipvlan": {"l2": 0, "l3": 1, "l3s": 2}}
 _INET6 = {"IFLA_VXLAN_GROUP": "IFLA_VXLAN_GROUP6", "IFLA_VXLAN_LOCAL": "IFLA_VXLAN_LOCAL6"}
 _INET6_NUMBER = {16: 2, 17: 4}
@@ -109,7 +111,10 @@ def _attribute(kind: str, name: str, option: LinkOption, value_text: str, index_
         return option.name, True  # a flag has no value: the attribute is present or absent
     if name == "mode" and kind in _MODES:
         return option.name, _MODES[kind][value_text]
-    return option.name, int(value_text)
+    number = int(value_text)
+    if not 0 <= number <= _MAX[option.form]:
+        raise ValueError(f"{name} {number} is out of bounds: from 0 up to {_MAX[option.form]}")
+    return option.name, number
 
 
 def read_options(kind: str, data: bytes, start: int, end: int, name_of: Any) -> tuple[tuple[str, str], ...]:
@@ -122,8 +127,17 @@ def read_options(kind: str, data: bytes, start: int, end: int, name_of: Any) -> 
     for name, option in OPTIONS.get(kind, {}).items():
         span = found.get(option.number) if option.number else None
         if span is not None:
-            options.append((name, _text(kind, name, option, data[span[0] : span[1]], name_of)))
+            text = _text(kind, name, option, data[span[0] : span[1]], name_of)
+            if kind != "vxlan" or name not in _DESTINATIONS or name == _destination(text):
+                options.append((name, text))
     return tuple(options)
+
+
+_DESTINATIONS = ("remote", "group")  # two words of iproute2 for one attribute
+
+
+def _destination(text: str) -> str:
+    return _DESTINATIONS[ip_address(text).is_multicast]
 
 
 def _text(kind: str, option_name: str, option: LinkOption, payload: bytes, name_of: Any) -> str:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from labctl.core.resources import IP, Address, Fdb, Link, Neighbour, Route, Rule
+from labctl.core.resources import IP, Address, Fdb, Link, Neighbour, NextHop, Route, Rule
 from labctl.kernel.netlink import encoding
 from labctl.kernel.netlink.encoding import ACK, CREATE, EXCL, REPLACE, REQUEST, U32, Mac, encode
 from labctl.kernel.netlink.link_options import info_data
@@ -18,7 +18,7 @@ ACK_FLAGS = REQUEST | ACK
 APPEND = 0x800
 
 AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
-IFF_UP, IFF_NOARP, IFF_PROMISC = 0x1, 0x80, 0x100
+IFF_UP, IFF_LOOPBACK, IFF_NOARP, IFF_PROMISC = 0x1, 0x8, 0x80, 0x100
 NUD = {
     "incomplete": 0x01, "reachable": 0x02, "stale": 0x04, "delay": 0x08,
     "probe": 0x10, "failed": 0x20, "noarp": 0x40, "permanent": 0x80,
@@ -33,6 +33,8 @@ RULE_INVERT = 0x2
 PROTO_KERNEL, PROTO_BOOT = 2, 3
 ONLINK = 4
 IFA_F_NODAD = 0x02
+IFAPROT_KERNEL_LL = 3
+RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA, RTA_NH_ID = 5, 9, 18, 30
 RTA_ENCAP_TYPE, RTA_ENCAP, NESTED = 21, 22, 0x8000
 LWTUNNEL_IP, LWTUNNEL_IP_ID, LWTUNNEL_IP_DST = 2, 1, 2
 
@@ -60,7 +62,7 @@ def create_link(
 ) -> bytearray:
     """Create a link (for a veth both ends at once, the peer in its own namespace). The links are not up yet."""
     attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", link.at.dev)]
-    if link.mtu is not None:
+    if link.mtu is not None and link.kind != "bridge":  # a bridge takes the MTU of its ports, unless it is set later
         attrs.append(("IFLA_MTU", link.mtu))
     if link.mac is not None:
         attrs.append(("IFLA_ADDRESS", Mac(link.mac)))
@@ -189,8 +191,9 @@ def neighbour(item: Neighbour, index: int, *, delete: bool = False) -> bytearray
     return _add_or_delete("ndmsg", kinds, REPLACE_FLAGS, delete, fields, attrs)
 
 
-def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
-    """Add or remove a forwarding entry: static on a bridge port, permanent on a VXLAN device."""
+def fdb(item: Fdb, index: int, *, via: int | None = None, delete: bool = False) -> bytearray:
+    """Add or remove a forwarding entry: static on a bridge port, permanent on a VXLAN device, with the device
+    `via` that its packets leave by."""
     tunnel = item.dst is not None
     fields = {
         "family": AF_BRIDGE,
@@ -201,6 +204,7 @@ def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
     attrs: list[tuple[str, Any]] = [("NDA_LLADDR", Mac(item.mac))]
     if tunnel:
         attrs.append(("NDA_DST", item.dst))
+        attrs += [("NDA_IFINDEX", U32(via))] if via is not None else []
     # a VXLAN device may have several destinations for the all-zero MAC, so append; other entries (learned) are replaced
     add_flags = REQUEST | ACK | CREATE | (APPEND if tunnel and set(item.mac) <= set("0:") else REPLACE)
     return encode(
@@ -222,8 +226,10 @@ def delete_route(item: Route, index: int | None, *, without_nexthop: bool = Fals
         "table": item.table if item.table < 256 else 0,
         "proto": 0,
         "scope": SCOPE_NOWHERE,
-        "type": ROUTE_KIND.get(item.kind, 0),
+        # the kernel takes a blackhole by a nexthop object for a unicast route; 0 matches any type
+        "type": ROUTE_KIND.get(item.kind, 0) if item.nhid is None else 0,
     }
+    without_nexthop = without_nexthop or bool(item.nexthops) or item.nhid is not None
     attrs: list[tuple[str, Any]] = [] if without_nexthop else _nexthop(item, index)
     if item.dst.prefixlen:
         attrs.insert(0, ("RTA_DST", item.dst.network_address))
@@ -231,7 +237,8 @@ def delete_route(item: Route, index: int | None, *, without_nexthop: bool = Fals
         attrs.append(("RTA_PRIORITY", item.metric))
     if item.table > 255:
         attrs.append(("RTA_TABLE", item.table))
-    return encode("rtmsg", encoding.RTM_DELROUTE, ACK_FLAGS, fields, attrs)
+    message = encode("rtmsg", encoding.RTM_DELROUTE, ACK_FLAGS, fields, attrs)
+    return message if item.nhid is None else _with(message, RTA_NH_ID, struct.pack("=I", item.nhid))
 
 
 def _nexthop(item: Route, index: int | None) -> list[tuple[str, Any]]:
@@ -250,11 +257,12 @@ def _scope(item: Route) -> int:
     """The default scope of a route, which follows from its kind and gateway. IPv6 routes have no scope."""
     if item.kind == "local":
         return SCOPE_HOST if item.dst.version == 4 else SCOPE_GLOBAL
-    return SCOPE_LINK if item.dst.version == 4 and item.via is None and item.kind == "unicast" else SCOPE_GLOBAL
+    has_gateway = item.via is not None or bool(item.nexthops)
+    return SCOPE_LINK if item.dst.version == 4 and not has_gateway and item.kind == "unicast" else SCOPE_GLOBAL
 
 
-def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray:
-    """Add or replace a route."""
+def route(item: Route, index: int | None, index_of: IndexOf | None = None, *, replace: bool = False) -> bytearray:
+    """Add or replace a route. `index_of(dev)` finds the devices of its next hops; only a multipath route needs it."""
     fields = {
         "family": family(item.dst.version),
         "dst_len": item.dst.prefixlen,
@@ -277,17 +285,35 @@ def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray
     if item.mtu is not None:
         attrs.append(("RTA_METRICS", [("RTAX_MTU", item.mtu)]))
     message = encode("rtmsg", encoding.RTM_NEWROUTE, REPLACE_FLAGS if replace else CREATE_FLAGS, fields, attrs)
+    if item.nexthops:
+        message = _with(message, RTA_MULTIPATH, b"".join(_multipath(item, hop, index_of) for hop in item.nexthops))
     return message if item.encap is None else _with_encap(message, *item.encap)
+
+
+def _with(message: bytearray, kind: int, payload: bytes) -> bytearray:
+    """A message with one more attribute, of a type that pyroute2 does not encode."""
+    message += encode_attribute(kind, payload)
+    message[:4] = struct.pack("=I", len(message))
+    return message
+
+
+def _multipath(item: Route, hop: NextHop, index_of: IndexOf | None) -> bytes:
+    """One next hop: a struct rtnexthop, and its gateway (struct rtvia if it is of the other family)."""
+    gateway = b""
+    if hop.via is not None and hop.via.version == item.dst.version:
+        gateway = encode_attribute(RTA_GATEWAY, hop.via.packed)
+    elif hop.via is not None:
+        gateway = encode_attribute(RTA_VIA, struct.pack("=H", family(hop.via.version)) + hop.via.packed)
+    index = index_of(hop.dev) if hop.dev is not None and index_of is not None else 0
+    flags = ONLINK if hop.onlink else 0
+    return struct.pack("=HBBi", 8 + len(gateway), flags, hop.weight - 1, index) + gateway
 
 
 def _with_encap(message: bytearray, tunnel_id: int, remote: IP) -> bytearray:
     """A route with an encapsulation (`encap ip id TUNNEL_ID dst REMOTE`), which pyroute2 cannot encode."""
     tunnel = encode_attribute(LWTUNNEL_IP_ID, struct.pack(">Q", tunnel_id))
     tunnel += encode_attribute(LWTUNNEL_IP_DST, remote.packed)
-    message += encode_attribute(RTA_ENCAP | NESTED, tunnel)
-    message += encode_attribute(RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP))
-    message[:4] = struct.pack("=I", len(message))
-    return message
+    return _with(_with(message, RTA_ENCAP | NESTED, tunnel), RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP))
 
 
 def rule(item: Rule, *, delete: bool = False) -> bytearray:

@@ -11,13 +11,15 @@ import errno
 import os
 import socket
 import struct
+from dataclasses import dataclass, replace
 
 from labctl.core.observations import RouteLookup, RouteQuery
-from labctl.core.resources import IP
-from labctl.kernel.netlink.dump import RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_TABLE, RTA_VIA
+from labctl.core.resources import IP, NextHop
+from labctl.kernel.netlink.dump import RTA_DST, RTA_OIF, RTA_TABLE, next_hops
 from labctl.kernel.netlink.encoding import REQUEST, RTM_GETROUTE, RTM_NEWROUTE
-from labctl.kernel.netlink.messages import AF_INET, AF_INET6, ROUTE_KIND
+from labctl.kernel.netlink.messages import AF_INET, AF_INET6, ONLINK, ROUTE_KIND, RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA
 from labctl.kernel.netlink.rtnetlink import NLMSG_ERROR, RECV_BYTES, attributes, encode_attribute, iter_messages
+from labctl.render.resources import next_hop_text
 
 LOOKUP_TABLE, FIB_MATCH = 0x1000, 0x2000  # flags: report the table, and the route itself
 TIMEOUT_S = 1  # seconds that the kernel may take to answer
@@ -33,22 +35,44 @@ def look_up_route(query: RouteQuery, fwmark: int = 0) -> RouteLookup:
         sock.settimeout(TIMEOUT_S)
         base = RouteLookup(query.node, query.dst, query.src, query.iif, fwmark)
         try:
-            sock.send(_request(query, fwmark))
-            data = sock.recv(RECV_BYTES)
+            route = _ask(sock, _request(query, fwmark, FIB_MATCH))
+            if RTA_MULTIPATH not in attributes(*route.attributes):
+                return _answer(base, route)
+            # which of its next hops a packet takes depends on its addresses: the kernel says that without FIB_MATCH
+            return _answer(base, route, _ask(sock, _request(query, fwmark, 0)))
         except OSError as error:
             return _with_error(base, error.errno or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """A message RTM_NEWROUTE: where its struct rtmsg and its attributes are."""
+
+    data: bytes
+    start: int
+    end: int
+
+    @property
+    def attributes(self) -> tuple[bytes, int, int]:
+        return self.data, self.start + _rtmsg.size, self.end
+
+
+def _ask(sock: socket.socket, request: bytes) -> _Reply:
+    """The kernel's answer. Raises OSError if that is an error."""
+    sock.send(request)
+    data = sock.recv(RECV_BYTES)
     for kind, _, _, start, end in iter_messages(data):
         if kind == NLMSG_ERROR:
-            return _with_error(base, -struct.unpack_from("=i", data, start)[0])
+            raise OSError(-struct.unpack_from("=i", data, start)[0], "the kernel has no route")
         if kind == RTM_NEWROUTE:
-            return _answer(base, data, start, end)
-    return base
+            return _Reply(data, start, end)
+    raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
 
 
-def _request(query: RouteQuery, fwmark: int) -> bytes:
+def _request(query: RouteQuery, fwmark: int, flags: int) -> bytes:
     family = AF_INET if query.dst.version == 4 else AF_INET6
     length = query.dst.max_prefixlen
-    body = _rtmsg.pack(family, length, length if query.src is not None else 0, 0, 0, 0, 0, 0, LOOKUP_TABLE | FIB_MATCH)
+    body = _rtmsg.pack(family, length, length if query.src is not None else 0, 0, 0, 0, 0, 0, LOOKUP_TABLE | flags)
     body += encode_attribute(RTA_DST, query.dst.packed)
     if query.src is not None:
         body += encode_attribute(RTA_SRC, query.src.packed)
@@ -67,16 +91,14 @@ def _index(device: str) -> int:
 
 
 def _with_error(base: RouteLookup, number: int) -> RouteLookup:
-    from dataclasses import replace
-
     return replace(base, error=errno.errorcode.get(number, str(number)))
 
 
-def _answer(base: RouteLookup, data: bytes, start: int, end: int) -> RouteLookup:
-    from dataclasses import replace
-
-    _, length, _, _, table, _, _, kind, _ = _rtmsg.unpack_from(data, start)
-    found = attributes(data, start + 12, end)
+def _answer(base: RouteLookup, route: _Reply, choice: _Reply | None = None) -> RouteLookup:
+    """The route, and the gateway and device of the packet, which another answer says if there are several."""
+    data = route.data
+    _, length, _, _, table, _, _, kind, _ = _rtmsg.unpack_from(data, route.start)
+    found = attributes(*route.attributes)
 
     def number(key: int) -> int | None:
         return int(struct.unpack_from("=I", data, found[key][0])[0]) if key in found else None
@@ -95,6 +117,12 @@ def _answer(base: RouteLookup, data: bytes, start: int, end: int) -> RouteLookup
     args = [*([] if kind_name == "unicast" else [kind_name]), dst, *(["via", str(via)] if via is not None else [])]
     args += ["dev", dev] if dev else []
     args += ["table", str(table)] if table not in (254, 255) else []
+    for hop in next_hops(data, *found[RTA_MULTIPATH]) if RTA_MULTIPATH in found else ():
+        one = NextHop(hop.via, _name(hop.oif), hop.weight, bool(hop.flags & ONLINK))
+        args.append(next_hop_text(one, base.dst.version))
+    if choice is not None:
+        chosen = _answer(base, choice)
+        via, dev = chosen.via, chosen.dev
     return replace(base, route=" ".join(args), kind=kind_name, via=via, dev=dev, table=table)
 
 

@@ -15,6 +15,7 @@ from labctl.core.resources import (
     Neighbour,
     Net,
     Netns,
+    NextHop,
     Resource,
     Route,
     Rule,
@@ -24,6 +25,8 @@ from labctl.kernel.netlink.link_options import read_options
 from labctl.kernel.netlink.messages import (
     AF_BRIDGE,
     AF_INET,
+    IFAPROT_KERNEL_LL,
+    IFF_LOOPBACK,
     IFF_NOARP,
     IFF_PROMISC,
     IFF_UP,
@@ -49,6 +52,7 @@ _STATES = {number: name for name, number in NUD.items()}
 _ROUTE_KINDS = {number: name for name, number in ROUTE_KIND.items()}
 _RULE_KINDS = {number: name for name, number in RULE_ACTION.items()}
 _SCOPES = {number: name for name, number in SCOPES.items()}
+_ZERONET = IPv4Network("0.0.0.0/8")
 _IGNORED_ROUTES = {"broadcast", "anycast", "multicast"}
 
 
@@ -117,7 +121,7 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
     for raw in snapshot.links[ns].values():
         at = Interface(ns, raw.name)
         up = bool(raw.flags & IFF_UP)
-        if raw.flags & 0x8:  # IFF_LOOPBACK
+        if raw.flags & IFF_LOOPBACK:
             yield Link(at, "loopback", up=up, mtu=None)
             continue
         link_netns = snapshot.link_netns(ns, raw, nsid_of)
@@ -159,13 +163,15 @@ def _options(snapshot: Snapshot, link_netns: str, raw: dump.RawLink, lower: str 
     return found if lower is None else (("dev", lower), *found)
 
 
-def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
+def tables(
+    channel: Channel, snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
+) -> Iterator[Resource]:
     """Addresses, neighbours, forwarding entries, routes and rules of one namespace."""
     addresses, routes = _addresses_and_routes(channel, snapshot, ns)
     yield from addresses
     yield from _neighbours(channel, snapshot, ns)
     if any(link.kind in ("bridge", "vxlan") for link in snapshot.links[ns].values()):
-        yield from dict.fromkeys(_fdb(channel, snapshot, ns))  # a bridge reports one for each VLAN of a port
+        yield from dict.fromkeys(_fdb(channel, snapshot, ns, nsid_of))  # a bridge reports one for each VLAN of a port
     yield from (route for route, is_connected in routes if not is_connected)
     for rule in dump.rules(channel):
         yield _rule(ns, rule)
@@ -182,7 +188,11 @@ def _addresses_and_routes(
 ) -> tuple[tuple[Address, ...], list[tuple[Route, bool]]]:
     """The addresses, and the routes, each with whether the kernel itself created it."""
     found = list(dump.routes(channel))
-    kernel_routes = {(route.dst, route.prefix_len, route.oif) for route in found if route.proto == PROTO_KERNEL}
+    kernel_routes = {
+        (_network(route.dst, route.prefix_len, route.family), route.oif)
+        for route in found
+        if route.proto == PROTO_KERNEL
+    }
     addresses = tuple(_addresses(channel, snapshot, ns, kernel_routes))
     connected = {(address.addr.network, address.at.dev) for address in addresses if address.addr.network.prefixlen < 32}
     own_addresses = {(address.addr.ip, address.at.dev) for address in addresses}
@@ -190,22 +200,35 @@ def _addresses_and_routes(
     return addresses, [(route, _is_kernel_route(route, connected, own_addresses)) for route in routes]
 
 
-def _addresses(
-    channel: Channel, snapshot: Snapshot, ns: str, kernel_routes: set[tuple[IP | None, int, int]]
-) -> Iterator[Address]:
-    for index, ip, length in dump.addresses(channel):
+def _addresses(channel: Channel, snapshot: Snapshot, ns: str, kernel_routes: set[tuple[Net, int]]) -> Iterator[Address]:
+    found = list(dump.addresses(channel))
+    says_protocol = any(raw.proto is not None for raw in found)  # 127.0.0.1 and ::1 have one
+    for raw in found:
+        index, ip, length = raw.index, raw.ip, raw.prefix_len
         link = snapshot.links[ns].get(index)
         if link is None:
             continue
-        if ip.version == 6 and ip.is_link_local and link.addr_gen_mode == 0:
-            continue  # autoconfigured, as the link's addr_gen_mode says
+        if link.addr_gen_mode == 0 and _is_autoconfigured(raw, says_protocol):
+            continue  # as the link's addr_gen_mode says
         addr: InterfaceAddress = IPv4Interface((ip, length)) if ip.version == 4 else IPv6Interface((ip, length))
         connected: bool | None = True
-        if ip.is_loopback:
-            connected = None  # its prefix is in the local table
+        if (
+            ip.is_loopback
+            or (ip.version == 4 and link.flags & IFF_LOOPBACK)
+            or addr.network.network_address in _ZERONET
+        ):
+            connected = None  # its prefix is in the local table, and one of 0.0.0.0/8 has no route
         elif length < ip.max_prefixlen:
-            connected = (addr.network.network_address, length, index) in kernel_routes if link.flags & IFF_UP else None
+            connected = (addr.network, index) in kernel_routes if link.flags & IFF_UP else None
         yield Address(Interface(ns, link.name), addr, connected)
+
+
+def _is_autoconfigured(raw: dump.RawAddress, says_protocol: bool) -> bool:
+    """Whether the kernel gave a device this link-local address. It says so, or (before Linux 5.18) the address has the
+    form that it makes from a MAC address (RFC 4291, modified EUI-64)."""
+    if raw.ip.version == 4 or not raw.ip.is_link_local:
+        return False
+    return raw.proto == IFAPROT_KERNEL_LL if says_protocol else raw.ip.packed[11:13] == b"\xff\xfe"
 
 
 def _neighbours(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Neighbour]:
@@ -213,7 +236,7 @@ def _neighbours(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Neigh
         for raw in dump.neighbours(channel, proxy=proxy):
             state = _STATES.get(raw.state, "noarp")
             link = snapshot.links[ns].get(raw.index)
-            if raw.ip is None or link is None or (not proxy and state == "noarp"):
+            if raw.ip is None or link is None:
                 continue
             if proxy or raw.flags & NTF_PROXY:
                 yield Neighbour(Interface(ns, link.name), raw.ip, None, "permanent", proxy=True)
@@ -221,14 +244,15 @@ def _neighbours(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Neigh
                 yield Neighbour(Interface(ns, link.name), raw.ip, raw.mac, state)
 
 
-def _fdb(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Fdb]:
+def _fdb(channel: Channel, snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]) -> Iterator[Fdb]:
     static = NUD["noarp"] | NUD["permanent"]
     for raw in dump.neighbours(channel, family=AF_BRIDGE):
         link = snapshot.links[ns].get(raw.index)
         if link is None or raw.mac is None or not raw.state & static:
             continue
         if link.kind == "vxlan" and raw.flags & NTF_SELF and raw.ip is not None:
-            yield Fdb(Interface(ns, link.name), raw.mac, raw.ip)
+            via = snapshot.name(snapshot.link_netns(ns, link, nsid_of) or ns, raw.via) if raw.via else None
+            yield Fdb(Interface(ns, link.name), raw.mac, raw.ip, via)
         elif not raw.flags & NTF_SELF and raw.state == NUD["noarp"]:
             yield Fdb(Interface(ns, link.name), raw.mac)
 
@@ -254,9 +278,14 @@ def _route(snapshot: Snapshot, ns: str, raw: dump.RawRoute) -> Route:
         onlink=bool(raw.flags & ONLINK),
         mtu=raw.mtu,
         tos=raw.tos,
-        scope=_scope(raw) if kind == "unicast" and not six else None,
+        scope=_scope(raw) if kind == "unicast" and not six and not raw.nexthops else None,
         proto=None if raw.proto == PROTO_BOOT else raw.proto,  # boot is the protocol that `ip route add` sets
         encap=raw.encap,
+        nexthops=tuple(
+            NextHop(hop.via, snapshot.name(ns, hop.oif) if hop.oif else None, hop.weight, bool(hop.flags & ONLINK))
+            for hop in raw.nexthops
+        ),
+        nhid=raw.nhid,
     )
 
 
@@ -287,8 +316,8 @@ def _rule(ns: str, raw: dump.RawRule) -> Rule:
         dst=_network(*raw.dst, raw.family) if raw.dst else None,
         iif=raw.iif,
         oif=raw.oif,
-        mark=raw.fwmark,
-        mask=raw.fwmask if raw.fwmark is not None and raw.fwmask != 0xFFFFFFFF else None,
+        mark=raw.fwmark if raw.fwmark is not None or not raw.fwmask else 0,  # the kernel leaves a mark of 0 out
+        mask=raw.fwmask if raw.fwmask != 0xFFFFFFFF else None,
         kind=kind,
         invert=bool(raw.flags & RULE_INVERT),
     )

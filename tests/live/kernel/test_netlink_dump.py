@@ -116,7 +116,7 @@ def test_addresses(inside: NetnsThread) -> None:
         (m["index"], m.get_attr("IFA_LOCAL") or m.get_attr("IFA_ADDRESS"), m["prefixlen"])
         for m in truth(inside, "get_addr")
     ]
-    found = [(index, str(ip), length) for index, ip, length in ours(inside, dump.addresses)]
+    found = [(raw.index, str(raw.ip), raw.prefix_len) for raw in ours(inside, dump.addresses)]
     assert any(ip == "2001:db8::1" for _, ip, _ in found)
     assert sorted(found) == sorted(expected)
 

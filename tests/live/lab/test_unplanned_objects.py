@@ -19,7 +19,27 @@ STRAYS = [
     ("ip -6 route add 2001:db8:9::/64 dev eth0 proto static", "extra route 2001:db8:9::/64 dev eth0"),
     ("ip route add 10.89.0.0/16 dev eth0 scope host", "extra route 10.89.0.0/16 dev eth0"),
     ("ip route add 10.90.0.0/16 via 10.224.0.1 tos 0x10", "extra route 10.90.0.0/16 via 10.224.0.1"),
-    ("ip route add 10.91.0.0/16 nexthop via 10.224.0.1 nexthop via 10.224.0.5", "extra route 10.91.0.0/16"),
+    (
+        "ip route add 10.91.0.0/16 nexthop via 10.224.0.1 weight 3 nexthop via 10.224.0.5",
+        "extra route 10.91.0.0/16 nexthop via 10.224.0.1 dev eth0 weight 3 nexthop via 10.224.0.5 dev eth0 weight 1",
+    ),
+    (
+        "ip nexthop add id 8 blackhole; ip route add 10.95.0.0/16 nhid 8",
+        "extra route blackhole 10.95.0.0/16",
+    ),
+    (
+        "ip nexthop add id 9 blackhole; ip route add 10.96.0.0/16 nhid 9 metric 7 table 300",
+        "extra route blackhole 10.96.0.0/16 table 300 metric 7",
+    ),
+    (
+        "ip -6 nexthop add id 10 blackhole; ip -6 route add 2001:db8:10::/64 nhid 10",
+        "extra route blackhole 2001:db8:10::/64",
+    ),
+    (
+        "ip nexthop add id 11 via 10.224.0.1 dev eth0; ip nexthop add id 12 via 10.224.0.5 dev eth0; "
+        "ip nexthop add id 13 group 11,2/12; ip route add 10.97.0.0/16 nhid 13",
+        "extra route 10.97.0.0/16 nexthop via 10.224.0.1 dev eth0 weight 2 nexthop via 10.224.0.5 dev eth0 weight 1",
+    ),
     (
         "ip nexthop add id 7 via 10.224.0.1 dev eth0; ip route add 10.92.0.0/16 nhid 7; true",
         "extra route 10.92.0.0/16",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from labctl.core.diff import Change, by_namespace, diff, differing_fields
 from labctl.core.iptables import rule
-from labctl.core.kernel_defaults import kernel_default_rules, replaces_local_rule
+from labctl.core.kernel_defaults import kernel_default_fdb, kernel_default_rules, replaces_local_rule
 from labctl.core.resources import (
     CREATION_ORDER,
     Address,
@@ -21,6 +21,7 @@ from labctl.core.resources import (
     Link,
     Neighbour,
     Netns,
+    NextHop,
     Resource,
     Route,
     Rule,
@@ -186,3 +187,45 @@ def test_a_second_route_of_the_same_key_is_extra_whichever_comes_first() -> None
     twin = replace(ROUTE, via=IPv4Address("10.0.0.9"))
     for have in ((*PLAN, twin), (twin, *PLAN)):
         assert diff(PLAN, have) == (Change(None, twin),)
+
+
+@pytest.mark.parametrize(
+    ("want", "have", "same"),
+    [
+        ("1", "1", True), ("0x10", "16", True), ("010", "8", True), ("1024\t60999", "1024 60999", True),
+        ("-1", "-1", True), ("0", "00", True), ("cubic", "cubic", True), ("1", "2", False), ("1 2", "1", False), 
+        ("cubic", "reno", False), ("a0", "160", False),
+    ],
+)  # fmt: skip
+def test_a_sysctl_is_compared_by_its_value(want: str, have: str, same: bool) -> None:
+    one, other = (Sysctl("a", "net.ipv4.x", value) for value in (want, have))
+    assert (differing_fields(one, other) == ()) is same
+
+
+def test_the_kernels_entry_of_a_vxlan_is_wanted_as_soon_as_the_vxlan_exists() -> None:
+    link = Link(Interface("a", "vx0"), "vxlan", options=(("id", "5"), ("remote", "192.0.2.2"), ("dev", "eth0")))
+    (entry,) = kernel_default_fdb(link)
+    assert entry == Fdb(link.at, "00:00:00:00:00:00", IPv4Address("192.0.2.2"), "eth0")
+    assert [change.subject for change in diff((link,), ())] == [link]
+    assert [change.want for change in diff((link,), (link,))] == [entry]
+    assert diff((link,), (link, entry)) == ()
+    assert diff((link, replace(entry, via=None)), (link, entry)) == ()
+    plain = replace(link, options=(("id", "5"),))
+    assert [change.have for change in diff((plain,), (plain, entry))] == [entry]
+
+
+def test_the_next_hops_of_a_route_are_compared_in_any_order() -> None:
+    first, second = NextHop(IPv4Address("10.0.0.1"), "eth0", 2), NextHop(IPv4Address("10.0.0.3"), "eth1")
+    have = Route("a", IPv4Network("10.9.0.0/16"), nexthops=(first, second))
+    for same in ((second, first), (replace(first, dev=None), second)):
+        assert differing_fields(replace(have, nexthops=same), have) == ()
+    for other in ((first,), (replace(first, weight=1), second), (first, replace(second, dev="eth0")), ()):
+        assert differing_fields(replace(have, nexthops=other), have) == ("nexthops",)
+    assert differing_fields(have, replace(have, nhid=7)) == ()
+
+
+def test_a_bridge_counts_its_ageing_time_in_jiffies() -> None:
+    want = Link(Interface("a", "br0"), "bridge", options=(("ageing_time", "65535"),))
+    for value, differs in (("65535", ()), ("65534", ()), ("65533", ("options",)), ("65536", ("options",))):
+        have = replace(want, options=(("ageing_time", value), ("stp_state", "0")))
+        assert differing_fields(want, have) == differs

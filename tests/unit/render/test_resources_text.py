@@ -11,7 +11,20 @@ import pytest
 
 from labctl.core.diff import Change
 from labctl.core.iptables import rule
-from labctl.core.resources import Address, Chain, Fdb, Interface, Link, Neighbour, Netns, Resource, Route, Rule, Sysctl
+from labctl.core.resources import (
+    Address,
+    Chain,
+    Fdb,
+    Interface,
+    Link,
+    Neighbour,
+    Netns,
+    NextHop,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
 from labctl.render.commands import commands, script
 from labctl.render.plan_json import plan_json, resource_from_json, resource_json
 from labctl.render.resources import change_lines, resource_line
@@ -28,6 +41,11 @@ POD = Address(Interface("a", "eth0"), ip_interface("10.224.0.5/16"), connected=F
 PROBED = Neighbour(ETH0, ip_address("169.254.1.1"), "aa:aa:aa:aa:aa:aa", "probe")
 REMOTE = Fdb(ETH0, "02:00:00:00:00:02", ip_address("192.0.2.2"))
 MARKED = Rule("node1", 100, 7, iif="eth0", mark=0x14D, mask=0xFFFF)
+UNDERLAY = Fdb(ETH0, "02:00:00:00:00:02", ip_address("192.0.2.2"), "eth1")
+MULTIPATH = Route(
+    "r", ip_network("10.0.0.0/8"), metric=5,
+    nexthops=(NextHop(ip_address("192.0.2.1"), weight=3), NextHop(ip_address("fe80::1"), "p0", onlink=True)),
+)  # fmt: skip
 HOSTED = Route("node1", ip_network("10.0.0.2/32"), dev="veth1", scope="host")
 BUT = Rule("node1", 76, 1, iif="eth0", invert=True)
 COMMENT = rule('-d 10.0.0.0/8 -m comment --comment "it\'s local" -j RETURN')
@@ -37,7 +55,7 @@ SAMPLES: tuple[Resource, ...] = (
     Netns("a"), VETH, VXLAN, Link(CBR0, "bridge", mtu=1500, mac="02:00:00:00:00:01", promisc=True),
     Sysctl("node1", "net.ipv4.ip_forward", "1"), POD, PROBED, Neighbour(ETH0, ip_address("10.0.0.1"), None, proxy=True),
     REMOTE, ROUTE, Route("node1", ip_network("2001:db8::/32"), kind="unreachable", metric=5), MARKED,
-    Rule("node1", 5, family=6, src=ip_network("2001:db8::/32")), NAT, DEDUP, HOSTED, BUT,
+    Rule("node1", 5, family=6, src=ip_network("2001:db8::/32")), NAT, DEDUP, HOSTED, BUT, UNDERLAY, MULTIPATH,
 )  # fmt: skip
 
 
@@ -112,6 +130,19 @@ SAMPLES: tuple[Resource, ...] = (
             Route("r", ip_network("::/0"), ip_address("fe80::1"), "eth0", 100, 5, onlink=True, mtu=1400),
             "route default via fe80::1 dev eth0 table 100 metric 5 mtu 1400 onlink",
             ["ip -6 route add default via fe80::1 dev eth0 table 100 metric 5 mtu 1400 onlink"],
+        ),
+        (
+            MULTIPATH,
+            "route 10.0.0.0/8 metric 5 nexthop via 192.0.2.1 weight 3 nexthop via inet6 fe80::1 dev p0 weight 1 onlink",
+            [
+                "ip route add 10.0.0.0/8 metric 5 nexthop via 192.0.2.1 weight 3 "
+                "nexthop via inet6 fe80::1 dev p0 weight 1 onlink"
+            ],
+        ),
+        (
+            UNDERLAY,
+            "fdb entry 02:00:00:00:00:02 dev eth0 dst 192.0.2.2 via eth1",
+            ["bridge fdb append 02:00:00:00:00:02 dev eth0 dst 192.0.2.2 via eth1 self permanent"],
         ),
         (
             MARKED,
