@@ -5,10 +5,12 @@ Each function raises InvalidValue for words that are unknown or contradict each 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Any
 
 from labctl.core.resources import (
+    ALL_ZEROS_MAC,
     IP,
     ROUTE_PROTOCOLS,
     RT_TABLE_MAIN,
@@ -16,6 +18,7 @@ from labctl.core.resources import (
     Fdb,
     Interface,
     Neighbour,
+    NextHop,
     Route,
     Rule,
 )
@@ -24,25 +27,30 @@ from labctl.scenario.document import quote_text
 from labctl.scenario.field_types import InvalidValue, suggest
 
 TABLES = {"main": RT_TABLE_MAIN, "local": 255, "default": 253}
-_ALL_ZEROS_MAC = "00:00:00:00:00:00"  # a VXLAN device's entry for all unknown addresses
 ROUTE_KINDS = ("unicast", "blackhole", "unreachable", "prohibit", "throw")
-SCOPES = ("global", "site", "link", "host", "nowhere")
+SCOPES = ("global", "site", "link", "host")  # `nowhere` is only for the removal of a route
 RULE_KINDS = ("blackhole", "unreachable", "prohibit")
 _PREFIX, _ADDRESS = values.network(), values.address()
-_METRIC, _MTU, _MAX_FWMARK = values.integer(0, 2**32 - 1), values.integer(68, 65535), 2**32 - 1
+_METRIC, _MAX_FWMARK = values.integer(0, 2**32 - 1), 2**32 - 1
+_MTU = values.integer(68, 65520)  # the kernel makes 65520 of a larger one (ip_metrics_convert)
+_KERNEL_PROTO = 2
+_DEFAULT_IPV6_METRIC = 1024  # the kernel's, which ip shows and labctl does not
 
 
 def route(ns: str, text: str) -> Route:
     """`[-6] [TYPE] PREFIX [via ADDRESS] [dev DEVICE] [table T] [metric N] [src ADDRESS] [mtu N] [scope S]
-    [proto P] [encap ip id N dst ADDRESS] [onlink]`, in any order after the prefix."""
+    [proto P] [encap ip id N dst ADDRESS] [onlink]`, in any order after the prefix. Instead of via and dev: several
+    times `nexthop [via ADDRESS] [dev DEVICE] [weight N] [onlink]` at the end."""
     cursor = _Cursor(text, "a route")
     six = cursor.accept("-6", "-4") == "-6"
     kind = cursor.accept(*ROUTE_KINDS) or "unicast"
     prefix = cursor.expect("a prefix or default")
     given: dict[str, Any] = {}
     while cursor.args:
-        word = cursor.keyword({*_ROUTE, "onlink", "scope", "proto", "encap"})
-        if word == "onlink":
+        word = cursor.keyword({*_ROUTE, "onlink", "scope", "proto", "encap", "nexthop"})
+        if word == "nexthop":
+            given["nexthops"] = tuple(_nexthops(cursor))
+        elif word == "onlink":
             given[word] = True
         elif word == "proto":
             given[word] = _route_protocol(cursor.expect("a protocol"))
@@ -55,28 +63,81 @@ def route(ns: str, text: str) -> Route:
             if word == "via":
                 cursor.accept("inet", "inet6")
             given[name] = convert(cursor.expect(f"a value after {word}"))
-    scope = _scope(given.pop("scope", None), "via" in given, kind)
     if prefix in ("default", "any"):
         ends = [given[end].version for end in ("via", "src") if end in given]
+        ends += [hop.via.version for hop in given.get("nexthops", ()) if hop.via is not None]
         dst = ip_network("::/0" if six or 6 in ends else "0.0.0.0/0")
     else:
         dst = _PREFIX.convert(prefix)
     for end in ("via", "src"):
         if end in given and given[end].version != dst.version:
             raise InvalidValue(f"{end} {given[end]} is not of the same family as {prefix}")
-    if kind == "unicast" and "via" not in given and "dev" not in given:
+    if "nexthops" in given:
+        _check_nexthops(given, dst.version, kind)
+        given = _with_plain_nexthop(given)
+    scope = _scope(given.pop("scope", None), "via" in given or "nexthops" in given, kind)
+    if kind == "unicast" and not {"via", "dev", "nexthops"} & set(given):
         raise InvalidValue(f"the route to {prefix} has neither via nor dev")
     if kind != "unicast" and ("via" in given or "dev" in given):
         raise InvalidValue(f"{kind} routes have no next hop", "remove via and dev")
     if scope is not None and dst.version == 6:
         raise InvalidValue(f"scope {quote_text(scope)} is not possible", "IPv6 routes have none")
+    if given.get("proto") == _KERNEL_PROTO:
+        like_connected = "dev" in given and "via" not in given
+        if dst.version == 6 or given.get("table") == TABLES["local"] or like_connected:
+            raise InvalidValue("such a route with proto kernel is one of the kernel's own", "remove proto kernel")
+    if dst.version == 6 and given.get("metric") == _DEFAULT_IPV6_METRIC:
+        del given["metric"]
     return Route(ns, dst, kind=kind, scope=scope, **given)
 
 
-def _route_protocol(text: str) -> int:
-    """A route's protocol, by iproute2's name or by number."""
+def _nexthops(cursor: _Cursor) -> Iterator[NextHop]:
+    """`[via ADDRESS] [dev DEVICE] [weight N] [onlink] nexthop ...`, to the end of the line."""
+    convert = {"via": _ADDRESS.convert, "dev": values.device, "weight": values.integer(1, 256).convert}
+    while True:
+        cursor.seen = set()
+        given: dict[str, Any] = {}
+        while cursor.args and cursor.args[0] != "nexthop":
+            if cursor.args[0] in {*_ROUTE, "scope", "proto"} - {*convert}:
+                raise InvalidValue(f"{cursor.args[0]} is not a word of a nexthop", "write it before the first nexthop")
+            word = cursor.keyword({*convert, "onlink"})
+            given[word] = True if word == "onlink" else convert[word](cursor.expect(f"a value after {word}"))
+        if not {"via", "dev"} & set(given):
+            raise InvalidValue("a nexthop has neither via nor dev")
+        yield NextHop(**given)
+        if cursor.accept("nexthop") is None:
+            return
+
+
+def _check_nexthops(given: dict[str, Any], version: int, kind: str) -> None:
+    """Refuse next hops that the kernel refuses."""
+    hops: tuple[NextHop, ...] = given["nexthops"]
+    if {"via", "dev", "onlink", "encap"} & set(given) or kind != "unicast":
+        raise InvalidValue("a route with nexthop has no other next hop", "write via and dev after nexthop")
+    wrong = next((hop.via for hop in hops if hop.via is not None and hop.via.version != version), None)
+    if wrong is not None:
+        raise InvalidValue(f"nexthop via {wrong} is not of the same family as the route")
+    if version == 6 and any(hop.via is None for hop in hops):
+        raise InvalidValue("an IPv6 route with several nexthops needs via for each")
+    if len({(hop.via, hop.dev) for hop in hops}) < len(hops):
+        raise InvalidValue("one nexthop appears twice", "give it a weight")
+
+
+def _with_plain_nexthop(given: dict[str, Any]) -> dict[str, Any]:
+    """A single next hop is an ordinary route for the kernel."""
+    first, *others = given["nexthops"]
+    if others:
+        return given
+    plain = {name: value for name, value in given.items() if name != "nexthops"}
+    plain |= {name: getattr(first, name) for name in ("via", "dev") if getattr(first, name) is not None}
+    return plain | ({"onlink": True} if first.onlink else {})
+
+
+def _route_protocol(text: str) -> int | None:
+    """A route's protocol, by iproute2's name or by number; None for boot, which is the one of a route without."""
     known = {word: number for number, word in ROUTE_PROTOCOLS.items()}
-    return known[text] if text in known else int(values.integer(2, 255).convert(text))
+    number = known[text] if text in known else int(values.integer(2, 255).convert(text))
+    return None if number == known["boot"] else number
 
 
 def _encap(cursor: _Cursor) -> tuple[int, IP]:
@@ -114,13 +175,13 @@ def rule(ns: str, text: str) -> Rule:
             given["invert"] = True
         elif word == "fwmark":
             mark, slash, mask = cursor.expect("a mark").partition("/")
-            given["mark"] = _number(mark)
-            given["mask"] = _number(mask) if slash else None
+            given["mark"], given["mask"] = _fwmark(_number(mark), _number(mask) if slash else _MAX_FWMARK)
         else:
             name, convert = _RULE[word]
             given[name] = convert(cursor.expect(f"a value after {word}"))
     ranges = [given[end] for end in ("src", "dst") if given.get(end) is not None]
     versions = {item.version for item in ranges}
+    given |= {end: None for end in ("src", "dst") if given.get(end) is not None and not given[end].prefixlen}
     if len(versions) > 1:
         raise InvalidValue("from and to are of different families")
     if "pref" not in given:
@@ -148,15 +209,18 @@ def neighbour(ns: str, text: str) -> Neighbour:
 
 
 def fdb(ns: str, text: str) -> Fdb:
-    """`MAC dev DEVICE [dst ADDRESS]`."""
+    """`MAC dev DEVICE [dst ADDRESS [via DEVICE]]`."""
     cursor = _Cursor(text, "a forwarding entry")
     mac = cursor.expect("a MAC address")
-    mac = mac if mac == _ALL_ZEROS_MAC else values.MAC.convert(mac)
+    mac = mac if mac == ALL_ZEROS_MAC else values.MAC.convert(mac)
     given: dict[str, str] = {}
     while cursor.args:
-        word = cursor.keyword({"dev", "dst"})
+        word = cursor.keyword({"dev", "dst", "via"})
         given[word] = cursor.expect(f"a value after {word}")
-    return Fdb(_interface(ns, given), mac, _ADDRESS.convert(given["dst"]) if "dst" in given else None)
+    if "via" in given and "dst" not in given:
+        raise InvalidValue("via is for an entry with dst")
+    via = values.device(given["via"]) if "via" in given else None
+    return Fdb(_interface(ns, given), mac, _ADDRESS.convert(given["dst"]) if "dst" in given else None, via)
 
 
 def _interface(ns: str, given: dict[str, str]) -> Interface:
@@ -211,8 +275,15 @@ def _number(text: str) -> int:
     return number
 
 
+def _fwmark(mark: int, mask: int) -> tuple[int | None, int | None]:
+    """The mark and the mask as the kernel shows them: no mask of all bits, and nothing for 0/0, which is every mark."""
+    if mark == mask == 0:
+        return None, None
+    return mark, None if mask == _MAX_FWMARK else mask
+
+
 def _prefix_or_all(text: str) -> Any:
-    return None if text in ("all", "any") else _PREFIX.convert(text)
+    return None if text in ("all", "any", "default") else _PREFIX.convert(text)
 
 
 _ROUTE: dict[str, tuple[str, Any]] = {

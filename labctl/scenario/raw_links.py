@@ -28,8 +28,9 @@ class LinkParser:
             kind = next((kind for kind in LINK_KINDS if kind in row.value), None)
             if kind is not None:
                 links_and_rows += self._link(kind, row)
-        for link, _ in links_and_rows:
+        for link, row in links_and_rows:
             self.symbols.links.setdefault(link.at, link)
+            self.symbols.link_rows.setdefault(link.at, row.value)
         for link, row in links_and_rows:
             self._check_references(link, row)
         links_and_rows.sort(key=lambda pair: (pair[0].kind != "bridge", "dev" in dict(pair[0].options)))

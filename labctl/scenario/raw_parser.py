@@ -25,8 +25,14 @@ from labctl.core.scenario_types import Machine, MachineRole
 from labctl.scenario import iproute2_syntax
 from labctl.scenario.document import Map, Position, Reader
 from labctl.scenario.field_types import InvalidValue, Located
+from labctl.scenario.raw_address_rules import AddressRules, has_connected_route
+from labctl.scenario.raw_devices import Devices, sysctl_path
+from labctl.scenario.raw_link_rules import check_links
 from labctl.scenario.raw_links import LinkParser
+from labctl.scenario.raw_policy_rules import PolicyRules
+from labctl.scenario.raw_route_rules import RouteRules
 from labctl.scenario.raw_symbols import RawSymbols
+from labctl.scenario.raw_sysctl_rules import check_sysctls, write_order
 
 _FAMILIES = {"firewall": "ip", "firewall6": "ip6", "ebtables": "bridge"}
 _COMMANDS = ("-t", "--table", "-A", "-I", "-D", "-R", "-N", "-X", "-F", "-P", "-L", "-S", "-Z", "-E", "-C")
@@ -49,18 +55,28 @@ class _RawParser:
         self.symbols = RawSymbols(reader)
         self.addresses: dict[str, list[Address]] = {}
         self.accept_dad_sysctls: list[Sysctl] = []  # for devices that need their link-local address at once
+        self.devices = Devices({})  # of the scenario, as soon as its links and sysctls are read
 
     def resources(self) -> Iterator[Resource]:
         """Every object. Each section comes after the sections that it refers to."""
         yield from self._namespaces()
         yield from self._links()
-        yield from self._sysctls()
-        yield from self._addresses()
-        yield from self._lines("neighbours", iproute2_syntax.neighbour)
-        yield from self._lines("fdb", iproute2_syntax.fdb)
-        routes = list(self._routes())
+        rows = sorted(self._sysctls(), key=lambda row: write_order(row[0]))
+        yield from (item for item, _ in rows)
+        yield from self._accept_dad_sysctls()
+        self.devices = Devices(self.symbols.links, (item for item, _ in rows))
+        check_sysctls(rows, self.devices, self.reader)
+        check_links(self.devices, self.symbols.link_rows, self.reader)
+        entries = AddressRules(self.devices, self.reader)
+        yield from self._addresses(entries)
+        yield from self._lines("neighbours", iproute2_syntax.neighbour, entries.check_neighbour)
+        yield from self._lines("fdb", iproute2_syntax.fdb, entries.check_fdb)
+        routes = sorted(
+            self._routes(), key=lambda row: row[0].via is not None or bool(row[0].nexthops)
+        )  # a gateway needs the route to it
         yield from (route for route, _ in routes)
-        self._check_gateways(routes)
+        addresses = [item for those in self.addresses.values() for item in those]
+        RouteRules(self.devices, addresses, self.reader).check(routes)
         yield from self._rules()
         for section, family in _FAMILIES.items():
             yield from self._firewall(section, family)
@@ -103,42 +119,47 @@ class _RawParser:
                 self.accept_dad_sysctls.append(Sysctl(link.ns, name, "0"))
             yield link
 
-    def _sysctls(self) -> Iterator[Resource]:
+    def _sysctls(self) -> Iterator[tuple[Sysctl, Position]]:
         for ns, rows in self._rows("sysctls"):
             if self.symbols.check_namespace(ns.value, "sysctls", ns.at):
                 for name, value in rows.value:
                     self._check_sysctl_device(ns.value, name)
-                    if self.symbols.check_unique(("sysctl", ns.value, _sysctl_path(name.value)), name.value, name.at):
-                        yield Sysctl(ns.value, name.value, value.value)
+                    if self.symbols.check_unique(("sysctl", ns.value, sysctl_path(name.value)), name.value, name.at):
+                        yield Sysctl(ns.value, name.value, value.value), name.at
+
+    def _accept_dad_sysctls(self) -> Iterator[Resource]:
         for item in self.accept_dad_sysctls:
-            if ("sysctl", item.ns, _sysctl_path(item.name)) not in self.symbols.positions:
+            if ("sysctl", item.ns, sysctl_path(item.name)) not in self.symbols.positions:
                 yield item
 
     def _check_sysctl_device(self, ns: str, name: Located) -> None:
         """Verify that the device of a device's sysctl exists."""
-        parts = _sysctl_path(name.value).split("/")
+        parts = sysctl_path(name.value).split("/")
         of_device = len(parts) > 4 and parts[1] in ("ipv4", "ipv6") and parts[2] in ("conf", "neigh")
         if of_device and parts[3] not in ("all", "default"):
             self.symbols.check_interface(Interface(ns, parts[3]), "sysctls", name.at)
 
-    def _addresses(self) -> Iterator[Resource]:
+    def _addresses(self, entries: AddressRules) -> Iterator[Resource]:
         for point, rows in self._rows("addresses"):
             exists = self.symbols.check_interface(point.value, "addresses", point.at)
             for row in rows.value:
                 what = f"{row.value.ip} on {point.value}"
                 if exists and self.symbols.check_unique(("address", point.value, row.value.ip), what, row.at):
-                    is_host_prefix = row.value.network.prefixlen == row.value.max_prefixlen
-                    address = Address(point.value, row.value, connected=None if is_host_prefix else True)
+                    address = Address(point.value, row.value)
+                    if not has_connected_route(address):
+                        address = replace(address, connected=None)
                     self.addresses.setdefault(point.value.ns, []).append(address)
+                    entries.check_address(address, row.at)
                     yield address
 
-    def _lines(self, section: str, parse_line: Any) -> Iterator[Neighbour | Fdb]:
+    def _lines(self, section: str, parse_line: Any, check: Any) -> Iterator[Neighbour | Fdb]:
         for ns, rows in self._rows(section):
             exists = self.symbols.check_namespace(ns.value, section, ns.at)
             for row in rows.value:
                 item = self.symbols.parse_line(section, parse_line, ns.value, row)
                 there = exists and item is not None and self.symbols.check_interface(item.at, section, row.at)
                 if there and self.symbols.check_unique(item.key, f"{section}: this entry", row.at):
+                    check(item, row.at)
                     yield item
 
     def _routes(self) -> Iterator[tuple[Route, Position]]:
@@ -148,32 +169,22 @@ class _RawParser:
                 item = self.symbols.parse_line("routes", iproute2_syntax.route, ns.value, row)
                 if not exists or item is None:
                     continue
-                if item.dev is not None:
-                    self.symbols.check_interface(Interface(item.ns, item.dev), "routes", row.at)
+                for dev in (item.dev, *(hop.dev for hop in item.nexthops)):
+                    if dev is not None:
+                        self.symbols.check_interface(Interface(item.ns, dev), "routes", row.at)
                 if self.symbols.check_unique(item.key, f"a route to {item.dst} with this table and metric", row.at):
                     yield item, row.at
 
-    def _check_gateways(self, routes: list[tuple[Route, Position]]) -> None:
-        """A gateway must be directly reachable: in the range of an address or of a route without via."""
-        near: dict[str, list[Any]] = {}
-        for route, _ in routes:
-            if route.via is None and route.kind == "unicast" and route.dst.prefixlen:
-                near.setdefault(route.ns, []).append(route.dst)
-        for route, at in routes:
-            if route.via is None or route.onlink or (route.via.is_link_local and route.via.version == 6):
-                continue
-            ranges = [item.addr.network for item in self.addresses.get(route.ns, ())] + near.get(route.ns, [])
-            if not any(route.via in item for item in ranges):
-                what = f"routes: no address of {route.ns} covers the gateway {route.via}"
-                self.reader.add_problem(at, what, "add an address of its range, a route to it, or onlink")
-
     def _rules(self) -> Iterator[Rule]:
+        rules = PolicyRules(self.reader)
         for ns, rows in self._rows("rules"):
             exists = self.symbols.check_namespace(ns.value, "rules", ns.at)
             for row in rows.value:
                 item = self.symbols.parse_line("rules", iproute2_syntax.rule, ns.value, row)
-                if exists and item is not None and self.symbols.check_unique(item.key, "this rule", row.at):
-                    yield item
+                if not exists or item is None or not self.symbols.check_unique(item.key, "this rule", row.at):
+                    continue
+                rules.check(item, row.at)
+                yield item
 
     def _firewall(self, section: str, family: str) -> Iterator[Chain]:
         for ns, tables in self._rows(section):
@@ -202,11 +213,6 @@ class _RawParser:
                 )
         policy = body["policy"].value if "policy" in body else ("ACCEPT" if builtin else None)
         return Chain(ns_and_family.ns, table, name.value, tuple(rules), policy, ns_and_family.dev)
-
-
-def _sysctl_path(name: str) -> str:
-    """A sysctl's name as its path: dots become slashes, and slashes become dots."""
-    return name.translate(str.maketrans("./", "/."))
 
 
 def _refuse_commands(firewall_rule: FirewallRule) -> None:

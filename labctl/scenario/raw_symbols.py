@@ -16,6 +16,7 @@ class RawSymbols:
         self.reader = reader
         self.namespaces: dict[str, Located] = {}
         self.links: dict[Interface, Link] = {}
+        self.link_rows: dict[Interface, dict[str, Located]] = {}  # the keys of each link, with their positions
         self.positions: dict[Any, Position] = {}
 
     def parse_line(self, section: str, parse: Any, ns: Any, row: Located) -> Any:

@@ -278,6 +278,8 @@ DEVICE = Scalar("a device such as eth0", device, {"type": "string", "pattern": f
 def _mac(text: str) -> str:
     if not re.fullmatch("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", text):
         raise InvalidValue(f"{quote_text(text)} is not a MAC address", "such as 02:00:00:00:00:01")
+    if set(text) <= set("0:"):
+        raise InvalidValue(f"{text} is not a device's MAC address", "such as 02:00:00:00:00:01")
     if int(text[:2], 16) & 1:
         raise InvalidValue(
             f"{text} is a group address, not a device's", "the first byte of a device's MAC address is even"

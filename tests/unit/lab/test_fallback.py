@@ -31,8 +31,8 @@ ASKS: dict[str, set[str]] = {  # some scenarios, and all that each asks for
 }  # fmt: skip
 RAW = """
 model: raw
-namespaces: [h]
-links: [{vlan: h/eth0.5, dev: lo, id: 5}]
+namespaces: [h, r]
+links: [{veth: [h/eth0, r/eth0]}, {vlan: h/eth0.5, dev: eth0, id: 5}]
 """
 
 
@@ -175,6 +175,6 @@ def test_what_no_model_has_a_substitute_for_is_refused_whoever_asks(tmp_path: Pa
     with pytest.raises(MissingError) as caught:
         use_available_features(definition.define(str(tmp_path / "raw.yaml")), Kernel("vlan"), approximate=True)
     assert str(caught.value) == (
-        "lab raw cannot be built: this kernel lacks vlan, needed for link eth0.5 type vlan dev lo id 5 up in h\n"
+        "lab raw cannot be built: this kernel lacks vlan, needed for link eth0.5 type vlan dev eth0 id 5 up in h\n"
         "    hint: modprobe 8021q, if this kernel has it as a module (see labctl doctor)"
     )

@@ -14,7 +14,20 @@ import pytest
 from labctl import models
 from labctl.core.iptables import rule
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Address, Chain, Fdb, Interface, Link, Neighbour, Netns, Resource, Route, Rule, Sysctl
+from labctl.core.resources import (
+    Address,
+    Chain,
+    Fdb,
+    Interface,
+    Link,
+    Neighbour,
+    Netns,
+    NextHop,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
 from labctl.core.scenario_types import Machine, Scenario, ScenarioNode, See
 from labctl.errors import ScenarioError, UsageError
 from labctl.models import docker_bridge, kubenet
@@ -319,16 +332,21 @@ routes:
     - 10.9.9.9 dev eth0
     - 10.9.9.8 dev eth0 scope host
     - 198.51.100.0/24 via 203.0.113.9 dev eth0 onlink
+    - 10.1.0.0/16 metric 5 nexthop via 192.0.2.1 weight 2 nexthop dev eth0
+    - 10.2.0.0/16 nexthop via 192.0.2.1 dev eth0 weight 7
+    - 2001:db8:9::/64 dev eth0 metric 1024 proto boot
 rules:
   h1:
     - from 192.0.2.0/24 fwmark 0x1/0xff iif eth0 lookup main pref 10
     - -6 pref 20 blackhole
     - pref 30 to 2001:db8::/32 table 7
     - pref 40 not from all iif eth0 lookup 1
+    - pref 50 from 0.0.0.0/0 to 0.0.0.0/0 fwmark 0/0 lookup 9
+    - pref 60 from ::/0 fwmark 0x5/0xffffffff lookup 9
 neighbours:
   h1: ["192.0.2.1 lladdr 02:00:00:00:00:01 dev eth0 nud probe", proxy 192.0.2.7 dev eth0]
 fdb:
-  r1: ["00:00:00:00:00:00 dev vx0 dst 10.0.0.2", "02:00:00:00:00:01 dev p1"]
+  r1: ["00:00:00:00:00:00 dev vx0 dst 2001:db8::2", "02:00:00:00:00:01 dev p1"]
 sysctls:
   h1: {net.ipv4.conf.eth0/5.rp_filter: 0}
 firewall: {r1: {nat: {POSTROUTING: [-o br0 -j MASQUERADE], MINE: {rules: ["-A MINE -j RETURN"]}}}}
@@ -383,14 +401,17 @@ def test_raw_addresses_and_machines() -> None:
 def test_raw_routes_are_in_the_words_of_ip_route() -> None:
     default, default6 = ip_network("0.0.0.0/0"), ip_network("::/0")
     own, gate = ip_address("192.0.2.2"), ip_address("192.0.2.1")
-    assert of(Route) == [
-        Route("h1", default, gate, metric=5, src=own, mtu=1300),
-        Route("h1", default6, ip_address("2001:db8::1"), table=100),
+    assert of(Route) == [  # those with a gateway are last: the kernel needs a route to it
         Route("h1", default6, dev="eth0"),
         Route("h1", ip_network("203.0.113.0/24"), kind="unreachable"),
         Route("h1", ip_network("10.9.9.9/32"), dev="eth0"),
         Route("h1", ip_network("10.9.9.8/32"), dev="eth0", scope="host"),
+        Route("h1", ip_network("2001:db8:9::/64"), dev="eth0"),
+        Route("h1", default, gate, metric=5, src=own, mtu=1300),
+        Route("h1", default6, ip_address("2001:db8::1"), table=100),
         Route("h1", ip_network("198.51.100.0/24"), ip_address("203.0.113.9"), "eth0", onlink=True),
+        Route("h1", ip_network("10.1.0.0/16"), metric=5, nexthops=(NextHop(gate, weight=2), NextHop(dev="eth0"))),
+        Route("h1", ip_network("10.2.0.0/16"), gate, "eth0"),
     ]
 
 
@@ -401,13 +422,15 @@ def test_raw_rules_neighbours_and_forwarding() -> None:
         Rule("h1", 20, family=6, kind="blackhole"),
         Rule("h1", 30, 7, 6, dst=six),
         Rule("h1", 40, 1, iif="eth0", invert=True),
+        Rule("h1", 50, 9),
+        Rule("h1", 60, 9, family=6, mark=5),
     ]
     assert of(Neighbour) == [
         Neighbour(eth0, ip_address("192.0.2.1"), "02:00:00:00:00:01", "probe"),
         Neighbour(eth0, ip_address("192.0.2.7"), None, proxy=True),
     ]
     assert of(Fdb) == [
-        Fdb(Interface("r1", "vx0"), "00:00:00:00:00:00", ip_address("10.0.0.2")),
+        Fdb(Interface("r1", "vx0"), "00:00:00:00:00:00", ip_address("2001:db8::2")),
         Fdb(Interface("r1", "p1"), "02:00:00:00:00:01"),
     ]
 
