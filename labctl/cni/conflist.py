@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labctl.cni.spec import Json, supports, version_tuple
+from labctl.cni.spec import VERSIONS, Json, supports, version_tuple
 
 PLACEHOLDERS = ("pod_cidr", "node", "node_ip")
-SUPPORTED_VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")  # the versions for which labctl can be the runtime
+SUPPORTED_VERSIONS = VERSIONS  # the versions for which labctl can be the runtime
 # the capabilities for which labctl has arguments
 SUPPORTED_CAPABILITIES = ("portMappings", "bandwidth", "ips", "mac", "ipRanges")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")

@@ -5,19 +5,62 @@ An entry here needs an upstream report, and a reason why the error cannot hide a
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import ip_network
+
 from labctl.cni.spec import Error, Json
+from labctl.cni_runtime.invocation import PluginCall
 from labctl.cni_runtime.observed_state import result_addresses
+from labctl.core.resources import Net, Route
+
+GO_PANIC_EXIT_CODE = 2  # of a Go program that crashed
+_ROUTE_WITHOUT_GATEWAY = re.compile(
+    r"Expected Route \{Dst:\{IP:(\S+) Mask:([0-9a-f]+)\} GW:<nil>\} not found in routing table"
+)
+_IPV4_DNAT = re.compile(r"--to-destination [0-9.]+:")
 
 
-def known_issue(plugin: str, error: Error | None, result: Json) -> str:
-    """Why an error is a known bug of the plugin; "" if it is a real error.
+def known_issue(call: PluginCall, error: Error, result: Json, routes: Callable[[], Iterable[Route]]) -> str:
+    """Why an error is a known bug of the plugin; "" if it is a real error. `routes` reads those of the pod.
 
-    portmap's CHECK expects the chains of both families wherever ip6tables works, also for a pod without an IPv6
-    address, for which its ADD creates none (containernetworking/plugins#819). It checks IPv4 first, so it reports
-    IPv4 problems before this error.
+    portmap's CHECK looks for IPv4 rules also in ip6tables, wherever that works: for a pod without an IPv6 address, for
+    which its ADD creates no IPv6 rule, and for a pod with both (containernetworking/plugins#819). It checks IPv4 first,
+    so it reports IPv4 problems before this error, and an IPv4 rule cannot be missing in ip6tables.
+
+    Before 1.3, CHECK of the plugins with an IPAM section did not find a route that IPAM gives without a gateway, other
+    than a default route: their ADD creates it by the gateway of the address (containernetworking/plugins#886). The
+    routes of the pod show whether it is there.
     """
-    if plugin == "portmap" and error is not None and error.msg.startswith("could not check ipv6 dnat"):
+    if call.plugin == "portmap" and error.msg.startswith("could not check ipv6 dnat"):
         found = result_addresses(result)
-        if found and all(ip.version == 4 for ip in found):
-            return "portmap expects IPv6 rules for a pod without IPv6, a known bug: plugins#819"
+        if (found and all(ip.version == 4 for ip in found)) or _IPV4_DNAT.search(error.msg):
+            return "portmap looks for IPv4 rules in ip6tables, a known bug: plugins#819"
+    destination = _route_without_gateway(error.msg)
+    if destination is not None and any(route.dst == destination and route.via is not None for route in routes()):
+        return f"{call.plugin} does not find the route to {destination}, which is there, a known bug: plugins#886"
     return ""
+
+
+def known_crash(call: PluginCall, exit_code: int) -> str:
+    """Why a CHECK that crashed is a known bug of the plugin; "" if it is a real error.
+
+    Before 1.9.1, bandwidth's CHECK crashes for a pod without a limit (containernetworking/plugins#1221). Such a pod has
+    nothing that it could check.
+    """
+    limits = call.config.get("runtimeConfig", {}).get("bandwidth") or call.config.get("ingressRate")
+    unlimited = not (limits or call.config.get("egressRate"))
+    if call.plugin == "bandwidth" and exit_code == GO_PANIC_EXIT_CODE and unlimited:
+        return "bandwidth crashes for a pod without a limit, a known bug: plugins#1221"
+    return ""
+
+
+def _route_without_gateway(message: str) -> Net | None:
+    """The destination of the route in an error of CHECK; None if it is another error."""
+    found = _ROUTE_WITHOUT_GATEWAY.fullmatch(message)
+    if found is None:
+        return None
+    try:
+        return ip_network(f"{found[1]}/{int(found[2], 16).bit_count()}")
+    except ValueError:
+        return None

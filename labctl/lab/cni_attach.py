@@ -7,30 +7,34 @@ recorded. During this time there is no such record, so that an interrupted run s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.cni.conflist import NetworkConfigList, parse_config_list
 from labctl.cni.spec import DecodeError, Json, json_object, result_from_json, supports
 from labctl.cni_runtime.invocation import PluginCall, calls, container_of, takes_prev_result
-from labctl.cni_runtime.known_issues import known_issue
+from labctl.cni_runtime.known_issues import known_crash, known_issue
 from labctl.cni_runtime.observed_state import (
     attachments_of,
     changed_sysctls,
     merge,
     plugin_objects,
+    result_addresses,
     with_addresses,
     without_attachments,
 )
-from labctl.core.resources import Attachment, Plan, Sysctl
+from labctl.core.resources import Attachment, Plan, Route, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError
 from labctl.kernel.cni import attachment_records
-from labctl.kernel.cni.plugins import Plugins, search_path
+from labctl.kernel.cni.plugins import PluginError, Plugins, search_path
 from labctl.kernel.host import paths
 from labctl.kernel.host.sysctl import read_all_sysctls
+from labctl.kernel.namespaces.device_state import has_device
 from labctl.kernel.namespaces.entry import is_lab_netns
 from labctl.kernel.namespaces.thread import NetnsThread
 
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
     from labctl.kernel.lab_kernel import KernelLab
 
 Progress: TypeAlias = Callable[[str], None]
+DAD_TIMEOUT_S = 5.0  # seconds to wait for duplicate address detection, which takes one to two
+DAD_INTERVAL_S = 0.02  # seconds between two looks at the addresses
 SysctlValues: TypeAlias = dict[str, dict[str, str]]
 
 
@@ -100,6 +106,7 @@ def attach(lab: Lab, missing: tuple[Attachment, ...], kernel: KernelLab, notify:
                 notify(f"attaching {item.at} by {', '.join(parse_config_list(item.conflist).types)}")
                 _add(plugins, item)
                 done.append(item)
+            _wait_for_ipv6(plugins, done)
     except LabError:
         _record_objects(lab, kernel, old, before, (missing, done))
         raise
@@ -172,7 +179,7 @@ def _check_attachment(plugins: Plugins, record: attachment_records.AttachmentRec
         try:
             plugins.call(item.node, call, record.result)
         except LabError as error:
-            issue = known_issue(call.plugin, getattr(error, "error", None), record.result or {})
+            issue = _known_issue(plugins.lab, record, call, error)
             if not issue:
                 return "fail", error.message
             known_issues += f" ({issue})"
@@ -182,6 +189,23 @@ def _check_attachment(plugins: Plugins, record: attachment_records.AttachmentRec
         "pass",
         f"{item.at}: CHECK of {', '.join(plugin['type'] for plugin in config_list.plugins)} passed{known_issues}",
     )
+
+
+def _known_issue(lab: str, record: attachment_records.AttachmentRecord, call: PluginCall, error: LabError) -> str:
+    """Why the error of a CHECK is a known bug of the plugin; "" if it is a real error."""
+    if not isinstance(error, PluginError):
+        return ""
+    if error.error is None:
+        return known_crash(call, error.exit_code)
+    return known_issue(call, error.error, record.result or {}, partial(_routes, lab, record.attachment.pod))
+
+
+def _routes(lab: str, pod: str) -> tuple[Route, ...]:
+    """The routes of a pod."""
+    from labctl.kernel.lab_kernel import KernelLab
+
+    with KernelLab(lab) as kernel:
+        return tuple(item for item in kernel.observe((), (pod,), chains=False) if isinstance(item, Route))
 
 
 def _add(plugins: Plugins, item: Attachment) -> None:
@@ -194,12 +218,40 @@ def _add(plugins: Plugins, item: Attachment) -> None:
         for call in _plugin_calls(plugins.lab, "ADD", config_list, record):
             text = plugins.call(item.node, call, result)
             result = _result(call.plugin, text, config_list.version)
+        _require_device(plugins, item, config_list)
     except BaseException:
         with suppress(LabError, OSError):
             _delete_earlier(plugins, (item,))
         raise
     assert result is not None
     attachment_records.save_record(plugins.lab, attachment_records.complete_record(record, result))
+
+
+def _require_device(plugins: Plugins, item: Attachment, config_list: NetworkConfigList) -> None:
+    """Check that the plugins created the pod's device: a CHECK or a test of a pod without it tells nothing.
+
+    Raises KernelError.
+    """
+    if not plugins.run(item.pod, has_device, item.ifname):
+        message = f"the list {config_list.name} ({', '.join(config_list.types)}) gives {item.pod} no {item.ifname}"
+        raise KernelError(message, "each of its plugins succeeded, but none created that device")
+
+
+def _wait_for_ipv6(plugins: Plugins, attachments: Iterable[Attachment]) -> None:
+    """Wait until no global IPv6 address of these pods and their nodes is tentative: nothing answers for one that is.
+
+    Plugins wait for the addresses of the pod, and not for those that they give the node.
+    """
+    from labctl.kernel.namespaces.late_answers import has_tentative_address
+
+    results = {record.attachment.key: record.result for record in attachment_records.records(plugins.lab)}
+    with_ipv6 = [
+        item for item in attachments if any(ip.version == 6 for ip in result_addresses(results.get(item.key) or {}))
+    ]
+    deadline = time.monotonic() + DAD_TIMEOUT_S
+    for name in dict.fromkeys(name for item in with_ipv6 for name in (item.node, item.pod)):
+        while plugins.run(name, has_tentative_address) and time.monotonic() < deadline:
+            time.sleep(DAD_INTERVAL_S)
 
 
 def _result(plugin: str, text: str, version: str) -> Json:

@@ -25,7 +25,11 @@ addresses from the plugins' results.
 Each node has a separate range of pod addresses. In a text of the list, `{pod_cidr}` is the node's range, `{node}`
 its name and `{node_ip}` its address. A plugin that declares the capability `ipRanges` gets the range as well.
 
-Follows SPEC.md 1.1.0 of containernetworking/cni (versions 0.3.0 to 1.1.0), and its libcni where the text leaves a
+What is claimed about pods follows the list: not every list makes a network that Kubernetes would accept. If the text of
+the list says that a node masquerades (`ipMasq`), has no address in the pods' network, or gives its pods the same
+addresses as another node, no check claims more than that list can do.
+
+Follows SPEC.md 1.1.0 of containernetworking/cni (versions 0.1.0 to 1.1.0), and its libcni where the text leaves a
 choice; CNI_ARGS and the burst of bandwidth are as containerd sets them, ipRanges is offered as CRI-O does.
 """
 
@@ -37,14 +41,15 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
-from labctl.cni.conflist import Conflist
+from labctl.cni.conflist import Conflist, parse_config_list
+from labctl.cni.list_effects import ListEffects, list_effects
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Attachment, Interface, Resource, Route, Sysctl
-from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode
+from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode, See
 from labctl.models.lib import azure, kubernetes, pods, primitives
 
-FOLLOWS = "CNI 1.1.0 (versions 0.3.0 to 1.1.0), with the plugins of this machine"
+FOLLOWS = "CNI 1.1.0 (versions 0.1.0 to 1.1.0), with the plugins of this machine"
 MACHINES = ("nodes", "pods")
 PARTS = (
     faithful("the order of plugins, their environment, input and prevResult; ADD, CHECK, DEL, GC, STATUS, VERSION"),
@@ -77,8 +82,8 @@ class Options:
     public_ip: IPv4Address = option(
         address("203.0.113.50"), "public source address of outgoing traffic (SNAT by the fabric)"
     )
-    masquerade: bool = option(
-        True, "ip-masq-agent on each node masquerades what leaves pod_cidr; if off, the list must do it"
+    masquerade: bool | None = option(
+        None, "ip-masq-agent on each node masquerades what leaves the pods' ranges (default: unless the list does)"
     )
     mtu: int = option(1500, "MTU of the links between machines", minimum=576, maximum=9000)
 
@@ -105,6 +110,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     options: Options = scenario.options
     yield from _ethernet(scenario)
     yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
+    agent = options.masquerade if options.masquerade is not None else not _masquerades(scenario)
+    exempt_ranges = _exempt_ranges(scenario)
     for number, (node, range_) in enumerate(zip(scenario.nodes, _ranges(scenario), strict=True)):
         node_address = _node_address(options, number)
         yield Machine(node.name, "node", (node_address,))
@@ -112,8 +119,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from _attach_nic(node.name, node_address, options)
         yield from primitives.forwarding_sysctls(node.name, True, rp_filter=1)
         yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
-        if options.masquerade:
-            yield from kubernetes.ip_masq_agent(node.name, (options.pod_cidr,))
+        if agent:
+            yield from kubernetes.ip_masq_agent(node.name, exempt_ranges)
         yield from _pod_attachments(node, range_, node_address, options)
         yield from pods.pause_and_containers(node)
     yield Machine("vm", "vm", (_vm_address(options),))
@@ -126,8 +133,39 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     """CHECK of the plugins, and Kubernetes' own rules, which the list must fulfil."""
     if scenario.pods:
         yield Check("CHECK of the plugins succeeds for every pod", "cni", origin="model")
-    yield from kubernetes.network_model_checks(scenario)
+    yield from _network_checks(scenario)
     yield from pods.checks(scenario)
+
+
+def _network_checks(scenario: Scenario) -> Iterator[Check]:
+    """Kubernetes' own rules, as far as the list can fulfil them."""
+    effects = _effects(scenario)
+    with_pods = [node for node in scenario.nodes if node.pods]
+    meeting = [node for node in with_pods if effects[node.name].pods_meet]
+    routed = _is_routed(scenario, effects)
+    if len(with_pods) < 2 or (routed and not _masquerades(scenario)):
+        say = "every pod reaches every pod and is seen with its own address"
+        meshes = [tuple(pod for node in meeting for pod in node.pods)]
+    else:
+        say = "pods of one node reach each other and are seen with their own addresses"
+        meshes = [node.pods for node in meeting]
+    groups = tuple((members, members) for members in meshes if len(members) > 1)
+    if groups:
+        yield Check(say, "mesh", groups=groups, origin="model")
+    if routed and _masquerades(scenario) and len(with_pods) > 1:
+        source, target = with_pods[0], with_pods[1].pods[0]
+        see = See(Interface(target, "eth0"), src=source.name, dst=target)
+        say = "pods of another node are seen with their node's address, because the list masquerades"
+        yield Check(say, "ping", source.pods[0], target, sees=(see,), origin="model")
+    reached = tuple(((node.name,), node.pods) for node in with_pods if effects[node.name].node_reaches)
+    if reached:
+        yield Check("each node reaches its own pods", "mesh", groups=reached, origin="model")
+
+
+def _is_routed(scenario: Scenario, effects: dict[str, ListEffects]) -> bool:
+    """Whether packets between pods of different nodes find their way: the nodes have routes to each other's ranges."""
+    ranges = zip(scenario.nodes, _ranges(scenario), strict=True)
+    return all(effects[node.name].routed and effects[node.name].is_within(range_) for node, range_ in ranges)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
@@ -138,6 +176,14 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         yield "conflist", "scenario: 'conflist' is missing", "the network list: a mapping, or the name of its file"
     else:
         yield from _refuse_undeclared_capabilities(scenario, options.conflist)
+        config_list = options.conflist.config_list
+        name = f"the list {config_list.name} ({', '.join(config_list.types)})"
+        if not list_effects(config_list, options.pod_cidr).creates_device:
+            hint = "a plugin such as bridge or ptp creates it; labctl sets lo up without a plugin"
+            yield "conflist", f"{name} gives a pod no eth0", hint
+        elif "sbr" in config_list.types:
+            hint = "it is made for a second device; labctl attaches one to each pod"
+            yield "conflist", f"{name} leaves a pod without a route: sbr moves those of its only device", hint
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, options.node_prefix, nodes)
     capacity = options.node_cidr.num_addresses - FIRST_NODE_OFFSET - 2
     if nodes > capacity:
@@ -184,14 +230,49 @@ def _ranges(scenario: Scenario) -> list[IPv4Network]:
     return kubernetes.node_pod_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
 
 
+def _node_values(node: ScenarioNode, range_: IPv4Network, node_address: IPv4Address) -> dict[str, str]:
+    """The values of the list's placeholders."""
+    return {"pod_cidr": str(range_), "node": node.name, "node_ip": str(node_address)}
+
+
+def _effects(scenario: Scenario) -> dict[str, ListEffects]:
+    """What the list does, by node."""
+    options: Options = scenario.options
+    assert options.conflist is not None
+    found = {}
+    for number, (node, range_) in enumerate(zip(scenario.nodes, _ranges(scenario), strict=True)):
+        text = options.conflist.for_node(_node_values(node, range_, _node_address(options, number)))
+        found[node.name] = list_effects(parse_config_list(text), range_)
+    return found
+
+
+def _masquerades(scenario: Scenario) -> bool:
+    """Whether the list masquerades; it is the same on all nodes, except for addresses."""
+    options: Options = scenario.options
+    assert options.conflist is not None
+    return list_effects(options.conflist.config_list, options.pod_cidr).masquerades
+
+
+def _exempt_ranges(scenario: Scenario) -> tuple[IPv4Network, ...]:
+    """The ranges of pods, to which packets keep their source address: pod_cidr, and those that the list has besides."""
+    options: Options = scenario.options
+    named = [
+        item for effects in _effects(scenario).values() for item in effects.ranges if isinstance(item, IPv4Network)
+    ]
+    return tuple(dict.fromkeys((options.pod_cidr, *(item for item in named if not item.subnet_of(options.pod_cidr)))))
+
+
 def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """A plain Ethernet with a gateway. Every node has routes to the other nodes' ranges."""
+    """A plain Ethernet with a gateway. Every node has routes to the other nodes' ranges, unless the list uses them."""
     options: Options = scenario.options
     gateway = primitives.with_prefix_length(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
     names = [node.name for node in scenario.nodes]
     yield Machine("fabric", "fabric", (gateway.ip, options.public_ip))
     yield from primitives.ethernet_segment("fabric", [*names, "vm"], mtu=options.mtu, gateway=gateway)
     ranges = _ranges(scenario)
+    effects = _effects(scenario)
+    if any(effects[name].overlaps(options.pod_cidr, range_) for name, range_ in zip(names, ranges, strict=True)):
+        return  # the list gives a node addresses of another node's range: a route to that would hide its own pods
     for node in names:
         for number, (other, range_) in enumerate(zip(names, ranges, strict=True)):
             if other != node:
@@ -211,7 +292,7 @@ def _pod_attachments(
     """The namespaces of pods, each with the network list with which the node's plugins attach it."""
     assert options.conflist is not None
     settings = dict(node.settings)
-    text = options.conflist.for_node({"pod_cidr": str(range_), "node": node.name, "node_ip": str(node_address)})
+    text = options.conflist.for_node(_node_values(node, range_, node_address))
     capabilities = options.conflist.capabilities
     for name in node.pods:
         yield Machine(name, "pod", (), node.name)

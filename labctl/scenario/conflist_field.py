@@ -1,17 +1,22 @@
 """The value of a scenario's key `conflist`: a mapping, JSON text, or the name of a file; validated, as one JSON text.
 
-What the CNI specification defines is validated here, with positions. A plugin validates its own keys.
+What the CNI specification defines is validated here, with positions. A plugin validates its own keys. A list can have
+three forms, and becomes the first one:
+
+    a list                        {cniVersion, name, plugins: [...]}, a `.conflist` file
+    one plugin's configuration    {cniVersion, name, type, ...}, a `.conf` file, of which libcni makes a list of one
+    a NetworkAttachmentDefinition of Multus, with either of these as the text in spec.config
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labctl.cni.conflist import PLACEHOLDERS, SUPPORTED_CAPABILITIES, SUPPORTED_VERSIONS, Conflist, placeholders_in
-from labctl.cni.spec import VERSIONS, is_network_name
+from labctl.cni.spec import is_executable_name, is_network_name
 from labctl.errors import UsageError
 from labctl.scenario.document import Map, Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import Json, suggest
@@ -31,6 +36,8 @@ KEYS = {
 _BOOLEAN_KEYS = ("disableCheck", "disableGC", "loadOnlyInlinedPlugins")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _EXAMPLE = "such as {cniVersion: 0.4.0, name: pods, plugins: [{type: bridge, ...}]}"
+_NAD_KIND = "NetworkAttachmentDefinition"
+_VERSION_BEFORE_VERSIONS = "0.1.0"  # of a plugin's configuration without cniVersion, as libcni reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,8 @@ class ConflistType:
 
     def read(self, node: TreeNode, label: str, reader: Reader) -> Conflist | None:
         tree = self._tree(node, label, reader)
+        if isinstance(tree, Map) and _text_of(tree, "kind") == _NAD_KIND:
+            tree = _attachment_definition(tree, label, reader)
         if tree is None:
             return None
         if not isinstance(tree, Map):
@@ -49,7 +58,9 @@ class ConflistType:
         before = len(reader.problems)
         _ListValidator(reader, label).validate(tree)
         value = _json_value(tree, label, reader)
-        return Conflist(json.dumps(value)) if len(reader.problems) == before else None
+        if len(reader.problems) != before:
+            return None
+        return Conflist(json.dumps(_list_of_one(value) if _is_one_plugin(tree) else value))
 
     def schema(self) -> Json:
         plugins = {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["type"]}}
@@ -58,7 +69,13 @@ class ConflistType:
         )
         keys = {key: {"description": text, **kinds.get(key, {})} for key, text in KEYS.items()}
         inline: Json = {"type": "object", "properties": keys, "required": ["cniVersion", "name", "plugins"]}
-        return {"anyOf": [{**inline, "additionalProperties": False}, {"type": "string"}]}
+        one_plugin: Json = {"type": "object", "required": ["name", "type"], "not": {"required": ["plugins"]}}
+        definition: Json = {
+            "type": "object",
+            "required": ["kind", "spec"],
+            "properties": {"kind": {"const": _NAD_KIND}},
+        }
+        return {"anyOf": [inline, one_plugin, definition, {"type": "string"}]}
 
     def _tree(self, node: TreeNode, label: str, reader: Reader) -> TreeNode | None:
         """The tree of the list, inline or from a file; None, with a problem recorded, if it cannot be read."""
@@ -84,6 +101,47 @@ class ConflistType:
 CONFLIST = ConflistType()
 
 
+def _text_of(tree: Map, *keys: str) -> str | None:
+    """The text at a path of keys, None if there is none."""
+    node = _node_at(tree, *keys)
+    return node.value if isinstance(node, Text) and not node.is_null else None
+
+
+def _node_at(tree: Map, *keys: str) -> TreeNode | None:
+    node: TreeNode | None = tree
+    for key in keys:
+        node = next((value for name, value in node.items if name.value == key), None) if isinstance(node, Map) else None
+    return node
+
+
+def _attachment_definition(tree: Map, label: str, reader: Reader) -> TreeNode | None:
+    """The list in a NetworkAttachmentDefinition; its name, if it has none, is that of the definition, as in Multus."""
+    config = _node_at(tree, "spec", "config")
+    if not isinstance(config, Text) or config.is_null or not config.value.strip():
+        what = f"{label}: this {_NAD_KIND} has no spec.config"
+        reader.add_problem(config if config is not None else tree, what, "the list as JSON text; labctl reads no other")
+        return None
+    found = parse_json(config.value, config.position.file, reader, config.position)
+    name = _node_at(tree, "metadata", "name")
+    if isinstance(found, Map) and isinstance(name, Text) and _text_of(found, "name") in (None, ""):
+        others = tuple((key, value) for key, value in found.items if key.value != "name")
+        return replace(found, items=(*others, (replace(name, value="name"), name)))
+    return found
+
+
+def _is_one_plugin(tree: Map) -> bool:
+    """Whether a mapping is the configuration of one plugin, a `.conf` file, and not a list."""
+    return _node_at(tree, "type") is not None and _node_at(tree, "plugins") is None
+
+
+def _list_of_one(configuration: Json) -> Json:
+    """The list of one plugin that libcni makes of its configuration."""
+    version = configuration.get("cniVersion") or _VERSION_BEFORE_VERSIONS
+    plugin = {key: value for key, value in configuration.items() if key not in ("cniVersion", "cniVersions", "name")}
+    versions = {key: configuration[key] for key in ("cniVersions",) if key in configuration}
+    return {"cniVersion": version, **versions, "name": configuration["name"], "plugins": [plugin]}
+
+
 class _ListValidator:
     """Validates a list against the specification and reports every problem with its position."""
 
@@ -92,20 +150,20 @@ class _ListValidator:
 
     def validate(self, tree: Map) -> None:
         found = {key.value: value for key, value in tree.items}
-        for key, _ in tree.items:
-            if key.value not in KEYS and not (key.value == "type" and "plugins" not in found):
-                hint = suggest(key.value, KEYS) or f"known keys: {', '.join(KEYS)}"
-                self._problem(key, f"unknown key {quote_text(key.value)}", hint)
-        if "type" in found and "plugins" not in found:
-            self._problem(tree, "this is one plugin's configuration, not a list", "put it into plugins: [...]")
-            return
-        for missing in ("cniVersion", "name", "plugins"):
+        one_plugin = _is_one_plugin(tree)
+        for missing in ("name",) if one_plugin else ("cniVersion", "name", "plugins"):
             if missing not in found:
                 self._problem(tree, f"{missing!r} is missing", _EXAMPLE)
         self._versions(found)
         name = found.get("name")
         if name is not None and not (isinstance(name, Text) and is_network_name(name.value)):
             self._problem(name, "the name of a network consists of letters, digits, '_', '.' and '-'")
+        if one_plugin:
+            self._plugin(tree)
+            return
+        for key, _ in tree.items:  # runtimes ignore a key that they do not know; a mistyped one must not be lost
+            if key.value not in KEYS and (hint := suggest(key.value, KEYS)):
+                self._problem(key, f"unknown key {quote_text(key.value)}", hint)
         for truth in _BOOLEAN_KEYS:
             if truth in found and not _is_boolean(found[truth]):
                 self._problem(found[truth], f"{truth} is true or false")
@@ -119,9 +177,7 @@ class _ListValidator:
             self._problem(more, "cniVersions is a list of versions")
         for node in (*nodes, *(more.items if isinstance(more, Seq) else ())):
             version = node.value if isinstance(node, Text) else ""
-            if version in VERSIONS and version not in SUPPORTED_VERSIONS:
-                self._problem(node, f"{version} is older than labctl supports", f"from {SUPPORTED_VERSIONS[0]} on")
-            elif version not in SUPPORTED_VERSIONS:
+            if version not in SUPPORTED_VERSIONS:
                 hint = suggest(version, SUPPORTED_VERSIONS) or f"known versions: {', '.join(SUPPORTED_VERSIONS)}"
                 self._problem(node, f"{version!r} is not a CNI version", hint)
 
@@ -151,7 +207,7 @@ class _ListValidator:
             self._capabilities(found["capabilities"][1])
 
     def _executable(self, node: TreeNode) -> None:
-        if not isinstance(node, Text) or not node.value or "/" in node.value or node.value in (".", ".."):
+        if not isinstance(node, Text) or not is_executable_name(node.value):
             self._problem(node, "type is the name of an executable, without a path", "the folders are in cni_path")
 
     def _capabilities(self, node: TreeNode) -> None:

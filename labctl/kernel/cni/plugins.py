@@ -7,8 +7,10 @@ backend, and the lock file of the lab (XTABLES_LOCKFILE).
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from labctl.cni.conflist import NetworkConfigList
 from labctl.cni.spec import MEANING, DecodeError, Error, read_error, read_versions
@@ -25,14 +27,16 @@ PLUGIN_TIMEOUT_S = 60.0  # seconds that one plugin may take
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACKAGE = "apt-get install containernetworking-plugins"
 
+T = TypeVar("T")
+
 
 class PluginError(KernelError):
     """A plugin failed. The message names the plugin, the command and the cause. `error` is the plugin's error object,
-    None if it printed none."""
+    None if it printed none; `exit_code` is that of its process, negative for a signal, 0 if it did not end itself."""
 
-    def __init__(self, message: str, hint: str = "", error: Error | None = None) -> None:
+    def __init__(self, message: str, hint: str = "", error: Error | None = None, exit_code: int = 0) -> None:
         super().__init__(message, hint)
-        self.error = error
+        self.error, self.exit_code = error, exit_code
 
 
 def search_path(cni_path: str = "") -> str:
@@ -100,6 +104,11 @@ class Plugins:
             raise _plugin_error(call_text, done.returncode, done.stdout, done.stderr)
         return done.stdout
 
+    def run(self, machine: str, function: Callable[..., T], *args: Any) -> T:
+        """Call a function in the namespace of a machine of the lab. Raises what it raises, and FileNotFoundError."""
+        self._in_empty_netns = False
+        return self._thread.run(paths.netns_path(self.lab, machine), function, *args)
+
     def _start(self, node: str | None, file: Path, call: PluginCall) -> Child:
         netns = None if node is None else paths.netns_path(self.lab, node)
         environment = {**call.environment, **self._tools()}
@@ -145,7 +154,7 @@ def _plugin_error(call_text: str, code: int, out: str, err: str) -> LabError:
     except DecodeError:
         message = logged[-1] if logged else "it printed nothing"
         reason = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
-        return PluginError(f"the CNI plugin {call_text} failed ({reason}): {message}")
+        return PluginError(f"the CNI plugin {call_text} failed ({reason}): {message}", exit_code=code)
     hints = [error.meaning] if error.code in MEANING else []
     hints += [f"it logged: {logged[-1]}"] if logged and error.msg not in logged[-1] else []
-    return PluginError(f"the CNI plugin {call_text} failed: {error}", "; ".join(hints), error)
+    return PluginError(f"the CNI plugin {call_text} failed: {error}", "; ".join(hints), error, code)

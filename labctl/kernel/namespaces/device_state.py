@@ -67,6 +67,12 @@ def devices_without_carrier(names: Iterable[str]) -> tuple[str, ...]:
         return tuple(name for name in names if device_problem(sock, name) == NO_CARRIER)
 
 
+def has_device(name: str) -> bool:
+    """Whether this thread's namespace has a device of this name."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        return ifindex(sock, name) > 0
+
+
 def needs_carrier(item: Resource | None) -> bool:
     """Whether it is one end of a veth pair that should be up, and so must have carrier. A bridge without ports, for
     example, has none."""

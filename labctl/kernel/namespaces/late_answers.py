@@ -19,7 +19,7 @@ from labctl.kernel.netlink import dump
 from labctl.kernel.netlink.rtnetlink import Channel
 
 ETH_P_ALL, ETH_P_ARP, ETH_P_IPV6 = 0x0003, 0x0806, 0x86DD
-TENTATIVE = 0x40  # IFA_F_TENTATIVE
+TENTATIVE, DADFAILED = 0x40, 0x08  # IFA_F_TENTATIVE, IFA_F_DADFAILED
 PROTOCOL_COLUMN, INODE_COLUMN = 3, 8  # of /proc/net/packet
 PROXY_SETTINGS = ("ipv4/conf/*/proxy_arp", "ipv4/conf/*/proxy_arp_pvlan", "ipv6/conf/*/proxy_ndp")
 TICKS_PER_S = 100  # USER_HZ, the unit of proxy_delay
@@ -76,8 +76,22 @@ def _has_packet_socket(own_sockets: Collection[int]) -> bool:
 
 
 def _is_tentative(ip: IP) -> bool:
+    return any(address == ip and flags & TENTATIVE for address, flags in _ipv6_addresses())
+
+
+def has_tentative_address() -> bool:
+    """Whether duplicate address detection is at work for an IPv6 address of this thread's namespace, other than a
+    link-local one. An address that is known to be a duplicate stays tentative, and does not count."""
+    return any(
+        flags & (TENTATIVE | DADFAILED) == TENTATIVE and not address.is_link_local
+        for address, flags in _ipv6_addresses()
+    )
+
+
+def _ipv6_addresses() -> list[tuple[IPv6Address, int]]:
+    """Every IPv6 address of this thread's namespace, with its flags."""
     if not os.path.exists("/proc/thread-self/net/if_inet6"):
-        return False
+        return []
     with open("/proc/thread-self/net/if_inet6") as file:
         rows = [line.split() for line in file]
-    return any(IPv6Address(int(row[0], 16)) == ip and int(row[4], 16) & TENTATIVE for row in rows)
+    return [(IPv6Address(int(row[0], 16)), int(row[4], 16)) for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -335,6 +336,15 @@ def test_an_address_whose_record_cannot_be_read_is_released_before_it_is_asked_f
     lifecycle.up(definition)
     assert drift("cni") == []
     assert runner.run(lifecycle.load_compiled_lab("cni")).verdict == "pass"
+
+
+def test_a_list_whose_plugins_create_no_device_is_an_error(tmp_path: Path, fake: Fake) -> None:
+    result = {"cniVersion": "1.1.0", "ips": [{"address": "192.0.2.7/24"}]}
+    fake.script(ADD={"say": json.dumps(result)})
+    with pytest.raises(KernelError, match=re.escape("the list n (first, host-local, second) gives a no eth0")):
+        lifecycle.up(define(tmp_path))
+    assert fake.said("DEL") == ["second DEL a", "first DEL a"]
+    assert paths.labs() == {}
 
 
 def test_an_error_that_a_plugin_also_logs_is_printed_once(tmp_path: Path, fake: Fake) -> None:

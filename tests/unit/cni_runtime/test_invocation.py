@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
 from labctl.cni.conflist import capabilities, parse_config_list
 from labctl.cni.spec import Error
-from labctl.cni_runtime.invocation import calls, container_of, takes_prev_result, version_call
-from labctl.cni_runtime.known_issues import known_issue
-from labctl.core.resources import Attachment
+from labctl.cni_runtime.invocation import PluginCall, calls, container_of, takes_prev_result, version_call
+from labctl.cni_runtime.known_issues import known_crash, known_issue
+from labctl.core.resources import Attachment, Route
 from tests.support.golden import Golden
 
 LIST: dict[str, Any] = {
@@ -117,13 +119,42 @@ def test_a_call_needs_a_pod_or_none() -> None:
             calls(command, what, "", "", whose)
 
 
+def check_call(plugin: str, **keys: Any) -> PluginCall:
+    return PluginCall(plugin, "CHECK", {}, {"type": plugin, **keys})
+
+
 def test_only_the_known_mistake_of_portmap_is_not_believed() -> None:
     four = {"cniVersion": "0.4.0", "ips": [{"version": "4", "address": "10.0.0.2/24"}]}
     both = {"cniVersion": "0.4.0", "ips": [*four["ips"], {"version": "6", "address": "2001:db8::2/64"}]}
     wrong = Error(999, "could not check ipv6 dnat: chain CNI-DN-x not found in iptables table nat")
-    assert "819" in known_issue("portmap", wrong, four)
-    assert known_issue("portmap", wrong, both) == ""
-    assert known_issue("bridge", wrong, four) == ""
-    assert known_issue("portmap", Error(999, "could not check ipv4 dnat: no"), four) == ""
-    assert known_issue("portmap", wrong, {"ips": 3}) == ""
-    assert known_issue("portmap", None, four) == ""
+    portmap = check_call("portmap")
+    assert "819" in known_issue(portmap, wrong, four, tuple)
+    assert known_issue(portmap, wrong, both, tuple) == ""
+    assert known_issue(check_call("bridge"), wrong, four, tuple) == ""
+    assert known_issue(portmap, Error(999, "could not check ipv4 dnat: no"), four, tuple) == ""
+    assert known_issue(portmap, wrong, {"ips": 3}, tuple) == ""
+    rule = "could not check ipv6 dnat: rule [-p tcp --dport 80 -j DNAT --to-destination {}:80] in chain x not found"
+    assert "819" in known_issue(portmap, Error(999, rule.format("10.0.0.2")), both, tuple)
+    assert known_issue(portmap, Error(999, rule.format("[2001:db8::2]")), both, tuple) == ""
+
+
+@pytest.mark.parametrize(
+    ("ip", "mask", "network"),
+    [("10.244.0.0", "ffff0000", "10.244.0.0/16"), ("fd00:1::", "f" * 16 + "0" * 16, "fd00:1::/64")],
+)
+def test_a_route_without_a_gateway_is_looked_for_in_the_pod(ip: str, mask: str, network: str) -> None:
+    error = Error(999, f"Expected Route {{Dst:{{IP:{ip} Mask:{mask}}} GW:<nil>}} not found in routing table")
+    there = Route("a", ip_network(network), ip_network(network)[1], "eth0")
+    assert "886" in known_issue(check_call("bridge"), error, {}, lambda: (there,))
+    assert known_issue(check_call("bridge"), error, {}, tuple) == ""
+    assert known_issue(check_call("bridge"), error, {}, lambda: (replace(there, via=None),)) == ""
+    broken = Error(999, error.msg.replace(ip, "nowhere"))
+    assert known_issue(check_call("bridge"), broken, {}, lambda: (there,)) == ""
+
+
+def test_a_crash_of_bandwidth_without_a_limit_is_known() -> None:
+    assert "1221" in known_crash(check_call("bandwidth"), 2)
+    assert known_crash(check_call("bandwidth"), 1) == ""
+    assert known_crash(check_call("bridge"), 2) == ""
+    for limited in ({"runtimeConfig": {"bandwidth": {"ingressRate": 9}}}, {"ingressRate": 9}, {"egressRate": 9}):
+        assert known_crash(check_call("bandwidth", **limited), 2) == ""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from labctl.cni.spec import VERSIONS
 from labctl.core.resources import Attachment
 from labctl.errors import ScenarioError
 from labctl.scenario import definition
 from labctl.scenario.definition import parse_and_compile
+from tests.support.network_lists import LISTS, scenario_text
 
 NODES = "nodes: {node1: {pods: [a]}, node2: {pods: [b]}}\n"
 JSON = '{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "ptp", "mtu": 1400, "x": [true, null, "1"]}]}'
@@ -120,3 +124,78 @@ def test_a_pods_setting_that_no_plugin_can_be_told_is_refused_where_it_stands() 
         "t.yaml:2:28: a: no plugin of the list declares the capability portMappings, so host_ports has no effect\n"
         "    hint: capabilities: {portMappings: true} in the plugin that supports it"
     ]
+
+
+# ---- the forms that people have ------------------------------------------------------------------------
+
+CONF = "{cniVersion: 0.4.0, name: n, type: bridge, isGateway: true, ipam: {type: host-local, subnet: {pod_cidr}}}"
+DEFINITION = """
+kind: NetworkAttachmentDefinition
+metadata: {name: lan}
+spec: {config: '%s'}
+"""
+
+
+def lists(conflist: str) -> list[dict[str, Any]]:
+    return [json.loads(item.conflist) for item in attachments(conflist)]
+
+
+def test_one_plugins_configuration_becomes_a_list_of_one() -> None:
+    plugin = {"type": "bridge", "isGateway": True, "ipam": {"type": "host-local", "subnet": "10.244.1.0/24"}}
+    assert lists(CONF)[1] == {"cniVersion": "0.4.0", "name": "n", "plugins": [plugin]}
+    assert lists("{name: rkt, type: ptp}")[0] == {"cniVersion": "0.1.0", "name": "rkt", "plugins": [{"type": "ptp"}]}
+
+
+def test_one_plugins_mistakes_have_their_places() -> None:
+    found = refused("{cniVersion: 0.4, name: n n, type: /bin/x, capabilities: {portMapping: true}}")
+    assert [problem.split("\n")[0] for problem in found] == [
+        "t.yaml:3:24: conflist: '0.4' is not a CNI version",
+        "t.yaml:3:35: conflist: the name of a network consists of letters, digits, '_', '.' and '-'",
+        "t.yaml:3:46: conflist: type is the name of an executable, without a path",
+        "t.yaml:3:69: conflist: capabilities: unknown capability 'portMapping'",
+    ]
+    assert refused("{type: ptp}")[0].startswith("t.yaml:3:11: conflist: 'name' is missing")
+
+
+@pytest.mark.parametrize("inner", [JSON, '{"cniVersion": "1.0.0", "type": "ptp", "mtu": 1400, "x": [true, null, "1"]}'])
+def test_a_definition_of_multus_is_the_list_in_it(tmp_path: Path, inner: str) -> None:
+    (tmp_path / "nad.yaml").write_text(DEFINITION % inner)
+    scenario = tmp_path / "t.yaml"
+    scenario.write_text(f"name: t\nmodel: cni\n{NODES}conflist: nad.yaml\n")
+    plan = definition.compile_definition(definition.define(str(scenario))).plan
+    found = json.loads(next(item for item in plan if isinstance(item, Attachment)).conflist)
+    assert found["plugins"] == json.loads(JSON)["plugins"]
+    assert found["name"] == ("n" if "plugins" in inner else "lan")  # its own name, else that of the definition
+
+
+@pytest.mark.parametrize("spec", ["{}", "{config: }", "{config: ''}", "{config: [1]}"])
+def test_a_definition_without_a_list_is_refused(spec: str) -> None:
+    found = refused(f"{{kind: NetworkAttachmentDefinition, metadata: {{name: lan}}, spec: {spec}}}")
+    assert [problem.split("\n")[0].split(": ", 1)[1] for problem in found] == [
+        "conflist: this NetworkAttachmentDefinition has no spec.config"
+    ]
+
+
+def test_keys_that_runtimes_ignore_are_let_pass_and_mistyped_ones_are_not() -> None:
+    known = "cniVersion: 1.0.0, name: n, plugins: [{type: ptp}]"
+    assert lists(f"{{{known}, nerdctlID: abc, nerdctlLabels: {{a: b}}}}")[0]["nerdctlID"] == "abc"
+    assert refused(f"{{{known}, disableCheks: true}}")[0].startswith(
+        "t.yaml:3:64: conflist: unknown key 'disableCheks'\n    hint: did you mean 'disableCheck'?"
+    )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_version_is_taken(version: str) -> None:
+    assert lists(f"{{cniVersion: {version}, name: n, plugins: [{{type: ptp}}]}}")[0]["cniVersion"] == version
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_the_lists_of_the_projects_are_read(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text(scenario_text(name, LISTS[name].nodes))
+    if "list" in (words := LISTS[name].refused):
+        with pytest.raises(ScenarioError, match=re.escape(words)):
+            definition.define(str(file))
+    else:
+        plan = definition.compile_definition(definition.define(str(file))).plan
+        assert {"a", "b"} <= {item.pod for item in plan if isinstance(item, Attachment)}
