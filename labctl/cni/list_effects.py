@@ -1,4 +1,4 @@
-"""What a network list does for the pods of one node, as far as its text tells: which claims about packets hold. Pure.
+"""What a network list does for the pods of one node, as far as its text shows: which claims about packets hold. Pure.
 
 Follows the plugins of containernetworking/plugins 1.1 to 1.9. Of a plugin that is not among these, nothing is known: it
 is expected to do what Kubernetes requires of a network, which is why somebody tests it.
@@ -28,9 +28,9 @@ class ListEffects:
     """What a list does on one node.
 
     `ranges` are the ranges that its plugins assign addresses from, in the order of the addresses; empty if the text
-    does not tell. `creates_device` is false for a list that gives a pod no device. `masquerades` is true if the node
-    rewrites the source of packets that leave a pod's range. `pods_meet` is true if pods of the node reach each other,
-    `node_reaches` if the node reaches them, `routed` if packets of other machines reach them through the node.
+    does not show them. `creates_device` is false for a list that gives a pod no device. `masquerades` is true if the
+    node rewrites the source of packets that leave a pod's range. `pods_meet` is true if pods of the node reach each
+    other, `node_reaches` if the node reaches them, `routed` if packets of other machines reach them through the node.
     """
 
     ranges: tuple[Net, ...] = ()
@@ -46,7 +46,7 @@ class ListEffects:
         return any(item.overlaps(pod_cidr) and not item.subnet_of(node_range) for item in ipv4)
 
     def is_within(self, network: IPv4Network) -> bool:
-        """Whether the first address of a pod is in a network; true if the text does not tell."""
+        """Whether the first address of a pod is in a network; true if the text does not show it."""
         return all(isinstance(item, IPv4Network) and item.subnet_of(network) for item in self.ranges[:1])
 
 
@@ -82,7 +82,7 @@ def _masquerades(plugin: Json) -> bool:
 
 
 def _ranges(plugin: Json, node_range: IPv4Network) -> Iterator[Net]:
-    """The ranges of a plugin's IPAM configuration: those of host-local and static, whose keys others use as well."""
+    """The ranges of a plugin's IPAM configuration: in the keys of host-local and static, which others use as well."""
     capabilities = plugin.get("capabilities")
     if isinstance(capabilities, dict) and capabilities.get("ipRanges") is True:
         yield node_range

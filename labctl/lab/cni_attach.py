@@ -228,7 +228,7 @@ def _add(plugins: Plugins, item: Attachment) -> None:
 
 
 def _require_device(plugins: Plugins, item: Attachment, config_list: NetworkConfigList) -> None:
-    """Check that the plugins created the pod's device: a CHECK or a test of a pod without it tells nothing.
+    """Check that the plugins created the pod's device: without it, nothing can be claimed about the pod.
 
     Raises KernelError.
     """
