@@ -165,12 +165,14 @@ def is_namespace(path: Path) -> bool:
 def unbind(path: Path) -> bool:
     """Unbind and unlink a namespace's name; returns whether there was one. Processes inside keep the namespace alive.
 
-    Raises KernelError.
+    A name can be bound more than once, one above the other. Raises KernelError.
     """
-    try:
-        umount(str(path), MNT_DETACH | UMOUNT_NOFOLLOW)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOENT):
+    while True:
+        try:
+            umount(str(path), MNT_DETACH | UMOUNT_NOFOLLOW)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT):
+                break
             raise KernelError(f"cannot unbind {path}: {error.strerror}", _hint(error), error.errno or 0) from None
     try:
         os.unlink(path)

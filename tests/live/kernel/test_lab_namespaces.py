@@ -70,6 +70,15 @@ def test_the_machines_own_namespace_is_never_a_labs(kernel: KernelLab) -> None:
         bystander.wait()
 
 
+def test_a_name_that_is_bound_twice_is_removed(kernel: KernelLab) -> None:
+    name = paths.netns_path("t", "a")
+    mount(str(paths.netns_path("t", "b")), str(name), None, MS_BIND)
+
+    assert lab_namespaces.unbind(name)
+    assert not name.exists()
+    assert lab_namespaces.is_namespace(paths.netns_path("t", "b"))
+
+
 def test_links_and_folders_among_the_names_are_not_ours(kernel: KernelLab, tmp_path: Path) -> None:
     mounted = tmp_path / "mounted"
     mounted.mkdir()
