@@ -26,7 +26,7 @@ from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check
 from labctl.core.topology import LEAF_ROLES, Topology
-from labctl.errors import KernelError, LabError
+from labctl.errors import KernelError, MissingError
 from labctl.kernel.capture.tcpdump import Tcpdump
 from labctl.kernel.firewall import chains
 from labctl.kernel.host import paths
@@ -172,7 +172,7 @@ class CheckAttempt:
             return self.context.thread.run(
                 netns, chains.read_chain_counters, self.target_ns, self.context.topology.lab.firewall
             )
-        except LabError as error:
+        except (KernelError, MissingError) as error:
             self.notes.append(f"the firewall of {self.target_ns} could not be read: {error.message}")
         except OSError:  # the namespace does not exist: `CheckEvidence.faults` reports it
             pass

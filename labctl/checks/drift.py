@@ -14,7 +14,7 @@ from dataclasses import replace
 from labctl.core.diff import Change, diff
 from labctl.core.resources import Attachment, Chain, IpSet, Link, Plan, Resource
 from labctl.core.topology import Topology
-from labctl.errors import LabError
+from labctl.errors import KernelError, MissingError
 from labctl.lab import fault_records
 from labctl.render.resources import change_lines
 
@@ -32,7 +32,7 @@ def drift(topology: Topology, path: Sequence[str]) -> tuple[str, ...]:
     try:
         with KernelLab(topology.lab.name) as kernel:
             found = kernel.observe(want, [name for name in topology.namespaces if name in here], chains=False)
-    except LabError as error:
+    except (KernelError, MissingError) as error:
         return (f"the path could not be compared with the plan: {error.message}",)
     return describe(diff(want, found))
 

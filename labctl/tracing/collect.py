@@ -11,7 +11,7 @@ from labctl.core.iptables import LEGACY_FAMILIES, TERMINATING_TARGETS
 from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery, RuleRole
 from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
-from labctl.errors import LabError
+from labctl.errors import KernelError, MissingError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters
 from labctl.kernel.namespaces import device_state, late_answers
@@ -155,7 +155,7 @@ def _namespace_states(
     try:
         with KernelLab(instruments.lab) as kernel:
             found = kernel.observe(tuple(asking), nodes, chains=False)
-    except LabError as error:
+    except (KernelError, MissingError) as error:
         instruments.unknown.append(f"the namespaces could not be read: {error.message}")
         found = ()
     found_by_node: dict[str, list[Resource]] = {}
@@ -266,7 +266,7 @@ def _nat_tables(instruments: Instruments, nodes: Iterable[str]) -> Iterator[NatT
     for node in nodes:
         try:
             found = instruments.run(node, firewall.read_chains, node, (), instruments.backend)
-        except (OSError, LabError):
+        except (OSError, KernelError, MissingError):
             continue
         own = [chain for chain in found if chain.table != instruments.setup.name]
         if all(

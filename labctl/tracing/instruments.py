@@ -6,12 +6,12 @@ Only the taps are required. If the kernel refuses anything else, `unknown` repor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.observations import Flow
-from labctl.errors import LabError
+from labctl.errors import KernelError, MissingError
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.firewall import backend, chains
 from labctl.kernel.host import counters, modules, paths
@@ -157,13 +157,14 @@ class Instruments:
         found: dict[str, tuple[ChainCounters, ...]] = {}
         nodes = list(nodes)
         for at in range(0, len(nodes), READ_AT_ONCE):
-            reading: dict[str, Callable[[], tuple[ChainCounters, ...]]] = {}
-            for node in nodes[at : at + READ_AT_ONCE]:
-                with suppress(OSError, LabError):
-                    reading[node] = self.run(node, chains.start_reading_counters, node, self.backend)
-            for node, read in reading.items():
-                with suppress(OSError, LabError):
-                    found[node] = read()
+            with ExitStack() as held:
+                reading: dict[str, Callable[[], tuple[ChainCounters, ...]]] = {}
+                for node in nodes[at : at + READ_AT_ONCE]:
+                    with suppress(OSError, KernelError, MissingError):
+                        reading[node] = self.run(node, chains.start_reading_counters, node, self.backend, held)
+                for node, read in reading.items():
+                    with suppress(OSError, KernelError, MissingError):
+                        found[node] = read()
         return found
 
     def _open_rule_log(self) -> nflog.NfLog | NftLog:

@@ -149,6 +149,9 @@ def test_a_lab_is_read_without_a_thread(lab: labctl.RunningLab, monkeypatch: pyt
         assert [str(change.have.dst) for change in lab.status()] == ["192.0.2.0/24"]
         assert os.readlink("/proc/thread-self/ns/net") == home
     lab["a"].run("ip route del 192.0.2.0/24")
+    with labctl.up("docker-proxy", name=OTHER) as with_processes, monkeypatch.context() as patch:
+        refuse_after(patch, 0, "threads")
+        assert with_processes.status() == ()
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -60,23 +61,25 @@ def read_chains(ns: str, wanted_chains: Iterable[Chain] = (), backend: Backend =
 def read_chain_counters(ns: str, backend: Backend = "legacy") -> tuple[ChainCounters, ...]:
     """Every chain as in `read_chains`, with the packets and bytes that each rule counted. Slower: it always starts
     programs. Raises KernelError, MissingError."""
-    return start_reading_counters(ns, backend)()
+    with ExitStack() as held:
+        return start_reading_counters(ns, backend, held)()
 
 
-def start_reading_counters(ns: str, backend: Backend = "legacy") -> Callable[[], tuple[ChainCounters, ...]]:
+def start_reading_counters(ns: str, backend: Backend, held: ExitStack) -> Callable[[], tuple[ChainCounters, ...]]:
     """Start the programs of `read_chain_counters`. The returned function waits for them, in any thread: so the programs
-    of several namespaces run at the same time. Raises OSError, MissingError; the function raises KernelError."""
+    of several namespaces run at the same time. Leaving `held` ends those that still run. Raises OSError, MissingError,
+    LimitError; the function raises KernelError."""
     made = nft_tables.tables()
     reading: list[Callable[[], Iterable[ChainCounters]]] = []
     if backend == "nft":
-        own = _start_reading_nft(ns, made)
+        own = _start_reading_nft(ns, made, held)
         reading.append(lambda: own()[0])
     for tool, names in ((commands.IPTABLES_LEGACY, "ip_tables_names"), (commands.IP6TABLES_LEGACY, "ip6_tables_names")):
         if tools.legacy_tables(names):
-            run = tools.SaveRun(tool, ns)
+            run = held.enter_context(tools.SaveRun(tool, ns))
             reading.append(run.chains if backend == "legacy" else partial(_stray_chains, run))
     if any(family == "bridge" for family, _ in made):
-        reading.append(tools.SaveRun(commands.EBTABLES_NFT, ns).chains)
+        reading.append(held.enter_context(tools.SaveRun(commands.EBTABLES_NFT, ns)).chains)
     return lambda: tuple(one for read in reading for one in read())
 
 
@@ -120,16 +123,17 @@ NftChains: TypeAlias = tuple[list[ChainCounters], set[tuple[str, str]]]
 
 def _read_nft(ns: str, present: Iterable[tuple[str, str]]) -> NftChains:
     """The chains that iptables-nft wrote, and those nft tables among `present` that contain only such chains."""
-    return _start_reading_nft(ns, present)()
+    with ExitStack() as held:
+        return _start_reading_nft(ns, present, held)()
 
 
-def _start_reading_nft(ns: str, present: Iterable[tuple[str, str]]) -> Callable[[], NftChains]:
+def _start_reading_nft(ns: str, present: Iterable[tuple[str, str]], held: ExitStack) -> Callable[[], NftChains]:
     present = tuple(present)
     runs: list[tuple[set[tuple[str, str]], tools.SaveRun]] = []
     for tool in (commands.IPTABLES_NFT, commands.IP6TABLES_NFT):
         tables = {table for table in present if table[0] == tool.family and table in BUILTIN}
         if tables:
-            runs.append((tables, tools.SaveRun(tool, ns)))
+            runs.append((tables, held.enter_context(tools.SaveRun(tool, ns))))
 
     def finish() -> NftChains:
         found: list[ChainCounters] = []

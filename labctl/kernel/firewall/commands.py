@@ -114,10 +114,13 @@ class RunningTool:
     def finish(self) -> child_process.Finished:
         """Wait for its end. Raises KernelError after `TIMEOUT_S` seconds."""
         try:
-            with self._child:
-                return self._child.communicate("", TIMEOUT_S)
+            return self._child.communicate("", TIMEOUT_S)
         except child_process.ChildTimeoutError:
             raise _timeout_error(self._program) from None
+
+    def close(self) -> None:
+        """End it, if it still runs."""
+        self._child.close()
 
 
 def _timeout_error(program: str, lock: Path | None = None) -> KernelError:

@@ -29,18 +29,26 @@ def legacy_tables(name: str) -> list[str]:
 
 def read_chains(tool: FirewallTool, ns: str) -> tuple[ChainCounters, ...]:
     """All chains of the tool's family in this thread's namespace. Raises KernelError, MissingError."""
-    return SaveRun(tool, ns).chains()
+    with SaveRun(tool, ns) as run:
+        return run.chains()
 
 
 class SaveRun:
-    """A save program that has started in this thread's namespace. Any thread may wait for its end.
+    """A save program that has started in this thread's namespace. Any thread may wait for its end. A context manager:
+    leaving it ends the program.
 
-    Raises OSError, MissingError.
+    Raises LimitError, OSError, MissingError.
     """
 
     def __init__(self, tool: FirewallTool, ns: str) -> None:
         self.tool, self.ns = tool, ns
         self._running = RunningTool([find(tool.save), "-c"])
+
+    def __enter__(self) -> SaveRun:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._running.close()
 
     def text(self) -> str:
         """What it prints, with counters. Waits for its end. Raises KernelError."""

@@ -103,7 +103,10 @@ class NetnsThread:
             self.start()
         future: Future[T] = Future()
         self._jobs.put((future, netns, lambda: function(*args, **kwargs)))
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            del future  # an error refers to this frame: together they would live until unused cycles are searched
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -114,6 +117,7 @@ class NetnsThread:
                 future.set_result(work())
             except BaseException as error:
                 future.set_exception(error)
+            del job, future, netns, work
 
     def _enter(self, netns: int | str | Path) -> None:
         if isinstance(netns, int):
