@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from labctl.kernel.host import paths
+from labctl.kernel.rule_trace import tracefs
 from tests.support.paths import ROOT
 from tests.support.person import NOBODY, USER, Person
 from tests.support.pytest_suites import PLUGIN
@@ -169,6 +170,36 @@ def test_nothing_is_left_after_sigkill(runner: Runner, whom: str) -> None:
             os.kill(child.pid if whom == "the first process" else keeper, signal.SIGKILL)
     assert child.returncode == (128 + 9 if whom == "the keeper" else -9)
     assert until(lambda: not any(mounts_of(pid) for pid in inside)), [pid for pid in inside if mounts_of(pid)]
+
+
+TRACING = """
+import sys, time
+from labctl.kernel.host.work_record import WorkRecord
+from labctl.kernel.rule_trace.tracefs import Tracing
+record = WorkRecord("a trace of lab x")
+record.note("tracing", name=sys.argv[1])
+tracing = Tracing(sys.argv[1])
+print("ready", flush=True)
+time.sleep(98.7)
+"""
+
+
+@pytest.mark.parametrize("runner", ["root"], indirect=True)
+@pytest.mark.parametrize("whom", ["the first process", "the keeper"])
+def test_tracing_ends_with_a_sandbox_that_was_killed(runner: Runner, whom: str) -> None:
+    """The tracing instances are the machine's, and their records end with the sandbox."""
+    try:
+        tracefs.instances()
+    except OSError as error:
+        pytest.skip(str(error))
+    name = f"labctl-x-{runner.mark}"
+    with runner.starts("--", sys.executable, "-c", TRACING, name) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        assert name in tracefs.instances()
+        keeper = next(pid for pid in everybody() if parent(pid) == child.pid)
+        os.kill(child.pid if whom == "the first process" else keeper, signal.SIGKILL)
+    assert until(lambda: name not in tracefs.instances())
 
 
 def everybody() -> list[int]:
