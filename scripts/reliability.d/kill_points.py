@@ -21,6 +21,7 @@ class Row:
     lab: str
     verb: str
     point: int
+    total: int  # the operations of the verb, when it is not killed
     operation: str  # the system call that was not made any more
     killed: bool
     recovery: str
@@ -100,15 +101,15 @@ class Trial:
         if counted.code:
             raise RuntimeError(f"{verb} of {self.lab} ends with {counted.code}: {counted.output}")
         for point in spread(len(counted.operations), self.points):
-            yield self.row(verb, point)
+            yield self.row(verb, point, len(counted.operations))
 
-    def row(self, verb: str, point: int) -> Row:
+    def row(self, verb: str, point: int, total: int) -> Row:
         """Kill a verb at one point and recover."""
         self._prepare(verb)
         found = self._run(self._verbs.call(verb), point)
         recovery = ("next", "other")[point % 2]
         operation = found.operations[point - 1] if found.killed else ""
-        row = Row(self.lab.removeprefix("killed-"), verb, point, operation, found.killed, recovery)
+        row = Row(self.lab.removeprefix("killed-"), verb, point, total, operation, found.killed, recovery)
         row.problems += [] if found.killed or not found.code else [f"ended with {found.code}: {found.output[-500:]}"]
         row.problems += self._recover(verb, second=bool(point % 2))
         if row.problems:

@@ -30,11 +30,16 @@ def write_kills(rows: Rows) -> None:
     """The section on kills: how many there were, by lab and verb, and all that was wrong."""
     killed = [row for row in rows if row["killed"]]
     counts = Counter((row["lab"], row["verb"]) for row in killed)
+    tried = Counter((row["lab"], row["verb"]) for row in rows)
+    operations = {(row["lab"], row["verb"]): row["total"] for row in rows}
     labs, verbs = (list(dict.fromkeys(row[key] for row in killed)) for key in ("lab", "verb"))
     lines = [f"| lab | {' | '.join(f'`{verb}`' for verb in verbs)} | all |", "|---" * (len(verbs) + 2) + "|"]
     for lab in labs:
-        numbers = [counts[lab, verb] for verb in verbs]
-        lines.append(f"| `{lab}` | {' | '.join(map(str, numbers))} | {sum(numbers)} |")
+        cells = []
+        for verb in verbs:
+            of = operations.get((lab, verb), 0)
+            cells.append(f"{counts[lab, verb]}" if tried[lab, verb] >= of else f"{counts[lab, verb]} of {of}")
+        lines.append(f"| `{lab}` | {' | '.join(cells)} | {sum(counts[lab, verb] for verb in verbs)} |")
     totals = [sum(counts[lab, verb] for lab in labs) for verb in verbs]
     lines.append(f"| all | {' | '.join(map(str, totals))} | **{len(killed)}** |")
     bad = [row for row in rows if row["problems"]]

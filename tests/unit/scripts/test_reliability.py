@@ -39,7 +39,7 @@ def tracer(parts: dict[str, ModuleType]) -> ModuleType:
 def make_two(folder: Path) -> int:
     """Two operations, with a question and output between them."""
     (folder / "first").mkdir()
-    print(sorted(os.listdir(folder)), flush=True)
+    os.write(1, f"{sorted(os.listdir(folder))}\n".encode())
     (folder / "second").mkdir()
     return 5
 
@@ -131,16 +131,17 @@ def test_a_section_of_the_page_is_replaced_and_the_rest_stays(
     page = parts["page"]
     monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
     page.PAGE.write_text("a\n\n<!-- kill: by hand -->\n\nold\n\n<!-- end of kill -->\n\nb\n")
-    row = {"lab": "x", "verb": "up", "point": 1, "operation": "mount", "killed": True, "problems": []}
+    row = {"lab": "x", "verb": "up", "point": 1, "total": 3, "operation": "mount", "killed": True, "problems": []}
+    sampled = {**row, "verb": "down", "total": 9}
 
-    page.write_kills([row, {**row, "point": 2, "problems": ["mounts: left /run"]}, {**row, "killed": False}])
+    page.write_kills([row, {**row, "point": 2, "problems": ["mounts: left /run"]}, {**row, "killed": False}, sampled])
 
     text = page.PAGE.read_text()
     assert text.startswith("a\n\n<!-- kill: by hand -->\n")
     assert text.endswith("<!-- end of kill -->\n\nb\n")
     assert "old" not in text
-    assert ": 2 kills, 1 after which something was wrong.\n" in text
-    assert "| `x` | 2 | 2 |" in text
+    assert ": 3 kills, 1 after which something was wrong.\n" in text
+    assert "| `x` | 2 | 1 of 9 | 3 |" in text
     assert "- `x` `up` 2: mounts: left /run" in text
     with pytest.raises(ValueError, match="has no section soak"):
         page.replace_section("soak", "")
