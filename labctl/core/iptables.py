@@ -10,24 +10,12 @@ words into its parts.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from labctl.core.iptables_forms import (
-    ALIASES,
-    IMPLIED,
-    bridge_address,
-    bridge_protocol,
-    normalize_bridge_part,
-    normalize_part,
-    protocol,
-)
+from labctl.core.iptables_parser import parse_rule
 from labctl.core.iptables_parts import (
-    BRIDGE_HEAD_FLAGS,
-    FREE_TEXT_OPTIONS,
-    HEAD_FLAGS,
     RuleOption,
     RulePart,
     head_options,
@@ -64,13 +52,11 @@ BUILTIN |= {
     (LEGACY_FAMILIES[family], table): chains for (family, table), chains in BUILTIN.items() if family in LEGACY_FAMILIES
 }
 
+UNSHOWN = "a rule of nft's that iptables cannot show"  # stands for the matches of such a rule
+
+_ACCOUNTING = "--nfacct-name"
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
 _ESCAPED = re.compile(r"\\(.)")
-_LONG = {
-    "--source": "-s", "--src": "-s", "--destination": "-d", "--dst": "-d", "--in-interface": "-i",
-    "--out-interface": "-o", "--protocol": "-p", "--proto": "-p", "--match": "-m", "--jump": "-j",
-    "--goto": "-g", "--fragment": "-f",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +116,19 @@ class FirewallRule:
         return FirewallRule(tuple(words))
 
 
+def accounting_objects(rules: Iterable[FirewallRule]) -> tuple[str, ...]:
+    """The objects of nfacct(8) that rules name, each once: the kernel refuses a rule without its object."""
+    options = (one.option(_ACCOUNTING) for one in rules if _ACCOUNTING in one.args)
+    return tuple(dict.fromkeys(option.values[0] for option in options if option is not None and option.values))
+
+
+def unshown_rule(shown: FirewallRule) -> FirewallRule:
+    """What labctl says of a rule that `nft` wrote and iptables shows as another one: `shown` has the right target, but
+    not all conditions. It is equal to no rule of a plan."""
+    position = target_position(shown.args)
+    return FirewallRule((UNSHOWN, *(() if position is None else shown.args[position:])))
+
+
 def quote(word: str) -> str:
     """A word as iptables-save prints it: in double quotes if it contains blanks, quotes or backslashes."""
     if word and not any(letter in word for letter in " \t\"'\\"):
@@ -148,138 +147,22 @@ def rule(text: str | Iterable[str], family: str = "ip") -> FirewallRule:
     """Parse one rule in the syntax of iptables (ebtables for the bridge family), with or without `-A CHAIN`.
 
     Sorts sources, destinations, interfaces and the protocol into iptables-save's order, writes addresses in
-    its form (`10.0.0.1` -> `10.0.0.1/32`), moves options to the match they belong to, and converts values with
-    several spellings to the printed one. Unknown words stay as written.
+    its form (`10.0.0.1` -> `10.0.0.1/32`), moves options to the match they belong to, completes shortened options
+    (`--to` of DNAT), and converts values with several spellings to the printed one. Counters (`-c 10 600`, or
+    `[10:600]` before the rule) are left out: the rules of a lab count the lab's packets.
 
     Raises ValueError for a flag without its value or given twice, an unclosed quote, an option without
-    a match, an invalid address, or a word with a control character (a line break).
+    a match, an invalid address, several addresses (see `rules`), or a word with a control character (a line break);
+    InvalidRule, which is a ValueError, for an option that the match or target does not have, in particular for the
+    options and commands of the tools themselves.
     """
-    args = shlex.split(text) if isinstance(text, str) else list(text)
-    for word in args:
-        if any(ord(letter) < 32 or ord(letter) == 127 for letter in word):
-            raise ValueError(f"a rule cannot contain the control character in {word!r}")
-    if args[:1] and args[0] in ("-A", "--append"):
-        args = args[2:]
-    parts = _RuleParser(family)
-    position = 0
-    while position < len(args):
-        position = parts.parse_flag(args, position)
-    return FirewallRule(tuple(parts.args()))
+    found = rules(text, family)
+    if len(found) > 1:
+        raise ValueError("several addresses after -s or -d are several rules")
+    return found[0]
 
 
-@dataclass(slots=True)
-class _RuleParser:
-    """The parts of a rule: head flags (-s, -d, ...), the matches with their options, the target with its options."""
-
-    family: str
-    head: dict[str, list[str]] = field(default_factory=dict)
-    matches: list[list[str]] = field(default_factory=list)
-    target: list[str] = field(default_factory=list)
-    current: list[str] | None = None  # the part that the next plain word belongs to
-
-    def parse_flag(self, args: list[str], position: int) -> int:
-        """Take the flag at `position` with its values; returns the position of the next flag."""
-        negated = args[position] == "!"
-        at = position + negated
-        if at >= len(args):
-            raise ValueError("a rule cannot end with !")
-        flag = _LONG.get(args[at], args[at])
-        if flag in (BRIDGE_HEAD_FLAGS if self.family == "bridge" else HEAD_FLAGS):
-            return self._parse_head(flag, args, at, negated)
-        if flag in ("-m", "-j", "-g"):
-            return self._parse_match_or_target(flag, args, at)
-        if flag.startswith("-"):
-            return self._parse_option(flag, args, at, negated)
-        if self.current is None or (negated and self.family != "bridge"):
-            raise ValueError(f"{args[at]!r} is where a flag was expected (! goes before the flag)")
-        self.current += args[position : at + 1]
-        return at + 1
-
-    def _parse_head(self, flag: str, args: list[str], at: int, negated: bool) -> int:
-        if flag in self.head:
-            raise ValueError(f"{flag} is given twice in one rule")
-        if flag == "-f":
-            self.head[flag] = ["!", flag] if negated else [flag]
-            return at + 1
-        if self.family == "bridge" and args[at + 1 : at + 2] == ["!"]:
-            negated, at = True, at + 1
-        if at + 1 >= len(args):
-            raise ValueError(f"{flag} needs a value")
-        value = self._canonical_value(flag, args[at + 1])
-        if value is not None or negated:
-            negation = ["!"] if negated else []
-            text = [value or args[at + 1]]
-            self.head[flag] = [flag, *negation, *text] if self.family == "bridge" else [*negation, flag, *text]
-        return at + 2
-
-    def _parse_match_or_target(self, flag: str, args: list[str], at: int) -> int:
-        if at + 1 >= len(args):
-            raise ValueError(f"{flag} needs a value")
-        self.current = [flag, args[at + 1]]
-        if flag == "-m":
-            self.matches.append(self.current)
-        elif self.target:
-            raise ValueError("a rule has one target (-j or -g), this one has two")
-        else:
-            self.target = self.current
-        return at + 2
-
-    def _parse_option(self, flag: str, args: list[str], at: int, negated: bool) -> int:
-        if self.family == "bridge":
-            if self.current is None:
-                self.current = []
-                self.matches.append(self.current)
-            self.current += [flag, "!"] if negated else [flag]
-            return at + 1
-        flag, *values = ALIASES.get(flag, (flag,))
-        self.current = self._match_for(flag)
-        self.current += ["!", flag, *values] if negated else [flag, *values]
-        if flag in FREE_TEXT_OPTIONS and at + 1 < len(args):
-            self.current.append(args[at + 1])
-            return at + 2
-        return at + 1
-
-    def _match_for(self, flag: str) -> list[str]:
-        """The match or target that an option belongs to: the one before it, or the match that -p implies."""
-        if flag in IMPLIED and (self.current is None or self.current[1] not in IMPLIED[flag]):
-            name = {"ipv6-icmp": "icmp6"}.get(protocol_name := self.head.get("-p", [""])[-1], protocol_name)
-            if name in IMPLIED[flag]:
-                for part in self.matches:
-                    if part[1] == name:
-                        return part
-                self.matches.append(["-m", name])
-                return self.matches[-1]
-        if self.current is None:
-            raise ValueError(f"{flag} belongs to no match (-m), target (-j) or protocol (-p)")
-        return self.current
-
-    def _canonical_value(self, flag: str, value: str) -> str | None:
-        """The value of a head flag in its printed form; None if it matches everything (`-s 0.0.0.0/0`, `-i +`)."""
-        if self.family == "bridge":
-            shaper = {"-p": bridge_protocol, "-s": bridge_address, "-d": bridge_address}.get(flag)
-            return shaper(value) if shaper else value
-        if flag == "-p":
-            return protocol(value)
-        if flag in ("-s", "-d"):
-            return address(value, self.family)
-        return None if value == "+" else value
-
-    def args(self) -> Iterable[str]:
-        """The words of the whole rule, in the order and the forms of iptables-save."""
-        bridge = self.family == "bridge"
-        for flag in BRIDGE_HEAD_FLAGS if bridge else HEAD_FLAGS:
-            yield from self.head.get(flag, ())
-        for part in self.matches:
-            yield from normalize_bridge_part(part) if bridge else normalize_part(part, self.family)
-        if self.target:
-            yield from normalize_bridge_part(self.target) if bridge else normalize_part(self.target, self.family)
-        elif bridge:
-            yield from ("-j", "CONTINUE")
-
-
-def address(value: str, family: str) -> str | None:
-    """An address or prefix as iptables-save prints it, or None for all addresses. Raises ValueError."""
-    from ipaddress import IPv4Network, IPv6Network
-
-    network = (IPv6Network if family == "ip6" else IPv4Network)(value, strict=False)
-    return str(network) if network.prefixlen else None
+def rules(text: str | Iterable[str], family: str = "ip") -> tuple[FirewallRule, ...]:
+    """Parse a rule as `rule` does. One with several addresses (`-s 10.0.0.1,10.0.0.2`) becomes several rules, in the
+    order in which iptables adds them. Raises ValueError, InvalidRule."""
+    return tuple(FirewallRule(args) for args in parse_rule(text, family))

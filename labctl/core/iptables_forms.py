@@ -93,7 +93,10 @@ def normalize_bridge_part(part: list[str]) -> list[str]:
             args[at + 1] = bridge_address(args[at + 1])
         elif flag == "--arp-op":
             args[at + 1] = _ARP_OPS.get(args[at + 1], args[at + 1])
-    return _bridge_target(args) if args[0] == "-j" and args[1] in _BRIDGE_TARGETS else args
+    if args[0] != "-j":
+        options = sorted(split_options(args), key=lambda option: option.flag.startswith(("--log", "--nflog")))
+        return [word for option in options for word in option.args]  # the watchers come last
+    return _bridge_target(args) if args[1] in _BRIDGE_TARGETS else args
 
 
 def _bridge_target(args: list[str]) -> list[str]:

@@ -12,7 +12,10 @@ from itertools import pairwise
 
 HEAD_FLAGS = ("-s", "-d", "-i", "-o", "-p", "-f")  # what iptables-save prints first, in this order
 BRIDGE_HEAD_FLAGS = ("-p", "-s", "-d", "-i", "--logical-in", "-o", "--logical-out")  # and ebtables-save
-FREE_TEXT_OPTIONS = ("--comment", "--log-prefix", "--nflog-prefix")  # the value may be any text, also one like a flag
+FREE_TEXT_OPTIONS = (  # the value may be any text, also one like a flag
+    *("--comment", "--log-prefix", "--nflog-prefix", "--ulog-prefix"),
+    *("--string", "--hex-string", "--u32", "--bytecode"),
+)
 _HEAD = frozenset((*HEAD_FLAGS, *BRIDGE_HEAD_FLAGS))
 _FIRST = frozenset(("-m", "-j", "-g"))  # the first word of a match or target; its name follows
 _VALUE_FOLLOWS = _FIRST.union(FREE_TEXT_OPTIONS, _HEAD - {"-f"})

@@ -97,6 +97,11 @@ def incompatible_tables(text: str) -> tuple[str, ...]:
     return tuple(found[1] for line in text.splitlines() if (found := _NOT_OURS.match(line)))
 
 
+def incompatible_line(table: str) -> str:
+    """The line by which `incompatible_tables` knows a table."""
+    return f"# Table `{table}' is incompatible, use 'nft' tool.\n"
+
+
 def _rule(text: str, family: str) -> FirewallRule:
     """One printed rule, in the one form for what different releases of the tools print in several.
 
@@ -121,9 +126,7 @@ def _chains(
     policies: dict[str, tuple[str | None, Counter]],
     rules: dict[str, list[tuple[FirewallRule, Counter]]],
 ) -> Iterator[ChainCounters]:
-    for name, (policy, count) in policies.items():
-        if family == "bridge" and policy == "ACCEPT" and name not in BUILTIN.get((family, table), ()):
-            policy = None  # ebtables gives a user's chain a policy too; this one says nothing
+    for name, (policy, count) in policies.items():  # of ebtables, a user's chain has a policy, too
         found = rules.get(name, ())
         chain = Chain(ns, table, name, tuple(one for one, _ in found), policy, family)
         yield ChainCounters(chain, tuple(counter for _, counter in found), count)

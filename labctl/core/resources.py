@@ -235,13 +235,14 @@ class Rule:
 class IpSet:
     """An IP set of addresses (`hash:ip`) or networks (`hash:net`) that rules match: `-m set --match-set NAME src`.
 
-    `members` are sorted texts as ipset(8) prints them. IPv4 only.
+    `members` are sorted texts as ipset(8) prints them. `family` is inet (IPv4) or inet6.
     """
 
     ns: str
     name: str
     kind: str = "hash:net"
     members: tuple[str, ...] = ()
+    family: str = "inet"
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -252,8 +253,9 @@ class IpSet:
 class Chain:
     """A firewall chain with all its rules. The order of rules matters, so a change concerns the chain and not one rule.
 
-    `family` is `ip`, `ip6` (iptables) or `bridge` (ebtables). `policy` is None for a user-defined chain.
-    A missing built-in chain equals one with policy ACCEPT and no rules.
+    `family` is `ip`, `ip6` (iptables) or `bridge` (ebtables). `policy` is None for a user-defined chain of
+    iptables; ebtables has a policy for these as well, ACCEPT by default. A missing built-in chain equals one with
+    policy ACCEPT and no rules.
     """
 
     ns: str

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from labctl.cni.conflist import parse_config_list
 from labctl.cni_runtime.invocation import Container, calls, container_of
-from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, Backend
+from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, Backend, accounting_objects
 from labctl.core.kernel_defaults import replaces_local_rule
 from labctl.core.resources import (
     Address,
@@ -76,7 +76,8 @@ def commands(
     if isinstance(resource, IpSet):
         name = shlex.quote(resource.name)  # the names of Weave's IP sets have special characters
         add = (f"ipset add {name} {member}" for member in resource.members)
-        return (f"ipset create {name} {resource.kind}", *add)
+        family = "" if resource.family == "inet" else f" family {resource.family}"
+        return (f"ipset create {name} {resource.kind}{family}", *add)
     if isinstance(resource, Attachment):
         return (f"sh -c {shlex.quote(_cni_add_script(resource, netns_name, state_dir, firewall))}",)
     if isinstance(resource, Process):
@@ -105,6 +106,10 @@ def script(
             created_peers.add(item.peer)
         for command in commands(item, peer_exists=second, netns_name=netns_name):
             yield (None if isinstance(item, Netns) else item.ns), command
+    for ns in dict.fromkeys(chain.ns for chain in chains):
+        here = (rule for chain in chains if chain.ns == ns for rule in chain.rules)
+        for name in accounting_objects(here):
+            yield ns, f"nfacct add {shlex.quote(name)}"
     for step in (_create_chain, _append_rules):
         for chain in chains:
             for command in step(chain):
@@ -197,7 +202,8 @@ def _address(address: Address) -> Iterator[str]:
 def _create_chain(chain: Chain) -> Iterator[str]:
     tool = f"{_TOOL[chain.family]} -t {chain.table}"
     if chain.name not in BUILTIN.get((chain.family, chain.table), ()):
-        yield f"{tool} -N {chain.name}"
+        policy = f" -P {chain.policy}" if chain.policy not in (None, "ACCEPT") else ""  # ebtables
+        yield f"{tool} -N {chain.name}{policy}"
     elif chain.policy is not None:
         yield f"{tool} -P {chain.name} {chain.policy}"
 

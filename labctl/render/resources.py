@@ -95,7 +95,8 @@ def resource_values(resource: Resource) -> str:
     if isinstance(resource, Rule):
         return rule_text(resource)
     if isinstance(resource, IpSet):
-        return " ".join([resource.name, resource.kind, *resource.members])
+        family = [] if resource.family == "inet" else ["family", resource.family]
+        return " ".join([resource.name, resource.kind, *family, *resource.members])
     if isinstance(resource, Attachment):
         return attachment_text(resource)
     if isinstance(resource, Process):

@@ -243,10 +243,9 @@ def _firewall(chains: Iterable[ChainCounters]) -> list[TableSection]:
         if not user_defined and not chain.rules and (chain.policy or "ACCEPT") == "ACCEPT":
             continue
         rows = tables.setdefault((chain.family, chain.table), [])
-        policy = tuple(map(str, counters.policy_counter))
-        rows.append(
-            (chain.name, "", "", "") if user_defined else (chain.name, *policy, f"policy {chain.policy or 'ACCEPT'}")
-        )
+        numbers = ("", "") if user_defined else tuple(map(str, counters.policy_counter))
+        policy = chain.policy if user_defined else chain.policy or "ACCEPT"  # ebtables: every chain has one
+        rows.append((chain.name, *numbers, f"policy {policy}" if policy else ""))
         for rule, (packets, size) in zip(chain.rules, counters.rule_counters, strict=True):
             rows.append(("", str(packets), str(size), str(rule)))
     return [

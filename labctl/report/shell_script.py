@@ -31,6 +31,7 @@ _HEADINGS = (
     (("ip neigh", "ip -6 neigh", "bridge fdb"), "static neighbours and forwarding entries"),
     (("ip route", "ip -6 route", "ip rule", "ip -6 rule"), "routes and the rules that select routing tables"),
     ("ipset", "sets of addresses that rules match"),
+    ("nfacct", "objects in which rules count packets"),
     (("iptables", "ip6tables", "ebtables"), "the firewall: chains first, then their rules"),
     ("sh -c", "CNI plugins, called as a container runtime calls them"),
     ("python3", "processes in the machines"),

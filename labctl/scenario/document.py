@@ -3,7 +3,7 @@ the problems found in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
@@ -24,16 +24,41 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A scalar. `plain` is true if it is written without quotes."""
+    """A scalar. `plain` is true if it is written without quotes.
+
+    `start` is where its first character stands in the file, if its characters stand there as they are in `value`: on
+    one line, or as a block (`|`) in which each line begins in the same column. Otherwise it is None.
+    """
 
     position: Position
     value: str
     plain: bool = True
+    start: Position | None = None
 
     @property
     def is_null(self) -> bool:
         """Whether the value is null: an empty value, `~` or `null`, without quotes."""
         return self.plain and self.value in NULLS
+
+    def position_at(self, offset: int) -> Position:
+        """Where the character at this offset of the value stands in the file; where the text begins, if that is not
+        known."""
+        if self.start is None or not 0 <= offset <= len(self.value):
+            return self.position
+        before = self.value[:offset]
+        line_start = before.rfind("\n") + 1
+        return Position(self.start.file, self.start.line + before.count("\n"), self.start.column + offset - line_start)
+
+    def lines(self) -> Iterator[Text]:
+        """The lines that are not blank, each as a text without the blanks around it."""
+        for number, line in enumerate(self.value.split("\n")):
+            text = line.strip()
+            if text and self.start is None:
+                yield Text(self.position, text, False)
+            elif text and self.start is not None:
+                column = self.start.column + len(line) - len(line.lstrip())
+                start = Position(self.start.file, self.start.line + number, column)
+                yield Text(start, text, False, start)
 
 
 @dataclass(frozen=True, slots=True)

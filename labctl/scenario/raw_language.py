@@ -6,10 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from labctl.core.iptables_check import MAX_CHAIN_NAME
 from labctl.core.scenario_types import MachineRole
 from labctl.scenario import values
 from labctl.scenario.document import Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import InvalidValue, Json, Key, ListOf, Located, MapOf, Scalar, Section
+from labctl.scenario.firewall_field import RULES, ChainField, FirewallField
+from labctl.scenario.ipset_field import IpSetsField
 
 # the kinds of links and the options of each, with iproute2's names
 LINK_KINDS: dict[str, tuple[str, ...]] = {
@@ -152,8 +155,13 @@ NAMESPACE = Section(
 CHAIN = Section(
     "chain",
     (
-        Key("policy", values.choice("ACCEPT", "DROP"), "the verdict at the end of a built-in chain", "ACCEPT"),
-        Key("rules", ListOf(command_line("a rule such as -o eth0 -j MASQUERADE")), "the rules, in iptables' syntax"),
+        Key(
+            "policy",
+            values.choice("ACCEPT", "DROP", "RETURN"),
+            "the verdict at the end of a built-in chain, or (ebtables) of any chain; RETURN is for ebtables only",
+            "ACCEPT",
+        ),
+        Key("rules", RULES, "the rules, in iptables' syntax"),
     ),
 )
 
@@ -177,34 +185,15 @@ class _Namespaces:
         return {"anyOf": [mapping, {"type": "array", "items": values.LABEL.schema()}]}
 
 
-@dataclass(frozen=True, slots=True)
-class _Chain:
-    """A chain: its rules, or a mapping with policy and rules. Reads as {name: Located}."""
-
-    what = "a list of rules, or a mapping with policy and rules"
-
-    def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
-        if isinstance(node, Seq):
-            rules = CHAIN.keys[1].field_type.read(node, label, reader)
-            return {"rules": Located(rules, node.position, node.position)}
-        return CHAIN.read(node, label, reader)
-
-    def schema(self) -> Json:
-        return {"anyOf": [CHAIN.schema(), CHAIN.keys[1].field_type.schema()]}
-
-
-_CHAIN_NAME = r"^[A-Za-z0-9_.:][A-Za-z0-9_.:-]{0,27}$"
-
-
 def _chain_name(text: str) -> str:
-    if not re.fullmatch(_CHAIN_NAME, text):
-        raise InvalidValue(f"{quote_text(text)} is not a valid chain name", "at most 28 letters, digits and - _ . :")
+    if not text.isprintable() or not text:
+        raise InvalidValue(f"{quote_text(text)} is not a valid chain name")
     return text
 
 
-def _tables(*names: str) -> MapOf:
-    chains = MapOf(Scalar("a chain", _chain_name, {"pattern": _CHAIN_NAME}), _Chain())
-    return MapOf(values.LABEL, MapOf(values.choice(*names), chains))
+def _firewalls(family: str, program: str, *names: str) -> MapOf:
+    chains = MapOf(Scalar("a chain", _chain_name, {"maxLength": MAX_CHAIN_NAME}), ChainField(CHAIN))
+    return MapOf(values.LABEL, FirewallField(family, MapOf(values.choice(*names), chains), program))
 
 
 _VALUE = Scalar("a value", _line, {"type": ["string", "integer"]})
@@ -248,7 +237,12 @@ RAW: tuple[Key, ...] = (
         "forwarding entries, in the syntax of `bridge fdb append`",
     ),
     Key("sysctls", MapOf(values.LABEL, _SYSCTLS), "sysctls; a dot inside a device name is written as a slash"),
-    Key("firewall", _tables(*_IPTABLES), "iptables: machine, table, chain"),
-    Key("firewall6", _tables(*_IPTABLES), "ip6tables: machine, table, chain"),
-    Key("ebtables", _tables("filter", "nat"), "ebtables: machine, table, chain"),
+    Key(
+        "ipsets",
+        MapOf(values.LABEL, IpSetsField()),
+        "IP sets that rules match (`-m set`): machine, set",
+    ),
+    Key("firewall", _firewalls("ip", "iptables-save", *_IPTABLES), "iptables: machine, table, chain"),
+    Key("firewall6", _firewalls("ip6", "ip6tables-save", *_IPTABLES), "ip6tables: machine, table, chain"),
+    Key("ebtables", _firewalls("bridge", "ebtables-save", "filter", "nat"), "ebtables: machine, table, chain"),
 )

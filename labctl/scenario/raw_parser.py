@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from labctl.core.iptables import BUILTIN, FirewallRule, rule
 from labctl.core.resources import (
     Address,
     Chain,
     Fdb,
     Interface,
+    IpSet,
     Link,
     Neighbour,
     Netns,
@@ -24,18 +24,17 @@ from labctl.core.resources import (
 from labctl.core.scenario_types import Machine, MachineRole
 from labctl.scenario import iproute2_syntax
 from labctl.scenario.document import Map, Position, Reader
-from labctl.scenario.field_types import InvalidValue, Located
+from labctl.scenario.field_types import Located
+from labctl.scenario.ipset_field import make_ipset
 from labctl.scenario.raw_address_rules import AddressRules, has_connected_route
 from labctl.scenario.raw_devices import Devices, sysctl_path
+from labctl.scenario.raw_firewall import FAMILIES, TableParser
 from labctl.scenario.raw_link_rules import check_links
 from labctl.scenario.raw_links import LinkParser
 from labctl.scenario.raw_policy_rules import PolicyRules
 from labctl.scenario.raw_route_rules import RouteRules
 from labctl.scenario.raw_symbols import RawSymbols
 from labctl.scenario.raw_sysctl_rules import check_sysctls, write_order
-
-_FAMILIES = {"firewall": "ip", "firewall6": "ip6", "ebtables": "bridge"}
-_COMMANDS = ("-t", "--table", "-A", "-I", "-D", "-R", "-N", "-X", "-F", "-P", "-L", "-S", "-Z", "-E", "-C")
 
 
 def read_raw(found: dict[str, Located], root: Map, reader: Reader) -> tuple[Plan, tuple[Machine, ...]]:
@@ -54,6 +53,7 @@ class _RawParser:
         self.found, self.reader = found, reader
         self.symbols = RawSymbols(reader)
         self.addresses: dict[str, list[Address]] = {}
+        self.ipsets: dict[str, frozenset[str]] = {}
         self.accept_dad_sysctls: list[Sysctl] = []  # for devices that need their link-local address at once
         self.devices = Devices({})  # of the scenario, as soon as its links and sysctls are read
 
@@ -78,7 +78,8 @@ class _RawParser:
         addresses = [item for those in self.addresses.values() for item in those]
         RouteRules(self.devices, addresses, self.reader).check(routes)
         yield from self._rules()
-        for section, family in _FAMILIES.items():
+        yield from self._ipsets()
+        for section, family in FAMILIES.items():
             yield from self._firewall(section, family)
 
     def machines(self) -> Iterator[Machine]:
@@ -186,37 +187,20 @@ class _RawParser:
                 rules.check(item, row.at)
                 yield item
 
+    def _ipsets(self) -> Iterator[IpSet]:
+        for ns, sets in self._rows("ipsets"):
+            exists = self.symbols.check_namespace(ns.value, "ipsets", ns.at)
+            self.ipsets[ns.value] = frozenset(name.value for name, _ in sets.value)
+            for name, body in sets.value:
+                item = make_ipset(ns.value, name, body.value, self.reader)
+                if exists:
+                    yield item
+
     def _firewall(self, section: str, family: str) -> Iterator[Chain]:
         for ns, tables in self._rows(section):
             exists = self.symbols.check_namespace(ns.value, section, ns.at)
             for table, chains in tables.value:
-                for name, body in chains.value:
-                    chain = self._chain(Interface(ns.value, family), table.value, name, body.value)
-                    if exists and chain is not None:
+                parser = TableParser(ns.value, family, table.value, self.ipsets.get(ns.value, frozenset()), self.reader)
+                for chain in parser.chains(chains.value):
+                    if exists:
                         yield chain
-
-    def _chain(self, ns_and_family: Interface, table: str, name: Located, body: dict[str, Located]) -> Chain | None:
-        """One chain of a namespace and a family."""
-        builtin = name.value in BUILTIN[(ns_and_family.dev, table)]
-        if "policy" in body and not builtin:
-            hint = f"built-in chains of {table}: {', '.join(BUILTIN[(ns_and_family.dev, table)])}"
-            self.reader.add_problem(body["policy"].key, f"{name.value} is not a built-in chain and has no policy", hint)
-        rules = []
-        for row in body["rules"].value if "rules" in body else ():
-            try:
-                item = rule(row.value, ns_and_family.dev)
-                _refuse_commands(item)
-                rules.append(item)
-            except (ValueError, InvalidValue) as error:
-                self.reader.add_problem(
-                    row.at, f"{name.value}: {str(error)[:120]}", "write a rule as iptables-save does"
-                )
-        policy = body["policy"].value if "policy" in body else ("ACCEPT" if builtin else None)
-        return Chain(ns_and_family.ns, table, name.value, tuple(rules), policy, ns_and_family.dev)
-
-
-def _refuse_commands(firewall_rule: FirewallRule) -> None:
-    for part in firewall_rule.parts:
-        for word in (part.name, *(option.flag for option in part.options)):
-            if word in _COMMANDS:
-                raise InvalidValue(f"{word} is a command of iptables, not part of a rule")

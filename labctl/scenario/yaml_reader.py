@@ -68,7 +68,7 @@ def parse_yaml(text: str, file: str, reader: Reader) -> TreeNode | None:
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    composer = _Composer(file, reader)
+    composer = _Composer(file, reader, text)
     try:
         for event in yaml.parse(text, Loader=loader):
             composer.handle_event(event)
@@ -94,8 +94,9 @@ class _Frame:
 class _Composer:
     """Builds the tree from the parser's events, one by one."""
 
-    def __init__(self, file: str, reader: Reader) -> None:
-        self.file, self.reader = file, reader
+    def __init__(self, file: str, reader: Reader, text: str) -> None:
+        self.file, self.reader, self.text = file, reader, text
+        self.lines: list[str] | None = None  # of the text; made for the first block
         self.root: TreeNode | None = None
         self.open_frames: list[_Frame] = []
         self.anchors: dict[str, tuple[TreeNode, int, int]] = {}
@@ -126,13 +127,28 @@ class _Composer:
             )
         self._count(1, position)
         if kind == "ScalarEvent":
-            self._attach_node(Text(position, event.value, event.style in (None, "")), 1, 1, event.anchor)
+            plain = event.style in (None, "")
+            self._attach_node(Text(position, event.value, plain, self._start(event, position)), 1, 1, event.anchor)
             return
         frame = _Frame(position, kind == "MappingStartEvent", event.anchor)
         self._require_scalar_key(position)
         self.open_frames.append(frame)
         if len(self.open_frames) > MAX_DEPTH:
             fail(position, f"nested more than {MAX_DEPTH} levels deep", "a scenario needs only a few levels")
+
+    def _start(self, event: Any, position: Position) -> Position | None:
+        """Where the first character of a scalar stands, if the file has its characters as they are in the value."""
+        if event.style == "|":
+            if self.lines is None:
+                self.lines = self.text.splitlines()
+            indented = next((line for line in self.lines[position.line :] if line.strip()), "")
+            first = next((line for line in event.value.split("\n") if line.strip()), "")
+            return Position(self.file, position.line + 1, len(indented) - len(first) + 1)
+        quotes = event.style in ("'", '"')
+        size = event.end_mark.column - event.start_mark.column
+        if event.end_mark.line != event.start_mark.line or size != len(event.value) + 2 * quotes:
+            return None
+        return Position(self.file, position.line, position.column + quotes)
 
     def _alias(self, anchor: str, position: Position) -> None:
         if anchor not in self.anchors:

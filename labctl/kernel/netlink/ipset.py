@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from labctl.core.diff import Change
@@ -23,7 +23,8 @@ from labctl.kernel.netlink.rtnetlink import attribute_text, attributes
 
 _PROTOCOL = 6
 _CREATE, _DESTROY, _LIST, _ADD, _DEL = (NFNL_SUBSYS_IPSET << 8 | number for number in (2, 3, 7, 9, 10))
-_SETNAME, _TYPENAME, _ADT, _DATA, _IP, _CIDR = 2, 3, 8, 7, 1, 3
+_SETNAME, _TYPENAME, _FAMILY, _ADT, _DATA, _IP, _CIDR = 2, 3, 5, 8, 7, 1, 3
+_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _MAXELEM = {"hash:net": 1048576, "hash:ip": 1048576}
 _ERRORS = {4097: "another protocol version", 4098: "no such set type", 4101: "a set of that name exists already",
            4102: "the set has another type", 4103: "the member exists already, or does not exist",
@@ -35,7 +36,7 @@ def read_sets(ns: str) -> tuple[IpSet, ...]:
     are none; a request would load it."""
     if not os.path.exists("/sys/module/ip_set"):
         return ()
-    members: dict[str, tuple[str, list[str]]] = {}
+    members: dict[str, tuple[str, str, list[str]]] = {}
     try:
         with NfnetlinkSocket() as sock:
             for data, start, end in sock.dump(_LIST, _body(_LIST, [])):
@@ -43,11 +44,12 @@ def read_sets(ns: str) -> tuple[IpSet, ...]:
                 if _SETNAME in found:
                     name = attribute_text(data, found[_SETNAME])
                     kind = attribute_text(data, found[_TYPENAME]) if _TYPENAME in found else ""
-                    _, known = members.setdefault(name, (kind, []))
+                    six = _FAMILY in found and data[found[_FAMILY][0]] == socket.AF_INET6
+                    known = members.setdefault(name, (kind, "inet6" if six else "inet", []))[2]
                     known += _members(data, *found[_ADT], kind) if _ADT in found else ()
     except OSError:
         return ()
-    return tuple(IpSet(ns, name, kind, tuple(sorted(known))) for name, (kind, known) in members.items())
+    return tuple(IpSet(ns, name, kind, tuple(sorted(known)), family) for name, (kind, family, known) in members.items())
 
 
 def write(ns: str, changes: Iterable[Change]) -> None:
@@ -58,7 +60,7 @@ def write(ns: str, changes: Iterable[Change]) -> None:
             if not isinstance(want, IpSet):
                 continue
             old = have if isinstance(have, IpSet) else None
-            if old is not None and old.kind != want.kind:
+            if old is not None and (old.kind, old.family) != (want.kind, want.family):
                 _do(sock, ns, old, _DESTROY, [])
                 old = None
             if old is None:
@@ -79,13 +81,18 @@ def remove(ns: str, changes: Iterable[Change]) -> None:
 
 def _creation(one: IpSet) -> list[tuple[str, Any]]:
     size = [("IPSET_ATTR_HASHSIZE", 1024), ("IPSET_ATTR_MAXELEM", _MAXELEM.get(one.kind, 65536))]
-    kind = [("IPSET_ATTR_TYPENAME", one.kind), ("IPSET_ATTR_REVISION", 0), ("IPSET_ATTR_FAMILY", int(socket.AF_INET))]
+    kind = [
+        ("IPSET_ATTR_TYPENAME", one.kind),
+        ("IPSET_ATTR_REVISION", 0),
+        ("IPSET_ATTR_FAMILY", int(_FAMILIES[one.family])),
+    ]
     return [*kind, ("IPSET_ATTR_DATA", {"attrs": size})]
 
 
 def _member(member: str, kind: str) -> list[tuple[str, Any]]:
-    network = IPv4Network(member)
-    attrs = [("IPSET_ATTR_IP", {"attrs": [("IPSET_ATTR_IPADDR_IPV4", str(network.network_address))]})]
+    network = ip_network(member)
+    name = f"IPSET_ATTR_IPADDR_IPV{network.version}"
+    attrs: list[tuple[str, Any]] = [("IPSET_ATTR_IP", {"attrs": [(name, str(network.network_address))]})]
     return [*attrs, ("IPSET_ATTR_CIDR", network.prefixlen)] if kind == "hash:net" else attrs
 
 

@@ -152,7 +152,7 @@ def test_the_parser_and_the_schema_know_the_same_keys_of_a_model(name: str) -> N
         ),
         (
             "model: raw\nnamespaces: [a]\nfirewall: {a: {nat: {INPUT: {nosuch: 1}}}}\n",
-            "firewall/additionalProperties/additionalProperties/additionalProperties/anyOf/0",
+            "firewall/additionalProperties/anyOf/0/additionalProperties/additionalProperties/anyOf/0",
         ),
     ],
 )

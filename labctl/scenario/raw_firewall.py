@@ -1,0 +1,106 @@
+"""Make chains and IP sets of a raw scenario's firewall sections. Every rule is verified in its place.
+
+A rule is refused here, with its line and column, if no kernel could have it: it has a word that does not belong to a
+rule, jumps to a chain that does not exist, or needs another table or hook (`labctl.core.iptables_check`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from labctl.core.iptables import BUILTIN, FirewallRule, rules
+from labctl.core.iptables_check import check_chain_name, check_rule, find_loop, hooks_by_chain
+from labctl.core.iptables_extensions import InvalidRule
+from labctl.core.iptables_parser import split_append
+from labctl.core.iptables_special import RuleContext
+from labctl.core.resources import Chain
+from labctl.scenario.document import Reader
+from labctl.scenario.field_types import Located
+from labctl.scenario.firewall_field import RuleText
+
+FAMILIES = {"firewall": "ip", "firewall6": "ip6", "ebtables": "bridge"}
+_HINT = "write a rule as iptables-save does"
+_ParsedRule = tuple[FirewallRule, RuleText]
+
+
+class TableParser:
+    """Makes the chains of one table of one machine."""
+
+    def __init__(self, ns: str, family: str, table: str, ipsets: frozenset[str], reader: Reader) -> None:
+        self.ns, self.family, self.table, self.ipsets, self.reader = ns, family, table, ipsets, reader
+
+    def chains(self, rows: Sequence[tuple[Located, Located]]) -> Iterator[Chain]:
+        """The chains, in order: pairs of a name and {policy, rules}. Problems are recorded."""
+        parsed = {name.value: self._parse_rules(name.value, body.value) for name, body in rows}
+        jumps = {name: [one.target or "" for one, _ in pairs] for name, pairs in parsed.items()}
+        self._check_loop(rows, jumps)
+        hooks = hooks_by_chain(jumps, self.family, self.table)
+        for name, body in rows:
+            if not self._check_name(name):
+                continue
+            context = RuleContext(
+                self.family, self.table, name.value, hooks[name.value], frozenset(parsed), self.ipsets
+            )
+            for one, text in parsed[name.value]:
+                self._check_rule(one, text, context)
+            kept = tuple(one for one, _ in parsed[name.value])
+            yield Chain(self.ns, self.table, name.value, kept, self._policy(name, body.value), self.family)
+
+    def _parse_rules(self, chain: str, body: dict[str, Located]) -> list[_ParsedRule]:
+        found: list[_ParsedRule] = []
+        for row in body["rules"].value if "rules" in body else ():
+            text: RuleText = row.value
+            try:
+                words = list(text.words) if not isinstance(text.words, str) else text.words
+                parsed = rules(words, self.family)
+                named = self._appended_to(text)
+                if named not in (None, chain):
+                    raise InvalidRule(f"this rule is for the chain {named}", named or "", f"move it to {named}")
+                found += ((one, text) for one in parsed)
+            except ValueError as error:
+                self._refuse(chain, text, error)
+        return found
+
+    @staticmethod
+    def _appended_to(text: RuleText) -> str | None:
+        words = text.words.split(maxsplit=4) if isinstance(text.words, str) else list(text.words[:4])
+        return split_append(words)[0] if words else None
+
+    def _check_name(self, name: Located) -> bool:
+        if name.value in BUILTIN[(self.family, self.table)]:
+            return True
+        try:
+            check_chain_name(name.value, self.family)
+        except InvalidRule as error:
+            self.reader.add_problem(name.at, f"{self.table}: {error}", error.hint)
+            return False
+        return True
+
+    def _check_rule(self, one: FirewallRule, text: RuleText, context: RuleContext) -> None:
+        try:
+            check_rule(one, context)
+        except ValueError as error:
+            self._refuse(context.chain, text, error)
+
+    def _check_loop(self, rows: Sequence[tuple[Located, Located]], jumps: dict[str, list[str]]) -> None:
+        if loop := find_loop(jumps):
+            at = next(name.at for name, _ in rows if name.value == loop[0])
+            way = " -> ".join((*loop, loop[0]))
+            self.reader.add_problem(at, f"{self.table}: the chains jump in a circle ({way})", "the kernel refuses this")
+
+    def _policy(self, name: Located, body: dict[str, Any]) -> str | None:
+        builtin = name.value in BUILTIN[(self.family, self.table)]
+        policy = body.get("policy")
+        if policy is None:
+            return "ACCEPT" if builtin or self.family == "bridge" else None
+        if not builtin and self.family != "bridge":
+            hint = f"built-in chains of {self.table}: {', '.join(BUILTIN[(self.family, self.table)])}"
+            self.reader.add_problem(policy.key, f"{name.value} is not a built-in chain and has no policy", hint)
+        elif policy.value == "RETURN" and (builtin or self.family != "bridge"):
+            self.reader.add_problem(policy.at, f"{name.value} is a built-in chain: its policy is ACCEPT or DROP")
+        return str(policy.value)
+
+    def _refuse(self, chain: str, text: RuleText, error: ValueError) -> None:
+        word, hint = (error.word, error.hint) if isinstance(error, InvalidRule) else ("", "")
+        self.reader.add_problem(text.position(word), f"{chain}: {str(error)[:160]}", hint or _HINT)
