@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 from labctl.core.diff import Change
-from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, Backend
+from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, Backend, accounting_objects, unshown_rule
+from labctl.core.iptables_extensions import stray_word
 from labctl.core.iptables_save import ChainCounters, TableEdit, edits_by_table, incompatible_tables, parse_save
 from labctl.core.resources import Chain
 from labctl.errors import KernelError
 from labctl.kernel.firewall import commands, tools
-from labctl.kernel.netlink import nft_tables
+from labctl.kernel.netlink import nfacct, nft_rules, nft_tables
 
 MAX_IPTC_RULES = 12  # up to so many rules python-iptables (0.1 ms each) is faster than one restore (1.5 ms), measured
 _NAME = re.compile(r"[^\s\"'\x00-\x20-]\S{0,30}")
@@ -46,14 +47,13 @@ def read_chains(ns: str, wanted_chains: Iterable[Chain] = (), backend: Backend =
             else _strays(ns, "ip6")
         )
     made = nft_tables.tables()
-    if any(chain.family == "bridge" for chain in wanted_chains) or any(family == "bridge" for family, _ in made):
-        chains += (one.chain for one in tools.read_chains(commands.EBTABLES_NFT, ns))
     own: set[tuple[str, str]] = set()
-    if backend == "nft":
-        found, own = _read_nft(ns, made)
-        chains += (one.chain for one in found)
+    bridge = (commands.EBTABLES_NFT,) if any(chain.family == "bridge" for chain in wanted_chains) else ()
+    with ExitStack() as held:
+        found, own = _start_reading_nft(ns, made, backend, held, bridge)()
+    chains += (one.chain for one in found)
     # a table of nft (or, in a legacy lab, of iptables-nft) becomes one Chain as a whole, and always counts as extra
-    foreign = (table for table in made if table[0] != "bridge" and table not in own)
+    foreign = (table for table in made if table not in own)
     chains += (Chain(ns, name, f"{family} {name}", family="nft") for family, name in foreign)
     return tuple(chains)
 
@@ -71,15 +71,12 @@ def start_reading_counters(ns: str, backend: Backend, held: ExitStack) -> Callab
     LimitError; the function raises KernelError."""
     made = nft_tables.tables()
     reading: list[Callable[[], Iterable[ChainCounters]]] = []
-    if backend == "nft":
-        own = _start_reading_nft(ns, made, held)
-        reading.append(lambda: own()[0])
+    own = _start_reading_nft(ns, made, backend, held)
+    reading.append(lambda: own()[0])
     for tool, names in ((commands.IPTABLES_LEGACY, "ip_tables_names"), (commands.IP6TABLES_LEGACY, "ip6_tables_names")):
         if tools.legacy_tables(names):
             run = held.enter_context(tools.SaveRun(tool, ns))
             reading.append(run.chains if backend == "legacy" else partial(_stray_chains, run))
-    if any(family == "bridge" for family, _ in made):
-        reading.append(held.enter_context(tools.SaveRun(commands.EBTABLES_NFT, ns)).chains)
     return lambda: tuple(one for read in reading for one in read())
 
 
@@ -106,8 +103,11 @@ def write(ns: str, changes: Iterable[Change], lock: Path | None = None, backend:
         if isinstance(change.have, Chain) and change.have.family == "nft":
             nft_tables.remove(ns, *change.have.name.split(" ", 1))
     families: dict[str, list[TableEdit]] = {}
+    names = accounting_objects(one for change in changes if isinstance(change.want, Chain) for one in change.want.rules)
+    if names:
+        nfacct.create(ns, names)
     for edit in edits_by_table(change for change in changes if getattr(change.subject, "family", "") != "nft"):
-        _check_names(ns, edit, commands.TOOLS[backend])
+        _check_words(ns, edit, commands.TOOLS[backend])
         families.setdefault(edit.family, []).append(edit)
     for family, changing in families.items():
         if family == "ip" and backend == "legacy" and sum(edit.rule_count for edit in changing) <= MAX_IPTC_RULES:
@@ -118,33 +118,53 @@ def write(ns: str, changes: Iterable[Change], lock: Path | None = None, backend:
             tools.write(commands.TOOLS[backend][family], ns, changing, lock)
 
 
-NftChains: TypeAlias = tuple[list[ChainCounters], set[tuple[str, str]]]
+Table: TypeAlias = tuple[str, str]  # family, name
+NftChains: TypeAlias = tuple[list[ChainCounters], set[Table]]
+_Unshown: TypeAlias = Mapping[str, Mapping[str, frozenset[int]]]  # table -> chain -> numbers of rules
 
 
-def _read_nft(ns: str, present: Iterable[tuple[str, str]]) -> NftChains:
-    """The chains that iptables-nft wrote, and those nft tables among `present` that contain only such chains."""
-    with ExitStack() as held:
-        return _start_reading_nft(ns, present, held)()
-
-
-def _start_reading_nft(ns: str, present: Iterable[tuple[str, str]], held: ExitStack) -> Callable[[], NftChains]:
+def _start_reading_nft(
+    ns: str,
+    present: Iterable[Table],
+    backend: Backend,
+    held: ExitStack,
+    read_anyway: Iterable[commands.FirewallTool] = (),
+) -> Callable[[], NftChains]:
+    """Start reading the chains that iptables-nft (only with that backend) and ebtables-nft wrote. The returned function
+    waits for them, and also returns those nft tables among `present` that contain only such chains. The tools of
+    `read_anyway` are called also if there is no table. Leaving `held` ends those that still run."""
     present = tuple(present)
-    runs: list[tuple[set[tuple[str, str]], tools.SaveRun]] = []
-    for tool in (commands.IPTABLES_NFT, commands.IP6TABLES_NFT):
+    runs: list[tuple[set[Table], tools.SaveRun, _Unshown]] = []
+    iptables = (commands.IPTABLES_NFT, commands.IP6TABLES_NFT) if backend == "nft" else ()
+    for tool in (*iptables, commands.EBTABLES_NFT):
         tables = {table for table in present if table[0] == tool.family and table in BUILTIN}
-        if tables:
-            runs.append((tables, held.enter_context(tools.SaveRun(tool, ns))))
+        if tables or tool in read_anyway:
+            named = () if tool.family == "bridge" else tables
+            unshown = {table: nft_rules.unshown_rules(tool.family, table) for _, table in named}
+            runs.append((tables, held.enter_context(tools.SaveRun(tool, ns)), unshown))
 
     def finish() -> NftChains:
         found: list[ChainCounters] = []
-        own: set[tuple[str, str]] = set()
-        for tables, run in runs:
+        own: set[Table] = set()
+        for tables, run, unshown in runs:
             text, family = run.text(), run.tool.family
-            own |= tables - {(family, name) for name in incompatible_tables(text)}
-            found += (one for one in parse_save(ns, family, text) if (family, one.chain.table) in own)
+            refused = {(family, name) for name in incompatible_tables(text)}
+            own |= tables - refused
+            read = (one for one in parse_save(ns, family, text) if (family, one.chain.table) not in refused)
+            found += _mark_unshown(read, unshown)
         return found, own
 
     return finish
+
+
+def _mark_unshown(found: Iterable[ChainCounters], unshown: _Unshown) -> Iterator[ChainCounters]:
+    """The chains with a sentence in place of each rule that iptables-nft shows as another one."""
+    for one in found:
+        chain = one.chain
+        if numbers := unshown.get(chain.table, {}).get(chain.name):
+            rules = (unshown_rule(item) if number in numbers else item for number, item in enumerate(chain.rules, 1))
+            one = replace(one, chain=replace(chain, rules=tuple(rules)))
+        yield one
 
 
 def _strays(ns: str, family: str) -> Iterator[Chain]:
@@ -163,11 +183,15 @@ def _read_ip(ns: str, tables: list[str]) -> Iterable[Chain]:
     return found if found is not None else (one.chain for one in tools.read_chains(commands.IPTABLES_LEGACY, ns))
 
 
-def _check_names(ns: str, edit: TableEdit, family_tools: Mapping[str, commands.FirewallTool]) -> None:
-    """Raise KernelError for names that would have another meaning in the tools' input."""
+def _check_words(ns: str, edit: TableEdit, family_tools: Mapping[str, commands.FirewallTool]) -> None:
+    """Raise KernelError for names and rules that would have another meaning in the tools' input."""
     for chain in (*edit.chains_to_write, *edit.chains_to_delete):
         if chain.family not in family_tools:
             raise KernelError(f"cannot write chain {chain.name} in {ns}: there is no firewall family {chain.family}")
         for name in (chain.table, chain.name):
             if not _NAME.fullmatch(name):
                 raise KernelError(f"cannot write table {chain.table} in {ns}: {name!r} is not a valid name for a chain")
+        for one in chain.rules:
+            if (word := stray_word(one.args, chain.family)) is not None:
+                where = f"in {edit.table} {chain.name} of {ns}"
+                raise KernelError(f"cannot write rule {one} {where}: {word[:60]!r} cannot be part of a rule")

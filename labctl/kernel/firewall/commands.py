@@ -27,7 +27,7 @@ class FirewallTool:
     save: str
     restore: str
     kernel_hint: str  # the hint if the kernel lacks the tables
-    has_wait_option: bool = True  # whether it has the option -w, wait for the lock
+    legacy: bool = True  # ip_tables: then it has the option -w, wait for the lock
 
 
 IPTABLES_LEGACY = FirewallTool(
@@ -46,19 +46,17 @@ EBTABLES_NFT = FirewallTool(
     "ebtables-nft-save",
     "ebtables-nft-restore",
     "modprobe nf_tables nft_compat",
-    has_wait_option=False,
+    legacy=False,
 )
 
 
 _NFT = "modprobe nf_tables nft_compat nft_chain_nat"
 
 
-IPTABLES_NFT = FirewallTool("ip", "iptables", "iptables-nft-save", "iptables-nft-restore", _NFT, has_wait_option=False)
+IPTABLES_NFT = FirewallTool("ip", "iptables", "iptables-nft-save", "iptables-nft-restore", _NFT, legacy=False)
 
 
-IP6TABLES_NFT = FirewallTool(
-    "ip6", "ip6tables", "ip6tables-nft-save", "ip6tables-nft-restore", _NFT, has_wait_option=False
-)
+IP6TABLES_NFT = FirewallTool("ip6", "ip6tables", "ip6tables-nft-save", "ip6tables-nft-restore", _NFT, legacy=False)
 
 
 # by backend: the tool for the chains of each family
@@ -84,8 +82,13 @@ def find(program: str) -> str:
 
 
 def try_restore(tool: FirewallTool, work: RestoreScript, lock: Path | None = None) -> str | None:
-    """Run the restore program with a script as its input. Returns its standard error, or None if it succeeded."""
-    done = run([find(tool.restore), "--noflush", *(["-w"] if tool.has_wait_option else [])], work.text, lock)
+    """Run the restore program with a script as its input. Returns its standard error, or None if it succeeded.
+
+    A restore has nothing to print. If it prints something (a version, a help text), it did not do its work.
+    """
+    done = run([find(tool.restore), "--noflush", *(["-w"] if tool.legacy else [])], work.text, lock)
+    if done.returncode == 0 and done.stdout.strip():
+        return f"{tool.restore} printed {done.stdout.strip().splitlines()[0][:80]!r} instead of writing the rules"
     return done.stderr if done.returncode else None
 
 

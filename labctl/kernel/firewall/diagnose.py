@@ -7,15 +7,17 @@ filter table) makes the whole table fail without a reason. Then a binary search 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from labctl.core.iptables import FirewallRule
+from labctl.core.diff import Change
+from labctl.core.iptables import FirewallRule, accounting_objects
 from labctl.core.iptables_save import RestoreScript, TableEdit, restore_script
-from labctl.core.resources import Chain
+from labctl.core.resources import Chain, IpSet
 from labctl.errors import KernelError, LabError, MissingError
 from labctl.kernel.firewall import commands
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
+from labctl.kernel.netlink import ipset, nfacct
 
 _LINE = re.compile(r"line:? (\d+)")
 _PROGRAM = re.compile(r"^(?:[\w./-]+ v[\d.]+ \([\w-]+\): )?(?:[\w-]*tables[\w-]*: )?")
@@ -41,7 +43,8 @@ def explain_refusal(
         edit = _edit_at(table_edits, work, number)
         present = commands.run([commands.find(tool.save)]).stdout
         with NetnsThread() as inside:
-            blamed = inside.run(None, _find_bad_rule, tool, edit, present)
+            sets = ipset.read_sets(ns)
+            blamed = inside.run(None, _find_bad_rule, tool, edit, present, sets)
         if blamed is not None:
             subject, cause = blamed
     if subject is None:
@@ -85,11 +88,13 @@ def _edit_at(table_edits: Sequence[TableEdit], work: RestoreScript, number: int)
 
 
 def _find_bad_rule(
-    tool: commands.FirewallTool, edit: TableEdit, present: str
+    tool: commands.FirewallTool, edit: TableEdit, present: str, sets: Iterable[IpSet]
 ) -> tuple[tuple[Chain, FirewallRule], str] | None:
     """Find the first rule with which the table is refused, and the reason, in a new namespace that ends with this
-    thread. None if the table is not refused there."""
+    thread. What rules name is there, too: `sets`, accounting objects. None if the table is not refused there."""
     unshare(CLONE_NEWNET)
+    ipset.write("", [Change(one, None) for one in sets])
+    nfacct.create("", accounting_objects(one for chain in edit.chains_to_write for one in chain.rules))
     commands.try_restore(tool, RestoreScript(tuple(present.splitlines()), ()))
     rules = [(chain, one) for chain in edit.chains_to_write for one in chain.rules]
     good, bad = 0, len(rules)

@@ -25,7 +25,8 @@ def kernel_spelling(
     """The chains in the spelling of the tools, by key.
 
     Give all chains of a namespace together, since rules jump from one to the other, and the sets that they match.
-    Raises KernelError for a rule that is not valid.
+    A chain that was not printed, or with another number of rules, is left out: it is not the same chain. Raises
+    KernelError for a rule that is not valid.
     """
     wanted: dict[str, list[Chain]] = {}
     for chain in chains:
@@ -37,7 +38,12 @@ def kernel_spelling(
             sets_here = [one for one in empty_sets if one.ns == ns]
             for chain in inside.run(None, _write_and_read, ns, here, sets_here, backend):
                 printed[chain.key] = chain
-    return {chain.key: printed[chain.key] for here in wanted.values() for chain in here if chain.key in printed}
+    return {
+        chain.key: printed[chain.key]
+        for here in wanted.values()
+        for chain in here
+        if chain.key in printed and len(printed[chain.key].rules) == len(chain.rules)
+    }
 
 
 def _write_and_read(ns: str, chains: list[Chain], sets: list[IpSet], backend: Backend) -> tuple[Chain, ...]:

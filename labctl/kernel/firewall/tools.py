@@ -10,8 +10,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from labctl.core.iptables_save import ChainCounters, TableEdit, parse_save, restore_script
-from labctl.kernel.firewall.commands import FirewallTool, RunningTool, find, try_restore
+from labctl.core.iptables import BUILTIN
+from labctl.core.iptables_save import ChainCounters, TableEdit, incompatible_line, parse_save, restore_script
+from labctl.kernel.firewall import written_rules
+from labctl.kernel.firewall.commands import FirewallTool, RunningTool, find, run, try_restore
+from labctl.kernel.namespaces.thread import NetnsThread
+
+_UNREADABLE = "Parsing nftables rule failed"
 
 
 def legacy_tables(name: str) -> list[str]:
@@ -43,6 +48,8 @@ class SaveRun:
     def __init__(self, tool: FirewallTool, ns: str) -> None:
         self.tool, self.ns = tool, ns
         self._running = RunningTool([find(tool.save), "-c"])
+        # only iptables-nft and ebtables-nft can meet tables that they cannot read; then they are called again
+        self._netns = -1 if tool.legacy else os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def __enter__(self) -> SaveRun:
         return self
@@ -51,8 +58,20 @@ class SaveRun:
         self._running.close()
 
     def text(self) -> str:
-        """What it prints, with counters. Waits for its end. Raises KernelError."""
-        done = self._running.finish()
+        """What it prints, with counters. Waits for its end.
+
+        A table with a rule that the program cannot read is left out and named in a comment, as the program itself does
+        with some of them. Raises KernelError.
+        """
+        try:
+            done = self._running.finish()
+            if done.returncode and self._netns >= 0 and _UNREADABLE in done.stderr:
+                with NetnsThread() as inside:
+                    return inside.run(self._netns, _readable_tables, self.tool)
+        finally:
+            if self._netns >= 0:
+                os.close(self._netns)
+                self._netns = -1
         if done.returncode:
             from labctl.kernel.firewall.diagnose import tool_error
 
@@ -62,6 +81,17 @@ class SaveRun:
     def chains(self) -> tuple[ChainCounters, ...]:
         """The chains that it prints. Waits for its end. Raises KernelError."""
         return tuple(parse_save(self.ns, self.tool.family, self.text()))
+
+
+def _readable_tables(tool: FirewallTool) -> str:
+    """What the save program prints of each table that it can read."""
+    texts = []
+    for table in (name for family, name in BUILTIN if family == tool.family):
+        done = run([find(tool.save), "-c", "-t", table])
+        texts.append(
+            done.stdout if not done.returncode else incompatible_line(table) if _UNREADABLE in done.stderr else ""
+        )
+    return "".join(texts)
 
 
 def write(tool: FirewallTool, ns: str, table_edits: Sequence[TableEdit], lock: Path | None = None) -> None:
@@ -74,3 +104,4 @@ def write(tool: FirewallTool, ns: str, table_edits: Sequence[TableEdit], lock: P
         from labctl.kernel.firewall.diagnose import explain_refusal
 
         raise explain_refusal(tool, ns, table_edits, work, stderr)
+    written_rules.verify(tool, ns, table_edits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWPID = 0x20000000
@@ -18,6 +19,7 @@ UMOUNT_NOFOLLOW = 8
 
 IPT_SO_GET_INFO = 64
 _IPT_GETINFO = 84  # size in bytes of struct ipt_getinfo, which starts with the name of a table
+_IPT_ENTRIES = 76  # where its num_entries is
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,12 +56,14 @@ def umount(target: str, flags: int = MNT_DETACH) -> None:
     raise_on_error(libc.umount2(os.fsencode(target), flags), f"umount {target}")
 
 
-def probe_legacy_table(fd: int, table: str) -> None:
-    """Ask the legacy ip_tables about a table through a raw socket, as iptables-legacy does first. The kernel then
-    creates the table in the namespace.
+def probe_legacy_table(fd: int, table: str, level: int = 0) -> int:
+    """Ask the legacy ip_tables (level 0) or ip6_tables (level 41) about a table through a raw socket, as
+    iptables-legacy does first. The kernel then creates the table in the namespace. Returns the number of its entries:
+    the rules, and what begins and ends its chains.
 
     Python's own getsockopt cannot pass the table's name. Raises OSError if the kernel does not have the table.
     """
     info = ctypes.create_string_buffer(table.encode(), _IPT_GETINFO)
     size = ctypes.c_uint32(_IPT_GETINFO)
-    raise_on_error(libc.getsockopt(fd, 0, IPT_SO_GET_INFO, info, ctypes.byref(size)), f"table {table}")
+    raise_on_error(libc.getsockopt(fd, level, IPT_SO_GET_INFO, info, ctypes.byref(size)), f"table {table}")
+    return int.from_bytes(info.raw[_IPT_ENTRIES : _IPT_ENTRIES + 4], sys.byteorder)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from labctl.core.iptables import BUILTIN
+from labctl.kernel.netlink import nft_rules
 from labctl.kernel.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, NfnetlinkSocket, nfgenmsg
 from labctl.kernel.netlink.rtnetlink import attribute_text, attributes
 from labctl.kernel.rule_trace.nflog import FAMILIES, RCVBUF_BYTES, RuleReport
@@ -49,6 +50,7 @@ class NftLog:
         try:
             self._socket.join(_NFNLGRP_NFTRACE)
             self._dump_socket = NfnetlinkSocket(timeout_s=1)
+            nft_rules.allow_large_rules(self._dump_socket)
         except OSError:
             self._socket.close()
             raise

@@ -239,7 +239,7 @@ def test_chains_change_in_place_and_keep_the_counters_of_others(fresh: Any) -> N
     [
         ("-j MASQUERADE", "the kernel refused it (Invalid argument)"),
         ("-j NOSUCH", "NOSUCH"),
-        ("-m physdev --banana 2", "banana"),
+        ("-m statistic --mode often --every 2", "often"),
         ("-m set --match-set nosuch src", "Set nosuch doesn't exist"),
     ],
 )
