@@ -11,6 +11,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 
 from labctl.kernel.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, NfnetlinkSocket, nfgenmsg
 from labctl.kernel.netlink.nft_tables import FAMILIES
@@ -21,32 +22,38 @@ _TABLE, _CHAIN, _EXPRESSIONS = 1, 2, 4
 _NUMBERS = {name: number for number, name in FAMILIES.items()}
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
 # what iptables-nft itself compares in a transport header: ports, ICMP's type and code, TCP's flags
-_TRANSPORT_OFFSETS = frozenset({0, 1, 2, 13})
+_TRANSPORT_OFFSETS = (0, 1, 2, 13)
 _ADDRESS_OFFSETS = {"ip": (12, 16), "ip6": (8, 24)}
-_EQUAL, _NOT_EQUAL = 0, 1
+_RANGE_OPERATIONS = (2, 3, 4, 5)  # NFT_CMP_LT to NFT_CMP_GTE
 
 
-def _attribute(size: int, kind: int, flags: bytes = b"\0") -> bytes:
-    """The pattern of an attribute's header; the kernel marks a nest or not."""
-    header = struct.pack("=HH", size, kind)
-    return re.escape(header) if flags == b"\0" else rb".." + rb"(?:" + re.escape(header[2:]) + rb"|" + flags + rb")"
+def _attribute(size: int, kind: int) -> bytes:
+    return re.escape(struct.pack("=HH", size, kind))
 
 
-def _expression(name: str, data: bytes) -> bytes:
-    """The pattern of an expression: its name, its data, which begin with the attributes in `data`."""
-    padded = name.encode() + b"\0" * (4 - len(name) % 4)
-    nested = re.escape(struct.pack("=H", 2 | 0x8000))
-    return re.escape(padded) + _attribute(0, 2, nested) + data
+def _expression(name: str, *numbers: bytes) -> bytes:
+    """The pattern of an expression with a register and then `numbers`, patterns of four bytes each."""
+    padded = re.escape(name.encode() + b"\0" * (4 - len(name) % 4))
+    data = rb"..(?:" + re.escape(struct.pack("=H", 2)) + rb"|" + re.escape(struct.pack("=H", 2 | 0x8000)) + rb")"
+    return padded + data + b"".join(_attribute(8, kind) + one for kind, one in enumerate((rb"....", *numbers), 1))
 
 
-_ANY = rb"(....)"
-_REGISTER = _attribute(8, 1) + rb"...."
-_TOKEN = re.compile(
-    rb"(?P<lookup>lookup\0\0)"
-    + rb"|(?P<payload>" + _expression("payload", _REGISTER + b"".join(_attribute(8, kind) + _ANY for kind in (2, 3)))
-    + rb")|(?P<cmp>" + _expression("cmp", _REGISTER + _attribute(8, 2) + _ANY) + rb")",
-    re.DOTALL,
-)  # fmt: skip
+def _numbers(*values: int) -> bytes:
+    return rb"(?:" + b"|".join(re.escape(struct.pack("!I", value)) for value in values) + rb")"
+
+
+@cache
+def _unshown_pattern(family: str) -> re.Pattern[bytes]:
+    """The pattern of the expressions that iptables-nft does not read as they are: a set or map, another field of the
+    transport header, two conditions on one field of the network header (it shows the last), a range of addresses."""
+    network, transport = _numbers(_NETWORK_HEADER), _numbers(_TRANSPORT_HEADER)
+    other_field = _expression("payload", transport, rb"(?!" + _numbers(*_TRANSPORT_OFFSETS) + rb")....")
+    twice = (
+        _expression("payload", network, rb"(?P<field>....)") + rb".*" + _expression("payload", network, rb"(?P=field)")
+    )
+    address = _expression("payload", network, _numbers(*_ADDRESS_OFFSETS[family]))
+    address_range = address + rb"(?:(?!payload).)*" + _expression("cmp", _numbers(*_RANGE_OPERATIONS))
+    return re.compile(b"|".join((rb"lookup\0\0", other_field, twice, address_range)), re.DOTALL)
 
 
 def allow_large_rules(sock: NfnetlinkSocket) -> None:
@@ -66,10 +73,11 @@ def unshown_rules(family: str, table: str) -> dict[str, frozenset[int]]:
     Of the calling thread's namespace. Raises OSError.
     """
     found: dict[str, set[int]] = {}
+    pattern = _unshown_pattern(family)
     numbers: Counter[str] = Counter()
     for chain, expressions in _rules(family, table):
         numbers[chain] += 1
-        if _is_unshown(expressions, family):
+        if pattern.search(expressions):
             found.setdefault(chain, set()).add(numbers[chain])
     return {chain: frozenset(some) for chain, some in found.items()}
 
@@ -84,27 +92,3 @@ def _rules(family: str, table: str) -> Iterator[tuple[str, bytes]]:
             if attribute_text(data, found[_TABLE]) == table:
                 span = found.get(_EXPRESSIONS, (0, 0))
                 yield attribute_text(data, found[_CHAIN]), data[span[0] : span[1]]
-
-
-def _is_unshown(expressions: bytes, family: str) -> bool:
-    loaded: set[tuple[int, int]] = set()
-    last = (0, 0)  # the header that was loaded last, and the offset in it
-    addresses = [(_NETWORK_HEADER, offset) for offset in _ADDRESS_OFFSETS.get(family, ())]
-    for token in _TOKEN.finditer(expressions):
-        if token["lookup"]:
-            return True  # a set or a map: iptables has none
-        if token["cmp"]:
-            if last in addresses and _number(token[6]) not in (_EQUAL, _NOT_EQUAL):
-                return True  # a range of addresses
-            continue
-        last = _number(token[3]), _number(token[4])
-        if last[0] == _TRANSPORT_HEADER and last[1] not in _TRANSPORT_OFFSETS:
-            return True
-        if last[0] == _NETWORK_HEADER and last in loaded:
-            return True  # two conditions on one field, of which iptables shows the last
-        loaded.add(last)
-    return False
-
-
-def _number(raw: bytes) -> int:
-    return int(struct.unpack("!I", raw)[0])

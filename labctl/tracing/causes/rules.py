@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
+from labctl.core.iptables import TERMINATING_TARGETS, UNSHOWN, FirewallRule, quote
 from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import CounterIncrease, RuleHit
 from labctl.tracing.kept_source import find_kept_source
@@ -80,6 +80,8 @@ def list_command(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> str:
     command = f"{TOOLS.get(one.family, 'iptables')} -t {one.table} -L {one.chain} {flags}"
     if one.family == "nft":
         command = "nft list ruleset  # nft is in the package nftables"
+    elif (one.rule or "").startswith(quote(UNSHOWN)):  # iptables would list it as another rule
+        command = f"nft list chain {one.family} {one.table} {one.chain}  # nft is in the package nftables"
     return exec_command(loss_point.evidence, one.node, command)
 
 
