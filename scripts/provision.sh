@@ -188,14 +188,18 @@ source_tree() {
   mapfile -t needs < <(requirements "$target/bin/python" "$level")
   ((${#needs[@]})) || die "cannot read $root/pyproject.toml"
   pip_install "$target" "what labctl needs" "${needs[@]}"
-  "$target/bin/python" - "$root" "$target/bin/labctl" <<'CODE'
+  "$target/bin/python" - "$root" "$target" <<'CODE'
 import sys, sysconfig
+root, target = sys.argv[1:]
 with open(sysconfig.get_path("purelib") + "/labctl-source.pth", "w") as path:
-    path.write(sys.argv[1] + "\n")
-with open(sys.argv[2], "w") as script:
+    path.write(root + "\n")
+with open(f"{target}/bin/labctl", "w") as script:
     script.write(f"#!{sys.executable}\nfrom labctl.cli import run_program\n\nrun_program()\n")
+with open(f"{target}/bin/labctl-cni", "w") as script:  # a runtime calls it without an environment of ours
+    script.write(f"#!{sys.executable} -Xpycache_prefix={target}/pycache\n")
+    script.write("import sys\n\nfrom labctl.cni_plugin.main import main\n\nsys.exit(main())\n")
 CODE
-  chmod +x "$target/bin/labctl"
+  chmod +x "$target/bin/labctl" "$target/bin/labctl-cni"
   echo "$now" >"$target/.labctl-run"
   [[ $level == run ]] || echo "$now" >"$stamp"
 }

@@ -71,7 +71,6 @@ REFERENCE_KEYS: dict[str, tuple[tuple[Any, ...], str]] = {
     "forceAddress": ((False,), "a bridge with another address is refused, and keeps that address"),
     "disableContainerInterface": ((False,), "the container's device is always up"),
     "enabledad": ((False,), "labctl-cni has no IPv6, so no duplicate address detection"),
-    "addIf": (("",), "labctl-cni makes no device of the node a port of the bridge"),
 }
 RUNTIME_KEYS = (
     "cniVersion", "cniVersions", "name", "type", "args", "capabilities", "dns", "runtimeConfig", "prevResult",

@@ -7,6 +7,7 @@ backend, and the lock file of the lab (XTABLES_LOCKFILE).
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 DEFAULT_CNI_PATH = "/usr/lib/cni:/opt/cni/bin"  # the folder of Debian's package, and the usual one elsewhere
 PLUGIN_TIMEOUT_S = 60.0  # seconds that one plugin may take
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+OWN_PLUGIN = "labctl-cni"
 PACKAGE = "apt-get install containernetworking-plugins"
 
 T = TypeVar("T")
@@ -51,6 +53,16 @@ def find(plugin: str, path: str) -> Path | None:
     return next((file for file in files if file.is_file() and os.access(file, os.X_OK)), None)
 
 
+def find_for_lab(plugin: str, path: str) -> Path | None:
+    """A plugin's executable on a search path; labctl's own plugin also where labctl itself is installed."""
+    return find(plugin, path) or (find(plugin, _own_folder()) if plugin == OWN_PLUGIN else None)
+
+
+def _own_folder() -> str:
+    """The folder of the programs that are installed together with labctl."""
+    return os.path.dirname(sys.executable)
+
+
 class Plugins:
     """Calls the plugins of one lab. It has a thread: use it as a context manager."""
 
@@ -72,7 +84,7 @@ class Plugins:
         Raises MissingError, PluginError.
         """
         for plugin in config_list.types:
-            if find(plugin, path) is None:
+            if find_for_lab(plugin, path) is None:
                 raise MissingError(
                     f"cannot find the CNI plugin {plugin!r} (searched {path})", _missing_plugin_hint(plugin, path)
                 )
@@ -87,7 +99,7 @@ class Plugins:
     def call(self, node: str | None, call: PluginCall, previous: dict[str, object] | None = None) -> str:
         """Call a plugin in a node's namespace and return what it printed. None as the node means a temporary, empty
         namespace. Raises PluginError if the plugin fails, MissingError if it does not exist."""
-        file = find(call.plugin, call.environment["CNI_PATH"])
+        file = find_for_lab(call.plugin, call.environment["CNI_PATH"])
         if file is None:
             raise MissingError(f"cannot find the CNI plugin {call.plugin!r}", PACKAGE)
         call_text = f"{call.plugin} {call.command}" + _about(call, node)

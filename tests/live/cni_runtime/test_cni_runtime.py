@@ -450,14 +450,19 @@ sys.exit(main())
 """
 
 
-def test_labctl_is_the_runtime_and_the_plugin_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("on_path", [True, False])
+def test_labctl_is_the_runtime_and_the_plugin_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_path: bool
+) -> None:
     ipam = "{type: host-local, subnet: {pod_cidr}, routes: [{dst: 0.0.0.0/0}]}"
     chain = f"[{{type: labctl-cni, shape: routed, ipam: {ipam}}}]"
     real()
     entry = tmp_path / "labctl-cni"
     entry.write_text(ENTRY.format(python=sys.executable, cache=tmp_path / "cache", root=str(ROOT)))
     entry.chmod(0o755)
-    monkeypatch.setenv("CNI_PATH", f"{tmp_path}:{plugins.search_path()}")
+    if on_path:
+        monkeypatch.setenv("CNI_PATH", f"{tmp_path}:{plugins.search_path()}")
+    monkeypatch.setattr(plugins, "_own_folder", lambda: "/nowhere" if on_path else str(tmp_path))
     alone = ("nodes={node1: {pods: [a, b]}, node2: {pods: [c]}}", "checks=[]")
     definition = real(f"conflist.plugins={chain}", *alone)
     lifecycle.up(definition)
