@@ -22,6 +22,9 @@ PERMISSION_DENIED = "Permission denied"  # the kernel has the feature, but this 
 _KERNEL_MODULES = {
     "vlan": "8021q", "gre": "ip_gre", "gretap": "ip_gre", "-m rpfilter": "ipt_rpfilter", "-j CONNMARK": "xt_connmark",
 }  # fmt: skip
+DEFAULT_LINK_OPTIONS = frozenset(
+    {("vlan_filtering", "0")}
+)  # of every new link; a kernel without the feature refuses it
 # the parts of a kind that the kernel is built with or without, by feature, and the options of a link that need each
 _BUILD_OPTIONS = {
     "bridge vlan_filtering": "CONFIG_BRIDGE_VLAN_FILTERING", "bridge mcast_snooping": "CONFIG_BRIDGE_IGMP_SNOOPING",
@@ -43,7 +46,7 @@ def required_features(plan: Iterable[Resource]) -> dict[str, Resource]:
             if item.kind not in BASIC_LINK_KINDS:
                 found.setdefault(item.kind, item)
             for name, value in item.options if item.kind == "bridge" else ():
-                if name in _OPTION_FEATURES and (name, value) != ("vlan_filtering", "0"):  # every bridge is without it
+                if name in _OPTION_FEATURES and (name, value) not in DEFAULT_LINK_OPTIONS:
                     found.setdefault(f"bridge {_OPTION_FEATURES[name]}", item)
         elif isinstance(item, Chain) and item.family != "bridge":
             for rule in item.rules:

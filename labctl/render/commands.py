@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from labctl.cni.conflist import parse_config_list
 from labctl.cni_runtime.invocation import Container, calls, container_of
+from labctl.core.features import DEFAULT_LINK_OPTIONS
 from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, Backend, accounting_objects
 from labctl.core.kernel_defaults import replaces_local_rule
 from labctl.core.resources import (
@@ -185,7 +187,8 @@ def _add(link: Link, netns_name: NetnsNamer) -> str:
     if link.peer is not None:
         args += ["peer name", link.peer.dev]
         args += ["netns", netns_name(link.peer.ns)] if link.peer.ns != link.at.ns else []
-    args += [option for option in link_option_args(link) if not lower or not option.startswith(f"{lower} ")]
+    given = replace(link, options=tuple(pair for pair in link.options if pair not in DEFAULT_LINK_OPTIONS))
+    args += [option for option in link_option_args(given) if not lower or not option.startswith(f"{lower} ")]
     if link.link_netns is None or link.link_netns == link.at.ns:
         return " ".join(["ip", *args])
     args.insert(2, f"netns {netns_name(link.at.ns)}")

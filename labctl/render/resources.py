@@ -171,7 +171,8 @@ def rule_text(rule: Rule) -> str:
     args += [] if rule.iif is None else ["iif", rule.iif]
     args += [] if rule.oif is None else ["oif", rule.oif]
     if rule.mark is not None:
-        args += ["fwmark", hex(rule.mark) + ("" if rule.mask is None else f"/{rule.mask:#x}")]
+        mask = 0xFFFFFFFF if rule.mask is None and not rule.mark else rule.mask  # `fwmark 0` alone is any mark for ip
+        args += ["fwmark", hex(rule.mark) + ("" if mask is None else f"/{mask:#x}")]
     tables = {253: "default", 254: "main", 255: "local"}
     action = ["lookup", tables.get(rule.table, str(rule.table))] if rule.kind == "lookup" else [rule.kind]
     return " ".join([*args, *action])

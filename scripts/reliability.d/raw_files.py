@@ -18,12 +18,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1000, metavar="N", help="labs to build (default 1000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the first file that is drawn (default 0)")
+    parser.add_argument("--by-hand", action="store_true", help="run the shell plan of each lab instead of labctl")
     parser.add_argument("--refusals", action="store_true", help="also list what `validate` refused, and how often")
     options = parser.parse_args(arguments)
 
     from hypothesis import HealthCheck, Phase, given, seed, settings
 
-    from tests.support.raw_files import RawFile, accepted, broken_promise, raw_files, sections_of
+    from tests.support.raw_files import RawFile, accepted, broken_by_hand, broken_promise, raw_files, sections_of
 
     drawn: Counter[str] = Counter()
     built: Counter[str] = Counter()
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         built.update(sections_of(kept))
         labs += 1
         try:
-            problem = broken_promise(definition)
+            problem = (broken_by_hand if options.by_hand else broken_promise)(definition)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
         if problem is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,9 +17,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from labctl.core.resources import Sysctl
 from labctl.errors import KernelError, LabError, MissingError, ScenarioError
+from labctl.kernel.apply.features import missing_features
+from labctl.kernel.host import paths
 from labctl.lab import lifecycle
+from labctl.lab.fallback import use_available_features
 from labctl.render.resources import change_lines
+from labctl.report.shell_script import plan_script
 from labctl.scenario.definition import Definition, define_text
 from labctl.scenario.raw_language import LINK_KINDS, LINK_MODES
 
@@ -145,6 +151,24 @@ def broken_promise(definition: Definition) -> str | None:
     finally:
         lifecycle.down(definition.name)
     return None
+
+
+def broken_by_hand(definition: Definition) -> str | None:
+    """Run the lab's shell plan instead of labctl. Returns how the lab differs then, or None."""
+    try:
+        definition, lab = use_available_features(definition, lambda _, wanted: missing_features(wanted))
+    except MissingError:
+        return None
+    lines = plan_script(lab, lambda node: paths.netns_name(lab.name, node), str(paths.state_dir()))
+    try:
+        done = subprocess.run(["sh"], input="\n".join(lines), text=True, capture_output=True)
+        if done.returncode:
+            return None if "sysctl: " in done.stderr else f"by hand: {done.stderr.strip()}"
+        # a value that the kernel rounds is refused by `up`, and not by sysctl
+        changes = [change for change in lifecycle.status(lab.name, lab) if not isinstance(change.want, Sysctl)]
+        return "by hand: " + "; ".join(map(repr, changes)) if changes else None
+    finally:
+        lifecycle.down(definition.name)
 
 
 def _depends_on_the_machine(error: LabError) -> bool:
@@ -339,7 +363,7 @@ def _routes(draw: st.DrawFn, drawn: _Drawn) -> Entry:
         args = [*([six] if six else []), prefix.replace("all", "default")]
     hops = []
     for _ in range(draw(st.integers(1, 3)) if len(args) == 1 + bool(six) and not kind else 0):
-        hops += ["nexthop", *(["via", _address(draw, version)] if not _some(draw, 6) else [])]
+        hops += ["nexthop", *(["via", _one(draw, (V4 if version == 4 else V6)[:4])] if not _some(draw, 6) else [])]
         hops += ["dev", dev] if _some(draw) else []
         hops += ["weight", str(_one(draw, (1, 2, 256)))] if _some(draw) else []
         hops += ["onlink"] if _some(draw, 3) else []

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from labctl.core.features import DEFAULT_LINK_OPTIONS
 from labctl.core.resources import IP, Address, Fdb, Link, Neighbour, NextHop, Route, Rule
 from labctl.kernel.netlink import encoding
 from labctl.kernel.netlink.encoding import ACK, CREATE, EXCL, REPLACE, REQUEST, U32, Mac, encode
@@ -54,9 +55,6 @@ def _add_or_delete(
     return encode(message, delete_kind if delete else add_kind, ACK_FLAGS if delete else add_flags, fields, attrs)
 
 
-_DEFAULT_OPTIONS = {("vlan_filtering", "0")}  # of every new link; a kernel without the feature refuses the option
-
-
 def create_link(
     link: Link, peer: Link | None, index: int, peer_index: int, peer_fd: int | None, index_of: IndexOf
 ) -> bytearray:
@@ -74,7 +72,7 @@ def create_link(
     info: list[tuple[str, Any]] = [("IFLA_INFO_KIND", link.kind)]
     if peer is not None:
         info.append(("IFLA_INFO_DATA", [("VETH_INFO_PEER", _peer(peer, peer_index, peer_fd))]))
-    elif data := info_data(link.kind, [pair for pair in link.options if pair not in _DEFAULT_OPTIONS], index_of):
+    elif data := info_data(link.kind, [pair for pair in link.options if pair not in DEFAULT_LINK_OPTIONS], index_of):
         info.append(("IFLA_INFO_DATA", data))
     attrs.append(("IFLA_LINKINFO", info))
     if link.link_netns not in (None, link.ns) and peer_fd is not None:

@@ -140,6 +140,16 @@ SAMPLES: tuple[Resource, ...] = (
             ],
         ),
         (
+            Rule("node1", 5, 7, mark=0),
+            "rule pref 5 from all fwmark 0x0/0xffffffff lookup 7",  # without the mask, ip makes a rule for any mark
+            ["ip rule add pref 5 from all fwmark 0x0/0xffffffff lookup 7"],
+        ),
+        (
+            Link(CBR0, "bridge", options=(("vlan_filtering", "0"), ("ageing_time", "5")), up=False),
+            "link cbr0 type bridge vlan_filtering 0 ageing_time 5 down",
+            ["ip link add cbr0 type bridge ageing_time 5", "ip link set cbr0 addrgenmode none"],
+        ),
+        (
             UNDERLAY,
             "fdb entry 02:00:00:00:00:02 dev eth0 dst 192.0.2.2 via eth1",
             ["bridge fdb append 02:00:00:00:00:02 dev eth0 dst 192.0.2.2 via eth1 self permanent"],
