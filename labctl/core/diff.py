@@ -71,7 +71,7 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     found = {item.key: item for item in have}
     wanted = _kernel_defaults(want, found) | {item.key: item for item in want}
     duplicates = _duplicates(wanted, found, have) if len(found) < len(have) else []
-    removed_keys = {key for key in found if key[0] in ("netns", "link") and key not in wanted}
+    removed_keys = {key for key in found if (key[0] in ("netns", "link") or _is_nft_chain(key)) and key not in wanted}
     extra = [
         Change(None, item)
         for key, item in found.items()
@@ -243,10 +243,18 @@ def _removed_with_parent(item: Resource, removed_keys: set[tuple[Any, ...]]) -> 
         return False
     if ("netns", item.ns) in removed_keys:
         return True
+    if isinstance(item, Chain):  # a chain of an nft table; the table itself is a chain with its name
+        return (
+            item.family == "nft" and ("chain", item.ns, "nft", item.table.partition(" ")[2], item.table) in removed_keys
+        )
     if isinstance(item, (Link, Route)):
         return isinstance(item, Route) and ("link", item.ns, item.dev) in removed_keys
     at = getattr(item, "at", None)
     return at is not None and ("link", at.ns, at.dev) in removed_keys
+
+
+def _is_nft_chain(key: tuple[Any, ...]) -> bool:
+    return key[0] == "chain" and bool(key[2] == "nft")
 
 
 def _builtin(chain: Chain) -> bool:

@@ -98,7 +98,8 @@ class KernelLab:
     def kernel_spelling(self, plan: Plan) -> Plan:
         """The plan with its firewall rules in the spelling of this machine's kernel and tools."""
         sets = [item for item in plan if isinstance(item, IpSet)]
-        spelled = kernel_spelling([item for item in plan if isinstance(item, Chain)], sets, self.backend)
+        chains = [item for item in plan if isinstance(item, Chain) and item.family != "nft"]  # nft prints its own text
+        spelled = kernel_spelling(chains, sets, self.backend)
         return tuple(spelled.get(item.key, item) if isinstance(item, Chain) else item for item in plan)
 
     def destroy(self) -> tuple[str, ...]:

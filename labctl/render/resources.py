@@ -15,6 +15,7 @@ from typing import Any
 from labctl.core.diff import Change, differing_fields
 from labctl.core.fidelity import substitute_text
 from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, FirewallRule
+from labctl.core.nft_ruleset import NFT, is_table_item
 from labctl.core.resources import (
     ROUTE_PROTOCOLS,
     RT_TABLE_MAIN,
@@ -236,10 +237,28 @@ def _value_text(name: str, value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+def _nft_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[str]:
+    """The differences of a table of nft or of one of its chains; a chain without a name has the lines of the table."""
+    kind = "missing" if have is None else "extra"
+    if is_table_item(chain):
+        note = "" if have is None else " (not this lab's: nft, or iptables of the other back end, created it)"
+        yield f"{kind} nft table {chain.name}{note}"
+        return
+    place = f"{chain.table} {chain.name}".rstrip()
+    if (want is None or have is None) and chain.name:
+        yield f"{kind} nft chain {place}"
+    wanted, found = (
+        Counter(rule.args[0] for rule in side.rules) if side is not None else Counter() for side in (want, have)
+    )
+    for word, lines in (("extra", found - wanted), ("missing", wanted - found)):
+        yield from (f"{word} nft {place}: {' '.join(line.split())}" for line in lines.elements())
+    if wanted == found and want is not None and have is not None:
+        yield f"changed nft {place}: the rules are in another order"
+
+
 def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None, verb: str) -> Iterator[str]:
-    if chain.family == "nft":
-        state = "missing" if have is None else "extra"
-        yield f"{state} nft table {chain.name} (not this lab's: nft, or iptables of the other back end, created it)"
+    if chain.family == NFT:
+        yield from _nft_lines(chain, want, have)
         return
     command = f"{_TOOL[chain.family]} -t {chain.table}"
     if (want is None or have is None) and chain.policy is None:

@@ -159,8 +159,8 @@ def _about(call: PluginCall, node: str | None) -> str:
 
 
 def _plugin_error(call_text: str, code: int, out: str, err: str) -> LabError:
-    """The error of a plugin that failed: from its standard output, else the last line that it logged."""
-    logged = [line.strip() for line in err.splitlines() if line.strip()]
+    """The error of a plugin that failed: from its standard output, else the last line of words that it logged."""
+    logged = [line.strip() for line in err.splitlines() if any(letter.isalnum() for letter in line)]
     try:
         error = read_error(out)
     except DecodeError:
@@ -169,4 +169,5 @@ def _plugin_error(call_text: str, code: int, out: str, err: str) -> LabError:
         return PluginError(f"the CNI plugin {call_text} failed ({reason}): {message}", exit_code=code)
     hints = [error.meaning] if error.code in MEANING else []
     hints += [f"it logged: {logged[-1]}"] if logged and error.msg not in logged[-1] else []
-    return PluginError(f"the CNI plugin {call_text} failed: {error}", "; ".join(hints), error, code)
+    text = " ".join(str(error).split())  # some plugins pass on the lines of a tool
+    return PluginError(f"the CNI plugin {call_text} failed: {text}", "; ".join(hints), error, code)

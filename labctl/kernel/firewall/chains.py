@@ -17,13 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from labctl.core import nft_ruleset
 from labctl.core.diff import Change
 from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, Backend, accounting_objects, unshown_rule
 from labctl.core.iptables_extensions import stray_word
 from labctl.core.iptables_save import ChainCounters, TableEdit, edits_by_table, incompatible_tables, parse_save
 from labctl.core.resources import Chain
 from labctl.errors import KernelError
-from labctl.kernel.firewall import commands, tools
+from labctl.kernel.firewall import commands, nft_program, tools
 from labctl.kernel.netlink import nfacct, nft_rules, nft_tables
 
 MAX_IPTC_RULES = 12  # up to so many rules python-iptables (0.1 ms each) is faster than one restore (1.5 ms), measured
@@ -52,9 +53,13 @@ def read_chains(ns: str, wanted_chains: Iterable[Chain] = (), backend: Backend =
     with ExitStack() as held:
         found, own = _start_reading_nft(ns, made, backend, held, bridge)()
     chains += (one.chain for one in found)
-    # a table of nft (or, in a legacy lab, of iptables-nft) becomes one Chain as a whole, and always counts as extra
-    foreign = (table for table in made if table not in own)
-    chains += (Chain(ns, name, f"{family} {name}", family="nft") for family, name in foreign)
+    # a table of nft (or, in a legacy lab, of iptables-nft) becomes one Chain as a whole, and one for each chain in it;
+    # they are extra, unless CNI plugins wrote them
+    nft_chains = [chain for chain in wanted_chains if chain.family == "nft"]
+    for family, name in made:
+        if (family, name) not in own:
+            chains.append(nft_ruleset.table_item(ns, family, name))
+            chains += nft_program.read_chains(ns, family, name, nft_chains)
     return tuple(chains)
 
 
@@ -100,8 +105,9 @@ def write(ns: str, changes: Iterable[Change], lock: Path | None = None, backend:
     """
     changes = tuple(changes)
     for change in changes:
-        if isinstance(change.have, Chain) and change.have.family == "nft":
+        if change.want is None and isinstance(change.have, Chain) and nft_ruleset.is_table_item(change.have):
             nft_tables.remove(ns, *change.have.name.split(" ", 1))
+    nft_program.write(ns, changes)
     families: dict[str, list[TableEdit]] = {}
     names = accounting_objects(one for change in changes if isinstance(change.want, Chain) for one in change.want.rules)
     if names:
