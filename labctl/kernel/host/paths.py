@@ -84,7 +84,16 @@ def command_prefix(lab: str | None = None) -> str:
         command = "labctl --rootless"
     else:  # the commands of `labctl run` are root in their sandbox
         command = "labctl" if SANDBOX_VARIABLE in os.environ else f"{sudo()}labctl"
-    return command if lab is None or tuple(labs()) == (lab,) else f"{command} -l {lab}"
+    return command if lab is None or _is_only_lab(lab) else f"{command} -l {lab}"
+
+
+def _is_only_lab(lab: str) -> bool:
+    from labctl.errors import KernelError
+
+    try:
+        return tuple(labs()) == (lab,)
+    except KernelError:  # this is for a hint, perhaps for that of this very error
+        return False
 
 
 def netns_name(lab: str, node: str) -> str:
@@ -106,13 +115,20 @@ def parse_netns_name(name: str) -> tuple[str, str] | None:
 
 
 def labs() -> dict[str, tuple[str, ...]]:
-    """Every lab that has namespaces on this machine, with its nodes, sorted. Reads one directory."""
+    """Every lab that has namespaces on this machine, with its nodes, sorted. Reads one directory.
+
+    Raises KernelError if it cannot be read.
+    """
     found: dict[str, list[str]] = {}
     try:
         with os.scandir(netns_dir()) as entries:
             names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        from labctl.errors import KernelError
+
+        raise KernelError(f"cannot read {netns_dir()}: {error.strerror}", errno=error.errno or 0) from None
     for name in names:
         if (lab_and_node := parse_netns_name(name)) is not None:
             found.setdefault(lab_and_node[0], []).append(lab_and_node[1])

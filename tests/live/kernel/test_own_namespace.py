@@ -12,7 +12,9 @@ import pytest
 
 import labctl
 from labctl.cli.app import VERBS
+from labctl.core.resources import Attachment
 from labctl.errors import KernelError
+from labctl.kernel.cni import attachment_records
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.entry import is_lab_netns
 from labctl.kernel.namespaces.thread import MNT_DETACH, MS_BIND, NetnsThread, mount, umount
@@ -134,6 +136,35 @@ def test_a_command_in_a_node_reads_the_lab(bound: Path) -> None:
         assert REFUSAL in done.stderr
     finally:
         labctl.down("own-s")
+
+
+def test_a_plugin_of_a_lab_gets_neither_as_node_nor_as_pod(tmp_path: Path) -> None:
+    """`down` calls DEL; the plugin would remove the device `eth0` of the machine."""
+    seen, plugin = tmp_path / "seen", tmp_path / "spy"
+    plugin.write_text(f'#!/bin/sh\ncat > /dev/null\necho "[$CNI_NETNS] $(readlink /proc/self/ns/net)" >> {seen}\n')
+    plugin.chmod(0o755)
+    labctl.up(write_scenario(tmp_path), name="own-c")
+    conflist = '{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "spy"}]}'
+    item = Attachment(pod="pod", node="node", conflist=conflist, path=str(tmp_path))
+    record = attachment_records.new_record("own-c", item, str(tmp_path))
+    attachment_records.save_record("own-c", attachment_records.complete_record(record, {"cniVersion": "1.0.0"}))
+    for name in ("node", "pod"):
+        umount(str(paths.netns_path("own-c", name)), MNT_DETACH)
+        mount("/proc/self/ns/net", str(paths.netns_path("own-c", name)), None, MS_BIND)
+    before = fingerprint()
+    assert labctl_program("down", "own-c").returncode == 0
+
+    netns, namespace = seen.read_text().split()
+    assert netns == "[]"
+    assert namespace != os.readlink("/proc/self/ns/net")
+    assert {name for name in changed(before, fingerprint()) if name != "mounts"} == set()
+    assert "own-c" not in paths.labs()
+
+
+def write_scenario(folder: Path) -> Path:
+    file = folder / "two.yaml"
+    file.write_text("{model: raw, namespaces: [node, pod]}")
+    return file
 
 
 def test_down_removes_the_lab_and_leaves_the_namespace(bound: Path) -> None:

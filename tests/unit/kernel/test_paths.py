@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from labctl.cli import main
+from labctl.errors import KernelError
 from labctl.kernel.host import paths
 from tests.support.command_line import pretend_empty_machine
 
@@ -39,3 +41,43 @@ def test_commands_begin_as_this_user_types_them(
     assert paths.command_prefix("one") == labctl
     (machine / "netns/labctl.two.a").touch()
     assert paths.command_prefix("one") == f"{labctl} -l one", "several labs run"
+
+
+def test_a_directory_of_namespaces_that_cannot_be_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = pretend_empty_machine(monkeypatch, tmp_path)
+    (machine / "netns").rmdir()
+    (machine / "netns").symlink_to("netns")
+    for words in (["list"], ["-l", "x", "status"], ["down", "x"]):
+        assert main(words) == 3
+        assert capsys.readouterr().err.startswith(f"labctl: cannot read {machine}/netns: Too many levels of symbolic")
+    assert paths.command_prefix("x").endswith("labctl -l x")
+
+
+@pytest.mark.parametrize("variable", ["LABCTL_NETNS_DIR", "LABCTL_STATE_DIR"])
+@pytest.mark.parametrize(
+    ("value", "problem"), [("here", "is not an absolute path"), (".", "not an absolute"), ("/", "root"), ("//", "root")]
+)
+def test_a_directory_that_cannot_be_labctls(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, problem: str
+) -> None:
+    pretend_empty_machine(monkeypatch, tmp_path)
+    paths.require_own_directories()
+    monkeypatch.setenv(variable, "")
+    paths.require_own_directories()
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(KernelError, match=f"{variable}={value} .*{problem}"):
+        paths.require_own_directories()
+
+
+def test_directories_are_absolute_also_where_the_current_one_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LABCTL_STATE_DIR", "here")
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert paths.state_dir() == folder / "here"
+    folder.rmdir()
+    assert paths.state_dir().is_absolute()
