@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-PARTS = {"kill": "kill_points", "soak": "soak", "fuzz": "fuzz", "resources": "resources", "page": "page"}
+NAMES = {"kill_points": "kill", "cni_input": "cni"}  # of parts that are not called like their file
 INSIDE = "LABCTL_RELIABILITY_SANDBOX"  # the environment variable that a process in the sandbox has
 SANDBOX = """
 mount -t tmpfs -o mode=755 none /run
@@ -24,8 +24,7 @@ exec "$@"
 
 
 def main() -> int:
-    parts = {name: HERE / f"{module}.py" for name, module in PARTS.items()}
-    parts = {name: path for name, path in parts.items() if path.exists()}
+    parts = {NAMES.get(path.stem, path.stem): path for path in sorted(HERE.glob("*.py")) if is_part(path)}
     arguments = sys.argv[1:]
     if not arguments or arguments[0] not in parts:
         print(usage(parts))
@@ -36,7 +35,13 @@ def main() -> int:
         os.execvpe(words[0], words, {**os.environ, INSIDE: "1"})
     sys.path[:0] = [str(ROOT), str(HERE)]
     sys.argv = [f"reliability {arguments[0]}", *arguments[1:]]
-    return int(import_module(PARTS[arguments[0]]).main() or 0)
+    return int(import_module(parts[arguments[0]].stem).main() or 0)
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file has a function `main`, and is not this one."""
+    functions = (item.name for item in ast.parse(path.read_text()).body if isinstance(item, ast.FunctionDef))
+    return path != Path(__file__).resolve() and "main" in functions
 
 
 def usage(parts: dict[str, Path]) -> str:

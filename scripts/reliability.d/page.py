@@ -37,8 +37,8 @@ def write_kills(rows: Rows) -> None:
     for lab in labs:
         cells = []
         for verb in verbs:
-            of = operations.get((lab, verb), 0)
-            cells.append(f"{counts[lab, verb]}" if tried[lab, verb] >= of else f"{counts[lab, verb]} of {of}")
+            number, of = counts[lab, verb], operations.get((lab, verb), 0)
+            cells.append("" if not of else str(number) if tried[lab, verb] >= of else f"{number} of {of}")
         lines.append(f"| `{lab}` | {' | '.join(cells)} | {sum(counts[lab, verb] for verb in verbs)} |")
     totals = [sum(counts[lab, verb] for lab in labs) for verb in verbs]
     lines.append(f"| all | {' | '.join(map(str, totals))} | **{len(killed)}** |")

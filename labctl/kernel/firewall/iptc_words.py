@@ -107,7 +107,7 @@ class RuleFormatter:
 
 @cache
 def _xtables(iptc: Any) -> Any:
-    """libxtables, initialised once. python-iptables holds it weakly, and each initialisation takes memory for good."""
+    """libxtables, initialised once. python-iptables holds it weakly, and would do that again for each table."""
     return iptc.ip4tc.xtables(_IPV4)
 
 
