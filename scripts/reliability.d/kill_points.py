@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 LABS = ("docker-bridge", "kubenet", "docker-overlay", "eks-vpc-cni", "flannel-udp", "cni")
-VERBS = ("up", "repair", "down", "check", "trace", "break", "fix")
+VERBS = ("up", "repair", "down", "check", "trace", "break", "fix", "compare")
+QUESTIONS = ("check", "trace", "compare")  # the verbs that leave the lab as it is
 
 
 @dataclass
@@ -118,7 +119,7 @@ class Trial:
 
     def _recover(self, verb: str, *, second: bool) -> Iterator[str]:
         """The next verbs, and what is wrong after them."""
-        is_question = verb in ("check", "trace")
+        is_question = verb in QUESTIONS
         if second:
             yield from self._expect("list", 0)
         else:

@@ -25,6 +25,7 @@ SYSCALL_STOP = signal.SIGTRAP | 0x80
 ENTRY = 1
 SYSCALL_INFO = struct.Struct("=B3xIQQ7Q")  # struct ptrace_syscall_info at an entry: op, arch, ip, sp, nr, six arguments
 NLMSG = struct.Struct("=IH")  # the beginning of struct nlmsghdr: the length, the type
+NLMSG_BYTES = 16  # the whole header
 RTM_BASE, RTM_END = 16, 256  # the types of rtnetlink messages; each fourth reads
 LIMIT_S = 120  # seconds that a child may take
 O_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -151,21 +152,24 @@ def _operation(tid: int) -> str:
         return ""  # what it prints
     if name == "ioctl" and args[1] & 0xFFFFFFFF not in (TUNSETIFF, TUNSETPERSIST):
         return ""  # a question
-    if name in ("sendto", "sendmsg") and _is_question(tid, name, args):
+    if name == "sendto" and not _is_change(tid, args[1], args[2]):
         return ""
     if name == "setsockopt" and args[1] != SOL_PACKET and args[2] < FIRST_XTABLES_OPTION:
         return ""  # of the socket only
     return name
 
 
-def _is_question(tid: int, name: str, args: list[int]) -> bool:
-    """Whether a thread is about to send one rtnetlink message that only reads: RTM_GETLINK, RTM_GETADDR, ..."""
-    if name == "sendmsg" or args[2] < NLMSG.size:
+def _is_change(tid: int, address: int, size: int) -> bool:
+    """Whether the bytes that a thread is about to send are netlink messages that do not only read: neither a probe
+    packet nor one message such as RTM_GETLINK."""
+    if size < NLMSG_BYTES:
         return False
     with open(f"/proc/{tid}/mem", "rb", buffering=0) as memory:
-        memory.seek(args[1])
+        memory.seek(address)
         length, kind = NLMSG.unpack(memory.read(NLMSG.size))
-    return length == args[2] and RTM_BASE <= kind < RTM_END and kind % 4 == 2
+    if not NLMSG_BYTES <= length <= size:
+        return False  # no netlink message
+    return not (length == size and RTM_BASE <= kind < RTM_END and kind % 4 == 2)
 
 
 def _ptrace(request: int, tid: int, data: int = 0) -> None:

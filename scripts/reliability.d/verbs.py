@@ -43,6 +43,8 @@ class LabVerbs:
         """The command line of a verb; `repair` is an `up` of a running lab."""
         if verb in ("up", "repair"):
             return ["up", self.scenario, "--name", self.lab]
+        if verb == "compare":
+            return ["compare", self.scenario]
         if verb == "down":
             return ["down", self.lab]
         if verb == "list":
