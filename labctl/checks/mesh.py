@@ -128,7 +128,8 @@ class _Neighbours:
             peers.setdefault(target, set()).update(topology.addresses(source))
         names = (machine.name for machine in topology.lab.machines if machine.role in LEAF_ROLES)
         leaves: dict[str, Set[IP]] = {name: peers.get(name, frozenset()) for name in names}
-        needed = self._presets.needed((ip for name in peers for ip in topology.addresses(name)), leaves)
+        addresses = (ip for name in peers for ip in topology.addresses(name))
+        needed = self._presets.needed(addresses, leaves, {address for _, _, address in requests})
         versions = {address.version for _, _, address in requests}
         tables = [table for table in neighbour_tables.read() if table.version in versions]
         room = min((table.room for table in tables), default=DEFAULT_LIMIT)

@@ -29,7 +29,8 @@ class Preset:
 @dataclass(frozen=True, slots=True)
 class NeededEntries:
     """The entries that probes need, without those that the plan has. `unpredictable` counts those in namespaces that
-    forward nothing, for which the plan does not say which device answers: they are left to the kernel."""
+    forward nothing, for the addresses of targets, for which the plan does not say which device answers: they are left
+    to the kernel."""
 
     presets: list[Preset]
     unpredictable: int
@@ -56,8 +57,11 @@ class NeighbourPresets:
             for ns, nets in _on_link(lab.plan).items()
         }
 
-    def needed(self, addresses: Iterable[IP], peers: Mapping[str, Set[IP]] | None = None) -> NeededEntries:
-        """The entries that probes between all of these addresses need.
+    def needed(
+        self, addresses: Iterable[IP], peers: Mapping[str, Set[IP]] | None = None, targets: Set[IP] = frozenset()
+    ) -> NeededEntries:
+        """The entries that probes between all of these addresses need. `targets` are those that are probed: a machine
+        that only sends may have others, on networks that the probes do not use.
 
         `peers` are namespaces that forward nothing, each with the addresses that it exchanges packets with; one without
         such an address needs no entry.
@@ -78,7 +82,7 @@ class NeighbourPresets:
                         answering_interface = self._answering_interface(at, ip)
                         if answering_interface is not None:
                             found[at, ip] = Preset(at, ip, answering_interface)
-                        elif peers is not None and ns in peers:
+                        elif peers is not None and ns in peers and ip in targets:
                             unpredictable.add((at, ip))
         return NeededEntries(list(found.values()), len(unpredictable))
 

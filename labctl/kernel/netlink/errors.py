@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import NoReturn
 
+from labctl.core.neighbour_tables import FullTable
 from labctl.core.resources import Link, Neighbour, Resource, Route, Sysctl
 from labctl.errors import KernelError
 from labctl.kernel.netlink.rtnetlink import Refusal
@@ -37,12 +38,14 @@ def hint_for(item: Resource, number: int) -> str:
     """The hint for an errno; "" if there is none."""
     if isinstance(item, Route) and number == errno.ENETUNREACH:
         return f"{item.ns} has no address in the network of {item.via}; add `onlink`, or first a route to {item.via}"
-    if isinstance(item, Neighbour) and number == errno.ENOBUFS:
-        return "the kernel's neighbour table, which all namespaces share, is full: see labctl doctor"
     if isinstance(item, Link) and number == errno.EOPNOTSUPP:
         return f"this kernel has no {item.kind} devices; try: modprobe {item.kind}"
     if isinstance(item, Link) and number == errno.EXFULL:
         return "a Linux bridge can have at most 1023 ports"
     if isinstance(item, Link) and number == errno.EEXIST:
         return "a device of this name exists already in the namespace"
+    if isinstance(item, Neighbour) and number == errno.ENOBUFS:
+        return (
+            f"the machine's neighbour table, which all labs share, is full: {FullTable(item.ip.version).raise_command}"
+        )
     return "run it as root: sudo labctl ..." if number == errno.EPERM else ""

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,6 +193,20 @@ def test_a_full_table_of_the_machine_is_the_reason_and_never_a_failure_of_the_la
     for one in found:
         assert one.verdict == "inconclusive", text(one)
         assert str(FullTable(4)) in text(one)
+
+
+def test_a_lab_above_the_limit_of_the_table_passes(tmp_path: Path) -> None:
+    """40 containers on one Ethernet are 1560 entries, and the limit is 1024 for the whole machine."""
+    file = tmp_path / "lab.yaml"
+    file.write_text("{model: docker-overlay, name: abovelimit, hosts: {count: 4, containers: 10}}")
+    lifecycle.up(lifecycle.define(str(file)))
+    try:
+        report = runner.run(lifecycle.load_compiled_lab("abovelimit"), "every container")
+    finally:
+        lifecycle.down("abovelimit")
+
+    assert report.verdict == "pass", str(report)
+    assert report.outcomes[0].evidence[0] == "1560 of 1560 pairs: replied, seen with own address"
 
 
 def test_silence_is_tried_again_while_the_table_is_full(

@@ -6,9 +6,12 @@ from ipaddress import ip_address
 
 import pytest
 
+from labctl.core.mesh_pairs import choose_pairs
 from labctl.core.neighbour_presets import NeighbourPresets
 from labctl.core.resources import IP
 from labctl.core.scenario_types import Lab
+from labctl.core.topology import LEAF_ROLES, Topology
+from labctl.scenario import catalog
 from labctl.scenario.definition import parse_and_compile
 
 
@@ -52,6 +55,16 @@ def test_containers_of_an_overlay_are_known_from_its_peer_table() -> None:
     assert entries[f"{there}/eth0", str(address[here])] == f"{here}/eth0"
 
 
+def test_an_address_that_no_device_is_known_to_answer_for_is_counted_if_it_is_probed() -> None:
+    lab = compiled(RAW % ("remote: 192.0.2.0", 8, "remote: 192.0.2.1"))  # two numbers: the tunnel has no other end
+    here, there = ip_address("10.0.0.1"), ip_address("10.0.0.2")
+    presets = NeighbourPresets(lab)
+
+    assert presets.needed([here, there], {"a": {there}}, {there}).unpredictable == 1
+    assert presets.needed([here, there], {"a": {there}}, {here}).unpredictable == 0
+    assert presets.needed([here, there], {"a": set()}, {there}).unpredictable == 0
+
+
 def test_pods_of_one_ethernet_over_vxlan_know_each_other() -> None:
     lab = compiled("{model: weave, name: w, nodes: {node1: {pods: [a]}, node2: {pods: [b]}}}")
     address = {machine.name: str(machine.addresses[0]) for machine in lab.machines if machine.addresses}
@@ -91,3 +104,22 @@ def test_vxlan_devices_share_a_link_layer_if_they_flood_to_each_other(
     entries = {(str(item.at), str(item.mac_interface)) for item in NeighbourPresets(lab).needed(addresses).presets}
 
     assert (("a/vx0", "b/vx0") in entries) == joined
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_the_entries_of_every_mesh_of_a_built_in_scenario_can_be_predicted(name: str) -> None:
+    """So the labs of these models fit, whatever their size: the kernel does not count preset entries."""
+    file, text = catalog.find(name)
+    lab = parse_and_compile(text, file)[1]
+    topology = Topology(lab)
+    leaves = [machine.name for machine in lab.machines if machine.role in LEAF_ROLES]
+    for check in (check for check in lab.checks if check.probe == "mesh"):
+        peers: dict[str, set[IP]] = {leaf: set() for leaf in leaves}
+        for source, target in choose_pairs(check.groups, {}, "", None):
+            peers.setdefault(source, set()).update(topology.addresses(target)[:1])
+            peers.setdefault(target, set()).update(topology.addresses(source))
+        addresses = [ip for machine in peers for ip in topology.addresses(machine)]
+        targets = {ip for _, names in check.groups for name in names for ip in topology.addresses(name)[:1]}
+        needed = NeighbourPresets(lab).needed(addresses, {leaf: peers[leaf] for leaf in leaves}, targets)
+
+        assert needed.unpredictable == 0, check.say
