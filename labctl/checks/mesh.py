@@ -75,7 +75,7 @@ def check_mesh(context: CheckContext, check: Check) -> Outcome:
         return Outcome(check, "skip", ("there is no pair of machines to test",))
     limits = time_limits(check, len(pairs), begun)
     addresses = {name: topology.addresses(name)[0] for name in names}
-    neighbours = _Neighbours(context)
+    neighbours, unasked_reason = _Neighbours(context), ""
     tables = neighbour_tables.read()
     own = {name: topology.possible_addresses(name) for sources, _ in check.groups for name in sources}
     with Mesh(context.lab, _members(check, addresses), context.thread, own) as mesh:
@@ -87,17 +87,18 @@ def check_mesh(context: CheckContext, check: Check) -> Outcome:
                     retrying = limits.retrying(time.monotonic())
                     mesh.retry(min(time.monotonic() + RETRY_S, retrying))
                 if not complete:
+                    unasked_reason = _unasked_reason(limits.asking, begun)
                     break
             if unanswered := mesh.unanswered:
                 with neighbours.preset(unanswered):
                     mesh.retry(retrying)
         except NoRoomError as error:
-            neighbours.problem = str(error)
+            unasked_reason = str(error)
         versions = {address.version for address in addresses.values()}
         full = full_tables(tables, neighbour_tables.read(), versions)
         result = mesh.result(FULL_TABLE if full else "")
     counts = _counts(topology, check, pairs, result.asked)
-    verdict, lines = evaluate_mesh(result, counts)
+    verdict, lines = evaluate_mesh(result, counts, unasked_reason)
     source, target = (result.bad[0].source, result.bad[0].target) if result.bad else next(iter(pairs))
     command = equivalent_command(paths.command_prefix(context.lab), replace(check, source=source), addresses[target])
     looks = (_reprobe_pair(context, check, pair) for pair in _worst(result.bad))
@@ -116,7 +117,6 @@ class _Neighbours:
         self._context = context
         self._presets = NeighbourPresets(context.topology.lab)
         self._entry_count = 0
-        self.problem = ""  # the text of a NoRoomError
 
     def preset(self, requests: Collection[PairRequest]) -> AbstractContextManager[object]:
         """The entries that probes between these pairs need, as long as the context lasts; none if the machine's table
@@ -150,7 +150,14 @@ class _Neighbours:
         """What a reader should know about the entries."""
         count = self._entry_count
         preset = f"{count} neighbour entries were preset for this check: the machine's table does not hold so many"
-        return (*((self.problem,) if self.problem else ()), *((preset,) if count else ()))
+        return (preset,) if count else ()
+
+
+def _unasked_reason(deadline: float, begun: float) -> str:
+    """Why a mesh stopped asking."""
+    if time.monotonic() >= deadline:
+        return f"the time was up after {deadline - begun:.1f} s"
+    return "too many of those that were asked have no proof"
 
 
 def _members(check: Check, addresses: dict[str, IP]) -> Iterable[tuple[str, int]]:

@@ -292,9 +292,9 @@ def cannot_change(evidence: CheckEvidence) -> bool:
     return any(want.matches(seen) for want in forbidden for seen in _packets(evidence.trail, want))
 
 
-def evaluate_mesh(result: MeshResult, counts: PairCounts, max_lines: int = 10) -> Evaluation:
+def evaluate_mesh(result: MeshResult, counts: PairCounts, unasked_reason: str = "", max_lines: int = 10) -> Evaluation:
     """The verdict on the pairs of a mesh: each must get a reply, and be seen at its target with the source's own
-    address.
+    address. `unasked_reason` says why not all chosen pairs were asked.
 
     A pair that failed because of the tool itself proves nothing, and neither does a pair that was not asked in time.
     One pair that failed otherwise is enough to fail.
@@ -303,7 +303,8 @@ def evaluate_mesh(result: MeshResult, counts: PairCounts, max_lines: int = 10) -
     sample = (str(counts),) if counts.sampled else ()
     good = f"{result.asked - len(bad)} of {result.asked} pairs: replied, seen with own address"
     left = counts.chosen - result.asked
-    unasked = (f"{left} of {counts.chosen} pairs were not asked",) if left else ()
+    reason = f": {unasked_reason}" if unasked_reason else ""
+    unasked = (f"{left} of {counts.chosen} pairs were not asked{reason}",) if left else ()
     more = (f"and {len(bad) - max_lines} more",) if len(bad) > max_lines else ()
     verdict: Verdict = "fail" if bad and not bad[0].tool_fault else "inconclusive" if bad or left else "pass"
     return verdict, (*sample, good, *unasked, *(str(pair) for pair in bad[:max_lines]), *more)

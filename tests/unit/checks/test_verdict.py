@@ -478,6 +478,8 @@ def test_a_mesh_that_was_not_asked_in_time_is_inconclusive_and_says_how_much_is_
         ("300 of 300 pairs: replied, seen with own address", "700 of 1000 pairs were not asked"),
     )
     assert mesh_verdict(0, chosen=1000)[0] == "inconclusive"
+    late = evaluate_mesh(MeshResult(300), PairCounts(1000, 1000, 300), "the time was up after 4.0 s")
+    assert late[1][1] == "700 of 1000 pairs were not asked: the time was up after 4.0 s"
     assert mesh_verdict(300, Pair("a", "c", C, False), chosen=1000)[0] == "fail"
 
 
