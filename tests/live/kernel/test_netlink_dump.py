@@ -181,7 +181,10 @@ def test_the_plan_types_made_of_it(inside: NetnsThread) -> None:
         channel, current = Channel(), snapshot.Snapshot()
         try:
             current.add("n", dump.links(channel))
-            found = [*snapshot.links(current, "n", lambda a, b: None), *snapshot.tables(channel, current, "n")]
+            found = [
+                *snapshot.links(current, "n", lambda a, b: None),
+                *snapshot.tables(channel, current, "n", lambda a, b: None),
+            ]
         finally:
             channel.close()
         return [repr(item) for item in found]
