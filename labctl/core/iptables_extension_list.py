@@ -46,7 +46,7 @@ hashlimit needs=--hashlimit-upto|--hashlimit-above|--hashlimit,--hashlimit-name 
 hashlimit --hashlimit-above=rate !--hashlimit=rate --hashlimit-mode=word --hashlimit-srcmask=prefix
 hashlimit --hashlimit-dstmask=prefix --hashlimit-name=word --hashlimit-burst=word --hashlimit-htable-size=u32
 hashlimit --hashlimit-htable-max=u32 --hashlimit-htable-gcinterval=u32 --hashlimit-htable-expire=u32
-hashlimit --hashlimit-rate-match --hashlimit-rate-interval=u32
+hashlimit --hashlimit-rate-match --hashlimit-rate-interval=decimal
 hbh family=ip6 !--hbh-len=u32 --hbh-opts=word
 helper needs=* !--helper=word
 hl family=ip6 one=--hl-eq|--hl-lt|--hl-gt needs=* !--hl-eq=u8 --hl-lt=u8 --hl-gt=u8
@@ -65,7 +65,7 @@ mh family=ip6 protocol=mobility-header !--mh-type=word
 multiport one=--sports|--dports|--ports needs=* protocol=tcp,udp,udplite,sctp,dccp !--sports=port-list
 multiport !--dports=port-list !--ports=port-list
 nfacct needs=* --nfacct-name=word
-osf needs=--genre protocol=tcp !--genre=word --ttl=u8 --log=u8
+osf needs=--genre protocol=tcp !--genre=word --ttl=osf --log=osf
 owner requires=--suppl-groups>--gid-owner needs=* hooks=OUTPUT,POSTROUTING !--uid-owner=word !--gid-owner=word
 owner !--socket-exists --suppl-groups
 physdev needs=* !--physdev-in=device !--physdev-out=device !--physdev-is-in !--physdev-is-out !--physdev-is-bridged
@@ -113,6 +113,7 @@ CLASSIFY needs=* hooks=FORWARD,OUTPUT,POSTROUTING --set-class=word
 CLUSTERIP family=ip tables=filter hooks=INPUT --new --hashmode=word --clustermac=mac --total-nodes=u32
 CLUSTERIP family=ip --local-node=u32 --hash-init=u32
 CONNMARK one=--set-xmark|--set-mark|--save-mark|--restore-mark|--and-mark|--or-mark|--xor-mark,--mask|--nfmask
+CONNMARK one=--mask|--ctmask
 CONNMARK needs=--set-xmark|--set-mark|--save-mark|--restore-mark|--and-mark|--or-mark|--xor-mark --set-xmark=mark
 CONNMARK --set-mark=mark --save-mark --restore-mark --ctmask=u32 --nfmask=u32 --mask=u32 --and-mark=u32 --or-mark=u32
 CONNMARK --xor-mark=u32 --left-shift-mark=shift --right-shift-mark=shift

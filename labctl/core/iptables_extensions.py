@@ -204,7 +204,7 @@ def _parse(text: str, family: str) -> dict[str, Extension]:
         extension = found.get(name, Extension(name))
         for key, change in _SETTINGS.items():
             if key in settings:
-                extension = replace(extension, **change(settings[key]))
+                extension = replace(extension, **change(settings[key], extension))
         for word in words:
             if word.lstrip("!").startswith("--"):
                 flag, _, types = word.lstrip("!").partition("=")
@@ -222,11 +222,11 @@ def _groups(text: str, separator: str) -> tuple[tuple[str, ...], ...]:
 
 
 # the settings of a line of the list, and the fields of an extension that they make
-_SETTINGS: dict[str, Callable[[str], dict[str, Any]]] = {
-    "tables": lambda text: {"tables": _list(text)},
-    "hooks": lambda text: {"hooks": _list(text)},
-    "protocol": lambda text: {"protocols": _list(text)},
-    "needs": lambda text: {"needs": _groups(text, "|")},
-    "one": lambda text: {"exclusive": _groups(text, "|")},
-    "requires": lambda text: {"requires": _groups(text, ">")},
+_SETTINGS: dict[str, Callable[[str, Extension], dict[str, Any]]] = {
+    "tables": lambda text, _: {"tables": _list(text)},
+    "hooks": lambda text, _: {"hooks": _list(text)},
+    "protocol": lambda text, _: {"protocols": _list(text)},
+    "needs": lambda text, _: {"needs": _groups(text, "|")},
+    "one": lambda text, before: {"exclusive": (*before.exclusive, *_groups(text, "|"))},
+    "requires": lambda text, before: {"requires": (*before.requires, *_groups(text, ">"))},
 }

@@ -17,7 +17,7 @@ from labctl.core.names import did_you_mean
 _REPEATABLE = ("among", "log", "mark", "pkttype")  # matches of ebtables that do not look at that
 _PORT_NUMBERS = ("tcp", "udp", "sctp", "dccp", "udplite", "6", "17", "132", "33", "136")
 _ICMP_NUMBERS = ("icmp", "ipv6-icmp", "1", "58")
-_PORT_PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite", "icmp", "ipv6-icmp")
+_PORT_PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "icmp")  # of libxt_NAT, also with a !
 _REJECT_TYPES = {
     "ip": "icmp-net-unreachable net-unreach icmp-host-unreachable host-unreach icmp-proto-unreachable proto-unreach "
     "icmp-port-unreachable port-unreach icmp-net-prohibited net-prohib icmp-host-prohibited host-prohib tcp-reset "
@@ -117,7 +117,7 @@ def _nat(part: RulePart, rule: FirewallRule, context: RuleContext) -> None:
     target = values.get("--to-destination") or values.get("--to-source") or ""
     has_port = "]:" in target or (":" in target and context.family == "ip")
     protocol = rule.option("-p")
-    fits = protocol is not None and (protocol.negated or is_protocol(protocol, _PORT_PROTOCOLS))
+    fits = protocol is not None and protocol.values[0] in _PORT_PROTOCOLS
     if (values.get("--to-ports") or has_port) and not fits:
         raise InvalidRule(f"{part.flag} {part.name} with a port needs a protocol with ports", part.name, "add -p tcp")
 
@@ -174,6 +174,12 @@ def _physdev(part: RulePart, rule: FirewallRule, context: RuleContext) -> None:
     bridged = next((option for option in part.options if option.flag == "--physdev-is-bridged"), None)
     if bridged is None or bridged.negated:
         _check_hooks(_values(part), _BRIDGE_PORT_LIMITS, context)
+
+
+def _rt(part: RulePart, rule: FirewallRule, context: RuleContext) -> None:
+    values = _values(part)
+    if "--rt-0-addrs" in values and values.get("--rt-type") != "0":
+        raise InvalidRule("--rt-0-addrs needs --rt-type 0", "--rt-0-addrs")
 
 
 def _recent(part: RulePart, rule: FirewallRule, context: RuleContext) -> None:
@@ -233,4 +239,5 @@ _CHECKS: dict[str, Callable[[RulePart, FirewallRule, RuleContext], None]] = {
     "devgroup": _devgroup,
     "physdev": _physdev,
     "recent": _recent,
+    "rt": _rt,
 }

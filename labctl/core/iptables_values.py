@@ -222,6 +222,8 @@ _CHECKS: dict[str, Check] = {
     "word": lambda text, family: "",
     "optional": lambda text, family: "",
     "ipset": lambda text, family: "" if len(text) <= 31 else "is longer than the 31 characters of a set's name",
+    "osf": _number(2),
+    "decimal": lambda text, family: "" if text.isdecimal() else "is not a decimal number",
     "u2": _number(3),
     "u3": _number(7),
     "u12": _number(4095),

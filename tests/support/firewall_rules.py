@@ -131,6 +131,8 @@ VALUES = word_lists("""
 word some
 optional 5
 u2 1
+osf 1
+decimal 60
 u3 5
 u12 7
 arp-op Request 2
@@ -259,8 +261,8 @@ def impossible(drawn: DrawnRule, backend: Backend) -> str:
     exist; nf_tables refuses what matches nothing."""
     if backend == "nft" and NOTHING.search(drawn.text):
         return "nf_tables refuses a rule that matches nothing"
-    if "--timeout some" in drawn.text:
-        return "there is no timeout policy"
+    if "--timeout some" in drawn.text or "--helper ftp" in drawn.text:
+        return "there is no such timeout policy, or no such helper"
     if re.search("-m (sctp|dccp)|-p (sctp|dccp)", drawn.text) and re.search("domain|http", drawn.text):
         return "not every list of services has names for SCTP and DCCP"
     try:
