@@ -10,6 +10,7 @@ from typing import Any
 
 from labctl import models
 from labctl.scenario.field_types import Json, Key, key_schema, object_schema
+from labctl.scenario.ipset_field import IP_SET
 from labctl.scenario.language import (
     CHECK,
     SEE,
@@ -115,6 +116,8 @@ def _raw_tables() -> Iterator[str]:
     yield from _table("A namespace of `namespaces`", NAMESPACE.keys, "")
     yield from _table("A link of `links`", LINK.keys, f"Exactly one of {_code(LINK.exactly_one)} is required.")
     yield from _table("A chain of `firewall`", CHAIN.keys, "A list of rules is also allowed.")
+    yield from _table("An IP set of `ipsets`", IP_SET.keys, "A list of members is also allowed.")
+    yield from _PASTED.splitlines()
 
 
 def _table(title: str, keys: Iterable[Key], text: str) -> Iterator[str]:
@@ -138,6 +141,41 @@ def _code(words: Iterable[str]) -> str:
     return ", ".join(f"`{word}`" for word in words)
 
 
+_PASTED = """
+## A firewall as it is
+
+What `iptables-save` prints can be the firewall of a machine, also with counters (`-c`), which are left out. The text of
+`ip6tables-save` belongs to `firewall6`, that of `ebtables-save` to `ebtables`, that of `ipset save` to `ipsets`:
+
+```yaml
+name: pasted
+model: raw
+namespaces: [node, peer]
+links: [{veth: [node/eth0, peer/eth0]}]
+addresses: {node/eth0: 192.0.2.1/24, peer/eth0: 192.0.2.2/24}
+ipsets:
+  node: |
+    create blocked hash:net family inet
+    add blocked 203.0.113.0/24
+firewall:
+  node: |
+    *filter
+    :INPUT ACCEPT [0:0]
+    :FORWARD DROP [0:0]
+    :LIMITED - [0:0]
+    [12:720] -A INPUT -m set --match-set blocked src -j DROP
+    -A INPUT -p tcp -m tcp --dport 22 -m conntrack --ctstate NEW -j LIMITED
+    -A LIMITED -m limit --limit 3/min -j ACCEPT
+    -A LIMITED -j DROP
+    COMMIT
+checks:
+  - {ping: peer -> node}
+  - {tcp: peer -> node:22}
+```
+
+A rule has the matches and targets of iptables-extensions(8) and nothing else: a host name, a command of iptables, or an
+option that reads a file is refused. Sets of other types than `hash:net` and `hash:ip` are not supported.
+"""
 _VALUES = """
 ## Values
 

@@ -309,9 +309,10 @@ def older_names(model: Any | None) -> dict[str, str]:
         for settings in (setting_keys(model, "Container"), setting_keys(model, "Network")):
             keys += () if settings is None else settings.keys
         if not model.MACHINES[1]:
+            from labctl.scenario.ipset_field import IP_SET
             from labctl.scenario.raw_language import CHAIN, LINK, NAMESPACE
 
-            keys += (*NAMESPACE.keys, *LINK.keys, *CHAIN.keys)
+            keys += (*NAMESPACE.keys, *LINK.keys, *CHAIN.keys, *IP_SET.keys)
     return {name: key.name for key in keys for name in key.old}
 
 
