@@ -89,7 +89,7 @@ def stale_rules(
         if container is not None and is_gone(container):
             yield ContainerRules("nat", chains=(rule.target or "",), appends=((chain, str(rule)),))
             if config.firewall:
-                yield _firewall((IPv4Interface(_value(rule, "-s")),))
+                yield _firewall(_source_addresses(rule))
 
 
 def masqueraded_containers(config: Config, nat_rules: Iterable[tuple[str, FirewallRule]]) -> tuple[str, ...]:
@@ -102,6 +102,14 @@ def _masqueraded_container(config: Config, chain: str, rule: FirewallRule) -> st
     """The container of this network that has its packets sent to its masquerade chain by a rule."""
     masquerading = chain == "POSTROUTING" and (rule.target or "").startswith("CNI-")
     return _container_id_of(rule, config.name) if masquerading else None
+
+
+def _source_addresses(rule: FirewallRule) -> tuple[IPv4Interface, ...]:
+    """The source address of a rule; empty for a rule of others that looks like one of ours and has none."""
+    try:
+        return (IPv4Interface(_value(rule, "-s")),)
+    except ValueError:
+        return ()
 
 
 def _container_id_of(rule: FirewallRule, network: str) -> str | None:

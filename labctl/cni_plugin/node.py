@@ -70,7 +70,7 @@ class PluginNode:
 
     def _open(self, name: str, path: str) -> None:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for its writer
         except OSError as error:
             raise Failure(UNKNOWN_CONTAINER, f"no network namespace {path}", error.strerror or "") from None
         self._kernel.namespaces.fds[name] = fd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -130,6 +131,10 @@ def test_a_namespace_that_is_not_there_is_an_unknown_container(runtime: Runtime)
         assert runtime("ADD", "pod8", isGateway=True)[1]["code"] == 3
     finally:
         Path("/run/netns/pod8").unlink()
+    pipe = runtime.work / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, runtime.work, "/proc/self/ns/mnt", "/dev/null"):
+        assert runtime("ADD", "pod1", {"CNI_NETNS": str(path)}, isGateway=True)[1]["code"] == 3, path
 
 
 def test_ipam_speaks_for_itself(runtime: Runtime) -> None:

@@ -344,3 +344,12 @@ def test_only_this_networks_rules_are_left_over() -> None:
     assert nat.chains == (iptables_rules.chain_name("net", "b"),)
     assert accepts.appends[1] == ("CNI-FORWARD", "-s 10.9.0.3/32 -j ACCEPT")
     assert list(iptables_rules.stale_rules(plugin_config, lambda container: False, there)) == []
+
+
+@pytest.mark.parametrize("source", ["", "-s 10.9.0.0/24 ", "! -s 10.9.0.2/32 "])
+def test_a_rule_of_others_that_looks_like_one_of_ours_stops_nothing(source: str) -> None:
+    text = source + '-m comment --comment "name: \\"net\\" id: \\"c-one\\"" -j CNI-abc'
+    rules = [("POSTROUTING", rule(text))]
+    found = list(iptables_rules.stale_rules(asked(firewall=True).config, lambda container: True, rules))
+    assert [one.table for one in found] == ["nat", "filter"]
+    assert iptables_rules.masqueraded_containers(asked().config, rules) == ("c-one",)
