@@ -20,6 +20,11 @@ _OF_THE_PROJECT = (
     "portmap", "ptp", "sbr", "static", "tap", "tuning", "vlan", "vrf",
 )  # fmt: skip
 REFERENCE = frozenset(_OF_THE_PROJECT)  # the plugins of containernetworking/plugins
+# plugins of network projects that run only in a cluster -> labctl's model of the project, which needs no plugin
+MODELS = {
+    "antrea": "antrea", "aws-cni": "eks-vpc-cni", "azure-vnet": "azure-cni-transparent", "calico": "calico",
+    "cilium-cni": "cilium", "flannel": "flannel", "weave-net": "weave",
+}  # fmt: skip
 COMMANDS_WITHOUT_CONTAINER = ("GC", "STATUS", "VERSION")  # the commands that do not concern a container
 
 

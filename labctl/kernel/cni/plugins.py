@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from labctl.cni.conflist import NetworkConfigList
 from labctl.cni.spec import MEANING, DecodeError, Error, read_error, read_versions
-from labctl.cni_runtime.invocation import REFERENCE, PluginCall, version_call
+from labctl.cni_runtime.invocation import MODELS, REFERENCE, PluginCall, version_call
 from labctl.core.names import did_you_mean
 from labctl.errors import KernelError, LabError, MissingError
 from labctl.kernel.firewall import backend, commands
@@ -147,6 +147,8 @@ def _missing_plugin_hint(plugin: str, path: str) -> str:
     """The hint for a plugin that was not found."""
     if plugin in REFERENCE:
         return PACKAGE
+    if plugin in MODELS:
+        return f"model: {MODELS[plugin]} builds its network without it; or put it there, or set its folder: cni_path"
     here = (entry for folder in path.split(":") if os.path.isdir(folder) for entry in os.listdir(folder))
     known = sorted({*here, *REFERENCE})
     return did_you_mean(plugin, known, quote=repr) or "put it there, or set its folder: cni_path, or CNI_PATH"

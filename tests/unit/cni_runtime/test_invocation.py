@@ -14,9 +14,11 @@ import pytest
 
 from labctl.cni.conflist import capabilities, parse_config_list
 from labctl.cni.spec import Error
-from labctl.cni_runtime.invocation import PluginCall, calls, container_of, takes_prev_result, version_call
+from labctl.cni_runtime.invocation import MODELS, PluginCall, calls, container_of, takes_prev_result, version_call
 from labctl.cni_runtime.known_issues import known_crash, known_issue
 from labctl.core.resources import Attachment, Route
+from labctl.kernel.cni import plugins
+from labctl.models import model_names
 from tests.support.golden import Golden
 
 LIST: dict[str, Any] = {
@@ -158,3 +160,11 @@ def test_a_crash_of_bandwidth_without_a_limit_is_known() -> None:
     assert known_crash(check_call("bridge"), 2) == ""
     for limited in ({"runtimeConfig": {"bandwidth": {"ingressRate": 9}}}, {"ingressRate": 9}, {"egressRate": 9}):
         assert known_crash(check_call("bandwidth", **limited), 2) == ""
+
+
+def test_the_models_that_a_hint_names_exist() -> None:
+    assert set(MODELS.values()) <= set(model_names())
+    for name, model in MODELS.items():
+        assert f"model: {model} " in plugins._missing_plugin_hint(name, "")
+    assert plugins._missing_plugin_hint("bridge", "") == plugins.PACKAGE
+    assert "did you mean 'bridge'?" in plugins._missing_plugin_hint("brigde", "")
