@@ -140,7 +140,7 @@ def _flooding_tunnels(plan: Plan, links: Iterable[Link]) -> Iterator[tuple[Inter
     for link in links:
         if link.kind == "vxlan":
             options = dict(link.options)
-            remote, local = options.get("remote"), options.get("local")
+            remote, local = options.get("remote") or options.get("group"), options.get("local")
             remotes[link.at] = {remote} if remote is not None else set()
             ends = {str(ip) for ip in addresses.get(link.link_netns or link.ns, ())} if local is None else {local}
             ends |= {end for end in remotes[link.at] if ip_address(end).is_multicast}

@@ -208,7 +208,7 @@ def _facts(loss_point: LossPoint, cause: Cause | None) -> Iterator[Note]:
 
 def _icmp_notes(evidence: TraceEvidence) -> Iterator[Note]:
     """The ICMP errors, with the names of their sender and receiver as seen from where they were first and last seen.
-    An error whose addresses a router translated back, as those of the packet that it is about, is one message."""
+    A router may translate the addresses of an error back, as those of the packet that it is about: one message."""
     origin: dict[tuple[IP, IP, str], tuple[IP, IP, str]] = {}
     for hop in evidence.hops["error"]:
         before, after = hop.outside_tunnel[0], hop.outside_tunnel[-1]

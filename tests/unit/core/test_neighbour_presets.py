@@ -90,7 +90,7 @@ addresses: {a/under: 192.0.2.1/31, b/under: 192.0.2.0/31, a/vx0: 10.0.0.1/24, b/
     ("one", "number", "other", "joined"),
     [
         ("remote: 192.0.2.0", 7, "remote: 192.0.2.1", True),
-        ("remote: 239.1.1.1, dev: under", 7, "remote: 239.1.1.1, dev: under", True),
+        ("group: 239.1.1.1, dev: under", 7, "group: 239.1.1.1, dev: under", True),
         ("remote: 192.0.2.0", 8, "remote: 192.0.2.1", False),
         ("remote: 192.0.2.77", 7, "remote: 192.0.2.77", False),
         ("local: 192.0.2.1", 7, "local: 192.0.2.0", False),
