@@ -27,6 +27,7 @@ from labctl.cni.spec import (
 from labctl.cni_plugin import config
 from labctl.cni_plugin.config import SUPPORTED_VERSIONS, Failure, Request
 from labctl.errors import KernelError, LabError, LockError
+from labctl.kernel.host.limits import limit_error
 
 LOCK = "cni.plugin"  # one call at a time: all calls share bridges and rules
 
@@ -41,18 +42,24 @@ def main() -> int:
         answer = _serve(request, environment)
     except Failure as failure:
         return _fail(failure.error, version)
-    except LockError as error:
-        return _fail(Error(TRY_AGAIN_LATER, error.message, error.hint), version)
-    except LabError as error:
-        return _fail(Error(FIRST_PLUGIN_CODE, error.message, error.hint), version)
-    except OSError as error:
-        return _fail(Error(IO_FAILURE, str(error)), version)
     except Exception as error:
-        import traceback
-
-        traceback.print_exc()
-        return _fail(Error(FIRST_PLUGIN_CODE, f"a bug in labctl: {type(error).__name__}", str(error)), version)
+        return _fail(_cni_error(error), version)
     return _answer(answer, 0)
+
+
+def _cni_error(error: Exception) -> Error:
+    """The error object for what a call raised. A bug also prints its traceback on standard error."""
+    later = error if isinstance(error, LockError) else limit_error(error)
+    if later is not None:
+        return Error(TRY_AGAIN_LATER, later.message, later.hint)
+    if isinstance(error, LabError):
+        return Error(FIRST_PLUGIN_CODE, error.message, error.hint)
+    if isinstance(error, OSError):
+        return Error(IO_FAILURE, str(error))
+    import traceback
+
+    traceback.print_exc()
+    return Error(FIRST_PLUGIN_CODE, f"a bug in labctl: {type(error).__name__}", str(error))
 
 
 def _input() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from labctl.cni_plugin.config import SUPPORTED_VERSIONS
+from labctl.errors import LimitError
 from labctl.kernel.host import paths
 from tests.support.cni_node import CONF, ROOT, environment
 from tests.support.cni_plugin import called, version
@@ -46,6 +48,23 @@ def test_a_lock_that_cannot_be_had_is_a_failure_of_input_and_output(
     code, error = called(monkeypatch, capsys, json.dumps(CONF).encode())
     assert (code, error["code"]) == (1, 5)
     assert str(tmp_path / "file") in error["msg"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EMFILE, "Too many open files"), MemoryError(), LimitError("cannot start iptables-save: ...")],
+    ids=repr,
+)
+def test_a_limit_says_try_again_later(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*words: object) -> None:
+        raise error
+
+    monkeypatch.setattr("labctl.cni_plugin.main._serve", refuse)
+    code, found = called(monkeypatch, capsys, json.dumps(CONF).encode())
+    assert (code, found["code"]) == (1, 11)
+    assert found["msg"].startswith(("too few open files", "this process cannot get more memory", "cannot start"))
 
 
 def test_what_is_no_text_cannot_be_decoded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
