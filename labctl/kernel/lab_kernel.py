@@ -9,7 +9,7 @@ from types import TracebackType
 from labctl.core.diff import Change
 from labctl.core.iptables import Backend
 from labctl.core.observations import Flow
-from labctl.core.resources import Attachment, Chain, IpSet, Link, Plan, Process, Resource, Sysctl
+from labctl.core.resources import Attachment, Chain, IpSet, Link, Netns, Plan, Process, Resource, Sysctl
 from labctl.errors import LimitError
 from labctl.kernel import processes
 from labctl.kernel.firewall import backend, chains
@@ -166,4 +166,5 @@ class KernelLab:
         def write_chains(ns: str, ns_changes: Sequence[Change]) -> None:
             chains.write(ns, ns_changes, lock, self.backend)
 
+        self.namespaces.require_room(sum(isinstance(change.want, Netns) for change in changes if change.have is None))
         Builder(self.namespaces, write_chains, self.snapshot).apply(changes)

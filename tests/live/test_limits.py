@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -64,6 +65,18 @@ def test_a_soft_limit_below_the_hard_one_is_no_limit(lab: labctl.RunningLab) -> 
         limited = ["prlimit", "--nofile=26:1024", sys.executable, "-m", "labctl", *words, "-l", LAB]
         done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True)
         assert (words, done.returncode) == (words, 0), done.stderr
+
+
+def test_a_lab_that_is_too_large_for_the_limit_is_not_even_begun(tmp_path: Path) -> None:
+    file = tmp_path / "large.yaml"
+    file.write_text(f"{{model: kubenet, name: {OTHER}, nodes: {{count: 10, pods: 52}}}}")
+    limited = ["prlimit", "--nofile=1024:1024", sys.executable, "-m", "labctl", "up", str(file)]
+    done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 3
+    found = re.match(r"labctl: too few open files: .* may have 1024 of them, and needs at least (\d+)\n", done.stderr)
+    assert found is not None, done.stderr
+    assert int(found[1]) - 2 * 533 in range(24, 40)  # all are counted before the first namespace is made
+    assert left_behind() == ()
 
 
 # without a new thread or process

@@ -55,7 +55,7 @@ def require_spare_files(lowest_free: int | None = None, spare: int = SPARE_FILES
         os.close(lowest_free)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit != resource.RLIM_INFINITY and lowest_free + spare > limit:
-        raise _too_many_files()
+        raise _too_few_files(lowest_free + spare)
 
 
 def limit_error(error: BaseException) -> LimitError | None:
@@ -64,7 +64,7 @@ def limit_error(error: BaseException) -> LimitError | None:
         return error
     if isinstance(error, OSError):
         if error.errno == errno.EMFILE:
-            return _too_many_files()
+            return _too_few_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0] + SPARE_FILES)
         if error.errno == errno.ENFILE:
             return LimitError("this machine has too many open files", "sysctl -w fs.file-max=NUMBER raises the limit")
     text = str(error)
@@ -100,10 +100,10 @@ def starting(what: str) -> Iterator[None]:
         raise found from None
 
 
-def _too_many_files() -> LimitError:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(ENOUGH_FILES, 4 * hard)
+def _too_few_files(needed: int) -> LimitError:
+    wanted = max(ENOUGH_FILES, 2 * needed)
     return LimitError(
-        f"too few open files: this process may have {soft} of them, and needs more",
+        f"too few open files: this process may have {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} of them, and needs"
+        f" at least {needed}",
         f"prlimit --nofile={wanted}:{wanted} labctl ..., or nofile in /etc/security/limits.conf",
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from labctl.errors import KernelError
 from labctl.kernel.host import paths
-from labctl.kernel.host.limits import limit_error, require_spare_files
+from labctl.kernel.host.limits import SPARE_FILES, limit_error, require_spare_files
 from labctl.kernel.host.syscalls import UMOUNT_NOFOLLOW
 from labctl.kernel.namespaces.entry import enter_netns, open_netns
 from labctl.kernel.namespaces.thread import (
@@ -30,6 +30,7 @@ from labctl.kernel.netlink.rtnetlink import Channel, attributes
 
 RTM_GETNSID = 90
 NETNSA_NSID, NETNSA_FD = 1, 3
+FILES_PER_NAMESPACE = 2  # of an open one: its descriptor, and its netlink socket
 THREAD_NETNS = "/proc/thread-self/ns/net"
 
 
@@ -56,6 +57,10 @@ class NamespaceSet:
         self._names.clear()
         self._current = None
 
+    def require_room(self, count: int) -> None:
+        """Raise LimitError unless this process may open the files for so many more namespaces."""
+        require_spare_files(spare=FILES_PER_NAMESPACE * count + SPARE_FILES)
+
     def create(self, node: str) -> None:
         """Create a new, empty namespace and bind it to its name. Raises KernelError."""
         if self.stopped:
@@ -68,7 +73,6 @@ class NamespaceSet:
             self._current = node
             fd = os.open(THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
             self.fds[node] = fd
-            require_spare_files(fd)
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
             mount(THREAD_NETNS, str(path), None, MS_BIND)
         except OSError as error:
@@ -80,14 +84,14 @@ class NamespaceSet:
     def open(self, nodes: Iterable[str]) -> tuple[str, ...]:
         """Open the namespaces that exist and return their nodes. A name to which no namespace is bound counts as
         absent. Raises KernelError for a name to which the machine's own namespace or that of another node is bound."""
-        opened = []
+        nodes, opened = tuple(nodes), []
+        self.require_room(len(set(nodes) - self.fds.keys()))
         for node in nodes:
             path = paths.netns_path(self.lab, node)
             if node not in self.fds:
                 if not is_namespace(path):
                     continue
-                self.fds[node] = fd = self._open_once(path)
-                require_spare_files(fd)
+                self.fds[node] = self._open_once(path)
                 self.enter(node)
                 self.channels[node] = Channel()
             opened.append(node)

@@ -83,7 +83,7 @@ def test_the_hint_raises_the_limit_for_one_command() -> None:
 @pytest.mark.parametrize(("lowest_free", "spare", "refused"), [(40, 24, False), (41, 24, True), (63, 1, False)])
 def test_spare_files_count_from_the_lowest_that_is_free(lowest_free: int, spare: int, refused: bool) -> None:
     if refused:
-        with pytest.raises(LimitError, match="may have 64 of them"):
+        with pytest.raises(LimitError, match=f"may have 64 of them, and needs at least {lowest_free + spare}\n"):
             limits.require_spare_files(lowest_free, spare)
     else:
         limits.require_spare_files(lowest_free, spare)
