@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
+import textwrap
 from importlib import import_module
 from pathlib import Path
 
@@ -24,7 +25,9 @@ exec "$@"
 
 
 def main() -> int:
-    parts = {NAMES.get(path.stem, path.stem): path for path in sorted(HERE.glob("*.py")) if is_part(path)}
+    parts = {
+        NAMES.get(path.stem, path.stem.replace("_", "-")): path for path in sorted(HERE.glob("*.py")) if is_part(path)
+    }
     arguments = sys.argv[1:]
     if not arguments or arguments[0] not in parts:
         print(usage(parts))
@@ -49,7 +52,10 @@ def usage(parts: dict[str, Path]) -> str:
     sentences = {
         name: (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0] for name, path in parts.items()
     }
-    lines = [f"  {name:10} {' '.join(sentence.split())}" for name, sentence in sentences.items()]
+    lines = [
+        textwrap.fill(sentence, 80, initial_indent=f"  {name:15} ", subsequent_indent=" " * 18)
+        for name, sentence in sentences.items()
+    ]
     return "\n".join(["usage: scripts/reliability PART [--help] [OPTION]...", "", *lines])
 
 

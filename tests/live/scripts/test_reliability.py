@@ -47,4 +47,4 @@ def test_nothing_is_left_of_three_cycles(tmp_path: Path) -> None:
 def test_a_part_that_does_not_exist_is_refused_with_the_list() -> None:
     done = reliability("kil")
     assert done.returncode == 2
-    assert "  kill       Kill every verb before each of its kernel operations" in done.stdout
+    assert "  kill            Kill every verb before each of its kernel operations" in done.stdout
