@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cached_property
 from importlib import import_module
 
-PRESET_FROM = 3  # neighbour entries from which a check presets them here; labctl itself does so from 501 on
+ROOM = 4  # entries for which the machine's neighbour table seems to have room, so that checks preset theirs
 FAULTS = ("interface-down", "route-missing")  # the first that fits the lab
 
 
@@ -31,10 +31,10 @@ class LabVerbs:
         """A function that runs a verb in this process and returns its exit code."""
 
         def run() -> int:
-            from labctl.checks import runner
             from labctl.cli import main
+            from labctl.core.neighbour_tables import NeighbourTable
 
-            runner.SAFE_NEIGHBOUR_COUNT = PRESET_FROM
+            NeighbourTable.room = ROOM
             return main(self.words(verb))
 
         return run

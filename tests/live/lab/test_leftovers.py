@@ -28,9 +28,10 @@ def kill(*words, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 CHECK = """
+from labctl.core.neighbour_tables import NeighbourTable
 from labctl.kernel.probes.mesh import Mesh
-runner.SAFE_NEIGHBOUR_COUNT = 3  # so that the check presets entries
-Mesh.run = kill
+NeighbourTable.room = 4  # so that the check presets entries
+Mesh.ask = kill
 runner.run(lifecycle.load_compiled_lab("leftovers"))
 """
 COMPARISON = """
@@ -128,7 +129,7 @@ def test_an_entry_that_the_check_has_found_stays(lab: str, mac: str) -> None:
 
 
 def test_a_running_check_is_not_swept(lab: str) -> None:
-    script = PRELUDE + CHECK.replace("Mesh.run = kill", "Mesh.run = lambda *words: os.kill(os.getpid(), 19)")  # SIGSTOP
+    script = PRELUDE + CHECK.replace("Mesh.ask = kill", "Mesh.ask = lambda *words: os.kill(os.getpid(), 19)")  # SIGSTOP
     with subprocess.Popen([sys.executable, "-c", script]) as process:
         try:
             assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
