@@ -39,16 +39,17 @@ MAX_REPROBED_PAIRS = 3  # failed pairs that are probed again, with taps
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """When a mesh check ends, as times of `time.monotonic`: no pair is asked first after `asking`, and none waits for
-    an answer longer than `answer_s` after that, or than `end`."""
+    """When a mesh check ends, as times of `time.monotonic`: no pair is asked for the first time after `asking`, and the
+    last answer may take `answer_s` seconds, but not longer than to `end`."""
 
     asking: float
     end: float
     answer_s: float
 
     def retrying(self, now: float) -> float:
-        """The end of the last repetitions, if the last pair was asked `now`."""
-        return min(self.end, now + self.answer_s)
+        """The end of the last repetitions, if the last pair was asked `now`. On a machine that stood still it is after
+        `end`: a pair that was asked gets the time to answer."""
+        return max(min(self.end, now + self.answer_s), now + self.end - self.asking)
 
 
 def time_limits(check: Check, pair_count: int, now: float) -> TimeLimits:
@@ -83,11 +84,10 @@ def check_mesh(context: CheckContext, check: Check) -> Outcome:
         try:
             while part := list(islice(feed, PART)):
                 with neighbours.preset(part):
-                    complete = mesh.ask(part, limits.asking)
+                    unasked_reason = mesh.ask(part, limits.asking)
                     retrying = limits.retrying(time.monotonic())
                     mesh.retry(min(time.monotonic() + RETRY_S, retrying))
-                if not complete:
-                    unasked_reason = _unasked_reason(limits.asking, begun)
+                if unasked_reason:
                     break
             if unanswered := mesh.unanswered:
                 with neighbours.preset(unanswered):
@@ -151,13 +151,6 @@ class _Neighbours:
         count = self._entry_count
         preset = f"{count} neighbour entries were preset for this check: the machine's table does not hold so many"
         return (preset,) if count else ()
-
-
-def _unasked_reason(deadline: float, begun: float) -> str:
-    """Why a mesh stopped asking."""
-    if time.monotonic() >= deadline:
-        return f"the time was up after {deadline - begun:.1f} s"
-    return "too many of those that were asked have no proof"
 
 
 def _members(check: Check, addresses: dict[str, IP]) -> Iterable[tuple[str, int]]:

@@ -115,21 +115,24 @@ class Mesh:
         for sock in self._sockets.values():
             sock.close()
 
-    def ask(self, requests: Iterable[PairRequest], deadline: float) -> bool:
-        """Probe these pairs once. False if some were not asked: the deadline came, or too many pairs are not proven."""
+    def ask(self, requests: Iterable[PairRequest], deadline: float) -> str:
+        """Probe these pairs once. Returns why some were not asked, "" if all were. The first pairs of a mesh are asked
+        in any case."""
         feed = iter(requests)
         first = self.asked
         while batch := tuple(islice(feed, BATCH)):
-            if time.monotonic() >= deadline or len(self._open) >= MAX_OPEN_PAIRS:
-                return False
+            if self.asked and time.monotonic() >= deadline:
+                return "the time was up"
+            if len(self._open) >= MAX_OPEN_PAIRS:
+                return "too many of those that were asked have no proof"
             for request in batch:
                 state = self._open[self.asked] = _State(request)
                 self._send(self.asked, state)
                 self.asked += 1
             self._read(0)
         waiting = {number for number, state in self._open.items() if number >= first and not state.error}
-        self._drain(waiting, min(time.monotonic() + RETRY_INTERVAL_S, deadline), QUIET_S)
-        return True
+        self._drain(waiting, time.monotonic() + RETRY_INTERVAL_S, QUIET_S)
+        return ""
 
     @property
     def unanswered(self) -> tuple[PairRequest, ...]:

@@ -119,7 +119,7 @@ def test_a_mesh_that_cannot_be_asked_in_time_ends_in_time_and_is_inconclusive(
     asked = found.pairs.asked
     assert 0 < asked < 30
     assert f"{asked} of {asked} pairs: replied, seen with own address" in found.evidence
-    assert f"{30 - asked} of 30 pairs were not asked: the time was up after 0.4 s" in found.evidence
+    assert f"{30 - asked} of 30 pairs were not asked: the time was up" in found.evidence
     assert found.seconds < 1.5
 
 
@@ -131,7 +131,7 @@ def test_parts_of_a_mesh_have_their_own_entries_and_leave_none(lab: Lab, monkeyp
     during: list[str] = []
     ask = probes.Mesh.ask
 
-    def look(self: probes.Mesh, requests: Any, deadline: float) -> bool:
+    def look(self: probes.Mesh, requests: Any, deadline: float) -> str:
         during.append(ip("pod1-1", "neigh show nud permanent"))
         return ask(self, requests, deadline)
 
@@ -168,7 +168,7 @@ def test_a_mesh_that_does_not_fit_says_so_before_it_sends(lab: Lab, monkeypatch:
 def test_pairs_without_proof_are_limited(lab: Lab, dead_pod: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "MAX_OPEN_PAIRS", 1)
     monkeypatch.setattr(probes, "BATCH", 2)
-    found = outcome(lab, replace(MESH, within=0.6))
+    found = outcome(lab, MESH)
 
     assert found.verdict == "fail", text(found)
     assert found.pairs is not None
