@@ -56,6 +56,7 @@ class SaveRun:
 
     def __exit__(self, *exc: object) -> None:
         self._running.close()
+        self._forget_netns()
 
     def text(self) -> str:
         """What it prints, with counters. Waits for its end.
@@ -69,14 +70,17 @@ class SaveRun:
                 with NetnsThread() as inside:
                     return inside.run(self._netns, _readable_tables, self.tool)
         finally:
-            if self._netns >= 0:
-                os.close(self._netns)
-                self._netns = -1
+            self._forget_netns()
         if done.returncode:
             from labctl.kernel.firewall.diagnose import tool_error
 
             raise tool_error(f"cannot read the {self.tool.command} rules in {self.ns}", self.tool, done.stderr)
         return done.stdout
+
+    def _forget_netns(self) -> None:
+        if self._netns >= 0:
+            os.close(self._netns)
+            self._netns = -1
 
     def chains(self) -> tuple[ChainCounters, ...]:
         """The chains that it prints. Waits for its end. Raises KernelError."""
