@@ -20,7 +20,7 @@ from labctl.core.iptables_extensions import (
 )
 from labctl.core.iptables_parts import RuleOption, RulePart
 from labctl.core.iptables_special import RuleContext, check_bridge, check_special, is_protocol
-from labctl.core.iptables_values import device_problem, protocol_problem, value_problem
+from labctl.core.iptables_values import bridge_problem, device_problem, protocol_problem, value_problem
 from labctl.core.names import did_you_mean
 
 MAX_CHAIN_NAME = 28  # XT_FUNCTION_MAXNAMELEN without its NUL; iptables-nft and iptables-legacy agree
@@ -104,7 +104,10 @@ def _check_head(option: RuleOption, context: RuleContext) -> None:
             raise InvalidRule(f"{flag} is not possible in {context.chain}", flag)
         if context.family == "bridge" and option.negated and value == "+":
             raise InvalidRule(f"a rule with {flag} ! + matches nothing", value)
-    elif flag == "-p" and context.family != "bridge":
+    elif context.family == "bridge":
+        if why := bridge_problem(flag, value):
+            raise InvalidRule(f"{flag}: {value!r} {why}", value)
+    elif flag == "-p":
         if why := protocol_problem(value):
             raise InvalidRule(f"-p: {value!r} {why}", value)
         if option.negated and value.lower() in ("all", "0"):

@@ -87,7 +87,7 @@ class _RuleParser:
         flag = _LONG.get(args[at], args[at])
         if flag in (BRIDGE_HEAD_FLAGS if self.family == "bridge" else HEAD_FLAGS):
             return self._parse_head(flag, args, at, negated)
-        if flag in ("-m", "-j", "-g"):
+        if flag == "-j" or (flag in ("-m", "-g") and self.family != "bridge"):
             return self._parse_match_or_target(flag, args, at)
         if flag in ("-c", "--set-counters"):
             return _end_of_counters(args, at)

@@ -16,6 +16,12 @@ from labctl.core.names import did_you_mean
 MAX_DEVICE_NAME = 15  # IFNAMSIZ - 1, also with a + at the end
 _STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
 _TCP_FLAGS = ("SYN", "ACK", "FIN", "RST", "URG", "PSH", "ALL", "NONE")
+# the names of /etc/ethertypes in the package netbase, and LENGTH of ebtables
+_ETHERTYPE_NAMES = (
+    *("ipv4", "x25", "arp", "fr_arp", "bpq", "dec", "dna_dl", "dna_rc", "dna_rt", "lat", "diag", "cust", "sca", "teb"),
+    *("raw_fr", "rarp", "aarp", "atalk", "802_1q", "ipx", "netbeui", "ipv6", "ppp", "mpls", "mpls_multi", "atmmpoa"),
+    *("ppp_disc", "ppp_ses", "atmfate", "loop", "length"),
+)
 _ARP_OPERATIONS = (
     *("REQUEST", "REPLY", "REQUEST_REVERSE", "REPLY_REVERSE", "DRARP_REQUEST", "DRARP_REPLY", "DRARP_ERROR"),
     *("INARP_REQUEST", "ARP_NAK"),
@@ -59,6 +65,16 @@ def protocol_problem(text: str, family: str = "ip") -> str:
         return ""
     hint = did_you_mean(text, (*IP_PROTOCOLS, "all"))
     return f"is not a protocol{f' ({hint})' if hint else ''}"
+
+
+def bridge_problem(flag: str, text: str) -> str:
+    """What is wrong with an address or a protocol of ebtables (-s, -d, -p), or ""."""
+    if flag != "-p":
+        return _bridge_mac(text, "bridge")
+    if text.lower() in _ETHERTYPE_NAMES or _NUMBER.fullmatch(text):
+        return ""
+    hint = did_you_mean(text, _ETHERTYPE_NAMES)
+    return f"is neither a number nor in the list of ethertypes{f' ({hint})' if hint else ''}"
 
 
 def address_problem(text: str, family: str) -> str:

@@ -20,7 +20,7 @@ from labctl.scenario.field_types import Located
 from labctl.scenario.firewall_field import RuleText
 
 FAMILIES = {"firewall": "ip", "firewall6": "ip6", "ebtables": "bridge"}
-_HINT = "write a rule as iptables-save does"
+_PROGRAMS = {"ip": "iptables-save", "ip6": "ip6tables-save", "bridge": "ebtables-save"}
 _ParsedRule = tuple[FirewallRule, RuleText]
 
 
@@ -103,4 +103,8 @@ class TableParser:
 
     def _refuse(self, chain: str, text: RuleText, error: ValueError) -> None:
         word, hint = (error.word, error.hint) if isinstance(error, InvalidRule) else ("", "")
-        self.reader.add_problem(text.position(word), f"{chain}: {str(error)[:160]}", hint or _HINT)
+        self.reader.add_problem(
+            text.position(word),
+            f"{chain}: {str(error)[:160]}",
+            hint or f"write a rule as {_PROGRAMS[self.family]} does",
+        )

@@ -142,6 +142,28 @@ def test_no_word_of_a_bridge_rule_reaches_ebtables(words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("-j NOSUCH", "no chain NOSUCH in filter"),
+        ("-p IPv4 --ip-dst example.com", "is a host name"),
+        ("--ip-dst 10.0.0.1", "--ip-dst needs -p IPv4"),
+        ("-p IPv4 --ip-proto tcp --ip-dport 99999", "is not a port"),
+        ("-p IPv4 --ip-dport 80", "--ip-dport needs --ip-proto tcp"),
+        ("-p IVp4", "did you mean ipv4?"),
+        ("-s 02:00:00:00:01", "is not a MAC address"),
+        ("-i a-much-too-long-name", "longer than the 15 characters"),
+        ("-j snat --to-src 02:00:00:00:00:01", "it belongs to nat"),
+        ("-p ARP -m comment --comment x", "-m is an option"),
+        ("-p 802_1Q --vlan-id 5000", "is too large"),
+    ],
+)
+def test_bridge_rules_that_no_kernel_takes_are_refused(text: str, what: str) -> None:
+    (problem,) = problems(f"ebtables: {{a: {{filter: {{FORWARD: ['{text}']}}}}}}\n")
+    assert what in f"{problem.what} {problem.hint}"
+    assert problem.line == 3
+
+
+@pytest.mark.parametrize(
     "text",
     ["-V", "--modprobe=/bin/x", "COMMIT", "-j DROP", "*nat", "# no comment", "-A INPUT", 'a \\"b\\" c', "--table", "é"],
 )
