@@ -65,7 +65,7 @@ mh family=ip6 protocol=mobility-header !--mh-type=word
 multiport one=--sports|--dports|--ports needs=* protocol=tcp,udp,udplite,sctp,dccp !--sports=port-list
 multiport !--dports=port-list !--ports=port-list
 nfacct needs=* --nfacct-name=word
-osf needs=--genre protocol=tcp !--genre=word --ttl=osf --log=osf
+osf needs=--genre protocol=tcp hooks=PREROUTING,INPUT,FORWARD !--genre=word --ttl=osf --log=osf
 owner requires=--suppl-groups>--gid-owner needs=* hooks=OUTPUT,POSTROUTING !--uid-owner=word !--gid-owner=word
 owner !--socket-exists --suppl-groups
 physdev needs=* !--physdev-in=device !--physdev-out=device !--physdev-is-in !--physdev-is-out !--physdev-is-bridged
