@@ -39,6 +39,7 @@ class ListEffects:
     pods_meet: bool = True
     node_reaches: bool = True
     routed: bool = True
+    node_ranges: tuple[Net, ...] = ()  # the ranges that the node itself has an address of, on a bridge
 
     def overlaps(self, pod_cidr: IPv4Network, node_range: IPv4Network) -> bool:
         """Whether the list uses addresses of a pod CIDR that are not the node's own: those of other nodes."""
@@ -59,6 +60,8 @@ def list_effects(config_list: NetworkConfigList, node_range: IPv4Network) -> Lis
     ranges = tuple(_ranges(main, node_range))
     if any(plugin["type"] == "vrf" for plugin in config_list.plugins):  # programs outside the VRF do not use its routes
         return ListEffects(ranges, True, masquerades, pods_meet=False, node_reaches=False, routed=False)
+    if kind in _ON_A_WIRE | _WITH_VETH and not _has_ipam(main):  # a device without an address, for frames only
+        return ListEffects(pods_meet=False, node_reaches=False, routed=False)
     if kind in _ON_A_WIRE:
         meet = main.get("mode", "bridge") in ("bridge", "l2", "l3", "l3s")
         return ListEffects(ranges, pods_meet=meet, node_reaches=False, routed=False)
@@ -67,8 +70,15 @@ def list_effects(config_list: NetworkConfigList, node_range: IPv4Network) -> Lis
     if kind in _WITH_VETH:
         reaches = kind == "ptp" or main.get("shape") == "routed" or _is_gateway(main)
         meet = main.get("portIsolation") is not True
-        return ListEffects(ranges, True, masquerades, meet, reaches, reaches and main.get("vlan") in (None, 0))
+        routed = reaches and main.get("vlan") in (None, 0)
+        on_bridge = kind == "bridge" and reaches
+        return ListEffects(ranges, True, masquerades, meet, reaches, routed, ranges if on_bridge else ())
     return ListEffects(ranges, masquerades=masquerades)
+
+
+def _has_ipam(plugin: Json) -> bool:
+    ipam = plugin.get("ipam")
+    return isinstance(ipam, dict) and bool(ipam.get("type"))
 
 
 def _is_gateway(plugin: Json) -> bool:

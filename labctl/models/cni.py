@@ -181,7 +181,14 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         if not list_effects(config_list, options.pod_cidr).creates_device:
             hint = "a plugin such as bridge or ptp creates it; labctl sets lo up without a plugin"
             yield "conflist", f"{name} gives a pod no eth0", hint
-        elif "sbr" in config_list.types:
+        for range_ in list_effects(config_list, options.pod_cidr).node_ranges:
+            for key in ("node_cidr", "internet_cidr"):
+                if isinstance(range_, IPv4Network) and range_.overlaps(getattr(options, key)):
+                    what = (
+                        f"{name} gives its bridge an address of {range_}, which overlaps {key} {getattr(options, key)}"
+                    )
+                    yield "conflist", what, f"give each a separate range, such as {key}: 172.30.0.0/24"
+        if "sbr" in config_list.types:
             hint = "it is made for a second device; labctl attaches one to each pod"
             yield "conflist", f"{name} leaves a pod without a route: sbr moves those of its only device", hint
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, options.node_prefix, nodes)

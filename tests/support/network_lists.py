@@ -83,6 +83,8 @@ LISTS = {
     "vlan.conf": _up(kernel="vlan"),
     "host-device.conf": _no("host-device ADD of a/eth0 on node1 failed: failed to find host device: Link not found"),
     "bridge-layer2.conf": _up(MESH),
+    "bridge-no-ipam.conf": _up(CHECK),
+    "bridge-overlap.conflist": _no("gives its bridge an address of 192.168.1.0/24, which overlaps node_cidr"),
     "bridge-vlan.conf": _up(CHECK, MESH, kernel="bridge"),
     "vrf.conflist": _up(kernel="vrf"),
     # families and addresses

@@ -154,6 +154,13 @@ def test_a_route_without_a_gateway_is_looked_for_in_the_pod(ip: str, mask: str, 
     assert known_issue(check_call("bridge"), broken, {}, lambda: (there,)) == ""
 
 
+def test_a_check_that_asks_for_ipam_without_any_is_known() -> None:
+    error = Error(999, "no plugin name provided")
+    assert "known bug" in known_issue(check_call("bridge", ipam={}), error, {}, tuple)
+    assert "known bug" in known_issue(check_call("bridge"), error, {}, tuple)
+    assert known_issue(check_call("bridge", ipam={"type": "static"}), error, {}, tuple) == ""
+
+
 def test_a_crash_of_bandwidth_without_a_limit_is_known() -> None:
     assert "1221" in known_crash(check_call("bandwidth"), 2)
     assert known_crash(check_call("bandwidth"), 1) == ""

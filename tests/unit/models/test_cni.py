@@ -50,6 +50,9 @@ def claims(found: Lab) -> list[str]:
         (f"{{type: bridge, ipam: {OWN}}}", [SAME_NODE]),
         (f"{{type: bridge, isGateway: true, portIsolation: true, ipam: {OWN}}}", [NODE]),
         (f"{{type: bridge, isGateway: true, vlan: 5, ipam: {OWN}}}", [SAME_NODE, NODE]),
+        ("{type: bridge, isGateway: true, ipam: {}}", []),
+        ("{type: bridge, bridge: br0}", []),
+        ("{type: macvlan, master: eth0, ipam: {}}", []),
         (f"{{type: macvlan, master: eth0, ipam: {OTHER}}}", [SAME_NODE]),
         (f"{{type: macvlan, master: eth0, mode: private, ipam: {OTHER}}}", []),
         (f"{{type: ipvlan, master: eth0, mode: l3, ipam: {OTHER}}}", [SAME_NODE]),
@@ -115,6 +118,17 @@ def test_a_list_that_gives_no_network_is_refused_at_its_place(plugins: str, what
     with pytest.raises(ScenarioError) as caught:
         lab(plugins)
     assert str(caught.value).startswith(f"t.yaml:2:1: {what}\n    hint: ")
+
+
+@pytest.mark.parametrize(("subnet", "key"), [("192.168.0.0/16", "node_cidr"), ("203.0.113.128/25", "internet_cidr")])
+def test_a_bridge_cannot_have_an_address_of_another_link_of_the_node(subnet: str, key: str) -> None:
+    plugin = f"{{type: bridge, isGateway: true, ipam: {{type: host-local, subnet: {subnet}}}}}"
+    with pytest.raises(
+        ScenarioError, match=f"gives its bridge an address of {subnet}, which overlaps {key} "
+    ) as caught:
+        lab(plugin)
+    assert len(caught.value.problems) == 1
+    assert claims(lab(plugin.replace("isGateway: true, ", ""))) == [SAME_NODE]  # the node is not in that network
 
 
 @pytest.mark.parametrize(

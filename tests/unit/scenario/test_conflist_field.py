@@ -193,7 +193,8 @@ def test_every_version_is_taken(version: str) -> None:
 def test_the_lists_of_the_projects_are_read(tmp_path: Path, name: str) -> None:
     file = tmp_path / "t.yaml"
     file.write_text(scenario_text(name, LISTS[name].nodes))
-    if "list" in (words := LISTS[name].refused):
+    words = LISTS[name].refused
+    if words and "ADD of" not in words and "cannot find" not in words:  # else a plugin refuses it, or is not there
         with pytest.raises(ScenarioError, match=re.escape(words)):
             definition.define(str(file))
     else:
