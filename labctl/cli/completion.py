@@ -13,8 +13,12 @@ def run_completion() -> int:
     from labctl.cli.app import app
     from labctl.cli.rootless import use_rootless_labs, wants_rootless
     from labctl.cli.session import Session
+    from labctl.errors import LabError
 
     if wants_rootless(os.environ.get("COMP_WORDS", "").split()):
         use_rootless_labs()
     settings: dict[str, Any] = {"obj": Session(())}
-    return shell_complete(app, settings, "labctl", "_LABCTL_COMPLETE", os.environ.pop("_LABCTL_COMPLETE"))
+    try:
+        return shell_complete(app, settings, "labctl", "_LABCTL_COMPLETE", os.environ.pop("_LABCTL_COMPLETE"))
+    except LabError:  # there is nothing to complete with, and a shell shows no messages
+        return 1

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from labctl.errors import KernelError, LockError
+from labctl.core.record_shape import a_file_name
+from labctl.errors import KernelError, LockError, UsageError
 from labctl.kernel.host import paths, state_files
 from labctl.kernel.host.definition_record import DEFINITION
 
@@ -27,9 +28,9 @@ _DRAFT = re.compile(r"\.(.+)\.\d+")  # a file that `save` has not finished
 
 
 def directory(lab: str) -> Path:
-    """The directory of a lab's files. Raises ValueError for a name that is not that of a lab."""
-    if not lab or "/" in lab or lab.startswith("."):
-        raise ValueError(f"{lab!r} is not the name of a lab")
+    """The directory of a lab's files. Raises UsageError for a name that is not that of a lab."""
+    if lab.startswith(".") or not a_file_name(lab):
+        raise UsageError(f"{lab!r} is not the name of a lab")
     return paths.state_dir() / lab
 
 

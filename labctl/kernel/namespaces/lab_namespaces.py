@@ -190,6 +190,10 @@ def unbind(path: Path) -> bool:
 def _hint(error: OSError) -> str:
     if error.errno in (errno.EPERM, errno.EACCES):
         return "run it as root: sudo labctl ..."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is not None:
+        return f"make room in {os.path.dirname(error.filename)}: df, df -i"
+    if error.errno == errno.ENOSPC and (error.strerror or "").startswith("mount"):
+        return "the limit of mounts is reached: /proc/sys/fs/mount-max"
     if error.errno == errno.ENOSPC:
         return "the limit of network namespaces is reached: /proc/sys/user/max_net_namespaces"
     return ""

@@ -282,10 +282,34 @@ def test_a_disk_that_takes_nothing(disk: Path, typed: Type) -> None:
         done = typed(words)
         assert (done.code, done.is_explained) == (REFUSED, True), (words, done)
     assert (disk / "odd-full/definition.json").read_text() == record  # nothing is lost
+    assert sorted(name for name in os.listdir(disk) if "odd" in name) == ["odd-full"]  # and nothing is left
     assert typed("-l odd-full status").code == GOOD
     assert {*paths.labs()} - {OTHER} == {"odd-full"}
     assert typed("down odd-full").code == GOOD
     assert {*paths.labs()} - {OTHER} == set()
+
+
+@pytest.mark.parametrize("spare", [0, 3])
+def test_no_room_for_the_names_of_namespaces(
+    typed: Type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spare: int
+) -> None:
+    mount("none", str(tmp_path), "tmpfs", 0, "nr_inodes=20,mode=755")
+    monkeypatch.setenv("LABCTL_NETNS_DIR", str(tmp_path))
+    try:
+        with suppress(OSError):
+            for number in range(30):
+                (tmp_path / f"fill{number}").touch()
+        for number in range(spare):
+            (tmp_path / f"fill{number}").unlink()
+        done = typed(f"up {SCENARIO} --name {LAB}")
+        assert (done.code, done.is_explained) == (REFUSED, True), done
+        assert "No space left on device" in done.err
+        assert f"make room in {tmp_path}: df, df -i" in done.err
+        assert paths.labs() == {}
+        assert not (paths.state_dir() / LAB).exists()
+    finally:
+        while os.path.ismount(tmp_path):
+            umount(str(tmp_path))
 
 
 # ---- the two directories -------------------------------------------------------------------------------

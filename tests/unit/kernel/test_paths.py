@@ -81,3 +81,15 @@ def test_directories_are_absolute_also_where_the_current_one_is_gone(
     assert paths.state_dir() == folder / "here"
     folder.rmdir()
     assert paths.state_dir().is_absolute()
+
+
+def test_completion_is_silent_where_no_lab_can_be_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = pretend_empty_machine(monkeypatch, tmp_path)
+    (machine / "netns").rmdir()
+    (machine / "netns").symlink_to("netns")
+    for name, value in {"_LABCTL_COMPLETE": "bash_complete", "COMP_WORDS": "labctl down x", "COMP_CWORD": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert main([]) == 1
+    assert capsys.readouterr() == ("", "")

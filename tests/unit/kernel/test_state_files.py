@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.errors import KernelError, LockError
+from labctl.errors import KernelError, LockError, UsageError
 from labctl.kernel.host import lab_state, state_files
 from labctl.kernel.host.state_files import RecordError
 from tests.support.paths import ROOT
@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_written_to_its_end_stays_as_it_was(state: Path, m
 
 @pytest.mark.parametrize("name", ["", "..", "../k", "a/b", "/etc", ".trace"])
 def test_what_is_no_name_of_a_lab_is_no_folder(state: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="not the name of a lab"):
+    with pytest.raises(UsageError, match="not the name of a lab"):
         lab_state.directory(name)
 
 
