@@ -264,7 +264,8 @@ def try_arguments(chance: random.Random, folder: Path) -> str:
         place = chance.randint(0, len(words))
         words[place : place + chance.randint(0, 1)] = [chance.choice(_arguments())]
     words = [damaged_text(chance, word, most=2) if chance.random() < 0.1 else word for word in words]
-    words = [word.replace("\0", "") for word in words]  # the kernel gives no program such an argument
+    # an argument has no NUL, and Python decodes its bytes to no other surrogates than those for single bytes
+    words = [word.replace("\0", "").replace("\ud800", "\udc80") for word in words]
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         code = labctl(words)
