@@ -19,9 +19,10 @@ class ScenarioParam(StringParam):
     name = "scenario"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from labctl.scenario.catalog import names
+        from labctl.scenario.catalog import ALIASES, names
 
-        found = [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+        known = (*names(), *ALIASES) if incomplete else names()
+        found = [CompletionItem(name) for name in known if name.startswith(incomplete)]
         return found or [CompletionItem(incomplete, type="file")]
 
 

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from labctl.core.fidelity import Fidelity
 
 
+# names of products, each with the scenario that shows its usual network
+ALIASES = {
+    "aks": "azure-cni-overlay",
+    "docker": "docker-bridge",
+    "eks": "eks-vpc-cni",
+    "gke": "gke-vpc-native",
+    "swarm": "docker-overlay",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ScenarioEntry:
     """A built-in scenario: what it shows, its model, and the fidelity of the model's parts."""
@@ -46,7 +56,8 @@ def names() -> tuple[str, ...]:
 
 
 def find(name_or_file: str) -> tuple[str, str]:
-    """A scenario's file and text. A word with a `/`, or ending in .yaml or .yml, is a file; else a built-in name.
+    """A scenario's file and text. A word with a `/`, or ending in .yaml or .yml, is a file; else a built-in name, or
+    one of `ALIASES`.
 
     The returned file is a path that can be opened: the given one, or that of the built-in scenario.
     Raises UsageError for an unknown name or an unreadable file, ScenarioError for a file that is not text.
@@ -56,9 +67,10 @@ def find(name_or_file: str) -> tuple[str, str]:
     if "/" in name_or_file or name_or_file.endswith((".yaml", ".yml")):
         return name_or_file, read_file(name_or_file)
     known = names()
-    if name_or_file not in known:
-        raise UsageError(f"unknown scenario {name_or_file!r}", _hint(name_or_file, known))
-    path = str(folder() / f"{name_or_file}.yaml")
+    name = name_or_file if name_or_file in known else ALIASES.get(name_or_file, name_or_file)
+    if name not in known:
+        raise UsageError(f"unknown scenario {name_or_file!r}", _hint(name_or_file, (*known, *ALIASES)))
+    path = str(folder() / f"{name}.yaml")
     return path, read_file(path)
 
 

@@ -35,6 +35,8 @@ def list_labs(session: Session, scenarios: bool) -> int:
             session.print_document(scenarios_document(found))
         else:
             session.terminal.section(lists.scenarios(found, session.terminal.width))
+            aliases = ", ".join(f"{alias} is {name}" for alias, name in catalog.ALIASES.items())
+            session.terminal.lines(["", f"short names: {aliases}"], fold=4)
         return 0
     from labctl.lab import lifecycle
 

@@ -42,11 +42,12 @@ def up(
 ) -> int:
     """Bring a lab up, or repair a running one.
 
-    SCENARIO is a built-in name (`labctl list --scenarios`) or a file. A second run changes only what differs. If
-    building fails, everything that was created is removed again, unless --keep is given. A lab that needs a feature
-    which this kernel lacks is refused; --approximate builds the model's substitute for the missing feature, if there
-    is one, and changes nothing if no feature is missing. On a kernel without legacy iptables, the rules are written
-    with iptables-nft; --firewall (or LABCTL_FIREWALL) selects one, and the lab keeps it.
+    SCENARIO is a built-in name (`labctl list --scenarios`), a short name (docker, aks, eks, gke) or a file. A second
+    run changes only what differs. If building fails, everything that was created is removed again, unless --keep is
+    given. A lab that needs a feature which this kernel lacks is refused; --approximate builds the model's substitute
+    for the missing feature, if there is one, and changes nothing if no feature is missing. On a kernel without legacy
+    iptables, the rules are written with iptables-nft; --firewall (or LABCTL_FIREWALL) selects one, and the lab keeps
+    it.
 
     \b
     Examples:

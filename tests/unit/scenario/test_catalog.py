@@ -27,6 +27,19 @@ def test_a_name_finds_its_file_and_text(name: str) -> None:
     assert "model:" in text
 
 
+@pytest.mark.parametrize(("alias", "name"), catalog.ALIASES.items())
+def test_the_name_of_a_product_finds_its_usual_network(alias: str, name: str) -> None:
+    assert catalog.find(alias) == catalog.find(name)
+    assert alias not in catalog.names()
+    assert name.startswith(("azure", alias, "docker"))
+
+
+def test_products_that_people_type() -> None:
+    assert catalog.ALIASES["docker"] == "docker-bridge"
+    assert catalog.ALIASES["eks"] == "eks-vpc-cni"
+    assert {"aks", "gke"} <= set(catalog.ALIASES)
+
+
 @pytest.mark.parametrize("name", ["my.yaml", "my.yml", "sub/mine"])
 def test_a_word_with_a_slash_or_an_ending_is_a_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -39,6 +52,8 @@ def test_a_word_with_a_slash_or_an_ending_is_a_file(name: str, tmp_path: Path, m
     ("word", "hint"),
     [
         ("kubnet", "did you mean kubenet?"),
+        ("dcoker", "did you mean docker?"),
+        ("docker-brige", "did you mean docker-bridge?"),
         ("zzz", "`labctl list --scenarios` shows the names"),
         ("", "shows the names"),
         ("-h", "shows the names"),
