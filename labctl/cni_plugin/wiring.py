@@ -173,8 +173,10 @@ def _routed_plan(request: Request, ipam_result: Result) -> Iterator[Resource]:
 
 def _veth_pair(request: Request, outer: Interface, inner: Interface, master: str | None) -> Iterator[Resource]:
     config, mtu = request.config, request.config.mtu or None
-    yield Link(outer, "veth", inner, master, mtu, autoconf=True, hairpin=config.hairpin, isolated=config.isolated)
-    yield Link(inner, "veth", outer, None, mtu, config.mac, autoconf=True)
+    yield Link(
+        outer, "veth", inner, master, mtu, txqueuelen=0, autoconf=True, hairpin=config.hairpin, isolated=config.isolated
+    )
+    yield Link(inner, "veth", outer, None, mtu, config.mac, txqueuelen=0, autoconf=True)
     yield Sysctl(HOST, f"net.ipv6.conf.{outer.dev}.accept_ra", "0")
     yield Sysctl(POD, f"net.ipv6.conf.{_dotless(inner.dev)}.accept_dad", "0")
 

@@ -192,7 +192,7 @@ def _field_matches(want: Resource, have: Resource, name: str) -> bool:
         return _nexthops_match(want.nexthops, found)
     if isinstance(want, Route):
         return name in ("dev", "proto", "nhid") and wanted is None
-    if name in ("mtu", "mac", "connected", "pid", "via"):
+    if name in ("mtu", "mac", "txqueuelen", "connected", "pid", "via"):
         return wanted is None or found is None
     return False
 

@@ -27,14 +27,17 @@ def option(
     maximum: int | None = None,
     form: Literal["", "name", "device", "network", "mac", "rate"] = "",
     old: tuple[str, ...] = (),
+    single: bool = False,
 ) -> Any:
     """A field of a model's `Options`: its default, its help sentence, and the values that it accepts.
 
     `form` restricts a text or a number further: `name` (of something in the lab), `device` (the name of a network
     device), `network` (a name or container:NAME), `mac` (a MAC address), `rate` (a number of bits per second).
-    `old` has the names that the key had before, which files may still use.
+    `old` has the names that the key had before, which files may still use. In a file, `single` allows one value
+    in place of a list.
     """
     metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "form": form, "old": old}
+    metadata["single"] = single
     return dataclasses.field(default=default, metadata=metadata)
 
 

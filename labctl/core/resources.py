@@ -61,7 +61,8 @@ class Link:
     """A network device. A veth pair is two of these that name each other as `peer`.
 
     `kind` is the kernel's link kind (`veth`, `bridge`, `vxlan`, `macvlan`, ...), `loopback` for lo. `options` are the
-    settings of the kind in iproute2's words, e.g. `("id", "42"), ("dstport", "4789")`. `autoconf` turns IPv6
+    settings of the kind in iproute2's words, e.g. `("id", "42"), ("dstport", "4789")`. `txqueuelen` is the length of
+    its transmit queue in packets; None leaves the kernel's default, which is 1000 for most kinds. `autoconf` turns IPv6
     autoconfiguration on (a link-local address, router solicitations); without it the link gets addr_gen_mode none at
     creation. `link_netns` is the namespace that the link is created in before it moves here, and where a VXLAN device
     keeps its socket; None means that it is created here.
@@ -73,6 +74,7 @@ class Link:
     master: str | None = None
     mtu: int | None = None
     mac: str | None = None
+    txqueuelen: int | None = None
     up: bool = True
     promisc: bool = False
     arp: bool = True
@@ -301,12 +303,12 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A program that runs in a namespace as long as the lab runs: a container's program, docker-proxy, a pod's pause.
+    """A program that runs in a namespace as long as the lab runs: a container's, docker-proxy, dockerd, a pod's pause.
 
     `name` is unique in its namespace. `command` is the command line; its first word may be one of
-    `labctl.kernel.programs` (`pause`, `serve`, `docker-proxy`). A `sandbox` process holds its network namespace. It is
-    the first process of a new PID namespace, in which the processes run that name it in `inside`; when it ends, they
-    end too, and the network is gone. `pid` is only in observed processes; None means any.
+    `labctl.kernel.programs` (`pause`, `serve`, `docker-proxy`, `dockerd`). A `sandbox` process holds its network
+    namespace. It is the first process of a new PID namespace, in which the processes run that name it in `inside`; when
+    it ends, they end too, and the network is gone. `pid` is only in observed processes; None means any.
     """
 
     ns: str

@@ -23,9 +23,16 @@ PORT = 8080  # the port of a DNAT rule in a lab that publishes none
 LOOPBACK = "127.0.0.1"
 
 
-def _published(objects: LabObjects) -> Iterator[tuple[Chain, int, ClaimedPath]]:
-    """The DNAT rules behind which a check claims a server: their chain, their number, and the check's probe."""
+def _published(objects: LabObjects, *, translated: bool) -> Iterator[tuple[Chain, int, ClaimedPath]]:
+    """The DNAT rules behind which a check claims a server: their chain, their number, and the check's probe.
+
+    Left out are those of machines where a program takes the packets with the fault: docker-proxy, and if they are not
+    `translated`, Docker's daemon.
+    """
     for ns in namespaces_by_role(objects):
+        programs = {process.command[0] for process in objects.all(Process, ns)}
+        if "docker-proxy" in programs or ("dockerd" in programs and not translated):
+            continue
         for chain, number in rules_with_target(objects, ns, "nat", "PREROUTING", lambda one: one.target == "DNAT"):
             for one in claimed_paths(objects):
                 if one.source != ns and ns in one.namespaces and _leads_to(objects, chain, number, one):
@@ -42,13 +49,7 @@ def _leads_to(objects: LabObjects, chain: Chain, number: int, one: ClaimedPath) 
     wanted = {f"{ip}:{port}" for ip in objects.topology.possible_addresses(name)}
     at = found.option("-d")
     fits = at is None or str(one.target_ip) == at.values[0].partition("/")[0]
-    return (
-        fits
-        and target.values[0] in wanted
-        and ports.values[0] == str(one.port)
-        and protocol.values[0] == one.probe
-        and not objects.all(Process, chain.ns)  # docker-proxy takes what DNAT does not
-    )
+    return fits and target.values[0] in wanted and ports.values[0] == str(one.port) and protocol.values[0] == one.probe
 
 
 def _server(one: ClaimedPath) -> tuple[str, int]:
@@ -59,9 +60,11 @@ def _faults(
     kind: str,
     change: Callable[[LabObjects, Chain, int, ClaimedPath], tuple[tuple[Change, ...], tuple[str, ...]]],
     kinds: tuple[str, ...],
+    *,
+    translated: bool,
 ) -> Callable[[LabObjects], Iterator[Fault]]:
     def find(objects: LabObjects) -> Iterator[Fault]:
-        for chain, number, one in _published(objects):
+        for chain, number, one in _published(objects, translated=translated):
             changes, names = change(objects, chain, number, one)
             causes = (ExpectedCause(kinds, names),)
             symptoms = (ExpectedCause(("neighbour",), names[1:]),)
@@ -165,7 +168,7 @@ def _dead_new(objects: LabObjects) -> Iterator[Fault]:
 
 
 def _dead_target(objects: LabObjects) -> Iterator[Fault]:
-    yield from _faults("dnat-dead-target", _dead, ("dead-backend",))(objects)
+    yield from _faults("dnat-dead-target", _dead, ("dead-backend",), translated=True)(objects)
     yield from _dead_new(objects)
 
 
@@ -175,13 +178,13 @@ KINDS: tuple[FaultKind, ...] = (
         "The DNAT rule of a published port is missing.",
         "The port is closed on the machine that publishes it.",
         # a router before the machine may have translated the packet to it: then no server is behind that translation
-        _faults("dnat-missing", _missing, ("closed-port", "dead-backend")),
+        _faults("dnat-missing", _missing, ("closed-port", "dead-backend"), translated=False),
     ),
     FaultKind(
         "dnat-shadowed",
         "An ACCEPT at the beginning of nat/PREROUTING takes the packets before the DNAT rule sees them.",
         "The port is closed on the machine that publishes it, though the DNAT rule is there.",
-        _faults("dnat-shadowed", _shadowed, ("closed-port", "dead-backend", "rule")),
+        _faults("dnat-shadowed", _shadowed, ("closed-port", "dead-backend", "rule"), translated=False),
     ),
     FaultKind(
         "dnat-dead-target",
@@ -193,7 +196,7 @@ KINDS: tuple[FaultKind, ...] = (
         "dnat-wrong-port",
         "A DNAT rule leads to a port on which nothing listens.",
         "The connection is refused by the container, not by the machine that publishes the port.",
-        _faults("dnat-wrong-port", _wrong_port, ("dead-backend", "closed-port", "rule")),
+        _faults("dnat-wrong-port", _wrong_port, ("dead-backend", "closed-port", "rule"), translated=True),
     ),
     FaultKind(
         "dnat-to-loopback",

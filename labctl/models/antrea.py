@@ -69,6 +69,7 @@ PARTS = (
     skipped("the ARP responder and the spoof guard of the pipeline, conntrack zones of OVS"),
     skipped("NetworkPolicy and Antrea's own policies, AntreaProxy, Services, Egress, Traceflow, multicast"),
     skipped("GRE and STT, WireGuard, IPsec, networkPolicyOnly, FlexibleIPAM, IPv6"),
+    *primitives.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
@@ -199,7 +200,9 @@ def _pods(addressing: NodeAddressing, mtu: int) -> Iterator[Resource | Machine]:
         yield Machine(name, "pod", (address,), addressing.name)
         yield from primitives.container_netns(name)
         port, mac = Interface(addressing.name, name[:8] + digits), primitives.mac(name)
-        yield from primitives.veth_pair(port, inner, mtu=mtu, macs=(None, mac), master=BRIDGE)
+        yield from primitives.veth_pair(
+            port, inner, mtu=mtu, macs=(None, mac), master=BRIDGE, txqueuelen=primitives.NO_QUEUE
+        )
         yield Fdb(port, mac)
         yield from primitives.addresses(inner, primitives.with_prefix_length(address, NODE_PREFIX_LENGTH))
         yield Route(name, primitives.ANYWHERE, addressing.gateway, "eth0")

@@ -37,7 +37,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import calico_node, datacenter, kubernetes, pods
+from labctl.models.lib import calico_node, datacenter, kubernetes, pods, primitives
 
 FOLLOWS = "Calico 3.31 (iptables dataplane)"
 MACHINES = ("nodes", "pods")
@@ -61,6 +61,7 @@ PARTS = (
     approximation("the underlay", "is one Ethernet for each subnet, with one router between them, which masquerades"),
     skipped("NetworkPolicy, host policies and host endpoints, tiers, quality of service, flow logs"),
     skipped("the eBPF and nftables dataplanes, WireGuard, Typha, Services, hostPort, IPv6"),
+    *primitives.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings

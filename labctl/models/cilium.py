@@ -68,6 +68,7 @@ PARTS = (
     skipped("network policy, connection tracking and masquerading in eBPF, socket load balancing, Hubble, XDP"),
     skipped("kube-proxy or its replacement, Services"),
     skipped("the health endpoint, chains for the L7 proxy and for marks, Geneve, IPsec, WireGuard, ENI mode, IPv6"),
+    *primitives.PARTS,
     *pods.PARTS,
 )
 HOST_DEVICE, NET_DEVICE, VXLAN_DEVICE = "cilium_host", "cilium_net", "cilium_vxlan"

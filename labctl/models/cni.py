@@ -117,7 +117,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield Machine(node.name, "node", (node_address,))
         yield from primitives.netns(node.name)
         yield from _attach_nic(node.name, node_address, options)
-        yield from primitives.forwarding_sysctls(node.name, True, rp_filter=1)
+        # the kernel's own values, as on a node without other settings
+        yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, send_redirects=True)
         yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
         if agent:
             yield from kubernetes.ip_masq_agent(node.name, exempt_ranges)

@@ -28,6 +28,7 @@ that the DNAT rule leaves out: the host at 127.0.0.1, containers of the same net
 networks. The container sees all of these with the address of its bridge. With `userland_proxy` off, DNAT serves
 the host and the same network too, with masquerading, and bridge ports send frames back where they came from
 (hairpin). Packets from other networks are translated and then dropped between the networks; only 29 accepts them.
+Without docker-proxy, dockerd itself listens on each published port, so that no other program takes it; it serves none.
 `icc: false` needs bridged frames to pass iptables, and from 28 on so does hairpin: Docker switches that on.
 
 A container on the network `host` is a process of the host, and has its ports. A container on `container:NAME` is
@@ -41,13 +42,13 @@ and, as `release: 29`, docker-v29.7.2 with its iptables backend; `release: "20.1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Interface, Link, Process, Resource, Route, Sysctl
+from labctl.core.resources import Interface, Process, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, ListeningPort, Machine, PublishedPort, Scenario, ScenarioNode
 from labctl.models.lib import docker_checks, docker_underlay, primitives
 from labctl.models.lib.docker_iptables import (
@@ -56,13 +57,14 @@ from labctl.models.lib.docker_iptables import (
     UNPRIVILEGED_SYSCTLS,
     BridgeNetwork,
     DockerHost,
-    Endpoint,
 )
 from labctl.models.lib.docker_networks import (
+    ContainerEndpoint,
     bridge_networks,
-    container_endpoints,
     container_programs,
+    host_endpoints,
     network_owners,
+    refuse_addresses,
     refuse_names,
     refuse_ports,
     refuse_programs,
@@ -74,27 +76,33 @@ MACHINES = ("hosts", "containers")
 PARTS = (
     faithful("docker0 and br-..., addresses in order, routes"),
     faithful("the chains of every release, complete and in order"),
-    faithful("all of it was compared with the daemons of 20.10.24, 26.1.5 and 28.5.2; 29 only with its sources"),
-    faithful("published ports: their rules, docker-proxy's command line and what it serves"),
+    faithful("all of it was compared with the daemons of 20.10.24, 26.1.5 and 28.5.2; rules also with 29.7.2's"),
+    faithful("published ports: their rules, the sockets, docker-proxy's command line and what it serves"),
+    faithful(
+        "networks with a gateway, an MTU, without masquerading; a container's address; networks connected afterwards"
+    ),
+    faithful("a default route and published ports in the network with the first name that is not internal"),
     faithful("`host`, `none`, `container:NAME`"),
     faithful("the FORWARD policy of a daemon that enabled IP forwarding itself"),
     faithful("bridge-nf-call-iptables, hairpin and route_localnet where each release sets them"),
     faithful("every user of a container may ping and use low ports"),
     approximation("MAC addresses", "are made from names; Docker 28 chooses them at random"),
-    approximation(
-        "a container's default route",
-        "leads through its first network that is not internal; Docker decides by priority and name",
-    ),
     approximation("`networks`", "exist on every host of the lab"),
     approximation("several hosts", "are on one plain Ethernet (`fabric`)"),
     approximation("rp_filter", "is 2, as systemd's distributions set it"),
     approximation("send_redirects", "is 0, so that ICMP redirects do not shorten a path"),
     skipped("the embedded DNS"),
     skipped("docker-proxy at IPv6 addresses, and the empty chains that 28 keeps in ip6tables"),
-    skipped("gateway modes, IPv6, 29's nftables backend"),
+    skipped("29's nftables backend: the rules are those of iptables"),
+    skipped("IPv6; gateway modes, priorities of gateways, inhibit_ipv4, trusted_host_interfaces, host_binding_ipv4"),
+    skipped("--ip-range, --aux-address, --link-local-ip, --mac-address, names of a container's devices"),
 )
 # before 25, internal networks add a default route, which ends at a DROP (moby 46603)
-DEAD_DEFAULT_ROUTE_RELEASES = ("20.10",)
+INTERNAL_DEFAULT_ROUTE_RELEASES = ("20.10",)
+# the daemon of 28 listens on published ports with a backlog of zero, if it has no docker-proxy
+ZERO_BACKLOG_RELEASES = ("28",)
+# 20.10 sets the MTU of a network on the veths only, and the bridge takes the smallest MTU of its ports
+PORTS_SET_BRIDGE_MTU_RELEASES = ("20.10",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +132,14 @@ class Network:
     internal: bool = option(False, "no traffic in or out (--internal)")
     icc: bool = option(True, "its containers may reach each other (com.docker.network.bridge.enable_icc)")
     bridge: str = option("", "its device on the host (com.docker.network.bridge.name; default: br-...)", form="device")
+    gateway: IPv4Address | None = option(None, "the bridge's address (--gateway; default: the first of the subnet)")
+    enable_ip_masquerade: bool = option(
+        True,
+        "packets that leave it get the host's address as source (com.docker.network.bridge.enable_ip_masquerade)",
+    )
+    mtu: int | None = option(
+        None, "its MTU (com.docker.network.driver.mtu; default: that of the lab)", minimum=68, maximum=65535
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +150,17 @@ class Container:
         ("bridge",),
         "its networks, on eth0, eth1...; `bridge` is docker0. Or one of `host`, `none`, `container:NAME`",
         form="network",
+    )
+    connect: tuple[str, ...] = option(
+        (),
+        "networks that it is connected to when all containers of its host have started (docker network connect)",
+        form="name",
+        single=True,
+    )
+    ip: tuple[IPv4Address, ...] = option(
+        (),
+        "its address in a network (--ip), or a list of addresses, each in the subnet of another of its networks",
+        single=True,
     )
     publish: tuple[PublishedPort, ...] = option((), "published ports (-p): HOST_PORT:CONTAINER_PORT")
     listen: tuple[ListeningPort, ...] = option((), "ports that a program in it listens on (default: no program)")
@@ -150,10 +177,12 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield Machine(node.name, "host", (host_address, *(net.gateway for net in nets.values())))
         yield from primitives.netns(node.name)
         yield from docker_underlay.attach_host(node.name, host_address, options.underlay)
-        yield from _bridges(node, tuple(nets.values()), options)
-        endpoints_of = container_endpoints(node, nets)
-        yield from _containers(node, endpoints_of, options, (host_address, *(net.gateway for net in nets.values())))
-        endpoints = tuple(endpoint for endpoints in endpoints_of.values() for endpoint in endpoints)
+        internal_default_route = options.release in INTERNAL_DEFAULT_ROUTE_RELEASES
+        ends = host_endpoints(node, nets, internal_default_route=internal_default_route)
+        yield from _bridges(node, tuple(nets.values()), {end.endpoint.network for end in ends}, options)
+        yield from _containers(node, ends, (host_address, *(net.gateway for net in nets.values())))
+        yield from _endpoints(node.name, ends, options)
+        endpoints = tuple(end.endpoint for end in ends)
         host = DockerHost(node.name, tuple(nets.values()), endpoints, options.userland_proxy, options.forward_policy)
         yield from CHAINS_OF_RELEASE[options.release](host).chains()
         yield from _processes(node, host, options.release)
@@ -166,6 +195,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     yield from docker_checks.docker0_checks(scenario, nets)
     yield from docker_checks.shared_port_checks(scenario)
     yield from docker_checks.cross_network_checks(scenario, nets)
+    yield from docker_checks.masquerade_checks(scenario, nets)
     yield from docker_checks.routed_access_checks(scenario, nets)
 
 
@@ -173,6 +203,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what Docker does not allow, and for a bridge, a subnet or an underlay that is too small."""
     options: Options = scenario.options
     yield from refuse_names(scenario)
+    yield from refuse_addresses(scenario)
     yield from refuse_ports(scenario)
     yield from refuse_programs(scenario)
     yield from refuse_sizes(scenario)
@@ -199,12 +230,20 @@ def _uplinks(scenario: Scenario) -> Iterator[Resource | Machine]:
             yield Route("internet", net.subnet, first, "eth0", src=options.internet_ip)
 
 
-def _bridges(node: ScenarioNode, nets: tuple[BridgeNetwork, ...], options: Options) -> Iterator[Resource]:
+def _bridges(
+    node: ScenarioNode, nets: tuple[BridgeNetwork, ...], with_ports: set[BridgeNetwork], options: Options
+) -> Iterator[Resource]:
+    """A host's bridges, with its settings for them. `with_ports` are the networks with containers on this host."""
     mac_prefix = "02" if options.release in RANDOM_MAC_RELEASES else "02:42"
     for net in nets:
         gateway = primitives.with_prefix_length(net.gateway, net.subnet.prefixlen)
+        has_mtu = net in with_ports or options.release not in PORTS_SET_BRIDGE_MTU_RELEASES
         yield from primitives.bridge(
-            Interface(node.name, net.device), mtu=options.mtu, address=gateway, mac_prefix=mac_prefix
+            Interface(node.name, net.device),
+            mtu=(net.mtu if has_mtu else None) or options.mtu,
+            address=gateway,
+            mac_prefix=mac_prefix,
+            txqueuelen=primitives.NO_QUEUE,
         )
     yield from primitives.forwarding_sysctls(node.name, True, rp_filter=2, devices=())
     bridged_frames_filtered = any(not net.icc for net in nets) or (
@@ -217,10 +256,19 @@ def _bridges(node: ScenarioNode, nets: tuple[BridgeNetwork, ...], options: Optio
 
 
 def _processes(node: ScenarioNode, host: DockerHost, release: str) -> Iterator[Resource]:
-    """What runs on a host: the programs of its containers, and a docker-proxy for each published port."""
+    """What runs on a host: the programs of its containers, and a docker-proxy for each published port. Without
+    docker-proxy, the daemon itself listens on these ports."""
     for name, owner, ports in container_programs(node, dict(node.settings)):
         yield Process(owner, name, ("serve", name, *(f"{listening.protocol}:{listening.port}" for listening in ports)))
-    for end, port in host.published_ports if host.userland_proxy else ():
+    if not host.userland_proxy:
+        held = tuple(
+            f"{port.protocol}:{port.address or '0.0.0.0'}:{port.host_port}" for _, port in host.published_ports
+        )
+        if held:
+            backlog = "0" if release in ZERO_BACKLOG_RELEASES else "4096"
+            yield Process(node.name, "dockerd", ("dockerd", backlog, *held))
+        return
+    for end, port in host.published_ports:
         host_args = ("-host-ip", str(port.address or "0.0.0.0"), "-host-port", str(port.host_port))
         container_args = ("-container-ip", str(end.address), "-container-port", str(port.port))
         name = f"docker-proxy {port.address or '0.0.0.0'}:{port.host_port}/{port.protocol}"
@@ -229,42 +277,41 @@ def _processes(node: ScenarioNode, host: DockerHost, release: str) -> Iterator[R
 
 
 def _containers(
-    node: ScenarioNode,
-    endpoints_of: dict[str, tuple[Endpoint, ...]],
-    options: Options,
-    host_addresses: tuple[IPv4Address, ...],
+    node: ScenarioNode, ends: Iterable[ContainerEndpoint], host_addresses: tuple[IPv4Address, ...]
 ) -> Iterator[Resource | Machine]:
-    ends = [(name, number, end) for name, ends in endpoints_of.items() for number, end in enumerate(ends)]
-    labels = [f"{name}/eth{number}" if number else name for name, number, _ in ends]
-    devices = dict(zip(labels, primitives.device_names("veth", 7, labels), strict=True))
+    """A host's containers, without their devices: each a namespace, or a user of another machine's."""
+    addresses_of: dict[str, list[IPv4Address]] = {name: [] for name in node.pods}
+    for end in ends:
+        addresses_of[end.container].append(end.endpoint.address)
     shared = network_owners(node)
-    for name, ends_of_container in endpoints_of.items():
+    for name, addresses in addresses_of.items():
         if name in shared:
             owner = shared[name]
-            addresses = host_addresses if owner == node.name else tuple(end.address for end in endpoints_of[owner])
-            yield Machine(name, "container", addresses, node.name, owner)
+            owner_addresses = host_addresses if owner == node.name else tuple(addresses_of[owner])
+            yield Machine(name, "container", owner_addresses, node.name, owner)
             continue
-        yield Machine(name, "container", tuple(end.address for end in ends_of_container), node.name)
+        yield Machine(name, "container", tuple(addresses), node.name)
         yield from primitives.container_netns(name)
         yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED_SYSCTLS)
-        default_route_number = next(
-            (number for number, end in enumerate(ends_of_container) if not end.network.internal), None
+
+
+def _endpoints(host: str, ends: tuple[ContainerEndpoint, ...], options: Options) -> Iterator[Resource]:
+    """The endpoints of a host's containers: veth pairs, addresses and default routes."""
+    labels = [end.container if end.device == "eth0" else f"{end.container}/{end.device}" for end in ends]
+    devices = primitives.device_names("veth", 7, labels)
+    for end, label, device in zip(ends, labels, devices, strict=True):
+        net, address = end.endpoint.network, end.endpoint.address
+        inner, outer = Interface(end.container, end.device), Interface(host, device)
+        random_mac = options.release in RANDOM_MAC_RELEASES
+        yield from primitives.veth_pair(
+            outer,
+            inner,
+            mtu=net.mtu or options.mtu,
+            macs=(None, primitives.mac(label) if random_mac else "02:42:" + address.packed.hex(":")),
+            master=net.device,
+            hairpin=not options.userland_proxy,
+            txqueuelen=primitives.NO_QUEUE,
         )
-        if default_route_number is None and ends_of_container and options.release in DEAD_DEFAULT_ROUTE_RELEASES:
-            default_route_number = 0
-        for number, end in enumerate(ends_of_container):
-            label = f"{name}/eth{number}" if number else name
-            inner, outer = Interface(name, f"eth{number}"), Interface(node.name, devices[label])
-            mac = (
-                primitives.mac(label)
-                if options.release in RANDOM_MAC_RELEASES
-                else "02:42:" + end.address.packed.hex(":")
-            )
-            hairpin = not options.userland_proxy
-            yield Link(outer, "veth", inner, end.network.device, options.mtu, hairpin=hairpin)
-            yield Link(inner, "veth", outer, None, options.mtu, mac)
-            yield from primitives.addresses(
-                inner, primitives.with_prefix_length(end.address, end.network.subnet.prefixlen)
-            )
-            if number == default_route_number:
-                yield Route(name, primitives.ANYWHERE, end.network.gateway, inner.dev)
+        yield from primitives.addresses(inner, primitives.with_prefix_length(address, net.subnet.prefixlen))
+        if end.default_route:
+            yield Route(end.container, primitives.ANYWHERE, net.gateway, inner.dev)

@@ -112,7 +112,11 @@ class Network:
 
     subnet: IPv4Network | None = option(None, "its subnet; br0 has the first address (default: the next /24 of 10.0/8)")
     internal: bool = option(False, "no traffic out: no veth pair to docker_gwbridge (--internal)")
-    mtu: int = option(1500, "MTU of the hosts' network (com.docker.network.driver.mtu); inside it is 50 less")
+    mtu: int = option(
+        1500,
+        "MTU of the hosts' network (com.docker.network.driver.mtu); inside it is 50 less",
+        maximum=docker_swarm.MAX_MTU + docker_swarm.OVERHEAD_BYTES,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +213,11 @@ def _host(
     for net in nets:
         gateway = primitives.with_prefix_length(net.gateway, net.subnet.prefixlen)
         yield from primitives.bridge(
-            Interface(node.name, net.device), mtu=docker_swarm.DEFAULT_MTU, address=gateway, mac_prefix=mac_prefix
+            Interface(node.name, net.device),
+            mtu=docker_swarm.DEFAULT_MTU,
+            address=gateway,
+            mac_prefix=mac_prefix,
+            txqueuelen=primitives.NO_QUEUE,
         )
     yield from primitives.forwarding_sysctls(node.name, True, rp_filter=2, devices=())
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")  # needed for ICC off
@@ -231,15 +239,20 @@ def _overlay(
     br0, vxlan0 = Interface(ns, "br0"), Interface(ns, "vxlan0")
     yield Machine(ns, "machine", (net.gateway,), host)
     yield from primitives.netns(ns)
-    yield Link(br0, "bridge", mtu=net.mtu)  # without a fixed MAC address, as in Docker: it has the lowest of its ports
+    # without a fixed MAC address, as in Docker: it has the lowest of its ports
+    yield Link(br0, "bridge", mtu=net.mtu, txqueuelen=primitives.NO_QUEUE)
     yield from primitives.addresses(br0, primitives.with_prefix_length(net.gateway, net.subnet.prefixlen))
     flags = tuple((flag, "on") for flag in ("learning", "proxy", "l2miss", "l3miss"))
     tunnel = (("id", str(net.vni)), ("dstport", "4789"), *flags)
-    yield Link(vxlan0, "vxlan", master="br0", mtu=net.mtu, options=tunnel, link_netns=host)
+    yield Link(
+        vxlan0, "vxlan", master="br0", mtu=net.mtu, txqueuelen=primitives.NO_QUEUE, options=tunnel, link_netns=host
+    )
     local_endpoints = [end for end in endpoints if end.vtep == host_address]
     for number, end in enumerate(local_endpoints):
         inner, outer = Interface(end.container, end.device), Interface(ns, f"veth{number}")
-        yield from primitives.veth_pair(outer, inner, mtu=net.mtu, macs=(None, end.mac), master="br0")
+        yield from primitives.veth_pair(
+            outer, inner, mtu=net.mtu, macs=(None, end.mac), master="br0", txqueuelen=primitives.NO_QUEUE
+        )
         yield from primitives.addresses(inner, primitives.with_prefix_length(end.address, net.subnet.prefixlen))
     for end in endpoints:
         if end.vtep != host_address:
@@ -272,7 +285,12 @@ def _containers(
                 else "02:42:" + gwbridge_address.packed.hex(":")
             )
             yield from primitives.veth_pair(
-                outer, inner, mtu=docker_swarm.DEFAULT_MTU, macs=(None, mac), master="docker_gwbridge"
+                outer,
+                inner,
+                mtu=docker_swarm.DEFAULT_MTU,
+                macs=(None, mac),
+                master="docker_gwbridge",
+                txqueuelen=primitives.NO_QUEUE,
             )
             yield from primitives.addresses(inner, primitives.with_prefix_length(gwbridge_address, prefix_length))
             yield primitives.default_route(name, gateway, device)

@@ -64,6 +64,7 @@ PARTS = (
     skipped("prefix delegation, custom networking, several network cards, security groups for pods"),
     skipped("IPv6, and the IPv6 sysctls that the driver sets for each veth"),
     skipped("Services", "a host port shows the path to a NodePort"),
+    *primitives.PARTS,
     *pods.PARTS,
 )
 
@@ -131,9 +132,9 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
     for number, node in enumerate(scenario.nodes):
-        yield from portmap.checks(
-            node.name, eks_node.host_port_pods(node, eks_node.node_enis(scenario, number)), "vm", node.name
-        )
+        enis = eks_node.node_enis(scenario, number)
+        host_port_pods = eks_node.host_port_pods(node, enis)
+        yield from portmap.checks(node.name, enis[0].primary_address, host_port_pods, "vm", node.name)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -64,6 +64,7 @@ PARTS = (
     approximation("the program of the backend udp", "sends no ICMP error for a packet that it cannot send"),
     approximation("the router", "uses one public source address for all outgoing traffic, without port blocks"),
     skipped("nftables (EnableNFTables), WireGuard, IPsec, Services, portmap, IPv6"),
+    *primitives.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings

@@ -34,7 +34,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import option
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import gcp, gke_node, kubernetes, pods
+from labctl.models.lib import gcp, gke_node, kubernetes, pods, primitives
 
 FOLLOWS = "GKE's routes-based clusters (ptp, ip-masq-agent 2.10)"
 MACHINES = ("nodes", "pods")
@@ -51,6 +51,7 @@ PARTS = (
     approximation("Cloud NAT", "is one SNAT rule without port blocks"),
     approximation("MAC addresses", "of pods are made from names, so that a plan is always the same"),
     skipped("Services, load balancing, portmap, firewall rules of the VPC, export of custom routes to peers, IPv6"),
+    *primitives.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
@@ -80,7 +81,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Kubernetes' own rules. Without IP forwarding, pods of two nodes cannot reach each other: no such checks."""
     if scenario.options.ip_forwarding or len(scenario.nodes) == 1:
-        yield from gke_node.checks(scenario, intranode_visibility=False)
+        yield from gke_node.checks(scenario, _ranges(scenario), intranode_visibility=False)
     else:
         yield from pods.checks(scenario)
 

@@ -22,7 +22,8 @@ address, the first of the node's range, which is the gateway of every pod. A pod
 so the node routes even between two of its pods (TTL 63). A node has a /32 itself and sends all packets to the VPC. The
 VPC has the alias ranges like the nodes' own addresses, and announces them to peered networks. Pods keep their
 addresses for private and reserved destinations. For others they are seen with their node's address, and then with
-Cloud NAT's. With `intranode_visibility`, netd sends even packets between two pods of one node through the VPC, where
+Cloud NAT's. Pods in a public range are such destinations too: each sees its own node's address instead of another
+pod's. With `intranode_visibility`, netd sends even packets between two pods of one node through the VPC, where
 flow logs and firewall rules see them (TTL 61).
 
 Follows containernetworking/plugins, plugins/main/ptp/ptp.go, as GoogleCloudPlatform/netd configures it (netd.yaml);
@@ -40,7 +41,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import option
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import gcp, gke_node, kubernetes, pods
+from labctl.models.lib import cni_bridge, gcp, gke_node, kubernetes, pods, primitives
 
 FOLLOWS = "GKE without Dataplane V2 (ptp, netd of 2025, ip-masq-agent 2.10)"
 MACHINES = ("nodes", "pods")
@@ -59,6 +60,7 @@ PARTS = (
     approximation("MAC addresses", "of pods are made from names, so that a plan is always the same"),
     skipped("netd's exemptions for DNS and UDP (rules 71 to 73)"),
     skipped("Dataplane V2, Services, container-native load balancing, portmap, firewall rules of the VPC, IPv6"),
+    *primitives.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
@@ -88,13 +90,19 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks of the routers between pods of one node, and Kubernetes' own rules."""
-    yield from gke_node.checks(scenario, intranode_visibility=scenario.options.intranode_visibility)
+    yield from gke_node.checks(scenario, _ranges(scenario), intranode_visibility=scenario.options.intranode_visibility)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what GKE does not allow, and for ranges that are too small."""
     max_pods: int = scenario.options.max_pods
     yield from gke_node.refuse(scenario, _prefix_length(max_pods), max_pods, max_pods_fixed=False)
+    options: Options = scenario.options
+    exempt = gke_node.exempt_ranges(options)
+    if options.intranode_visibility and cni_bridge.masqueraded_pods(scenario.nodes, _ranges(scenario), exempt):
+        what = f"pod_cidr {options.pod_cidr} has pods for which ip-masq-agent masquerades, with intranode_visibility"
+        hint = "packets between pods of one node come back from the VPC with the node's own address, and it drops them"
+        yield "pod_cidr", what, f"{hint}: use a range in {', '.join(map(str, gke_node.RFC1918))}"
 
 
 def _prefix_length(max_pods: int) -> int:

@@ -62,6 +62,7 @@ PARTS = (
     skipped("the service proxy: IPVS, kube-dummy-if and its addresses, arp_ignore and arp_announce"),
     skipped("network policies, and the option to reject packets of pods that have none yet (netpol-default-deny)"),
     skipped("tunnels in UDP (fou), BGP with external peers, a separate egress address, hostPort, IPv6"),
+    *primitives.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
@@ -153,8 +154,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         max_pods_fixed=True,
     )
     names: dict[str, NodeAddressing] = {}
-    ranges_fit = options.pod_cidr.prefixlen <= prefix_length
-    for addressing in _node_addressing(scenario) if ranges_fit and options.overlay != "none" else ():
+    for addressing in _node_addressing(scenario) if options.overlay != "none" else ():
         if addressing.tunnel_device in names:
             one, other = names[addressing.tunnel_device].nic, addressing.nic
             ends = f"{one.machine} ({one.address}) and {other.machine} ({other.address})"
@@ -167,7 +167,7 @@ def _node_addressing(scenario: Scenario) -> list[NodeAddressing]:
     options: Options = scenario.options
     ranges = kubernetes.node_pod_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
     return [
-        NodeAddressing(*parts) for parts in zip(scenario.nodes, datacenter.node_nics(scenario), ranges, strict=True)
+        NodeAddressing(*parts) for parts in zip(scenario.nodes, datacenter.node_nics(scenario), ranges, strict=False)
     ]
 
 

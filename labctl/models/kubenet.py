@@ -139,11 +139,20 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         )
         yield Check(say, "ping", first, "vm", sees=sees, origin="model")
     yield from pods.checks(scenario)
-    for node, pod_range in zip(scenario.nodes, _ranges(scenario), strict=True):
-        yield from portmap.checks(node.name, _host_port_pods(node, pod_range), "vm", f"{node.name}/cbr0")
+    for nic, node, pod_range in zip(_nics(scenario), scenario.nodes, _ranges(scenario), strict=True):
+        host_port_pods = _host_port_pods(node, pod_range)
+        yield from portmap.checks(node.name, nic.address, host_port_pods, "vm", f"{node.name}/cbr0")
     if options.ip_forwarding or options.routing == "host" or len(scenario.nodes) == 1:
         yield from _router_count_check(scenario)
-        yield from kubernetes.network_model_checks(scenario)
+        yield from kubernetes.network_model_checks(scenario, masqueraded=_masqueraded_pods(scenario))
+
+
+def _masqueraded_pods(scenario: Scenario) -> dict[str, IPv4Address]:
+    """The pods to which no other pod keeps its address: with the kubelet's rule, those outside of its range."""
+    options: Options = scenario.options
+    if options.masquerade != "kubelet":
+        return {}
+    return cni_bridge.masqueraded_pods(scenario.nodes, _ranges(scenario), (options.non_masquerade_cidr,))
 
 
 def _router_count_check(scenario: Scenario) -> Iterator[Check]:
@@ -248,7 +257,8 @@ def _host_port_pods(node: ScenarioNode, pod_range: IPv4Network) -> Iterator[port
     settings = dict(node.settings)
     for name, pod_address in cni_bridge.pod_addresses(node, pod_range):
         if name in settings and settings[name].host_ports:
-            yield portmap.HostPortPod(name, pod_address, pod_range, settings[name].host_ports, "cbr0")
+            listening = pods.listening_ports(settings[name])
+            yield portmap.HostPortPod(name, pod_address, pod_range, settings[name].host_ports, "cbr0", listening)
 
 
 def _masquerade(ns: str, options: Options) -> Iterator[Resource]:

@@ -74,6 +74,7 @@ PARTS = (
     skipped("network policies, and the IP sets of selectors that match no pod"),
     skipped("encryption, and the fallback to UDP 6783 (sleeve)", "they use headers that only Weave has"),
     skipped("weaveDNS, portmap, the rules for docker0, IPv6"),
+    *primitives.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
@@ -173,8 +174,8 @@ def _bridges(peer: Peer, options: Options, *, use_openvswitch: bool) -> Iterator
     datapath = Interface(node, DATAPATH_DEVICE)
     yield Link(datapath, "openvswitch" if use_openvswitch else "bridge", mtu=mtu, mac=primitives.mac(str(datapath)))
     one, other = Interface(node, BRIDGE_VETH), Interface(node, DATAPATH_VETH)
-    yield Link(one, "veth", other, BRIDGE_DEVICE, mtu)
-    yield Link(other, "veth", one, DATAPATH_DEVICE, mtu)
+    yield Link(one, "veth", other, BRIDGE_DEVICE, mtu, txqueuelen=primitives.NO_QUEUE)
+    yield Link(other, "veth", one, DATAPATH_DEVICE, mtu, txqueuelen=primitives.NO_QUEUE)
 
 
 def _tunnel(peer: Peer, all_peers: list[Peer], mtu: int) -> Iterator[Resource]:
@@ -213,8 +214,15 @@ def _pods(node: ScenarioNode, peer: Peer, options: Options) -> Iterator[Resource
         address, inner, outer = peer.bridge_address + number, Interface(name, "eth0"), Interface(node.name, device)
         yield Machine(name, "pod", (address,), node.name)
         yield from primitives.container_netns(name)
-        yield Link(outer, "veth", inner, BRIDGE_DEVICE, options.weave_mtu, hairpin=True)
-        yield Link(inner, "veth", outer, None, options.weave_mtu, primitives.mac(name))
+        yield from primitives.veth_pair(
+            outer,
+            inner,
+            mtu=options.weave_mtu,
+            macs=(None, primitives.mac(name)),
+            master=BRIDGE_DEVICE,
+            hairpin=True,
+            txqueuelen=primitives.NO_QUEUE,
+        )
         yield from _neighbours(inner)
         yield from primitives.addresses(inner, primitives.with_prefix_length(address, options.pod_cidr.prefixlen))
         yield primitives.default_route(name, peer.bridge_address)

@@ -33,7 +33,14 @@ from labctl.core.resources import (
     Sysctl,
 )
 from labctl.render.plan_json import process_tag
-from labctl.render.resources import link_option_args, prefix_text, resource_values, route_text, rule_text
+from labctl.render.resources import (
+    link_option_args,
+    prefix_text,
+    resource_values,
+    route_text,
+    rule_text,
+    txqueuelen_args,
+)
 
 _TOOL = CHAIN_TOOLS
 NetnsNamer = Callable[[str], str]
@@ -166,6 +173,7 @@ def _link(link: Link, peer_exists: bool, netns_name: NetnsNamer) -> Iterator[str
         yield f"ip link set {dev} addrgenmode none"
     args = [] if link.mtu is None else ["mtu", str(link.mtu)]
     args += [] if link.mac is None else ["address", link.mac]
+    args += txqueuelen_args(link)
     args += [] if link.master is None else ["master", link.master]
     args += ["promisc", "on"] if link.promisc else []
     args += [] if link.arp else ["arp", "off"]

@@ -54,7 +54,10 @@ __all__ = [
     "resource_values",
     "route_text",
     "rule_text",
+    "txqueuelen_args",
 ]
+
+DEFAULT_TX_QUEUE_LEN = 1000  # packets; the kernel's default for most kinds of links
 
 RESOURCE_NOUNS: dict[type, str] = {
     Netns: "namespace", Link: "link", Sysctl: "sysctl", Address: "address", Neighbour: "neighbour", Fdb: "fdb entry",
@@ -113,6 +116,7 @@ def link_text(link: Link) -> str:
     args += link_option_args(link)
     args += [] if link.mtu is None else ["mtu", str(link.mtu)]
     args += [] if link.mac is None else ["address", link.mac]
+    args += txqueuelen_args(link)
     args += [] if link.master is None else ["master", link.master]
     args += ["promisc", "on"] if link.promisc else []
     args += ["hairpin", "on"] if link.hairpin else []
@@ -121,6 +125,11 @@ def link_text(link: Link) -> str:
     args += ["addrgenmode", "eui64"] if link.autoconf else []
     args += [] if link.link_netns is None else ["link-netns", link.link_netns]
     return " ".join([*args, "up" if link.up else "down"])
+
+
+def txqueuelen_args(link: Link) -> list[str]:
+    """The length of a link's transmit queue in the syntax of `ip link`; nothing for the kernel's usual length."""
+    return [] if link.txqueuelen in (None, DEFAULT_TX_QUEUE_LEN) else ["txqueuelen", str(link.txqueuelen)]
 
 
 def link_option_args(link: Link) -> list[str]:

@@ -357,7 +357,7 @@ def _field_type(annotation: Any, metadata: Any) -> Any:
         if set(inner) == {IPv4Address, IPv6Address}:
             return values.address()
     if get_origin(annotation) is tuple:
-        return ListOf(_field_type(get_args(annotation)[0], metadata))
+        return ListOf(_field_type(get_args(annotation)[0], metadata), allow_single=bool(metadata.get("single")))
     if metadata.get("form"):
         return _FORMS[metadata["form"]]
     if metadata.get("choices"):

@@ -57,6 +57,7 @@ def _sysctl(text: str) -> str:
 _LINK_KEYS = (
     Key("mac", values.MAC, "its MAC address", "the kernel's choice"),
     Key("mtu", values.integer(68, 65535), "its MTU"),
+    Key("txqueuelen", values.integer(0, 2**32 - 1), "the length of its transmit queue, in packets", "the kernel's"),
     Key("master", values.DEVICE, "the bridge that it is a port of"),
     Key("up", _SWITCH, "whether it is up", "true"),
     Key("promisc", _SWITCH, "whether it is in promiscuous mode (accepts frames for other devices)", "false"),

@@ -11,7 +11,7 @@ from labctl.scenario.field_types import Located
 from labctl.scenario.raw_language import LINK_KINDS, LINK_MODES, REQUIRED_LINK_OPTIONS
 from labctl.scenario.raw_symbols import RawSymbols
 
-_LINK_FIELDS = ("mac", "mtu", "master", "up", "promisc", "hairpin", "isolated", "autoconf")
+_LINK_FIELDS = ("mac", "mtu", "txqueuelen", "master", "up", "promisc", "hairpin", "isolated", "autoconf")
 
 
 class LinkParser:

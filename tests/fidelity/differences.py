@@ -166,17 +166,6 @@ DIFFERENCES = (
             "c?: missing iptables -t nat -A POSTROUTING -d 127.0.0.11/32 -j DOCKER_POSTROUTING",
         ),
     ),
-    Reason(
-        "without any address iproute2 tells of the device itself, and so of the length of its queue",
-        ("docker-overlay 20.10",),
-        ("host?-ov: ip addr *: txqlen was 1000, should be None",),
-    ),
-    Reason(
-        "the Go programs make links with a queue length of zero, iproute2 and labctl leave the kernel's; nothing is"
-        " ever queued there, for the discipline is noqueue on both",
-        CASES,
-        ("*: ip link *: txqlen was 1000, should be None",),
-    ),
 )
 
 

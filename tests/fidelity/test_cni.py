@@ -24,7 +24,8 @@ NODE, PODS = "node1", ("a", "b")
 ALL = (NODE, "fabric", *PODS)
 # what a node is before a plugin runs: settings of its image (AgentBaker's sysctl.d), a card, a way out
 IMAGE = {
-    "ipv4.conf.all.rp_filter": 1, "ipv4.conf.default.rp_filter": 1,
+    "ipv4.conf.all.rp_filter": 0, "ipv4.conf.default.rp_filter": 0,
+    "ipv4.conf.all.secure_redirects": 0, "ipv4.conf.default.secure_redirects": 0,
     "ipv4.conf.all.send_redirects": 0, "ipv4.conf.default.send_redirects": 0,
     "ipv4.conf.all.accept_redirects": 0, "ipv4.conf.default.accept_redirects": 0,
     "ipv4.conf.all.accept_source_route": 0, "ipv4.conf.default.accept_source_route": 0,
@@ -118,7 +119,7 @@ FLANNEL: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-PLAIN = {name: value for name, value in IMAGE.items() if "accept" not in name} | {
+PLAIN = {name: value for name, value in IMAGE.items() if "send" in name or "bridge" in name} | {
     "ipv4.conf.all.rp_filter": 0, "ipv4.conf.default.rp_filter": 0,
 }  # fmt: skip
 

@@ -103,6 +103,8 @@ NETWORKS = {
     "front": "-o com.docker.network.bridge.name=net0",
     "inner": "--internal -o com.docker.network.bridge.name=net1",
     "apart": "-o com.docker.network.bridge.enable_icc=false -o com.docker.network.bridge.name=net2",
+    "plain": "--subnet 10.5.0.0/24 --gateway 10.5.0.254 -o com.docker.network.driver.mtu=1400"
+    " -o com.docker.network.bridge.enable_ip_masquerade=false -o com.docker.network.bridge.name=net3",
 }
 MORE = {
     "d1": "-p 8080:80 -p 192.168.50.11:8081:81 -p 127.0.0.1:8082:82 -p 5353:53/udp",
@@ -110,7 +112,10 @@ MORE = {
     "d3": "--network inner",
     "d4": "--network apart",
     "d5": "--network none",
+    "d8": "--network plain --ip 10.5.0.10 -p 8090:80",
+    "d9": "--network plain",
 }
+CONNECTED = {"d1": "plain", "d8": "front"}  # afterwards: the published port of d8 moves to front
 SHARED = {"d6": "--network host", "d7": "--network container:d2"}
 WHOLE = DAEMONS / "whole.yaml"
 
@@ -127,6 +132,8 @@ def whole(docker: Docker) -> Docker:
         docker.start(name, options)
         if name == "d2":
             docker("network connect inner d2")
+    for name, network in CONNECTED.items():
+        docker(f"network connect {network} {name}")
     return docker
 
 
@@ -138,6 +145,7 @@ def test_networks_and_published_ports(whole: Docker, golden: Golden) -> None:
     made = lifecycle.up(lifecycle.define(str(WHOLE), overrides=(f"release={release}",))).lab
     try:
         found = differences(observed("whole", nodes), observed("real", nodes))
+        assert _sockets("whole") == _sockets("real")
     finally:
         lifecycle.down("whole")
     assert unexplained(f"docker networks {release}", found) == []
@@ -169,20 +177,25 @@ WITHOUT = DAEMONS / "without.yaml"
 
 
 def test_a_daemon_without_its_proxy(tree: str, tmp_path_factory: pytest.TempPathFactory, golden: Golden) -> None:
-    nodes = (HOST, "c1", "d1")
+    nodes = (HOST, "c1", "d1", "d8")
     work = tmp_path_factory.mktemp("bare") / "work"  # a short one: containerd's socket is below it
     with engine("bare", work, "--userland-proxy=false", tree) as daemon:
         release = release_of(daemon)
         daemon.start("c1")
         daemon(f"network create {NETWORKS['front']} front")
-        daemon.start("d1", "--network front -p 8080:80 -p 127.0.0.1:8082:82")
+        daemon(f"network create {NETWORKS['plain']} plain")
+        daemon.start("d1", "--network front -p 8080:80 -p 127.0.0.1:8082:82 -p 5353:53/udp")
+        daemon.start("d8", MORE["d8"])
         settled("bare", daemon.shown())
         recorded("bare", golden(f"daemons/without-{release}.txt"))
         real = observed("bare", nodes)
         assert _proxies(daemon) == []
+        sockets = _sockets("bare")
+        assert {words[3] for words in sockets} == {"0.0.0.0:8080", "127.0.0.1:8082", "0.0.0.0:5353", "0.0.0.0:8090"}
     lifecycle.up(lifecycle.define(str(WITHOUT), overrides=(f"release={release}",)))
     try:
         found = differences(observed("without", nodes), real)
+        assert _sockets("without") == sockets
     finally:
         lifecycle.down("without")
     assert unexplained(f"docker without its proxy {release}", found) == []
@@ -217,6 +230,12 @@ def _proxies(docker: Docker) -> list[list[str]]:
         if words and words[0].endswith("docker-proxy") and "::" not in words:
             found.append(words[1:])
     return found
+
+
+def _sockets(lab_name: str) -> set[tuple[str, ...]]:
+    """The listening and bound sockets of the host: protocol, state, how many may wait, address; none of IPv6."""
+    lines = subjects.inside(lab_name, HOST, "ss", "-H", "-4ltun").splitlines()
+    return {(words[0], words[1], words[3], words[4]) for words in map(str.split, lines)}
 
 
 def _inside(docker: Docker, words: str, network: bool = False) -> str:

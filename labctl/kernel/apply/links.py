@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from labctl.core.diff import Change, differing_fields
 from labctl.core.resources import Interface, Link
@@ -28,9 +30,16 @@ class LinkBuilder:
         self._indexes = indexes
         self._ipv6 = os.path.exists("/proc/sys/net/ipv6")
         self._created_with_master: set[Interface] = set()  # links that were created with their master already set
+        self._next_ports: dict[
+            tuple[str, str], deque[Interface]
+        ] = {}  # by bridge: its new ports that are not in it yet
 
     def create(self, links: Sequence[Link]) -> list[Refusal]:
-        """Create links in waves: a link with a lower device waits until that exists. Returns the refusals."""
+        """Create links in waves: a link with a lower device waits until that exists. Returns the refusals.
+
+        A bridge numbers its ports as they come. So a port joins it at creation only if all that are before it in the
+        plan have joined; the others join in the plan's order, when they are set up.
+        """
         masters = {(link.ns, link.master) for link in links if link.master is not None}
         ordered = sorted(links, key=lambda link: (link.ns, link.at.dev) not in masters)  # masters before ports
         todo = {link.at: link for link in ordered if link.kind != "loopback"}
@@ -38,6 +47,8 @@ class LinkBuilder:
         for link in links:
             if link.kind == "loopback":
                 self._indexes.assign(link.at, 1)
+            elif link.master is not None:
+                self._next_ports.setdefault((link.ns, link.master), deque()).append(link.at)
         while todo:
             wave = [link for link in todo.values() if self._ready(link, todo)]
             for link in wave or list(todo.values()):
@@ -76,8 +87,7 @@ class LinkBuilder:
         if near.at.dev in FALLBACK_DEVICES and self._adopt_fallback_device(near):
             return
         index = self._indexes.next_lab_index(near.at)
-        if create_ns == near.ns:
-            self._created_with_master.add(near.at)
+        joins = near.master is not None and create_ns == near.ns and self._is_next_port(near)
         peer_index = self._indexes.next_free_index(far.at) if far is not None else 0
         fd = None
         if far is not None and far.ns != create_ns:
@@ -86,11 +96,24 @@ class LinkBuilder:
             fd = self._namespaces.fds[near.ns]
         try:
             message = messages.create_link(
-                near, far, index, peer_index, fd, lambda dev: self._indexes.find(create_ns, dev)
+                near if joins else replace(near, master=None),
+                far,
+                index,
+                peer_index,
+                fd,
+                lambda dev: self._indexes.find(create_ns, dev),
             )
         except (ValueError, KeyError) as error:
             fail(near, str(error))
         self._namespaces.channels[create_ns].queue(message, ("add", near))
+
+    def _is_next_port(self, link: Link) -> bool:
+        """Whether a link can join its bridge at creation: if all ports before it in the plan have done so."""
+        next_ports = self._next_ports[link.ns, link.master or ""]
+        if next_ports[0] != link.at:
+            return False
+        self._created_with_master.add(next_ports.popleft())
+        return True
 
     def _make_tun(self, link: Link) -> None:
         """Create a TUN device, which netlink cannot do: through /dev/net/tun, as a persistent device."""
@@ -99,7 +122,7 @@ class LinkBuilder:
             tun.create_tun(link.at.dev, self._indexes.next_lab_index(link.at))
         except OSError as error:
             fail(link, error.strerror or str(error))
-        self._set_mtu(link)
+        self._set_sizes(link)
 
     def _adopt_fallback_device(self, link: Link) -> bool:
         """Use the fallback device that the tunnel's module created in the namespace, if it has the name of this link.
@@ -112,19 +135,22 @@ class LinkBuilder:
             mtu = link.mtu or device.mtu
             for one in (mtu - 1, mtu):
                 channel.queue(messages.attribute(device.index, "IFLA_MTU", one), ("set up", link))
+            self._set_sizes(replace(link, mtu=None))
         return device is not None
 
-    def _set_mtu(self, link: Link) -> None:
-        if link.mtu is not None:
-            message = messages.attribute(self._indexes.find(link.ns, link.at.dev), "IFLA_MTU", link.mtu)
-            self._namespaces.channels[link.ns].queue(message, ("set up", link))
+    def _set_sizes(self, link: Link) -> None:
+        """Set what a create message would contain: the MTU and the length of the queue."""
+        for name, value in (("IFLA_MTU", link.mtu), ("IFLA_TXQLEN", link.txqueuelen)):
+            if value is not None:
+                message = messages.attribute(self._indexes.find(link.ns, link.at.dev), name, value)
+                self._namespaces.channels[link.ns].queue(message, ("set up", link))
 
     def set_up(self, link: Link) -> None:
         """Complete a link that was just created: set what the create message cannot contain, then set it up."""
         index, channel = self._indexes.find(link.ns, link.at.dev), self._namespaces.channels[link.ns]
         tag = ("set up", link)
         if link.kind == "bridge":
-            self._set_mtu(link)
+            self._set_sizes(link)
         if link.kind != "loopback":
             if link.master is not None and link.at not in self._created_with_master:
                 channel.queue(
@@ -151,6 +177,8 @@ class LinkBuilder:
             channel.queue(messages.attribute(index, "IFLA_MTU", want.mtu), tag)
         if "mac" in wrong and want.mac is not None:
             channel.queue(messages.attribute(index, "IFLA_ADDRESS", Mac(want.mac)), tag)
+        if "txqueuelen" in wrong and want.txqueuelen is not None:
+            channel.queue(messages.attribute(index, "IFLA_TXQLEN", want.txqueuelen), tag)
         if "master" in wrong:
             master = self._indexes.find(want.ns, want.master) if want.master is not None else 0
             channel.queue(messages.attribute(index, "IFLA_MASTER", U32(master)), tag)

@@ -40,7 +40,7 @@ _u32 = struct.Struct("=I")
 _i32 = struct.Struct("=i")
 
 # numbers of attributes, as in linux/if_link.h, if_addr.h, rtnetlink.h, lwtunnel.h, neighbour.h and fib_rules.h
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_TXQLEN, IFLA_LINKINFO = 1, 3, 4, 5, 10, 13, 18
 IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 26, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BRPORT_STATE, IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 1, 4, 33  # the mode is hairpin
@@ -66,6 +66,7 @@ class RawLink:
     flags: int
     mtu: int = 0
     mac: str = ""
+    txqueuelen: int | None = None
     master: int = 0
     lower_index: int = 0
     lower_nsid: int | None = None
@@ -88,6 +89,8 @@ def links(channel: Channel) -> Iterator[RawLink]:
             link.mac = data[span[0] : span[1]].hex(":")
         if (span := found.get(IFLA_MTU)) is not None:
             link.mtu = _u32.unpack_from(data, span[0])[0]
+        if (span := found.get(IFLA_TXQLEN)) is not None:
+            link.txqueuelen = _u32.unpack_from(data, span[0])[0]
         if (span := found.get(IFLA_MASTER)) is not None:
             link.master = _u32.unpack_from(data, span[0])[0]
         if (span := found.get(IFLA_LINK)) is not None:

@@ -64,7 +64,9 @@ def create_link(
         attrs.append(("IFLA_MTU", link.mtu))
     if link.mac is not None:
         attrs.append(("IFLA_ADDRESS", Mac(link.mac)))
-    if link.master is not None and link.link_netns in (None, link.ns):  # else the bridge is in another namespace
+    if link.txqueuelen is not None:
+        attrs.append(("IFLA_TXQLEN", link.txqueuelen))
+    if link.master is not None:
         attrs.append(("IFLA_MASTER", U32(index_of(link.master))))
     lower = dict(link.options).get("dev")
     if lower is not None and link.kind != "vxlan":
@@ -86,6 +88,8 @@ def _peer(peer: Link, index: int, fd: int | None) -> dict[str, Any]:
         attrs.append(("IFLA_MTU", peer.mtu))
     if peer.mac is not None:
         attrs.append(("IFLA_ADDRESS", Mac(peer.mac)))
+    if peer.txqueuelen is not None:
+        attrs.append(("IFLA_TXQLEN", peer.txqueuelen))
     if fd is not None:
         attrs.append(("IFLA_NET_NS_FD", U32(fd)))
     return {"index": U32(index), "attrs": attrs}
@@ -114,7 +118,7 @@ def flags(index: int, *, up: bool, promisc: bool = False, arp: bool | None = Non
 
 
 def attribute(index: int, name: str, value: Any) -> bytearray:
-    """Set one attribute of a link: IFLA_MTU, IFLA_ADDRESS, IFLA_MASTER (0: no master)."""
+    """Set one attribute of a link: IFLA_MTU, IFLA_ADDRESS, IFLA_TXQLEN, IFLA_MASTER (0: no master)."""
     return encode("ifinfmsg", encoding.RTM_NEWLINK, ACK_FLAGS, {"index": U32(index)}, [(name, value)])
 
 

@@ -135,6 +135,7 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
             master=snapshot.name(ns, raw.master) if raw.master else None,
             mtu=raw.mtu,
             mac=raw.mac,
+            txqueuelen=raw.txqueuelen,
             up=up,
             promisc=bool(raw.flags & IFF_PROMISC),
             arp=not _uses_arp(raw, options) or not raw.flags & IFF_NOARP,

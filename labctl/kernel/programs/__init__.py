@@ -8,6 +8,7 @@ nothing.
     pause         a pod's sandbox: a process namespace, and the network namespace that ends with it
     serve         a server on TCP and UDP ports, which echoes what it receives and sends its name to HTTP clients
     docker-proxy  Docker's userland proxy, with docker-proxy's own command line
+    dockerd       Docker's daemon without its userland proxy: it listens on published ports, and serves none
     tunnel        a tunnel in user space: flannel's udp backend, or IP in IP where the kernel has none
 
 `run.py` also starts `labctl.kernel.node_exec.exec_helper`, which runs a user's command in a node, and
@@ -20,7 +21,7 @@ import os
 import sys
 
 READY = b"ready\n"
-NAMES = ("pause", "serve", "docker-proxy", "tunnel")
+NAMES = ("pause", "serve", "docker-proxy", "dockerd", "tunnel")
 
 
 def argv(command: tuple[str, ...]) -> list[str]:

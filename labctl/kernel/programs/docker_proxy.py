@@ -22,11 +22,11 @@ from collections.abc import Sequence
 
 from labctl.kernel.host.pktinfo import ANCDATA_BYTES, Ancillary, reply_pktinfo, request_pktinfo
 from labctl.kernel.programs.daemon import accept, daemonize, report_ready
+from labctl.kernel.programs.host_sockets import bind_port
 
 UDP_IDLE_TIMEOUT_S = 90.0  # seconds after which a UDP client is forgotten (UDPConnTrackTimeout)
 MAX_DATAGRAM_BYTES = 65507
 CHUNK_BYTES = 65536  # bytes that are forwarded at once
-BACKLOG = 64  # connections that may wait to be accepted
 
 
 def main(args: Sequence[str]) -> int:
@@ -34,22 +34,16 @@ def main(args: Sequence[str]) -> int:
     passed_socket = "-use-listen-fd" in args
     args = [arg for arg in args if arg != "-use-listen-fd"]
     options = dict(zip(args[::2], args[1::2], strict=True))
-    host = (options["-host-ip"], int(options["-host-port"]))
     container = (options["-container-ip"], int(options["-container-port"]))
-    kind = socket.SOCK_STREAM if options["-proto"] == "tcp" else socket.SOCK_DGRAM
+    protocol, port = options["-proto"], int(options["-host-port"])
     daemonize("docker-proxy")
-    sock = socket.socket(socket.AF_INET, kind)
     try:
-        if kind == socket.SOCK_STREAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(host)
-        if kind == socket.SOCK_STREAM:
-            sock.listen(BACKLOG)
+        sock = bind_port(protocol, options["-host-ip"], port)
     except OSError as error:
-        print(f"{options['-proto']} port {host[1]}: {error.strerror}", flush=True)
+        print(f"{protocol} port {port}: {error.strerror}", flush=True)
         return 1
     report_ready()
-    if kind == socket.SOCK_DGRAM:
+    if protocol == "udp":
         if passed_socket:
             request_pktinfo(sock)
         datagrams(sock, container)

@@ -12,8 +12,9 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 
-from labctl.kernel.host.pktinfo import ANCDATA_BYTES, reply_pktinfo, request_pktinfo
+from labctl.kernel.host.pktinfo import ANCDATA_BYTES, reply_pktinfo
 from labctl.kernel.programs.daemon import accept, daemonize, report_ready
+from labctl.kernel.programs.host_sockets import bind_port
 
 BACKLOG = 64  # connections that may wait to be accepted
 MAX_DATAGRAM_BYTES = 65535
@@ -27,15 +28,8 @@ def main(args: Sequence[str]) -> int:
     for port in ports:
         protocol, _, place = port.partition(":")
         address, _, number = place.rpartition(":")
-        kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-        sock = socket.socket(socket.AF_INET, kind)
         try:
-            if protocol == "tcp":
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            request_pktinfo(sock)
-            sock.bind((address, int(number)))
-            if protocol == "tcp":
-                sock.listen(BACKLOG)
+            sock = bind_port(protocol, address, int(number), BACKLOG, pktinfo=True)
         except OSError as error:
             print(f"{protocol} port {place}: {error.strerror}", flush=True)
             return 1

@@ -83,11 +83,12 @@ def internet_uplink(internet_cidr: IPv4Network, public_ip: IPv4Address, mtu: int
 
 
 def node_sysctls(ns: str, devices: Iterable[str]) -> Iterator[Resource]:
-    """The sysctls of an AKS node image that affect forwarding."""
-    yield from primitives.forwarding_sysctls(ns, True, rp_filter=1, devices=devices)
+    """The sysctls of an AKS node image that affect forwarding: those of AgentBaker's sysctl-d-60-CIS.conf, and the
+    kernel's own rp_filter, which that file does not set."""
+    yield from primitives.forwarding_sysctls(ns, True, rp_filter=0, devices=devices)
     for device in ("all", "default"):
-        yield Sysctl(ns, f"net.ipv4.conf.{device}.accept_redirects", "0")
-        yield Sysctl(ns, f"net.ipv4.conf.{device}.accept_source_route", "0")
+        for name in ("accept_redirects", "secure_redirects", "accept_source_route"):
+            yield Sysctl(ns, f"net.ipv4.conf.{device}.{name}", "0")
 
 
 def mac_filter(nic: Nic) -> Iterator[Resource]:

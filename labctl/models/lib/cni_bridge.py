@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.core.resources import Interface, Link, Resource, Route, Sysctl
+from labctl.core.resources import Interface, Resource, Route, Sysctl
 from labctl.core.scenario_types import Machine, ScenarioNode
 from labctl.models.lib import primitives
 
@@ -42,6 +42,20 @@ def pod_addresses(node: ScenarioNode, pod_range: IPv4Network) -> Iterator[tuple[
     return ((name, IPv4Address(first + number)) for number, name in enumerate(node.pods))
 
 
+def masqueraded_pods(
+    nodes: Iterable[ScenarioNode], ranges: Iterable[IPv4Network], exempt: Iterable[IPv4Network]
+) -> dict[str, IPv4Address]:
+    """The pods to which no pod keeps its address, because their own is in no exempt range: each with the address that
+    it sees. The last node that masquerades a packet is its own, which uses its gateway's address towards it."""
+    exempt = tuple(exempt)
+    return {
+        name: gateway_address(pod_range)
+        for node, pod_range in zip(nodes, ranges, strict=False)  # a small pod CIDR has too few, which is refused
+        for name, address in pod_addresses(node, pod_range)
+        if not any(address in network for network in exempt)
+    }
+
+
 def node_bridge(ns: str, pod_range: IPv4Network, config: BridgeConfig) -> Iterator[Resource]:
     """The bridge of a node, with its address; bridged frames pass iptables, as the kubelet requires."""
     address = primitives.with_prefix_length(gateway_address(pod_range), pod_range.prefixlen)
@@ -57,8 +71,15 @@ def pods_on_bridge(node: ScenarioNode, pod_range: IPv4Network, config: BridgeCon
         yield Machine(name, "pod", (address,), node.name)
         yield from primitives.container_netns(name)
         yield Sysctl(name, "net.ipv4.conf.eth0.arp_notify", "1")  # announce a new address
-        yield Link(outer, "veth", inner, config.name, config.mtu, hairpin=config.hairpin)
-        yield Link(inner, "veth", outer, None, config.mtu, primitives.mac(name))
+        yield from primitives.veth_pair(
+            outer,
+            inner,
+            mtu=config.mtu,
+            macs=(None, primitives.mac(name)),
+            master=config.name,
+            hairpin=config.hairpin,
+            txqueuelen=primitives.NO_QUEUE,
+        )
         yield from primitives.addresses(inner, primitives.with_prefix_length(address, pod_range.prefixlen))
         for network in config.routes:
             yield Route(name, network, gateway_address(pod_range), "eth0")

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from labctl.core.resources import Interface
-from labctl.core.scenario_types import Check, PublishedPort, Scenario, See
+from labctl.core.scenario_types import Check, Expect, PublishedPort, Scenario, See
 from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, BridgeNetwork, Chains28
-from labctl.models.lib.docker_networks import DEFAULT_NETWORK, container_endpoints, container_programs, network_owners
+from labctl.models.lib.docker_networks import (
+    DEFAULT_NETWORK,
+    container_endpoints,
+    container_programs,
+    host_endpoints,
+    network_owners,
+)
 
 
 def docker0_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetwork]) -> Iterator[Check]:
@@ -52,14 +58,20 @@ def cross_network_checks(scenario: Scenario, networks_by_name: dict[str, BridgeN
     open_to_all = options.userland_proxy or CHAINS_OF_RELEASE[options.release].SERVES_OTHER_NETWORKS
     for node in scenario.nodes:
         listening_machines = {home for _, home, listens in container_programs(node, dict(node.settings)) if listens}
-        ends = [
-            (name, endpoints[0])
-            for name, endpoints in container_endpoints(node, networks_by_name).items()
-            if endpoints and not endpoints[0].network.internal
-        ]
+        endpoints = host_endpoints(node, networks_by_name)
+        # a container's name means its address on eth0, and the check is about its packets by the default route
+        ends = [(item.container, item.endpoint) for item in endpoints if item.device == "eth0" and item.default_route]
+        members = {(item.container, item.endpoint.network) for item in endpoints}
         checked_protocols: set[str] = set()
         for name, end in ends:
-            caller = next((other for other, endpoint in ends if endpoint.network != end.network), None)
+            if not end.ports or end.network.internal:
+                continue
+            callers = (
+                other
+                for other, endpoint in ends
+                if not endpoint.network.internal and (other, end.network) not in members
+            )
+            caller = next(callers, None)
             for port in end.ports if caller is not None and name not in listening_machines else ():
                 at_host = port.address is None or port.address in options.underlay
                 if port.protocol == "udp" and port.address is None and options.release not in RANDOM_MAC_RELEASES:
@@ -83,6 +95,30 @@ def _cross_network_check(
         say, port.protocol, caller, host, port.host_port, "reply" if reachable else "timeout",
         server=server, sees=sees, origin="model",
     )  # fmt: skip
+
+
+def masquerade_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetwork]) -> Iterator[Check]:
+    """A network without masquerading: its containers keep their addresses outside. An answer needs a route to them,
+    and a host up to 26: later ones drop every packet to a container's address that comes from outside, also an answer.
+    """
+    options = scenario.options
+    guarded = issubclass(CHAINS_OF_RELEASE[options.release], Chains28)
+    if all(net.masquerade for net in networks_by_name.values()):
+        return
+    for number, node in enumerate(scenario.nodes):
+        for item in host_endpoints(node, networks_by_name):
+            name, net = item.container, item.endpoint.network
+            if net.masquerade or net.internal or item.device != "eth0" or not item.default_route:
+                continue
+            routed = options.routed and number == 0
+            answered = routed and not guarded
+            sees = (See(Interface(node.name, "eth0"), src=name, dst="internet", direction="out"),)
+            say = "outside, a container of a network without masquerading has its own address"
+            expect: Expect = "reply" if answered else "fail"
+            if not answered:
+                say += ", and the host drops the answers to it" if routed else ", so no answer finds it"
+            yield Check(say, "ping", name, "internet", expect=expect, sees=sees, origin="model")
+            return
 
 
 def routed_access_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetwork]) -> Iterator[Check]:

@@ -2,7 +2,8 @@
 
 Docker adds rules one by one, when networks and containers are created: some at the head of a chain, some at
 its end. So the order of the rules depends on the order of creation. The functions here follow it: first the
-networks in the order of their creation, docker0 first, then the containers in the order of their start.
+networks in the order of their creation, docker0 first, then the endpoints in the order in which containers start and
+are connected.
 
 `Chains28` writes what moby documents for 28.2 to 28.5 (integration/network/bridge/iptablesdoc/generated
 in v28.5.2), `Chains29` what it documents for 29 (the same in docker-v29.7.2, iptables backend), and
@@ -36,11 +37,14 @@ class BridgeNetwork(NamedTuple):
     subnet: IPv4Network
     internal: bool = False
     icc: bool = True
+    masquerade: bool = True
+    requested_gateway: IPv4Address | None = None
+    mtu: int | None = None  # None: as the host's links
 
     @property
     def gateway(self) -> IPv4Address:
-        """The bridge's address, the first of the subnet."""
-        return self.subnet.network_address + 1
+        """The bridge's address: the requested one, else the first of the subnet."""
+        return self.requested_gateway or self.subnet.network_address + 1
 
 
 class Endpoint(NamedTuple):
@@ -113,11 +117,8 @@ class ChainsUntil26:
             "nat", "OUTPUT", [f"! -d 127.0.0.0/8 {JUMP_IF_LOCAL}" if host.userland_proxy else JUMP_IF_LOCAL]
         )
         yield host.chain("nat", "POSTROUTING", [*self._masquerade_rules(), *self._hairpin_rules()])
-        returns = (
-            [f"-i {net.device} -j RETURN" for net in reversed(host.external_networks)]
-            if self.return_container_traffic
-            else []
-        )
+        masqueraded = (net for net in reversed(host.external_networks) if net.masquerade)
+        returns = [f"-i {net.device} -j RETURN" for net in masqueraded] if self.return_container_traffic else []
         yield host.chain("nat", "DOCKER", [*returns, *self._dnat_rules()])
 
     def _masquerade_rules(self) -> Iterator[str]:
@@ -125,7 +126,8 @@ class ChainsUntil26:
         for net in reversed(self.host.external_networks):
             if not self.host.userland_proxy:
                 yield f"-o {net.device} -m addrtype --src-type LOCAL -j MASQUERADE"
-            yield f"-s {net.subnet} ! -o {net.device} -j MASQUERADE"
+            if net.masquerade:
+                yield f"-s {net.subnet} ! -o {net.device} -j MASQUERADE"
 
     def _hairpin_rules(self) -> Iterator[str]:
         """Masquerade packets from a container to its own published port; else they come back with its own address."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from labctl.core.names import did_you_mean
 from labctl.core.scenario_types import ListeningPort, PublishedPort, Scenario, ScenarioNode
@@ -15,6 +15,8 @@ from labctl.models.lib.docker_iptables import BridgeNetwork, Endpoint
 Refusal = tuple[str, str, str]
 DEFAULT_NETWORK, NONE_NETWORK, HOST_NETWORK, CONTAINER_PREFIX = "bridge", "none", "host", "container:"
 PREDEFINED_NETWORKS = (DEFAULT_NETWORK, NONE_NETWORK, HOST_NETWORK)  # networks that every Docker has
+DEFAULT_ADDRESS_POOLS = ((IPv4Network("172.16.0.0/12"), 16), (IPv4Network("192.168.0.0/16"), 20))
+NO_DEFAULT_SUBNET = IPv4Network("172.16.0.0/16")  # in the first pool, but Docker does not use it
 RESERVED_DEVICES = ("docker0", "eth0", "lo")  # devices that every host has
 
 
@@ -30,40 +32,107 @@ def bridge_networks(scenario: Scenario) -> dict[str, BridgeNetwork]:
     user_defined = {name: settings for name, settings in scenario.networks if name not in PREDEFINED_NETWORKS}
     devices = dict(zip(user_defined, primitives.device_names("br-", 12, user_defined), strict=True))
     for name, settings in user_defined.items():
-        subnet = settings.subnet or next(
-            (net for net in _default_address_pools() if not any(map(net.overlaps, taken))), None
-        )
+        subnet = settings.subnet or next(_free_default_subnets(taken), None)
         if subnet is not None:
             taken.append(subnet)
-            nets[name] = BridgeNetwork(settings.bridge or devices[name], subnet, settings.internal, settings.icc)
+            nets[name] = BridgeNetwork(
+                settings.bridge or devices[name],
+                subnet,
+                settings.internal,
+                settings.icc,
+                settings.enable_ip_masquerade,
+                settings.gateway,
+                settings.mtu,
+            )
     return nets
 
 
-def _default_address_pools() -> Iterator[IPv4Network]:
-    """172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 in /20: moby's libnetwork/ipamutils/utils.go."""
-    yield from list(IPv4Network("172.16.0.0/12").subnets(new_prefix=16))[1:]
-    yield from IPv4Network("192.168.0.0/16").subnets(new_prefix=20)
+def _free_default_subnets(taken: list[IPv4Network]) -> Iterator[IPv4Network]:
+    """The free ranges of Docker's pools, in order (moby's libnetwork/ipamutils/utils.go)."""
+    for pool, prefix_length in DEFAULT_ADDRESS_POOLS:
+        yield from primitives.free_subnets(pool, prefix_length, [*taken, NO_DEFAULT_SUBNET])
+
+
+class ContainerEndpoint(NamedTuple):
+    """An endpoint with its container and its device there; `default_route` is whether the container's default route
+    leads through it."""
+
+    container: str
+    device: str
+    endpoint: Endpoint
+    default_route: bool
+
+
+def host_endpoints(
+    node: ScenarioNode, networks_by_name: dict[str, BridgeNetwork], *, internal_default_route: bool = False
+) -> tuple[ContainerEndpoint, ...]:
+    """The endpoints of a host's containers, in the order in which Docker creates them: each container with its
+    networks, then the networks that containers are connected to afterwards.
+
+    An address is the requested one, else the next free one. A container's default route leads through the network with
+    the first name of those that are not internal, and its ports are published there (libnetwork, `Endpoint.Less`).
+    With `internal_default_route`, a container with internal networks only has a default route, too.
+    """
+    requested = _requested_addresses(node, networks_by_name)
+    taken = {name: {net.gateway} for name, net in networks_by_name.items()}
+    for (_, name), address in requested.items():
+        taken[name].add(address)
+    next_addresses = {name: _free_addresses(net, taken[name]) for name, net in networks_by_name.items()}
+    events = [
+        (container, name) for container, name in _connections(node) if name in networks_by_name
+    ]  # none on a network that could get no subnet
+    names_of: dict[str, list[str]] = {}
+    for container, name in events:
+        names_of.setdefault(container, []).append(name)
+    settings = dict(node.settings)
+    found = []
+    for container, name in events:
+        names = names_of[container]
+        external = sorted(other for other in names if not networks_by_name[other].internal)
+        gateway_network = next(iter(external or (sorted(names) if internal_default_route else ())), None)
+        publishes = container in settings and name in external[:1]
+        address = requested.get((container, name)) or next(next_addresses[name])
+        endpoint = Endpoint(networks_by_name[name], address, settings[container].publish if publishes else ())
+        device = f"eth{names.index(name)}"
+        found.append(ContainerEndpoint(container, device, endpoint, name == gateway_network))
+    return tuple(found)
+
+
+def _connections(node: ScenarioNode) -> Iterator[tuple[str, str]]:
+    """Every container with each of its networks, in the order in which it is connected to them."""
+    for container, names, _ in _containers(node):
+        yield from ((container, name) for name in names)
+    for container, settings in node.settings:
+        yield from ((container, name) for name in settings.connect)
+
+
+def _requested_addresses(
+    node: ScenarioNode, networks_by_name: dict[str, BridgeNetwork]
+) -> dict[tuple[str, str], IPv4Address]:
+    """The addresses that containers request, by container and network: each is in the subnet of one of its networks."""
+    settings = dict(node.settings)
+    return {
+        (container, name): address
+        for container, name in _connections(node)
+        for address in (settings[container].ip if container in settings else ())
+        if name in networks_by_name and address in networks_by_name[name].subnet
+    }
+
+
+def _free_addresses(net: BridgeNetwork, taken: set[IPv4Address]) -> Iterator[IPv4Address]:
+    """The addresses that Docker assigns next, from the first of the subnet on."""
+    first = int(net.subnet.network_address) + 1
+    return (address for address in map(IPv4Address, count(first)) if address not in taken)
 
 
 def container_endpoints(
     node: ScenarioNode, networks_by_name: dict[str, BridgeNetwork]
 ) -> dict[str, tuple[Endpoint, ...]]:
-    """Every container of a host with its endpoints, eth0 first. Addresses are assigned in order.
-
-    Ports are published in the network of the default route: the first network that is not internal.
-    """
-    next_addresses = {name: count(int(net.subnet.network_address) + 2) for name, net in networks_by_name.items()}
-    endpoints_of = {}
-    for container, names, ports in _containers(node):
-        ends: list[Endpoint] = []
-        for name in names:
-            if name in networks_by_name:
-                first = not networks_by_name[name].internal and all(end.network.internal for end in ends)
-                ends.append(
-                    Endpoint(networks_by_name[name], IPv4Address(next(next_addresses[name])), ports if first else ())
-                )
-        endpoints_of[container] = tuple(ends)
-    return endpoints_of
+    """Every container of a host with its endpoints, eth0 first."""
+    found: dict[str, list[Endpoint]] = {name: [] for name in node.pods}
+    for container, _, endpoint, _ in host_endpoints(node, networks_by_name):
+        found[container].append(endpoint)
+    return {name: tuple(endpoints) for name, endpoints in found.items()}
 
 
 def network_owners(node: ScenarioNode) -> dict[str, str]:
@@ -114,14 +183,19 @@ def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
         if network.bridge:
             devices.setdefault(network.bridge, name)
     for node in scenario.nodes:
+        settings = dict(node.settings)
         for container, names, _ in _containers(node):
             at = f"hosts/{node.name}/containers/{container}/networks"
             for number, name in enumerate(names):
                 yield from (
                     (f"{at}/{number}", *refusal) for refusal in _refuse_network_name(name, names[:number], user_defined)
                 )
-            exclusive = next((name for name in names if _is_exclusive(name)), None)
-            if exclusive is not None and len(names) > 1:
+            connect = settings[container].connect if container in settings else ()
+            for number, name in enumerate(connect):
+                refusals = _refuse_network_name(name, (*names, *connect[:number]), user_defined, "connect")
+                yield from ((f"{at.removesuffix('networks')}connect/{number}", *refusal) for refusal in refusals)
+            exclusive = next((name for name in (*names, *connect) if _is_exclusive(name)), None)
+            if exclusive is not None and len(names) + len(connect) > 1:
                 yield at, f"{container}: a container on {exclusive!r} cannot be on another network", "keep one of them"
             for number, name in enumerate(names):
                 if name.startswith(CONTAINER_PREFIX):
@@ -130,13 +204,15 @@ def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
                     )
 
 
-def _refuse_network_name(name: str, before: tuple[str, ...], user_defined: set[str]) -> Iterator[tuple[str, str]]:
+def _refuse_network_name(
+    name: str, before: tuple[str, ...], user_defined: set[str], key: str = "networks"
+) -> Iterator[tuple[str, str]]:
     if name in before:
-        yield f"networks: {name!r} is listed twice", "remove one of them"
+        yield f"{key}: {name!r} is listed twice", "remove one of them"
     elif name not in user_defined and name not in PREDEFINED_NETWORKS and not name.startswith(CONTAINER_PREFIX):
         known = sorted({*user_defined, *PREDEFINED_NETWORKS})
         hint = did_you_mean(name, known, quote=repr) or f"the networks are {', '.join(known)}"
-        yield f"networks: there is no network {name!r}", hint
+        yield f"{key}: there is no network {name!r}", hint
 
 
 def _is_exclusive(name: str) -> bool:
@@ -190,9 +266,11 @@ def refuse_ports(scenario: Scenario) -> Iterator[Refusal]:
             *(net.gateway for net in nets.values()),
         }
         taken: list[tuple[PublishedPort, str]] = []
+        settings = dict(node.settings)
         for container, names, ports in _containers(node):
             at = f"hosts/{node.name}/containers/{container}/publish"
-            unreachable = all(name == NONE_NETWORK or (name in nets and nets[name].internal) for name in names)
+            every = (*names, *(settings[container].connect if container in settings else ()))
+            unreachable = all(name == NONE_NETWORK or (name in nets and nets[name].internal) for name in every)
             if ports and (container in network_owners(node)):
                 what = f"{container} publishes ports, but has no separate network"
                 yield at, what, "ports of a program in a shared network are open there without `publish`"
@@ -218,6 +296,56 @@ def _same_host_port(one: PublishedPort, other: PublishedPort) -> bool:
 
 def _port_text(port: PublishedPort) -> str:
     return f"{port.protocol} port {port.host_port}"
+
+
+def refuse_addresses(scenario: Scenario) -> Iterator[Refusal]:
+    """Errors for a gateway that is not an address of its network's subnet, and for addresses that a container cannot
+    request: Docker assigns them only in networks for which the user chose the subnet."""
+    for name, network in scenario.networks:
+        if network.gateway is not None and network.subnet is None:
+            yield f"networks/{name}/gateway", "gateway: the network has no subnet", "set its subnet too"
+        elif network.gateway is not None and not _is_host_address(network.gateway, network.subnet):
+            what = f"gateway: {network.gateway} is not the address of a host in {network.subnet}"
+            yield f"networks/{name}/gateway", what, "the bridge has this address"
+    nets = bridge_networks(scenario)
+    with_subnet = {name for name, network in scenario.networks if network.subnet is not None}
+    for node in scenario.nodes:
+        at, taken = f"hosts/{node.name}/containers", dict[IPv4Address, str]()
+        networks_of: dict[str, list[str]] = {}
+        for container, name in _connections(node):
+            networks_of.setdefault(container, []).append(name)
+        for container, settings in node.settings:
+            possible = {name: nets[name] for name in networks_of[container] if name in with_subnet and name in nets}
+            used = set[str]()
+            for number, address in enumerate(settings.ip):
+                problem = _requested_address_problem(address, possible, used, taken)
+                if problem is not None:
+                    yield f"{at}/{container}/ip/{number}", f"ip: {problem[0]}", problem[1]
+                taken.setdefault(address, container)
+
+
+def _requested_address_problem(
+    address: IPv4Address, networks: dict[str, BridgeNetwork], used: set[str], taken: dict[IPv4Address, str]
+) -> tuple[str, str] | None:
+    """What is wrong with an address that a container requests, and a hint. Adds its network to `used`."""
+    name = next((name for name, net in networks.items() if address in net.subnet), None)
+    if name is None:
+        ranges = ", ".join(f"{name} {net.subnet}" for name, net in networks.items())
+        hint = f"it has {ranges}" if ranges else "Docker needs a network with a subnet that the file sets"
+        return f"{address} is in no subnet of the container's networks", hint
+    net = networks[name]
+    if not _is_host_address(address, net.subnet) or address == net.gateway:
+        return f"{address} is not a free address of {net.subnet}", f"the bridge has {net.gateway}"
+    if address in taken:
+        return f"{address} is already the address of {taken[address]}", "choose another address"
+    if name in used:
+        return f"{address} is a second address in network {name}", "a container has one address in a network"
+    used.add(name)
+    return None
+
+
+def _is_host_address(address: IPv4Address, subnet: IPv4Network) -> bool:
+    return address in subnet and address not in (subnet.network_address, subnet.broadcast_address)
 
 
 def refuse_sizes(scenario: Scenario) -> Iterator[Refusal]:

@@ -23,7 +23,7 @@ PREDEFINED_NETWORKS = ("bridge", "docker_gwbridge", "host", "ingress", "none")  
 ADDRESS_POOL, SUBNET_PREFIX_LENGTH = IPv4Network("10.0.0.0/8"), 24  # docker swarm init --default-addr-pool
 INGRESS_VNI = 4096  # the first VNI of ovmanager, for the first network, ingress
 OVERHEAD_BYTES = 50  # bytes of the Ethernet, IP, UDP and VXLAN headers around a packet
-MIN_MTU = 68  # the smallest MTU for IPv4
+MIN_MTU, MAX_MTU = 68, 65535  # the smallest MTU for IPv4, and the largest of a Linux device
 DEFAULT_MTU = 1500  # the MTU that Docker assumes for the hosts' network
 
 
@@ -75,11 +75,8 @@ def overlay_networks(scenario: Scenario) -> dict[str, OverlayNetwork]:
     declared = dict(scenario.networks) or {DEFAULT_NETWORK: None}
     taken = [options.underlay, options.docker0, options.docker_gwbridge, IPv4Network(options.internet_ip)]
     taken += [settings.subnet for settings in declared.values() if settings is not None and settings.subnet is not None]
-    unused_subnets = (
-        net
-        for net in list(ADDRESS_POOL.subnets(new_prefix=SUBNET_PREFIX_LENGTH))[1:]
-        if not any(map(net.overlaps, taken))
-    )
+    taken.append(next(ADDRESS_POOL.subnets(new_prefix=SUBNET_PREFIX_LENGTH)))  # that of the network `ingress`
+    unused_subnets = primitives.free_subnets(ADDRESS_POOL, SUBNET_PREFIX_LENGTH, taken)
     nets = {}
     for number, (name, settings) in enumerate(declared.items()):
         subnet = next(unused_subnets, None) if settings is None or settings.subnet is None else settings.subnet
@@ -170,6 +167,13 @@ def refuse_sizes(scenario: Scenario) -> Iterator[Refusal]:
     containers_of = container_endpoints(scenario, nets)
     for name in (name for name, _ in scenario.networks if name not in nets):
         yield f"networks/{name}", f"no free subnet is left for network {name}", "set its subnet"
+    if not scenario.networks and DEFAULT_NETWORK not in nets:
+        what = f"no free subnet is left for the network {DEFAULT_NETWORK}"
+        yield (
+            "hosts",
+            what,
+            f"the other ranges take all of {ADDRESS_POOL}; or name a network with a subnet in `networks`",
+        )
     for name, net in nets.items():
         yield from _refuse_full_network(net, containers_of, f"networks/{name}" if scenario.networks else "hosts")
     for host, containers in containers_of.items():

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address
 from typing import Any
 
-from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
+from labctl.core.resources import Address, Interface, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Machine, Scenario, ScenarioNode
-from labctl.models.lib import aws, cloud_vpc, portmap, primitives
+from labctl.models.lib import aws, cloud_vpc, pods, portmap, primitives
 from labctl.models.lib.aws import Eni
 
 GATEWAY = IPv4Address("169.254.1.1")
@@ -119,8 +119,8 @@ def routed_pods(node: ScenarioNode, enis: Iterable[Eni], mtu: int) -> Iterator[R
         host_prefix = primitives.host_prefix(address)
         yield Machine(name, "pod", (address,), node.name)
         yield from primitives.container_netns(name)
-        yield Link(outer, "veth", inner, None, mtu, primitives.mac(str(outer)))
-        yield Link(inner, "veth", outer, None, mtu, primitives.mac(name))
+        macs = (primitives.mac(str(outer)), primitives.mac(name))
+        yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=macs, txqueuelen=primitives.NO_QUEUE)
         yield Route(name, gateway, dev="eth0")
         yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0")
         yield from primitives.addresses(inner, primitives.with_prefix_length(address, 32))
@@ -136,7 +136,10 @@ def host_port_pods(node: ScenarioNode, enis: Iterable[Eni]) -> Iterator[portmap.
     settings = dict(node.settings)
     for pod, device, _, address in pod_enis(node, enis):
         if pod in settings and settings[pod].host_ports:
-            yield portmap.HostPortPod(pod, address, primitives.host_prefix(address), settings[pod].host_ports, device)
+            listening = pods.listening_ports(settings[pod])
+            yield portmap.HostPortPod(
+                pod, address, primitives.host_prefix(address), settings[pod].host_ports, device, listening
+            )
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -35,7 +35,14 @@ def vxlan_backend(lease: Lease, peers: tuple[Lease, ...], mtu: int, *, direct_ro
     at = Interface(nic.machine, TUNNEL_DEVICES["vxlan"])
     options = (("id", VNI), ("local", str(nic.address)), ("dev", "eth0"), ("dstport", VXLAN_PORT))
     silent = (*options, ("learning", "off"))
-    yield Link(at, "vxlan", mtu=mtu - OVERHEAD_BYTES["vxlan"], mac=vtep_mac(nic), options=silent)
+    yield Link(
+        at,
+        "vxlan",
+        mtu=mtu - OVERHEAD_BYTES["vxlan"],
+        mac=vtep_mac(nic),
+        txqueuelen=primitives.NO_QUEUE,
+        options=silent,
+    )
     yield from primitives.addresses(at, primitives.with_prefix_length(pods.network_address, 32))
     for peer, peer_range in peers:
         if direct_routing and nic.same_subnet(peer):

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Address, Interface, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
-from labctl.models.lib import cloud_vpc, gcp, kubernetes, pods, primitives
+from labctl.models.lib import cloud_vpc, cni_bridge, gcp, kubernetes, pods, primitives
 
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 RFC1918 = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
@@ -92,20 +92,22 @@ def node_resources(
     yield Sysctl(nic.machine, "net.ipv4.conf.eth0.send_redirects", "0")
     if intranode_visibility:
         yield from _policy_routing(nic, pod_range)
-    exempt = (LINK_LOCAL, *NON_MASQUERADE_RANGES[options.non_masquerade])
-    yield from kubernetes.ip_masq_agent(nic.machine, exempt, random_fully=True)
+    yield from kubernetes.ip_masq_agent(nic.machine, exempt_ranges(options), random_fully=True)
     yield from _ptp(node, pod_range, options.mtu)
     yield from pods.pause_and_containers(node)
 
 
 def _ptp(node: ScenarioNode, pod_range: IPv4Network, mtu: int) -> Iterator[Resource | Machine]:
     """Pods in host-local's order, each with a veth pair. The node's ends all have the address of the gateway."""
-    gateway, first = pod_range.network_address + 1, int(pod_range.network_address) + 2
-    for number, (name, device) in enumerate(zip(node.pods, primitives.device_names("veth", 8, node.pods), strict=True)):
-        pod_address, inner, outer = IPv4Address(first + number), Interface(name, "eth0"), Interface(node.name, device)
+    gateway = pod_range.network_address + 1
+    devices = primitives.device_names("veth", 8, node.pods)
+    for (name, pod_address), device in zip(cni_bridge.pod_addresses(node, pod_range), devices, strict=True):
+        inner, outer = Interface(name, "eth0"), Interface(node.name, device)
         yield Machine(name, "pod", (pod_address,), node.name)
         yield from primitives.container_netns(name)
-        yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=(None, primitives.mac(name)))
+        yield from primitives.veth_pair(
+            outer, inner, mtu=mtu, macs=(None, primitives.mac(name)), txqueuelen=primitives.NO_QUEUE
+        )
         yield Address(inner, primitives.with_prefix_length(pod_address, pod_range.prefixlen), connected=False)
         yield Route(name, primitives.host_prefix(gateway), dev="eth0", src=pod_address)
         yield Route(name, pod_range, gateway, "eth0", src=pod_address)
@@ -139,14 +141,23 @@ def _policy_routing(nic: gcp.Nic, pod_range: IPv4Network) -> Iterator[Resource]:
     yield primitives.chain(node, "mangle", "POSTROUTING", jump.format(after))
 
 
-def checks(scenario: Scenario, *, intranode_visibility: bool) -> Iterator[Check]:
-    """Checks of the routers between pods of one node, Kubernetes' own rules, and what containers of a pod share."""
+def checks(scenario: Scenario, ranges: Iterable[IPv4Network], *, intranode_visibility: bool) -> Iterator[Check]:
+    """Checks of the routers between pods of one node, Kubernetes' own rules, and what containers of a pod share.
+
+    `ranges` are the nodes' parts of the pod CIDR.
+    """
+    masqueraded = cni_bridge.masqueraded_pods(scenario.nodes, ranges, exempt_ranges(scenario.options))
     distance = "three routers apart, because their packets pass the VPC" if intranode_visibility else "one router apart"
     yield from kubernetes.same_node_check(
-        scenario, f"pods of one node are {distance}", 61 if intranode_visibility else 63
+        scenario, f"pods of one node are {distance}", 61 if intranode_visibility else 63, masqueraded
     )
-    yield from kubernetes.network_model_checks(scenario)
+    yield from kubernetes.network_model_checks(scenario, masqueraded=masqueraded)
     yield from pods.checks(scenario)
+
+
+def exempt_ranges(options: ClusterOptions) -> tuple[IPv4Network, ...]:
+    """The destinations for which pods keep their addresses."""
+    return (LINK_LOCAL, *NON_MASQUERADE_RANGES[options.non_masquerade])
 
 
 def refuse(
@@ -173,7 +184,7 @@ def refuse(
     )
     yield from primitives.refuse_public_ip(options.internet_cidr, options.public_ip)
     yield from _refuse_peer_name(scenario)
-    for network in (LINK_LOCAL, *NON_MASQUERADE_RANGES[options.non_masquerade]):
+    for network in exempt_ranges(options):
         if options.internet_cidr.overlaps(network):
             what = f"internet_cidr {options.internet_cidr} overlaps {network}, where pods keep their addresses"
             yield "internet_cidr", what, "use a public range, such as 8.8.8.0/24"

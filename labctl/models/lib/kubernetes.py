@@ -6,13 +6,15 @@ pod without address translation; the processes of a node reach the pods of that 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from ipaddress import IPv4Network
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from types import MappingProxyType
 
 from labctl.core.resources import Interface, Resource
 from labctl.core.scenario_types import Check, Scenario, See
 from labctl.models.lib import pods, primitives
 
+NO_PODS: Mapping[str, IPv4Address] = MappingProxyType({})
 SAME_BRIDGE_TEXT = "pods of one node reach each other over its bridge, with no router between them"  # the TTL stays 64
 _JUMP = (
     '-m comment --comment "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic'
@@ -36,18 +38,27 @@ def ip_masq_agent(ns: str, exempt_ranges: Iterable[object], *, random_fully: boo
     yield primitives.chain(ns, "nat", "IP-MASQ-AGENT", *(_LOCAL.format(network) for network in exempt_ranges), last)
 
 
-def network_model_checks(scenario: Scenario, separate_nodes: Collection[str] = ()) -> Iterator[Check]:
+def network_model_checks(
+    scenario: Scenario, separate_nodes: Collection[str] = (), masqueraded: Mapping[str, IPv4Address] = NO_PODS
+) -> Iterator[Check]:
     """The checks of Kubernetes' own rules. A rule that needs more pods than there are is left out.
 
     `separate_nodes` are the nodes behind a router that has no routes to pods: only pods on the same side of it are
-    checked.
+    checked. `masqueraded` are the pods to which no pod keeps its address, because the nodes do not exempt their
+    addresses from masquerading; each with the address that it sees.
     """
     sides = (
         tuple(pod for node, pod in scenario.pods if (node.name in separate_nodes) is behind_router)
         for behind_router in (False, True)
     )
-    groups = tuple((pods, pods) for pods in sides if len(pods) > 1)
-    if groups:
+    targets_of = ((pods, tuple(pod for pod in pods if pod not in masqueraded)) for pods in sides)
+    groups = tuple((pods, targets) for pods, targets in targets_of if len(pods) > 1 and targets)
+    if masqueraded:
+        yield from _masquerade_check(scenario, masqueraded)
+        if groups:
+            say = "a pod is seen with its own address by every pod that the nodes exempt from masquerading"
+            yield Check(say, "mesh", groups=groups, origin="model")
+    elif groups:
         targets = "every pod of its node's subnet" if separate_nodes else "every pod"
         yield Check(
             f"every pod reaches {targets} and is seen with its own address", "mesh", groups=groups, origin="model"
@@ -57,25 +68,56 @@ def network_model_checks(scenario: Scenario, separate_nodes: Collection[str] = (
         yield Check("each node reaches its own pods", "mesh", groups=groups, origin="model")
 
 
-def same_node_check(scenario: Scenario, description: str, ttl: int) -> Iterator[Check]:
-    """A check of the path between two pods of one node, by the TTL on arrival. Nothing if no node has two pods."""
+def _masquerade_check(scenario: Scenario, masqueraded: Mapping[str, IPv4Address]) -> Iterator[Check]:
+    """A check that the nodes masquerade packets to other pods, between two nodes if there are pods on two."""
+    pairs = [
+        (node is not other, node.pods, target)
+        for node in scenario.nodes
+        for other, target in scenario.pods
+        if target in masqueraded and any(pod != target for pod in node.pods)
+    ]
+    if pairs:
+        _, sources, target = max(pairs, key=lambda pair: pair[0])
+        source = next(pod for pod in sources if pod != target)
+        at = Interface(target, "eth0")
+        sees = (See(at, src=str(masqueraded[target]), dst=target), See(at, src=source, negate=True))
+        say = "the nodes masquerade packets to the pods' range too: a pod sees its own node's address"
+        yield Check(say, "ping", source, target, sees=sees, origin="model")
+
+
+def same_node_check(
+    scenario: Scenario, description: str, ttl: int, masqueraded: Mapping[str, IPv4Address] = NO_PODS
+) -> Iterator[Check]:
+    """A check of the path between two pods of one node, by the TTL on arrival. Nothing if no node has two pods.
+
+    `masqueraded` is that of `network_model_checks`.
+    """
     for node in scenario.nodes:
         if len(node.pods) > 1:
             source, target, *_ = node.pods
-            sees = (See(Interface(target, "eth0"), src=source, dst=target, ttl=ttl),)
+            seen_source = str(masqueraded.get(target, source))
+            sees = (See(Interface(target, "eth0"), src=seen_source, dst=target, ttl=ttl),)
             yield Check(description, "ping", source, target, sees=sees, origin="model")
             return
 
 
 def node_pod_ranges(pod_cidr: IPv4Network, prefix_length: int, node_count: int) -> list[IPv4Network]:
-    """Each node's part of the pod CIDR, in the order of the nodes: a network with this prefix length."""
-    base = int(pod_cidr.network_address)
-    return [IPv4Network((base + (number << 32 - prefix_length), prefix_length)) for number in range(node_count)]
+    """Each node's part of the pod CIDR, in the order of the nodes: a network with this prefix length.
+
+    A pod CIDR that is too small gives fewer parts than there are nodes, see `refuse_pod_cidr`.
+    """
+    base, count = int(pod_cidr.network_address), min(node_count, _range_count(pod_cidr, prefix_length))
+    return [IPv4Network((base + (number << 32 - prefix_length), prefix_length)) for number in range(count)]
+
+
+def _range_count(pod_cidr: IPv4Network, prefix_length: int) -> int:
+    """The number of ranges of this prefix length in a pod CIDR."""
+    return 2 ** (prefix_length - pod_cidr.prefixlen) if prefix_length >= pod_cidr.prefixlen else 0
 
 
 def refuse_pod_cidr(pod_cidr: IPv4Network, prefix_length: int, node_count: int) -> Iterator[tuple[str, str, str]]:
     """Errors for a pod CIDR that has fewer ranges of this prefix length than there are nodes."""
-    capacity = 2 ** (prefix_length - pod_cidr.prefixlen) if prefix_length >= pod_cidr.prefixlen else 0
+    capacity = _range_count(pod_cidr, prefix_length)
     if node_count > capacity:
         fitting_length = prefix_length - max(node_count - 1, 0).bit_length()
         what = f"pod_cidr {pod_cidr} holds {capacity} ranges of /{prefix_length}, but there are {node_count} nodes"

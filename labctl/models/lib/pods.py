@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from labctl.core.fidelity import approximation, faithful
 from labctl.core.options import option
 from labctl.core.resources import Process, Resource
-from labctl.core.scenario_types import Check, PodContainer, Scenario, ScenarioNode
+from labctl.core.scenario_types import Check, ListeningPort, PodContainer, Scenario, ScenarioNode
 
 SANDBOX_PROCESS = "pause"
 PARTS = (
@@ -47,6 +47,11 @@ def pause_and_containers(node: ScenarioNode) -> Iterator[Resource]:
         for container in containers:
             ports = (f"{port.protocol}:{port.port}" for port in container.ports)
             yield Process(name, container.name, ("serve", container.name, *ports), inside=SANDBOX_PROCESS)
+
+
+def listening_ports(settings: PodSettings) -> tuple[ListeningPort, ...]:
+    """The ports that the containers of a pod listen on."""
+    return tuple(port for container in settings.containers for port in container.ports)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:

@@ -19,7 +19,7 @@ from hashlib import sha512
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.resources import Interface, Resource, Sysctl
-from labctl.core.scenario_types import Check, PublishedPort, ScenarioNode, See
+from labctl.core.scenario_types import Check, ListeningPort, PublishedPort, ScenarioNode, See
 from labctl.models.lib import primitives
 
 DNAT_CHAIN, KUBELET_MARK_CHAIN = "CNI-HOSTPORT-DNAT", "KUBE-MARK-MASQ"
@@ -30,13 +30,17 @@ _SNAT = '-m comment --comment "kubernetes service traffic requiring SNAT" -j MAS
 
 @dataclass(frozen=True, slots=True)
 class HostPortPod:
-    """A pod with host ports: its name, address, the range of the address, the ports, and the node's device to it."""
+    """A pod with host ports: its name, address, the range of the address, the ports, and the node's device to it.
+
+    `listening` are the ports that its containers listen on.
+    """
 
     pod: str
     address: IPv4Address
     subnet: IPv4Network
     host_ports: tuple[PublishedPort, ...]
     device: str
+    listening: tuple[ListeningPort, ...] = ()
 
 
 def host_port_chains(
@@ -100,26 +104,36 @@ def _name(network: str, pod: str) -> str:
     return f"CNI-DN-{sha512((network + pod).encode()).hexdigest()}"[:28]
 
 
-def checks(node: str, pods: Iterable[HostPortPod], outside_machine: str, node_source: str) -> Iterator[Check]:
-    """Checks of the source address that a pod sees: `outside_machine` keeps its address, and the node at 127.0.0.1 is
-    seen with `node_source`."""
+def checks(
+    node: str, node_address: IPv4Address, pods: Iterable[HostPortPod], outside_machine: str, node_source: str
+) -> Iterator[Check]:
+    """Checks of the source address that a pod sees: `outside_machine` keeps its address, and the node at a loopback
+    address is seen with `node_source`. `node_address` is the address at which `outside_machine` reaches the node."""
     for pod in pods:
         for port in pod.host_ports:
             if port.protocol != "tcp":
                 continue
-            inner, server = Interface(pod.pod, "eth0"), (pod.pod, port.port)
-            if port.address is None or not port.address.is_loopback:
+            inner = Interface(pod.pod, "eth0")
+            served = ListeningPort(port.port) in pod.listening  # by the pod; else labctl listens there for the check
+            server = (pod.pod, port.port)
+            if port.address in (None, node_address):
                 say = f"port {port.host_port} of {node} leads to {pod.pod}, which sees the address of {outside_machine}"
                 sees = (See(inner, src=outside_machine, dst=pod.pod),)
-                yield Check(say, "tcp", outside_machine, node, port.host_port, server=server, sees=sees, origin="model")
+                yield Check(
+                    say, "tcp", outside_machine, node, port.host_port, listen=not served, server=server, sees=sees,
+                    origin="model",
+                )  # fmt: skip
             if port.address is None or port.address.is_loopback:
+                target = str(port.address or "127.0.0.1")
                 say = (
-                    f"port {port.host_port} at 127.0.0.1 of {node} leads to {pod.pod}, which sees the"
+                    f"port {port.host_port} at {target} of {node} leads to {pod.pod}, which sees the"
                     f" address of {node_source}"
                 )
                 sees = (See(inner, src=node_source, dst=pod.pod),)
-                target, number = "127.0.0.1", port.host_port
-                yield Check(say, "tcp", node, target, number, server=server, sees=sees, origin="model")
+                yield Check(
+                    say, "tcp", node, target, port.host_port, listen=not served, server=server, sees=sees,
+                    origin="model",
+                )  # fmt: skip
             return
 
 

@@ -11,10 +11,12 @@ from functools import lru_cache
 from hashlib import sha1
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from labctl.core.fidelity import approximation
 from labctl.core.iptables import FirewallRule, rule
 from labctl.core.resources import Address, Chain, Interface, Link, Netns, Resource, Route, Sysctl
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
+NO_QUEUE = 0  # packets; the queue of most links made by Go programs, whose netlink library sends it by default
 MAX_BRIDGE_PORTS = 1023  # the kernel numbers bridge ports with ten bits and reserves zero
 
 parse_rule = lru_cache(maxsize=4096)(rule)  # most rules of a lab are the same on every node
@@ -77,10 +79,12 @@ def veth_pair(
     mtu: int,
     macs: tuple[str | None, str | None] = (None, None),
     master: str | None = None,
+    hairpin: bool = False,
+    txqueuelen: int | None = None,
 ) -> Iterator[Resource]:
-    """A veth pair. `master` is the bridge of which the first device is a port."""
-    yield Link(interface, "veth", peer, master, mtu, macs[0])
-    yield Link(peer, "veth", interface, None, mtu, macs[1])
+    """A veth pair. `master` is the bridge of which the first device is a port, `hairpin` a flag of that port."""
+    yield Link(interface, "veth", peer, master, mtu, macs[0], txqueuelen, hairpin=hairpin)
+    yield Link(peer, "veth", interface, None, mtu, macs[1], txqueuelen)
 
 
 def bridge(
@@ -90,9 +94,11 @@ def bridge(
     address: IPv4Interface | None = None,
     promisc: bool = False,
     mac_prefix: str = "02",
+    txqueuelen: int | None = None,
 ) -> Iterator[Resource]:
     """A bridge with a fixed MAC address. Without one, a bridge takes the lowest address of its current ports."""
-    yield Link(interface, "bridge", mtu=mtu, mac=mac(str(interface), mac_prefix), promisc=promisc)
+    address_of_bridge = mac(str(interface), mac_prefix)
+    yield Link(interface, "bridge", mtu=mtu, mac=address_of_bridge, txqueuelen=txqueuelen, promisc=promisc)
     if address is not None:
         yield from addresses(interface, address)
 
@@ -108,10 +114,17 @@ def default_route(ns: str, gateway: IPv4Address, dev: str = "eth0") -> Route:
     return Route(ns, ANYWHERE, gateway, dev)
 
 
+# of the models with nodes to which `forwarding_sysctls` gives another value than a real node has
+PARTS = (
+    approximation("send_redirects", "is 0 on nodes, and the kernel's value is 1, so that no redirect changes a path"),
+)
+
+
 def forwarding_sysctls(
-    ns: str, enabled: bool, *, rp_filter: int, devices: Iterable[str] = ("eth0",)
+    ns: str, enabled: bool, *, rp_filter: int, send_redirects: bool = False, devices: Iterable[str] = ("eth0",)
 ) -> Iterator[Resource]:
-    """Whether a machine forwards packets, and every sysctl that affects forwarding.
+    """Whether a machine forwards packets, and every sysctl that affects forwarding. Unless `send_redirects`, it sends
+    no ICMP redirect, which would shorten the path of later packets.
 
     A new namespace inherits these values from the host. The kernel uses the larger of the value for `all` and the
     value for the device, so the value is set for each device too.
@@ -119,7 +132,7 @@ def forwarding_sysctls(
     yield Sysctl(ns, "net.ipv4.ip_forward", str(int(enabled)))
     for device in ("all", "default", *devices):
         yield Sysctl(ns, f"net.ipv4.conf.{device}.rp_filter", str(rp_filter))
-        yield Sysctl(ns, f"net.ipv4.conf.{device}.send_redirects", "0")
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.send_redirects", str(int(send_redirects)))
 
 
 def container_netns(ns: str) -> Iterator[Resource]:
@@ -166,6 +179,20 @@ def refuse_public_ip(internet_cidr: IPv4Network, public_ip: IPv4Address) -> Iter
             " or a later one"
         )
         yield "public_ip", f"public_ip {public_ip} is not a free address of internet_cidr {internet_cidr}", hint
+
+
+def free_subnets(pool: IPv4Network, prefix_length: int, taken: Iterable[IPv4Network]) -> Iterator[IPv4Network]:
+    """The ranges of this prefix length in a pool that overlap none of the taken ranges, in order. A taken range is
+    skipped at once, however large it is."""
+    ends = [(int(network.network_address), int(network.broadcast_address)) for network in taken]
+    size, position = 1 << 32 - prefix_length, int(pool.network_address)
+    while position + size - 1 <= int(pool.broadcast_address):
+        blocking = [last for first, last in ends if first < position + size and last >= position]
+        if blocking:
+            position = (max(blocking) // size + 1) * size
+        else:
+            yield IPv4Network((position, prefix_length))
+            position += size
 
 
 def prefix_length_for(count: int) -> int:

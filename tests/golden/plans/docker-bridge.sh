@@ -23,25 +23,25 @@ in_node internet ip link set lo up
 in_node host1 ip link set lo up
 in_node host1 ip link add docker0 type bridge
 in_node host1 ip link set docker0 addrgenmode none
-in_node host1 ip link set docker0 mtu 1500 address 02:16:bc:33:74:57 up
+in_node host1 ip link set docker0 mtu 1500 address 02:16:bc:33:74:57 txqueuelen 0 up
 # c1: the container with 172.17.0.2, on host1
 in_node c1 ip link set lo up
-# host1
-in_node host1 ip link add veth2f22765 type veth peer name eth0 netns labctl.docker-bridge.c1
-in_node host1 ip link set veth2f22765 addrgenmode none
-in_node host1 ip link set veth2f22765 mtu 1500 master docker0 up
-# c1
-in_node c1 ip link set eth0 addrgenmode none
-in_node c1 ip link set eth0 mtu 1500 address 02:2f:22:76:5d:04 up
 # c2: the container with 172.17.0.3, on host1
 in_node c2 ip link set lo up
 # host1
+in_node host1 ip link add veth2f22765 type veth peer name eth0 netns labctl.docker-bridge.c1
+in_node host1 ip link set veth2f22765 addrgenmode none
+in_node host1 ip link set veth2f22765 mtu 1500 txqueuelen 0 master docker0 up
+# c1
+in_node c1 ip link set eth0 addrgenmode none
+in_node c1 ip link set eth0 mtu 1500 address 02:2f:22:76:5d:04 txqueuelen 0 up
+# host1
 in_node host1 ip link add veth6b1f533 type veth peer name eth0 netns labctl.docker-bridge.c2
 in_node host1 ip link set veth6b1f533 addrgenmode none
-in_node host1 ip link set veth6b1f533 mtu 1500 master docker0 up
+in_node host1 ip link set veth6b1f533 mtu 1500 txqueuelen 0 master docker0 up
 # c2
 in_node c2 ip link set eth0 addrgenmode none
-in_node c2 ip link set eth0 mtu 1500 address 02:6b:1f:53:30:3a up
+in_node c2 ip link set eth0 mtu 1500 address 02:6b:1f:53:30:3a txqueuelen 0 up
 
 # ---- settings
 # internet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -42,6 +43,14 @@ def verdicts() -> dict[str, str]:
     return {f"{one.check.source} {one.check.target}": one.verdict for one in outcomes}
 
 
+def test_the_tunnel_is_the_first_port_of_the_bridge(up: lifecycle.Definition) -> None:
+    """Docker adds it before any container (ov_network.go), and a bridge numbers its ports as they come."""
+    words = ["ip", "-n", paths.netns_name(NAME, "host1-ov"), "-d", "-j", "link", "show", "master", "br0"]
+    links = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    numbers = {link["ifname"]: int(link["linkinfo"]["info_slave_data"]["no"], 16) for link in links}
+    assert numbers == {"vxlan0": 1, "veth0": 2, "veth1": 3}
+
+
 @pytest.mark.parametrize(
     ("command", "says"),
     [
@@ -64,7 +73,7 @@ def test_a_tunnel_that_was_made_where_it_is_leads_nowhere_and_is_made_anew(up: l
     there(
         "host1-ov",
         "ip link del vxlan0",
-        "ip link add vxlan0 mtu 1450 type vxlan id 4097 dstport 4789 learning proxy l2miss l3miss",
+        "ip link add vxlan0 mtu 1450 txqueuelen 0 type vxlan id 4097 dstport 4789 learning proxy l2miss l3miss",
         "ip link set vxlan0 addrgenmode none",
         "ip link set vxlan0 master br0 up",
         "ip neigh add 10.0.1.5 lladdr 02:42:0a:00:01:05 dev vxlan0 nud permanent",

@@ -167,8 +167,8 @@ def test_the_wiring_of_both_shapes_in_words() -> None:
 
     assert bridge == [
         "link cni0 type bridge addrgenmode eui64 up",
-        "link vethc2a6f08b type veth peer pod/eth0 master cni0 addrgenmode eui64 up",
-        "link eth0 type veth peer host/vethc2a6f08b addrgenmode eui64 up",
+        "link vethc2a6f08b type veth peer pod/eth0 txqueuelen 0 master cni0 addrgenmode eui64 up",
+        "link eth0 type veth peer host/vethc2a6f08b txqueuelen 0 addrgenmode eui64 up",
         "sysctl net.ipv4.conf.eth0.arp_notify = 1",
         "address 10.9.0.2/24 dev eth0",
         "address 10.9.0.1/24 dev cni0",
@@ -176,8 +176,8 @@ def test_the_wiring_of_both_shapes_in_words() -> None:
         "route default via 10.9.0.1 dev eth0",
     ]
     assert routed == [
-        "link vethc2a6f08b type veth peer pod/eth0 addrgenmode eui64 up",
-        "link eth0 type veth peer host/vethc2a6f08b addrgenmode eui64 up",
+        "link vethc2a6f08b type veth peer pod/eth0 txqueuelen 0 addrgenmode eui64 up",
+        "link eth0 type veth peer host/vethc2a6f08b txqueuelen 0 addrgenmode eui64 up",
         "sysctl net.ipv4.ip_forward = 1",
         "address 10.9.0.2/24 dev eth0, without the route to its subnet",
         "route 10.9.0.1 dev eth0 src 10.9.0.2",

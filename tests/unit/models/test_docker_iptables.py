@@ -135,7 +135,8 @@ def test_20_10_writes_its_whole_rule_set(release: str) -> None:
 
 @pytest.mark.parametrize("record", sorted(DAEMONS.glob("*.txt")), ids=lambda file: str(file.stem))
 def test_the_rules_are_those_that_a_daemon_wrote(record: Path) -> None:
-    """tests/fidelity/test_docker.py recorded them, of hosts with every kind of network and of published port."""
+    """tests/fidelity/test_docker.py recorded them, of hosts with every kind of network and of published port; and those
+    of `publish` and `noproxy` are of a host with Docker 29.7.2 and its iptables backend."""
     scenario, release = record.stem.split("-")
     built = parse_and_compile((DAEMONS / f"{scenario}.yaml").read_text() + f"release: {release}\n", "t.yaml")[1]
     assert saved(built) == parse_tables(record.read_text())

@@ -158,7 +158,7 @@ hosts: {host1: {containers: {a: , b: {networks: [back, front, bridge]}, c: {netw
             "b/eth2": "172.17.0.3/16",
             "d/eth0": "172.20.0.3/16",
         }
-        assert routes(built, "b") == {"0.0.0.0/0 172.20.0.1 eth1 254"}
+        assert routes(built, "b") == {"0.0.0.0/0 172.17.0.1 eth2 254"}  # bridge is the first by name
         assert routes(built, "c") == set()
         masters = {item.peer: item.master for item in built.plan if isinstance(item, Link) and item.master}
         assert masters[Interface("b", "eth2")] == "docker0"
