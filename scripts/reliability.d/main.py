@@ -11,7 +11,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-NAMES = {"kill_points": "kill", "cni_input": "cni"}  # of parts that are not called like their file
+# of parts that are not called like their file
+NAMES = {"kill_points": "kill", "cni_input": "cni", "model_options": "options"}
 INSIDE = "LABCTL_RELIABILITY_SANDBOX"  # the environment variable that a process in the sandbox has
 SANDBOX = """
 mount -t tmpfs -o mode=755 none /run
