@@ -14,9 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.golden import OPTION, Golden, GoldenFile
 from tests.support.paths import GOLDEN, ROOT
+
+# no example fails because the machine is busy
+settings.register_profile("labctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("labctl")
 
 FIDELITY = ROOT / "tests/fidelity"
 WITH_ROOT = (ROOT / "tests/live", FIDELITY)
