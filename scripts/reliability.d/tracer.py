@@ -22,7 +22,9 @@ TRACEME, SYSCALL, SETOPTIONS, GET_SYSCALL_INFO = 0, 24, 0x4200, 0x420E
 OPTIONS = 0x1 | 0x8 | 0x100000  # TRACESYSGOOD, TRACECLONE, EXITKILL
 WALL = 0x40000000
 SYSCALL_STOP = signal.SIGTRAP | 0x80
-ENTRY = 1
+ENTRY, EXIT = 1, 2
+RESTARTS = range(-516, -511)  # ERESTARTSYS and the like: the kernel makes the call again, while others hold a lock
+RESULT = struct.Struct("=24xq")  # the same at an exit: the result
 SYSCALL_INFO = struct.Struct("=B3xIQQ7Q")  # struct ptrace_syscall_info at an entry: op, arch, ip, sp, nr, six arguments
 NLMSG = struct.Struct("=IH")  # the beginning of struct nlmsghdr: the length, the type
 NLMSG_BYTES = 16  # the whole header
@@ -111,7 +113,7 @@ def _start(function: Callable[[], int], output: int, *, traced: bool) -> int:
 
 def _follow(pid: int, found: Run, kill_at: int | None) -> int:
     """Let the child and its threads go from stop to stop until it ends; returns its exit code."""
-    threads = {pid}
+    threads, restarted = {pid}, set[int]()
     while True:
         tid, status = os.waitpid(-1, WALL)
         if tid == pid and not os.WIFSTOPPED(status):
@@ -121,7 +123,7 @@ def _follow(pid: int, found: Run, kill_at: int | None) -> int:
         number = os.WSTOPSIG(status)
         passed_on = 0
         if number == SYSCALL_STOP:
-            name = _operation(tid)
+            name = _operation(tid, restarted)
             if name and not found.killed:
                 found.operations.append(name)
                 if len(found.operations) == kill_at:
@@ -137,14 +139,22 @@ def _follow(pid: int, found: Run, kill_at: int | None) -> int:
             continue  # killed
 
 
-def _operation(tid: int) -> str:
-    """The operation that a thread is about to make; "" if it is none, or the call has ended."""
+def _operation(tid: int, restarted: set[int]) -> str:
+    """The operation that a thread is about to make; "" if it is none, if the call has ended, or if the kernel makes it
+    again. `restarted` are the threads with such a call."""
     buffer = ctypes.create_string_buffer(SYSCALL_INFO.size)
     if libc.ptrace(GET_SYSCALL_INFO, tid, SYSCALL_INFO.size, ctypes.addressof(buffer)) < 0:
         return ""
     operation, _, _, _, number, *args = SYSCALL_INFO.unpack(buffer.raw)
     name = OPERATIONS.get(number, "")
-    if operation != ENTRY or not name:
+    if operation == EXIT and RESULT.unpack_from(buffer.raw)[0] in RESTARTS:
+        restarted.add(tid)
+    if operation != ENTRY:
+        return ""
+    if tid in restarted:
+        restarted.remove(tid)
+        return ""
+    if not name:
         return ""
     if name in ("open", "openat") and not args[1 if name == "open" else 2] & O_WRITES:
         return ""  # it only reads
