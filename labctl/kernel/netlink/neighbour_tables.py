@@ -1,7 +1,8 @@
 """Read the kernel's neighbour tables: their limits, their sizes, and how often they were full.
 
 Every namespace shows these numbers, which are those of the whole machine; /proc/net/stat/arp_cache and the sysctl
-gc_thresh3 exist in the first one only.
+gc_thresh3 exist in the first one only. pyroute2 0.9.7 does not decode how often a table was full, so the message is
+decoded here (findings/pyroute2-drops-table-fulls.sh).
 """
 
 from __future__ import annotations
