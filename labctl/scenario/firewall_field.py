@@ -158,6 +158,9 @@ class _DumpReader:
 
     def _begin_table(self, line: Text) -> None:
         name = line.value[1:].strip()
+        if " " in name:
+            self._refuse(line, "the lines of this text are joined", "write | after the key, which keeps lines, not >")
+            return
         known = self.form.table_names()
         if self.open is not None and self._has_commit:
             self._refuse(line, f"*{name} begins before the COMMIT of {self.open.name.value}", "add the missing lines")

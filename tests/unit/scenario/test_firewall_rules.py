@@ -305,6 +305,13 @@ def test_a_text_that_is_no_dump_is_refused_in_its_place(text: str, what: str, li
     assert found[0].hint or "twice" in what
 
 
+def test_a_dump_in_a_folded_text_says_how_lines_are_kept() -> None:
+    found = problems("firewall:\n  a: >\n    *filter\n    -A INPUT -j DROP\n    COMMIT\n")
+    assert [(problem.what, problem.line) for problem in found] == [
+        ("firewall: a: the lines of this text are joined", 4)
+    ]
+
+
 def test_every_option_is_what_it_looks_like_only_beside_its_extension() -> None:
     assert {"--set", "--pol", "--proto", "--new"} <= flags_like_main_options() < all_flags()
     for args in (("-m", "recent", "--set"), ("-m", "policy", "--pol", "none"), ("-m", "comment", "--comment", "-V")):
