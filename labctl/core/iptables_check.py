@@ -7,6 +7,7 @@ port above 65535, MASQUERADE in the table filter, a jump to a chain that does no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from labctl.core.iptables import BUILTIN, FirewallRule
@@ -23,6 +24,7 @@ from labctl.core.iptables_special import RuleContext, check_bridge, check_specia
 from labctl.core.iptables_values import bridge_problem, device_problem, protocol_problem, value_problem
 from labctl.core.names import did_you_mean
 
+_CHAIN_NAME = re.compile(r"[A-Za-z0-9_.:+/=@%~][A-Za-z0-9_.:+/=@%~-]*")
 MAX_CHAIN_NAME = 28  # XT_FUNCTION_MAXNAMELEN without its NUL; iptables-nft and iptables-legacy agree
 _DEVICE_FLAGS = ("-i", "-o", "--logical-in", "--logical-out")
 _NO_INPUT_DEVICE = ("OUTPUT", "POSTROUTING")
@@ -52,8 +54,8 @@ def check_chain_name(name: str, family: str) -> None:
     """Raise InvalidRule if a chain cannot have this name."""
     if len(name.encode()) > MAX_CHAIN_NAME:
         raise InvalidRule(f"the chain name {name!r} is longer than {MAX_CHAIN_NAME} characters", name)
-    if name.startswith(("-", "!")) or not name or any(letter.isspace() or letter in "\"'\\" for letter in name):
-        raise InvalidRule(f"{name!r} is not a valid chain name", name, "letters, digits and characters such as - _ . :")
+    if not _CHAIN_NAME.fullmatch(name):
+        raise InvalidRule(f"{name!r} is not a valid chain name", name, "letters, digits and - _ . : + / = @ % ~")
     if name in targets(family):
         raise InvalidRule(f"{name} is a target, and no chain can have its name", name)
 

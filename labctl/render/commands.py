@@ -214,12 +214,13 @@ def _create_chain(chain: Chain) -> Iterator[str]:
     tool = f"{_TOOL[chain.family]} -t {chain.table}"
     if chain.name not in BUILTIN.get((chain.family, chain.table), ()):
         policy = f" -P {chain.policy}" if chain.policy not in (None, "ACCEPT") else ""  # ebtables
-        yield f"{tool} -N {chain.name}{policy}"
+        yield f"{tool} -N {shlex.quote(chain.name)}{policy}"
     elif chain.policy is not None:
         yield f"{tool} -P {chain.name} {chain.policy}"
 
 
 def _append_rules(chain: Chain) -> Iterator[str]:
+    name = shlex.quote(chain.name)
     for rule in chain.rules:
         text = " ".join(arg if arg == "!" else shlex.quote(arg) for arg in rule.args)
-        yield f"{_TOOL[chain.family]} -t {chain.table} -A {chain.name} {text}"
+        yield f"{_TOOL[chain.family]} -t {chain.table} -A {name} {text}"

@@ -102,6 +102,7 @@ REFUSED = [
     ("filter", "INPUT", f"-m comment --comment {'x' * 256}", "is 256 bytes long, 255 are possible"),
     ("filter", "ACCEPT", "-j DROP", "ACCEPT is a target"),
     ("filter", "a" * 29, "-j DROP", "longer than 28 characters"),
+    *(("filter", f'"{name}"', "-j DROP", "is not a valid chain name") for name in ("a;b", "$(id)", "a b", "-a", "a|b")),
 ]
 
 
