@@ -123,7 +123,8 @@ def checks(
                     say, "tcp", outside_machine, node, port.host_port, listen=not served, server=server, sees=sees,
                     origin="model",
                 )  # fmt: skip
-            if port.address is None or port.address.is_loopback:
+            # masquerading may change the source port: without labctl's listener nothing identifies the packets
+            if not served and (port.address is None or port.address.is_loopback):
                 target = str(port.address or "127.0.0.1")
                 say = (
                     f"port {port.host_port} at {target} of {node} leads to {pod.pod}, which sees the"
@@ -131,7 +132,7 @@ def checks(
                 )
                 sees = (See(inner, src=node_source, dst=pod.pod),)
                 yield Check(
-                    say, "tcp", node, target, port.host_port, listen=not served, server=server, sees=sees,
+                    say, "tcp", node, target, port.host_port, server=server, sees=sees,
                     origin="model",
                 )  # fmt: skip
             return

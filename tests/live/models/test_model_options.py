@@ -26,6 +26,8 @@ nodes:
   node1:
     pods:
       a: {host_ports: ["127.8.0.1:842:2"]}
+  node2:
+    pods:
       b: {host_ports: ["8080:80"], containers: ["web:80"]}
 """
 NETWORK = "subnet: 10.5.0.0/24, gateway: 10.5.0.254, mtu: 1400, enable_ip_masquerade: false"

@@ -147,8 +147,7 @@ def test_a_claim_about_a_host_port_is_about_the_address_of_the_port() -> None:
 
 
 def test_a_claim_about_a_host_port_uses_the_server_of_the_pod() -> None:
-    for claim in host_port_claims('host_ports: ["842:2"], containers: ["web:2"]'):
-        assert not claim.listen
-        assert claim.server == ("a", 2)
-    for claim in host_port_claims('host_ports: ["842:2"], containers: ["web:3,2/udp"]'):
-        assert claim.listen
+    (claim,) = host_port_claims('host_ports: ["842:2"], containers: ["web:2"]')
+    assert (claim.source, claim.listen, claim.server) == ("vm", False, ("a", 2))
+    found = host_port_claims('host_ports: ["842:2"], containers: ["web:3,2/udp"]')
+    assert [(claim.source, claim.listen) for claim in found] == [("vm", True), ("n1", True)]
