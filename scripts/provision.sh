@@ -63,6 +63,7 @@ LIST
 welcome() {
   cat <<'LIST'
 containernetworking-plugins test -x /usr/lib/cni/bridge -o -x /opt/cni/bin/bridge
+nftables test -x /usr/sbin/nft -o -x /sbin/nft
 LIST
 }
 
