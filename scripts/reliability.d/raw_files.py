@@ -6,6 +6,7 @@ import argparse
 import itertools
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,10 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
             failed.append(problem)
             print(f"--- {problem}\n{kept.text()}", flush=True)
 
-    for number in itertools.count(options.seed):
-        if labs >= options.count:
-            break
-        seed(number)(build)()
+    with suppress(KeyboardInterrupt):  # what was built until then is counted
+        for number in itertools.count(options.seed):
+            if labs >= options.count:
+                break
+            seed(number)(build)()
     print(f"{labs} labs, {len(failed)} not as their files say")
     print("entries built of those drawn: " + ", ".join(f"{name} {built[name]}/{drawn[name]}" for name in sorted(drawn)))
     for what, number in refusals.most_common() if options.refusals else ():
