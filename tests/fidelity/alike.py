@@ -18,7 +18,7 @@ from typing import Any
 
 from labctl.core.diff import Change, diff
 from labctl.core.iptables import BUILTIN
-from labctl.core.resources import Address, Interface, Link, Plan, Sysctl
+from labctl.core.resources import Address, Interface, Link, Neighbour, Plan, Resource, Sysctl
 from labctl.kernel.host import paths
 from labctl.kernel.lab_kernel import KernelLab
 from labctl.kernel.namespaces.thread import NetnsThread
@@ -77,12 +77,17 @@ def observed(lab: str, nodes: Iterable[str]) -> Side:
     with KernelLab(lab) as kernel:
         plan = kernel.observe(tuple(settings(lab, nodes)))
     speak = _Names(plan)
-    kept = tuple(speak.item(item) for item in plan if item.ns in nodes)
+    kept = tuple(speak.item(item) for item in plan if item.ns in nodes and not is_kernel_neighbour(item))
     facts: dict[str, dict[str, str]] = {}
     for node in nodes:
         for name, values in _facts(lab, node):
             facts[speak.text(name)] = {path: speak.text(value) for path, value in values.items()}
     return Side(kept, facts)
+
+
+def is_kernel_neighbour(item: Resource) -> bool:
+    """Whether the kernel made this neighbour entry itself, when it sent a multicast packet."""
+    return isinstance(item, Neighbour) and item.state == "noarp" and item.ip.is_multicast
 
 
 def settings(lab: str, nodes: Iterable[str]) -> Iterator[Sysctl]:
