@@ -23,7 +23,7 @@ from typing import Any
 from labctl.core.resources import Process
 from labctl.errors import KernelError
 from labctl.kernel.host import paths
-from labctl.kernel.host.limits import starting
+from labctl.kernel.host.limits import start_error_in, starting
 from labctl.kernel.host.syscalls import CLONE_NEWPID, setns
 from labctl.kernel.namespaces import occupants
 from labctl.kernel.programs import READY, argv
@@ -154,7 +154,9 @@ def _wait_until_ready(children: Iterable[tuple[Process, subprocess.Popen[bytes]]
         child.stdout.close()
         if output != READY:
             problem = output.decode(errors="replace").strip() or "it ended and printed nothing"
-            raise KernelError(f"cannot start {process.name} in {process.ns}: {problem}", _hint(problem))
+            what = f"{process.name} in {process.ns}"
+            refused = KernelError(f"cannot start {what}: {problem}", _hint(problem))
+            raise start_error_in(what, problem) or refused
 
 
 def _read_output(child: subprocess.Popen[bytes], deadline: float) -> bytes:

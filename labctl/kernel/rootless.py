@@ -22,9 +22,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.errors import MissingError
+from labctl.errors import LabError, MissingError
 from labctl.kernel.host import child_process
-from labctl.kernel.host.limits import require_spare_files
+from labctl.kernel.host.limits import require_spare_files, start_error_in
 from labctl.kernel.host.paths import HOLDER_VARIABLE
 from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, setns
 from labctl.kernel.namespaces import occupants
@@ -235,8 +235,10 @@ def _unshare_commands() -> Iterator[list[str]]:
         yield [unshare, "--user", "--map-root-user", *users]
 
 
-def _refusal(problem: str) -> MissingError:
-    return MissingError(f"this machine does not let its users create namespaces: {problem}", _userns_hint())
+def _refusal(problem: str) -> LabError:
+    """The error for what unshare, or the shell that it becomes, has printed."""
+    refused = MissingError(f"this machine does not let its users create namespaces: {problem}", _userns_hint())
+    return start_error_in("the process that holds the namespaces", problem) or refused
 
 
 def _try(command: list[str], folder: Path) -> tuple[int | None, str]:

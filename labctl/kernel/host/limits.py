@@ -21,6 +21,7 @@ ENOUGH_FILES = 16384  # open files that are enough for labs of some thousand nam
 
 _MEMORY_WORDS = ("Cannot allocate memory", "failed to map segment", "out of memory")  # of the dynamic linker, of ctypes
 _THREAD_WORDS = "can't start new thread"  # of Python
+_NO_FORK = "cannot fork"
 _NO_THREAD = "cannot start a thread: "
 _PROCESS_HINT = "end other processes, or raise the limit: ulimit -u, or pids.max of the cgroup (systemd: TasksMax)"
 _MEMORY_HINT = "end other processes, or raise the limit: ulimit -v, or memory.max of the cgroup"
@@ -86,6 +87,15 @@ def start_error(what: str, error: BaseException) -> LimitError | None:
         return None
     reason = found.message.removeprefix(_NO_THREAD)
     return LimitError(f"cannot start {what}: {reason}", found.hint)
+
+
+def start_error_in(what: str, output: str) -> LimitError | None:
+    """As `start_error`, from what a child has printed that itself could not start a process; None for other texts."""
+    if _NO_FORK in output.lower():  # of sh
+        return start_error(what, BlockingIOError())
+    numbers = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE)
+    number = next((one for one in numbers if os.strerror(one) in output), None)
+    return None if number is None else start_error(what, OSError(number, output))
 
 
 @contextmanager

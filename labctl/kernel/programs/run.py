@@ -14,4 +14,10 @@ if __name__ == "__main__":
     module = sys.argv[1].replace("-", "_")
     packages = {"exec_helper": "labctl.kernel.node_exec", "sandbox": "labctl.kernel"}
     program = import_module(f"{packages.get(module, 'labctl.kernel.programs')}.{module}")
-    sys.exit(program.main(sys.argv[2:]))
+    try:
+        sys.exit(program.main(sys.argv[2:]))
+    except OSError as error:
+        if module in packages:
+            raise
+        print(error.strerror, flush=True)  # to the starter, until the program is ready
+        sys.exit(1)

@@ -74,6 +74,23 @@ def test_only_the_start_of_a_process_says_again_later() -> None:
         raise FileNotFoundError
 
 
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ("sh: 1: Cannot fork", "cannot start it: too many processes"),
+        ("unshare: fork failed: Resource temporarily unavailable", "cannot start it: too many processes"),
+        ("unshare failed: Cannot allocate memory", "cannot start it: this process cannot get more memory"),
+        ("Too many open files", "cannot start it: too few open files"),
+        ("tcp port 80: Address already in use", ""),
+        ("unshare: unshare failed: Operation not permitted", ""),
+    ],
+)
+def test_a_child_that_cannot_start_a_process_says_so_in_its_words(output: str, sentence: str) -> None:
+    found = limits.start_error_in("it", output)
+    assert (found.message if found is not None else "").startswith(sentence)
+    assert (found is None) == (not sentence)
+
+
 def test_the_hint_raises_the_limit_for_one_command() -> None:
     found = limits.limit_error(OSError(errno.EMFILE, ""))
     assert found is not None
