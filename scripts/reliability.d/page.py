@@ -59,7 +59,7 @@ def write_soak(rows: Rows) -> None:
     names = [name for name in rows[-1] if name not in ("cycle", "seconds")]
     lines = [f"| | after {first['cycle']} cycles | at the end | highest |", "|---|---|---|---|"]
     lines += [f"| {name} | {first[name]} | {rows[-1][name]} | {max(row[name] for row in rows)} |" for name in names]
-    grown = "; ".join(growth(rows)) or "nothing grows"
+    grown = "; ".join(growth(rows)) or "nothing grows beyond its limit"
     head = f"{_where()}: {rows[-1]['cycle']} cycles in {rows[-1]['seconds']:.0f} s; {grown}."
     replace_section("soak", f"{head}\n\n" + "\n".join(lines))
 
