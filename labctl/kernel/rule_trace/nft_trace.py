@@ -50,7 +50,6 @@ class NftLog:
         try:
             self._socket.join(_NFNLGRP_NFTRACE)
             self._dump_socket = NfnetlinkSocket(timeout_s=1)
-            nft_rules.allow_large_rules(self._dump_socket)
         except OSError:
             self._socket.close()
             raise
@@ -76,6 +75,7 @@ class NftLog:
         rules."""
         numbers: dict[tuple[ChainKey, int], int] = {}
         counts: dict[ChainKey, int] = {}
+        nft_rules.allow_large_rules(self._dump_socket)
         for family, number in FAMILIES.items():
             for data, start, end in self._dump_socket.dump(_GETRULE, nfgenmsg(number)):
                 found = attributes(data, start + 4, end)
