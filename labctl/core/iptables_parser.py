@@ -147,7 +147,9 @@ class _RuleParser:
         if self.family == "bridge":
             flag = self._bridge_option(flag)
             assert self.current is not None
-            self.current += [flag, "!"] if negated else [flag]
+            known = iptables_extensions.bridge_match_options().options.get(flag)
+            after = ["!", flag] if known is not None and not known.types else [flag, "!"]  # as ebtables-save prints it
+            self.current += after if negated else [flag]
         else:
             flag, *values = ALIASES.get(flag, (flag,))
             self.current, flag = self._part_of(flag)

@@ -72,7 +72,7 @@ def check_bridge(part: RulePart, rule: FirewallRule) -> None:
             raise InvalidRule(f"{twice} is given twice in one rule", twice)
     if "--nflog" in values and len([flag for flag in values if flag.startswith("--nflog")]) > 1:
         raise InvalidRule("--nflog is not possible with options of nflog, which include it", "--nflog")
-    if lone := next((option for option in part.options if option.values == ("!",) or option.args[-1] == "!"), None):
+    if lone := next((option for option in part.options if option.values[-1:] == ("!",)), None):
         raise InvalidRule(f"{lone.flag} has a lone ! as its value", lone.flag)
     for version in ("ip", "ip6"):
         layer4 = next((one for one in part.options if one.flag == f"--{version}-proto"), None)

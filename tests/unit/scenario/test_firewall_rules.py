@@ -156,6 +156,7 @@ def test_no_word_of_a_bridge_rule_reaches_ebtables(words: str) -> None:
         ("-j snat --to-src 02:00:00:00:00:01", "it belongs to nat"),
         ("-p ARP -m comment --comment x", "-m is an option"),
         ("-p 802_1Q --vlan-id 5000", "is too large"),
+        ("--log-prefix !", "a lone !"),
     ],
 )
 def test_bridge_rules_that_no_kernel_takes_are_refused(text: str, what: str) -> None:
@@ -233,6 +234,11 @@ def test_loops_and_hooks_of_chains() -> None:
     assert hooks_by_chain(jumps, "ip", "filter")["C"] == {"INPUT", "FORWARD"}
     assert find_loop({**jumps, "C": ["A"]}) == ("A", "C")
     assert find_loop({f"C{number}": [f"C{number + 1}"] for number in range(5000)}) == ()
+
+
+def test_an_option_of_ebtables_without_a_value_can_be_negated() -> None:
+    (found,) = chains("ebtables: {a: {filter: {FORWARD: ['-p ARP ! --arp-gratuitous -j DROP']}}}\n").values()
+    assert [str(one) for one in found.rules] == ["-p ARP ! --arp-gratuitous -j DROP"]
 
 
 def test_ebtables_chains_have_a_policy_each() -> None:
