@@ -122,7 +122,9 @@ class _LinkRules:
     def _check_shared(self, link: Link, lower: Link) -> None:
         """A macvlan or ipvlan takes all frames of its lower device, and so does a bridge of its port."""
         if lower.kind == link.kind:  # the kernel puts it over the device below both
-            self.add(link, "dev", f"dev: {lower.at} is a {lower.kind} itself", f"write dev: {_dev(lower)}")
+            below = dict(lower.options).get("dev")  # without it, that is a problem of its own
+            hint = "" if below is None else f"write dev: {below}"
+            self.add(link, "dev", f"dev: {lower.at} is a {lower.kind} itself", hint)
             return
         if lower.master is not None:
             self.add(link, "dev", f"dev: {lower.at} is a port of the bridge {lower.master}, which takes its frames")
@@ -141,7 +143,3 @@ class _LinkRules:
             if lower.mac is not None and dict(link.options).get("mode") != "passthru":
                 self.unique.setdefault(("mac", lower.at, lower.mac), lower)
             self._add_once(("mac", lower.at, link.mac), link, "mac", what)
-
-
-def _dev(link: Link) -> str:
-    return dict(link.options)["dev"]

@@ -34,7 +34,7 @@ HOSTILE = {
     "a program for modprobe": RULE % "'--modprobe=/tmp/x -j DROP'",
     "a rule of two lines": RULE % '"-j DROP\\nCOMMIT"',
     "a table's end": RULE % '"COMMIT"',
-    "a chain with a command": RAW + "firewall: {a: {filter: {'X;id': ['-j DROP']}}}}",
+    "a chain of two lines": RAW + 'firewall: {a: {filter: {"X\\nCOMMIT": ["-j DROP"]}}}}',
     "a plugin that is a path": LIST % "../../bin/sh",
     "a plugin that is a folder": LIST % "'..'",
     "a list that is a device": "model: cni\nconflist: /dev/zero\nnodes: [n]",
