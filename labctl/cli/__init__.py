@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # interrupted before labctl.cli.app could handle it
         sys.stderr.write("labctl: interrupted\n")
         return 130
+    except MemoryError:  # too little to import what reports an error
+        os.write(2, b"labctl: this process cannot get more memory\n    hint: ulimit -v shows the limit\n")
+        return 3
 
 
 def _main(arguments: list[str]) -> int:

@@ -12,6 +12,7 @@ from concurrent.futures import wait
 
 import pytest
 
+from labctl import cli
 from labctl.cli.failure import report_error
 from labctl.cli.session import Session
 from labctl.errors import KernelError, LimitError
@@ -198,3 +199,14 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be() -> None:
     )
     done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=True)
     assert done.stdout == "(4096, 4096)\n"
+
+
+def test_too_little_memory_to_import_the_report_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(arguments: list[str]) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "_run", refuse)
+    assert cli.main(["list"]) == 3
+    assert capfd.readouterr().err.startswith("labctl: this process cannot get more memory\n    hint: ")
