@@ -71,7 +71,7 @@ owner !--socket-exists --suppl-groups
 physdev needs=* !--physdev-in=device !--physdev-out=device !--physdev-is-in !--physdev-is-out !--physdev-is-bridged
 pkttype needs=* !--pkt-type=word
 policy requires=--tunnel-src>--mode,--tunnel-dst>--mode,--next>--strict needs=--dir --dir=word --pol=word --strict
-policy !--reqid=u32 !--spi=u32 !--proto=protocol !--mode=word !--tunnel-src=net !--tunnel-dst=net --next
+policy !--reqid=u32 !--spi=u32 !--proto=ipsec !--mode=word !--tunnel-src=net !--tunnel-dst=net --next
 quota needs=* !--quota=u64
 rateest --rateest1=word --rateest2=word --rateest=word --rateest-delta --rateest-bps1=optional
 rateest --rateest-pps1=optional --rateest-bps2=optional --rateest-pps2=optional --rateest-bps=optional
@@ -98,7 +98,8 @@ string one=--string|--hex-string needs=--algo,--string|--hex-string --from=u16 -
 string !--string=text !--hex-string=text
 tcp protocol=tcp !--sport=ports !--dport=ports !--tcp-flags=tcp-flags,tcp-flags !--syn !--tcp-option=u8
 tcpmss needs=* protocol=tcp !--mss=range
-time requires=--contiguous>--timestart --datestart=word --datestop=word --timestart=word --timestop=word
+time one=--utc|--kerneltz requires=--contiguous>--timestart --datestart=word --datestop=word
+time --timestart=word --timestop=word
 time !--monthdays=word !--weekdays=word --kerneltz --contiguous --utc --localtz
 tos needs=* !--tos=word
 ttl family=ip one=--ttl-eq|--ttl-lt|--ttl-gt|--ttl needs=* !--ttl-eq=u8 --ttl-lt=u8 --ttl-gt=u8 --ttl=u8

@@ -84,7 +84,7 @@ class _RuleParser:
             raise ValueError("a rule cannot end with !")
         if args[at].startswith("--") and "=" in args[at]:
             args[at : at + 1] = args[at].split("=", 1)
-        flag = _LONG.get(args[at], args[at])
+        flag = args[at] if self._is_option(args[at]) else _LONG.get(args[at], args[at])
         if flag in (BRIDGE_HEAD_FLAGS if self.family == "bridge" else HEAD_FLAGS):
             return self._parse_head(flag, args, at, negated)
         if flag == "-j" or (flag in ("-m", "-g") and self.family != "bridge"):
@@ -98,6 +98,16 @@ class _RuleParser:
             raise InvalidRule(f"{args[at]!r} is where a flag was expected", args[at], hint)
         self.current += args[position : at + 1]
         return at + 1
+
+    def _is_option(self, word: str) -> bool:
+        """Whether a word that also is a long form of the head's flags belongs to the match before it: `--proto` of
+        policy."""
+        return (
+            word in _LONG
+            and self.current is not None
+            and self.family != "bridge"
+            and word in self._extension(self.current).options
+        )
 
     def _parse_head(self, flag: str, args: list[str], at: int, negated: bool) -> int:
         if flag in self.head or flag in self.addresses:
@@ -211,6 +221,8 @@ class _RuleParser:
 
     def rules(self) -> Iterator[tuple[str, ...]]:
         """The words of the rule, once for each pair of its addresses."""
+        if self.addresses and any(self.head.get(flag, ("",))[0] == "!" for flag in ("-s", "-d")):
+            raise InvalidRule("! is not possible in a rule with several addresses", "!", "write several rules")
         for source in self.addresses.get("-s", [self.head.get("-s", [])]):
             for destination in self.addresses.get("-d", [self.head.get("-d", [])]):
                 yield tuple(self._args({**self.head, "-s": source, "-d": destination}))

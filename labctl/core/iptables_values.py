@@ -22,6 +22,7 @@ _ETHERTYPE_NAMES = (
     *("raw_fr", "rarp", "aarp", "atalk", "802_1q", "ipx", "netbeui", "ipv6", "ppp", "mpls", "mpls_multi", "atmmpoa"),
     *("ppp_disc", "ppp_ses", "atmfate", "loop", "length"),
 )
+_IPSEC = ("ah", "esp", "ipcomp", "51", "50", "108")
 _ARP_OPERATIONS = (
     *("REQUEST", "REPLY", "REQUEST_REVERSE", "REPLY_REVERSE", "DRARP_REQUEST", "DRARP_REPLY", "DRARP_ERROR"),
     *("INARP_REQUEST", "ARP_NAK"),
@@ -239,6 +240,7 @@ _CHECKS: dict[str, Check] = {
     "optional": lambda text, family: "",
     "ipset": lambda text, family: "" if len(text) <= 31 else "is longer than the 31 characters of a set's name",
     "osf": _number(2),
+    "ipsec": lambda text, family: "" if text in _IPSEC else f"is none of {', '.join(_IPSEC[:3])}",
     "decimal": lambda text, family: "" if text.isdecimal() else "is not a decimal number",
     "u2": _number(3),
     "u3": _number(7),

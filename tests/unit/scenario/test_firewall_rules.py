@@ -53,6 +53,7 @@ FORMS = [
     ("-m recent --name x -m state --state NEW --set", "-m recent --name x --set -m state --state NEW"),
     ("-p tcp -j DROP --dport 1:2", "-p tcp -m tcp --dport 1:2 -j DROP"),
     ("! --source 10.0.0.1 -j DROP", "! -s 10.0.0.1/32 -j DROP"),
+    ("--proto tcp -m policy --dir in --pol ipsec --proto esp", "-p tcp -m policy --dir in --pol ipsec --proto esp"),
 ]
 # a rule, its table and chain, and what validate says about it
 REFUSED = [
@@ -80,6 +81,7 @@ REFUSED = [
     ("filter", "INPUT", "-s www.example.com -j DROP", "is a host name"),
     ("filter", "INPUT", "-s 10.0.0.1,10.0.0.999", "is not an IPv4 address"),
     ("filter", "INPUT", "! -s 10.0.0.1,10.0.0.2", "! is not possible with the several addresses"),
+    ("filter", "INPUT", "! -s 10.0.0.1 -d 10.0.0.1,10.0.0.2", "! is not possible in a rule with several"),
     ("filter", "INPUT", "-s ! 10.0.0.0/8", "write ! -s 10.0.0.0/8"),
     ("filter", "INPUT", "-p tcp --dport ! 80", "write ! before the flag"),
     ("filter", "INPUT", "-p tcpp", "did you mean tcp?"),
