@@ -21,9 +21,9 @@ from labctl.checks import runner
 from labctl.errors import LimitError
 from labctl.kernel.firewall import commands
 from labctl.kernel.host import child_process, lab_state, paths
-from labctl.kernel.namespaces import occupants
+from labctl.kernel.namespaces import entry, occupants
 from labctl.kernel.probes import clients
-from labctl.lab import lifecycle
+from labctl.lab import cni_attach, lifecycle
 from tests.support import plugins
 from tests.support.paths import ROOT
 
@@ -143,6 +143,17 @@ def test_a_lab_with_plugins_goes_down_without_a_process(monkeypatch: pytest.Monk
     assert any("cannot start " in text for text in warnings)
 
 
+def test_a_lab_goes_down_if_its_plugins_cannot_even_be_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(lab: str) -> tuple[str, ...]:
+        raise LimitError("cannot start a thread")
+
+    labctl.up("kubenet", name=OTHER)
+    warnings: list[str] = []
+    monkeypatch.setattr(cni_attach, "detach", refuse)
+    assert len(labctl.down(OTHER, warn=warnings.append)) == 8
+    assert (warnings, left_behind()) == (["cannot start a thread"], ())
+
+
 def test_a_rollback_that_fails_says_so_beside_the_first_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(lifecycle, "_remove", lambda *words: 1 // 0)
@@ -165,6 +176,21 @@ def test_a_lab_is_read_without_a_thread(lab: labctl.RunningLab, monkeypatch: pyt
     with labctl.up("docker-proxy", name=OTHER) as with_processes, monkeypatch.context() as patch:
         refuse_after(patch, 0, "threads")
         assert with_processes.status() == ()
+
+
+def test_the_own_namespace_is_known_while_the_main_thread_visits_another(lab: labctl.RunningLab) -> None:
+    own = os.stat(entry.OWN)
+    fd = entry.open_netns(paths.netns_path(LAB, "a"))
+    visited = os.fstat(fd)
+    try:
+        with entry.returning():
+            entry.enter_netns(fd)
+            assert os.stat(entry.OWN).st_ino == visited.st_ino
+            assert (own.st_dev, own.st_ino) in entry.host_namespaces()
+            assert (visited.st_dev, visited.st_ino) not in entry.host_namespaces()
+    finally:
+        os.close(fd)
+    assert os.stat(entry.OWN).st_ino == own.st_ino
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
