@@ -128,6 +128,7 @@ DROP
 DSCP one=--set-dscp|--set-dscp-class needs=* tables=mangle --set-dscp=u6 --set-dscp-class=word
 ECN family=ip needs=* tables=mangle protocol=tcp --ecn-tcp-remove --ecn-tcp-cwr=u8 --ecn-tcp-ece=u8 --ecn-ip-ect=u8
 HL family=ip6 one=--hl-set|--hl-dec|--hl-inc needs=* tables=mangle --hl-set=u8 --hl-dec=u8 --hl-inc=u8
+HMARK one=--hmark-spi|--hmark-sport,--hmark-spi|--hmark-dport
 HMARK one=--hmark-tuple|--hmark-src-prefix,--hmark-tuple|--hmark-dst-prefix
 HMARK needs=--hmark-mod,--hmark-rnd,--hmark-tuple --hmark-tuple=word --hmark-mod=u32 --hmark-offset=u32
 HMARK --hmark-rnd=u32 --hmark-src-prefix=word --hmark-dst-prefix=word --hmark-sport-mask=u16 --hmark-dport-mask=u16
