@@ -270,8 +270,9 @@ def impossible(drawn: DrawnRule, backend: Backend) -> str:
         return "nf_tables refuses a rule that matches nothing"
     if "--timeout some" in drawn.text or "--helper ftp" in drawn.text:
         return "there is no such timeout policy, or no such helper"
-    if re.search("-m (sctp|dccp)|-p (sctp|dccp)", drawn.text) and re.search("domain|http", drawn.text):
-        return "not every list of services has names for SCTP and DCCP"
+    names = re.search("domain|http", drawn.text)
+    if names and not re.search("(?<!! )-p (tcp|6) ", drawn.text):
+        return "not every list of services has these names for other protocols than TCP"
     try:
         made = rules(drawn.text, drawn.family)
     except ValueError:
