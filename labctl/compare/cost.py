@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from labctl.compare.cell import Cell, absent
 from labctl.compare.measurements import ExtraPod, Measurements, node_namespaces
-from labctl.core.resources import TRANSIENT_NUD_STATES, Address, Chain, Fdb, Link, Neighbour, Plan, Route, Rule
+from labctl.core.resources import Address, Chain, Fdb, Link, Neighbour, Plan, Route, Rule
 
 KINDS = ("link", "route", "routing rule", "firewall rule", "neighbour", "forwarding entry")
 DEFAULT_RULE_PREFS = (0, 32766, 32767)  # the preferences of the rules that every namespace has
@@ -89,7 +89,7 @@ def _kind(item: object) -> str:
     if isinstance(item, Rule) and item.pref in DEFAULT_RULE_PREFS and not _selects(item):
         return ""  # one of the kernel's default rules
     if isinstance(item, Neighbour):
-        return "" if item.state in TRANSIENT_NUD_STATES else "neighbour"
+        return "neighbour" if item.proxy or item.state == "permanent" else ""  # others are the kernel's own
     kinds = {Route: "route", Rule: "routing rule", Chain: "firewall rule", Fdb: "forwarding entry"}
     return kinds.get(type(item), "")
 

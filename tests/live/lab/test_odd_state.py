@@ -79,10 +79,11 @@ def other() -> Iterator[None]:
 @pytest.fixture
 def lab(other: None) -> Iterator[Path]:
     """A lab; its folder."""
+    before = sorted(os.listdir(paths.state_dir()))
     labctl.up(SCENARIO, name=LAB)
     yield paths.state_dir() / LAB
     labctl.down(LAB)
-    assert os.listdir(paths.state_dir()) == [OTHER]
+    assert sorted(os.listdir(paths.state_dir())) == before
 
 
 def fifo(path: Path) -> None:
