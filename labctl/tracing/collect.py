@@ -93,14 +93,20 @@ def answer_times(instruments: Instruments, topology: Topology, evidence: TraceEv
 def add_rules_and_flows(
     instruments: Instruments, topology: Topology, evidence: TraceEvidence, probe_id: ProbeId
 ) -> TraceEvidence:
-    """Add to the evidence the rules that the probe met and the connections that it belongs to."""
+    """Add to the evidence the rules that the probe met and the connections that it belongs to.
+
+    Counters that moved explain a loss only, so after an answer the chains are not read a second time: the rules are
+    those from before the probe.
+    """
     nodes = _namespaces_to_read(topology, evidence)
     flows = tuple(flow for node in nodes for flow in _flows(instruments, node, evidence))
     evidence = evidence.with_details(flows=flows)
     reports = {node: log.read() for node, log in instruments.rule_logs.items()}
     lost = any(missed for _, missed in reports.values())
     reported = {node for node, (found, _) in reports.items() if found}
-    after = instruments.read_chains(node for node in instruments.chains_before if node in nodes or node in reported)
+    after = instruments.chains_before
+    if evidence.answer != "reply":
+        after = instruments.read_chains(node for node in after if node in nodes or node in reported)
     met = tuple(_rule_hits(instruments, probe_id, evidence, reports, after))
     moved = tuple(_counter_increases(instruments.chains_before, {node: after[node] for node in nodes if node in after}))
     instruments.unwatch_rules()

@@ -19,7 +19,6 @@ from labctl.kernel.netlink.dump import RTA_DST, RTA_OIF, RTA_TABLE, next_hops
 from labctl.kernel.netlink.encoding import REQUEST, RTM_GETROUTE, RTM_NEWROUTE
 from labctl.kernel.netlink.messages import AF_INET, AF_INET6, ONLINK, ROUTE_KIND, RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA
 from labctl.kernel.netlink.rtnetlink import NLMSG_ERROR, RECV_BYTES, attributes, encode_attribute, iter_messages
-from labctl.render.resources import next_hop_text
 
 LOOKUP_TABLE, FIB_MATCH = 0x1000, 0x2000  # flags: report the table, and the route itself
 TIMEOUT_S = 1  # seconds that the kernel may take to answer
@@ -117,9 +116,12 @@ def _answer(base: RouteLookup, route: _Reply, choice: _Reply | None = None) -> R
     args = [*([] if kind_name == "unicast" else [kind_name]), dst, *(["via", str(via)] if via is not None else [])]
     args += ["dev", dev] if dev else []
     args += ["table", str(table)] if table not in (254, 255) else []
-    for hop in next_hops(data, *found[RTA_MULTIPATH]) if RTA_MULTIPATH in found else ():
-        one = NextHop(hop.via, _name(hop.oif), hop.weight, bool(hop.flags & ONLINK))
-        args.append(next_hop_text(one, base.dst.version))
+    if RTA_MULTIPATH in found:
+        from labctl.render.resources import next_hop_text  # a trace of other routes needs no texts of resources
+
+        for hop in next_hops(data, *found[RTA_MULTIPATH]):
+            one = NextHop(hop.via, _name(hop.oif), hop.weight, bool(hop.flags & ONLINK))
+            args.append(next_hop_text(one, base.dst.version))
     if choice is not None:
         chosen = _answer(base, choice)
         via, dev = chosen.via, chosen.dev
