@@ -227,8 +227,9 @@ def _is_drift(item: Resource) -> bool:
 
 def _may_be_missing(item: Resource, found: dict[tuple[Any, ...], Resource]) -> bool:
     """Whether a wanted object may be missing without being drift."""
-    if isinstance(item, Neighbour) and item.state in TRANSIENT_NUD_STATES and not item.proxy:
-        return ("link", item.at.ns, item.at.dev) in found  # it expired; a new link needs it again
+    if isinstance(item, Neighbour) and item.state != "permanent" and not item.proxy:
+        # it expired, or the kernel needed its place (also one with noarp); a new link needs it again
+        return ("link", item.at.ns, item.at.dev) in found
     if isinstance(item, Chain):
         return not item.rules and item.policy in (None, "ACCEPT") and _builtin(item) and _netns_exists(item.ns, found)
     return False

@@ -11,7 +11,6 @@ from labctl.core.iptables import Backend
 from labctl.core.observations import Flow
 from labctl.core.resources import Attachment, Chain, IpSet, Link, Netns, Plan, Process, Resource, Sysctl
 from labctl.errors import LimitError
-from labctl.kernel import processes
 from labctl.kernel.firewall import backend, chains
 from labctl.kernel.firewall.kernel_spelling import kernel_spelling
 from labctl.kernel.host import lab_state, paths
@@ -109,6 +108,8 @@ class KernelLab:
         """
         nodes = self.nodes()
         pids = occupants.find(paths.netns_path(self.lab, node) for node in nodes)
+        from labctl.kernel import processes
+
         occupants.terminate({*pids, *processes.find_anywhere(self.lab)})
         self.namespaces.close()
         self.snapshot = None
@@ -153,6 +154,8 @@ class KernelLab:
             devices = frozenset(f"{node}/{link.name}" for node in opened for link in current.links[node].values())
             found += attachment_records.live_attachments(self.lab, plan, devices)
         if not plan or any(isinstance(item, Process) for item in plan):
+            from labctl.kernel import processes
+
             found += processes.find(self.lab, opened)
         self.snapshot = current
         return tuple(found)

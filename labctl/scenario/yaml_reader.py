@@ -19,7 +19,8 @@ from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode,
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_NODES = 100_000  # texts, lists and mappings, with aliases expanded
-_INVALID_CHARACTER = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_INVALID_ASCII = "[^\t\n\r\x20-\x7e]"
+_INVALID_CHARACTER = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # takes long to compile
 
 
 def read_file(path: str) -> str:
@@ -59,7 +60,7 @@ def parse_yaml(text: str, file: str, reader: Reader) -> TreeNode | None:
     """
     if len(text) > MAX_BYTES:
         fail(Position(file), f"the file is larger than {MAX_BYTES // 1024**2} MiB", "a scenario has a few dozen lines")
-    if (odd := _INVALID_CHARACTER.search(text)) is not None:
+    if (odd := re.search(_INVALID_ASCII if text.isascii() else _INVALID_CHARACTER, text)) is not None:
         fail(
             _position(file, text, odd.start()),
             f"character U+{ord(odd[0]):04X} is not allowed",

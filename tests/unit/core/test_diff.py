@@ -124,6 +124,14 @@ def test_a_transient_neighbour_may_age_away_but_a_new_link_needs_it() -> None:
     assert {change.subject for change in diff(PLAN, no_link)} == {LINK, PROBE}
 
 
+@pytest.mark.parametrize(("state", "expires"), [("reachable", True), ("noarp", True), ("permanent", False)])
+def test_the_kernel_may_forget_every_neighbour_that_is_not_permanent(state: str, expires: bool) -> None:
+    item = replace(PROBE, state=state)
+    plan = tuple(item if one is PROBE else one for one in PLAN)
+
+    assert (diff(plan, tuple(one for one in plan if one is not item)) == ()) == expires
+
+
 def test_an_empty_builtin_chain_need_not_exist() -> None:
     empty = Chain("a", "filter", "INPUT", (), "ACCEPT")
     assert diff((*PLAN, empty), PLAN) == ()
