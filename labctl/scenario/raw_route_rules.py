@@ -110,6 +110,8 @@ class RouteRules:
         tables = self._of(at.ns)
         if at.dev == "lo":
             tables.add(_LOCAL, _LOOPBACK, _Target("lo", "local"))
+            for net in (_LOOPBACK, ip_network("127.0.0.1"), ip_network("127.255.255.255")):
+                self._kernel.setdefault((at.ns, net, _LOCAL, 0), "lo has 127.0.0.1/8")
         elif up and not self.devices.why_without_ipv6(at):
             self._kernel.setdefault((at.ns, _ALL_NODES, _LOCAL, 256), f"{at.dev} has IPv6")
             if self.devices.links[at].autoconf:
