@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_address
 
 MAX_COMPARED_LENGTH = 64  # difflib is slow on long texts: names are compared up to this length
 
@@ -23,3 +24,12 @@ def did_you_mean(name: str, candidates: Iterable[str], cutoff: float = 0.6, quot
 def summarize_names(names: Sequence[object], limit: int = 12) -> str:
     """The first `limit` names, and the number of the others: `a, b and 3 more`."""
     return ", ".join(map(str, names[:limit])) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an IP address, and so not the name of a machine."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -6,11 +6,10 @@ The names and their meaning are those of the Kubernetes API, v1 and discovery.k8
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal, TypeAlias
 
-IP: TypeAlias = IPv4Address | IPv6Address
-Network: TypeAlias = IPv4Network | IPv6Network
+from labctl.core.resources import IP, Net
+
 Protocol: TypeAlias = Literal["TCP", "UDP", "SCTP"]
 ServiceType: TypeAlias = Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]
 TrafficPolicy: TypeAlias = Literal["Cluster", "Local"]
@@ -23,7 +22,7 @@ class Node:
     """A node: its name, the ranges of its pods, its InternalIP addresses, and its zone ("" if it has no such label)."""
 
     name: str
-    pod_cidrs: tuple[Network, ...] = ()
+    pod_cidrs: tuple[Net, ...] = ()
     internal_ips: tuple[IP, ...] = ()
     zone: str = ""
 
@@ -52,7 +51,7 @@ class Service:
     external_ips: tuple[IP, ...] = ()
     load_balancer_ips: tuple[IP, ...] = ()
     proxied_ips: tuple[IP, ...] = ()
-    source_ranges: tuple[Network, ...] = ()
+    source_ranges: tuple[Net, ...] = ()
     internal_policy: TrafficPolicy = "Cluster"
     external_policy: TrafficPolicy = "Cluster"
     affinity_timeout_s: int | None = None

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 
+from labctl.core.resources import IP, Net
 from labctl.kubernetes.api_objects import (
     AFFINITY_TIMEOUT_S,
-    IP,
     Cluster,
     Endpoint,
     EndpointPort,
     EndpointSlice,
-    Network,
     Node,
     Service,
     ServicePort,
@@ -82,7 +81,7 @@ def _service(item: Mapping[str, Any]) -> Service:
     )
 
 
-def _network(text: str) -> Network:
+def _network(text: str) -> Net:
     return ip_network(text.strip(), strict=False)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from labctl.kubernetes.api_objects import IP, Cluster, Endpoint, Node, Service, ServicePort
+from labctl.core.resources import IP
+from labctl.kubernetes.api_objects import Cluster, Endpoint, Node, Service, ServicePort
 
 TOPOLOGY_ANNOTATIONS = ("service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints")
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 
-from labctl.kubernetes.api_objects import IP, Network, Node
+from labctl.core.resources import IP, Net
+from labctl.kubernetes.api_objects import Node
 from labctl.kubernetes.endpoint_choice import HintRules
 
 LOOPBACK: dict[int, IP] = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
@@ -59,7 +60,7 @@ class Release:
 class LocalTraffic:
     """How kube-proxy recognises packets of this cluster's pods: by source ranges, or by the device they come from."""
 
-    ranges: tuple[Network, ...] = ()
+    ranges: tuple[Net, ...] = ()
     device: str = ""  # with a + at its end: the beginning of the names of devices
 
     def match(self, version: Literal[4, 6]) -> tuple[str, str] | None:
@@ -84,7 +85,7 @@ class ProxyConfig:
     masquerade_bit: int = MASQUERADE_BIT
     localhost_node_ports: bool = True
     node_addresses: tuple[IP, ...] = ()
-    node_port_ranges: tuple[Network, ...] = ()
+    node_port_ranges: tuple[Net, ...] = ()
     primary_node_ports: bool = False
     has_nfacct: bool = True
     drops_invalid: bool = True

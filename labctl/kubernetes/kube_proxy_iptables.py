@@ -18,12 +18,12 @@ Source: kubernetes `pkg/proxy/iptables/proxier.go`, 1.28 to 1.36. The texts are 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
-from hashlib import sha256
 from typing import Literal
 
-from labctl.kubernetes.api_objects import IP, Cluster, Service, ServicePort
+from labctl.core.chain_hash import chain_hash
+from labctl.core.resources import IP
+from labctl.kubernetes.api_objects import Cluster, Service, ServicePort
 from labctl.kubernetes.endpoint_choice import Backend, Choice, backends, choose
 from labctl.kubernetes.kube_proxy_config import ProxyConfig
 
@@ -49,7 +49,7 @@ def chain_name(
     """The name of a Service's chain: the first 16 characters of a hash of `ns/name:port`, the protocol, and for an
     endpoint its address."""
     text = port_name(service, port) + port.protocol.lower() + to
-    return f"KUBE-{kind}-{base64.b32encode(sha256(text.encode()).digest()).decode()[:16]}"
+    return f"KUBE-{kind}-{chain_hash(text)}"
 
 
 def port_name(service: Service, port: ServicePort) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, TypeAlias
 
-from labctl.kubernetes.api_objects import IP, Network, Protocol
+from labctl.core.resources import IP, Net
+from labctl.kubernetes.api_objects import Protocol
 from labctl.kubernetes.selectors import EVERYTHING, Selector
 
 Direction: TypeAlias = Literal["Ingress", "Egress"]
@@ -54,10 +54,10 @@ class Pod:
 class IPBlock:
     """The addresses of a range, without those of its exceptions."""
 
-    cidr: Network
-    exceptions: tuple[Network, ...] = ()
+    cidr: Net
+    exceptions: tuple[Net, ...] = ()
 
-    def __contains__(self, ip: IPv4Address | IPv6Address) -> bool:
+    def __contains__(self, ip: IP) -> bool:
         return ip in self.cidr and not any(ip in one for one in self.exceptions)
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from labctl.kubernetes.api_objects import IP, Protocol
+from labctl.core.resources import IP
+from labctl.kubernetes.api_objects import Protocol
 from labctl.kubernetes.policy_objects import Direction, Namespace, NetworkPolicy, Peer, Pod, PolicyPort
 from labctl.kubernetes.selectors import EVERYTHING
 

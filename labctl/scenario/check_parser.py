@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from typing import Any
 
-from labctl.core.names import did_you_mean, summarize_names
+from labctl.core.names import did_you_mean, is_address, summarize_names
 from labctl.core.probe_kinds import PROBE_KINDS, ProbeKind, probe_kind
 from labctl.core.resources import Address, Attachment, Interface, Link
 from labctl.core.scenario_types import Check, Lab, Scenario, See
@@ -171,16 +170,8 @@ class _NameChecker:
                 and ns not in self.plugin_nodes
             ):
                 self.reader.add_problem(at, f"{label}: {interface} has no address")
-        elif not _is_address(text) and self._machine(text, label, at) and not self._has_address(text):
+        elif not is_address(text) and self._machine(text, label, at) and not self._has_address(text):
             self.reader.add_problem(at, f"{label}: {text} has no address", "name a point or an address")
 
     def _has_address(self, name: str) -> bool:
         return bool(self.machines[name].addresses) or name in self.plugin_pods
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

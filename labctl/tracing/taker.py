@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
+from labctl.core.names import is_address
 from labctl.tracing.address_owners import has_address
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_routing import find_lookup, last_route_query
@@ -14,7 +13,7 @@ def taker(evidence: TraceEvidence) -> str | None:
     """The machine that took the request as its own, if it is another one than the machine that the user named. None if
     the request arrived where it should, or nowhere, or if its destination was translated on the path."""
     question = evidence.question
-    if question.target_ns is None or _is_address(question.target):
+    if question.target_ns is None or is_address(question.target):
         return None  # any machine with the address is right
     hops = evidence.hops["request"]
     if not hops:
@@ -28,14 +27,6 @@ def taker(evidence: TraceEvidence) -> str | None:
         ):
             return hop.node if hop.node != question.target_ns else None
     return None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _arrived(evidence: TraceEvidence, hop: Hop) -> bool:

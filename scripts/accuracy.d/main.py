@@ -20,15 +20,6 @@ from typing import Any
 PROTOCOLS = ("icmp", "tcp", "udp")
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-SANDBOX = """
-mount -t tmpfs -o mode=755 none /run
-mkdir /run/netns /run/labctl
-mount -t tmpfs none /run/netns
-mount -t tmpfs none /run/labctl
-ip link set lo up
-export XTABLES_LOCKFILE=/run/xtables.lock
-exec "$@"
-"""
 
 
 def main() -> int:
@@ -80,6 +71,8 @@ def in_sandbox(scenario: str, options: argparse.Namespace) -> list[dict[str, Any
     words += ["--firewall", options.firewall] if options.firewall else []
     words += [word for word in ("--checks", "--rotate") if getattr(options, word[2:])]
     begun = time.monotonic()
+    from tests.support.sandbox_script import SANDBOX
+
     sandbox = ["unshare", "-nm", "--propagation", "private", "sh", "-ec", SANDBOX, "sandbox", *words]
     done = subprocess.run(sandbox, capture_output=True, text=True)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

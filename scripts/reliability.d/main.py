@@ -14,15 +14,6 @@ ROOT = HERE.parents[1]
 # of parts that are not called like their file
 NAMES = {"kill_points": "kill", "cni_input": "cni", "model_options": "options"}
 INSIDE = "LABCTL_RELIABILITY_SANDBOX"  # the environment variable that a process in the sandbox has
-SANDBOX = """
-mount -t tmpfs -o mode=755 none /run
-mkdir /run/netns /run/labctl
-mount -t tmpfs none /run/netns
-mount -t tmpfs none /run/labctl
-ip link set lo up
-export XTABLES_LOCKFILE=/run/xtables.lock
-exec "$@"
-"""
 
 
 def main() -> int:
@@ -33,11 +24,13 @@ def main() -> int:
     if not arguments or arguments[0] not in parts:
         print(usage(parts))
         return 0 if arguments[:1] in (["--help"], ["-h"]) else 2
+    sys.path[:0] = [str(ROOT), str(HERE)]
     if os.geteuid() == 0 and INSIDE not in os.environ and not {"--help", "-h"} & {*arguments}:
+        from tests.support.sandbox_script import SANDBOX
+
         sandbox = ["unshare", "-nm", "--propagation", "private", "sh", "-ec", SANDBOX, "sandbox"]
         words = [*sandbox, sys.executable, __file__, *arguments]
         os.execvpe(words[0], words, {**os.environ, INSIDE: "1"})
-    sys.path[:0] = [str(ROOT), str(HERE)]
     sys.argv = [f"reliability {arguments[0]}", *arguments[1:]]
     return int(import_module(parts[arguments[0]].stem).main() or 0)
 

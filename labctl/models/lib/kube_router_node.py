@@ -11,12 +11,11 @@ pkg/controllers/routing/pod_egress.go and network_routes_controller.go.
 
 from __future__ import annotations
 
-from base64 import b32encode
 from collections.abc import Iterable, Iterator
-from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 
+from labctl.core.chain_hash import chain_hash
 from labctl.core.resources import IpSet, Resource
 from labctl.models.lib import primitives
 
@@ -78,17 +77,13 @@ def pod_firewall_chains(
 
 def pod_chain_name(pod: str) -> str:
     """The name of a pod's chain: a digest of its namespace and name (upstream adds the time of the last sync)."""
-    return f"KUBE-POD-FW-{_digest(POD_NAMESPACE + pod)}"
-
-
-def _digest(text: str) -> str:
-    return b32encode(sha256(text.encode()).digest()).decode()[:16]
+    return f"KUBE-POD-FW-{chain_hash(POD_NAMESPACE + pod)}"
 
 
 def _with_digest(chain: str, arguments: tuple[str, ...]) -> str:
     """A rule with a comment that ends with a digest of the rule, by which kube-router finds it again."""
     # the digest is of the words in kube-router's order, so they are not a FirewallRule yet
-    digest = _digest(chain + "".join(arguments))
+    digest = chain_hash(chain + "".join(arguments))
     result = [arguments[0]]
     for before, argument in pairwise(arguments):
         result.append(f'"{argument} - {digest}"' if before == "--comment" else argument)
