@@ -126,9 +126,10 @@ def full_flag(flag: str, extension: Extension) -> str:
     complete = [known for known in extension.options if known.startswith(flag)] if len(flag) > 2 else []
     if len(complete) == 1:
         return complete[0]
-    whose = f"{'-j' if extension.name.isupper() else '-m'} {extension.name}" if extension.name else "ebtables"
-    hint = did_you_mean(flag, extension.options) or (
-        f"it has {', '.join(extension.options)}" if extension.options else "it has no options"
+    tool = extension.name in ("", "iptables")
+    whose = extension.name or "ebtables" if tool else f"{'-j' if extension.name.isupper() else '-m'} {extension.name}"
+    hint = did_you_mean(flag, extension.options or (all_flags() if tool else ())) or (
+        f"it has {', '.join(extension.options)}" if extension.options else "" if tool else "it has no options"
     )
     raise InvalidRule(f"{whose} has no option {flag}", flag, hint if len(hint) < 160 else hint[:157] + "...")
 

@@ -164,7 +164,9 @@ class _RuleParser:
             flag, *values = ALIASES.get(flag, (flag,))
             self.current, flag = self._part_of(flag)
             self.current += ["!", flag, *values] if negated else [flag, *values]
-        if flag in FREE_TEXT_OPTIONS and at + 1 < len(args):
+        if flag in FREE_TEXT_OPTIONS:
+            if at + 1 >= len(args):
+                raise InvalidRule(f"{flag} needs a value", args[at])
             self.current.append(args[at + 1])
             return at + 2
         return at + 1
@@ -194,7 +196,7 @@ class _RuleParser:
                 return self.matches[-1], flag
         if self.current is None:
             if flag not in iptables_extensions.all_flags():  # a command or an option of iptables itself
-                iptables_extensions.full_flag(flag, iptables_extensions.Extension(""))
+                iptables_extensions.full_flag(flag, iptables_extensions.Extension("iptables"))
             hint = "it needs -p tcp or -p udp before it" if flag in ("--dport", "--sport") else ""
             raise InvalidRule(f"{flag} belongs to no match (-m), target (-j) or protocol (-p)", flag, hint)
         extension = self._extension(self.current)

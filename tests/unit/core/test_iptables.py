@@ -98,6 +98,22 @@ def test_the_option_of_an_unknown_target_stays_as_written() -> None:
     assert str(rule("-j MARK --set-mark soup")) == "-j MARK --set-mark soup"
 
 
+@pytest.mark.parametrize(
+    ("text", "family"),
+    [("-j NFLOG --nflog-prefix", "ip"), ("-m comment --comment", "ip6"), ("--nflog-p", "bridge")],
+)
+def test_an_option_of_free_text_without_its_value_is_an_error(text: str, family: str) -> None:
+    with pytest.raises(ValueError, match="needs a value"):
+        rule(text, family)
+
+
+def test_an_unknown_option_names_the_tool_that_lacks_it() -> None:
+    with pytest.raises(ValueError, match=r"^iptables has no option --soup"):
+        rule("--soup 3")
+    with pytest.raises(ValueError, match=r"^ebtables has no option --soup"):
+        rule("--soup 3", "bridge")
+
+
 def test_the_target_of_a_rule() -> None:
     assert rule("-p tcp -j DOCKER").target == "DOCKER"
     assert rule("-g X").target == "X"
