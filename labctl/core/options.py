@@ -25,14 +25,15 @@ def option(
     choices: tuple[str, ...] = (),
     minimum: int | None = None,
     maximum: int | None = None,
-    form: Literal["", "name", "device", "network", "mac", "rate"] = "",
+    form: Literal["", "name", "device", "network", "mac", "rate", "labels"] = "",
     old: tuple[str, ...] = (),
     single: bool = False,
 ) -> Any:
     """A field of a model's `Options`: its default, its help sentence, and the values that it accepts.
 
     `form` restricts a text or a number further: `name` (of something in the lab), `device` (the name of a network
-    device), `network` (a name or container:NAME), `mac` (a MAC address), `rate` (a number of bits per second).
+    device), `network` (a name or container:NAME), `mac` (a MAC address), `rate` (a number of bits per second),
+    `labels` (a mapping of Kubernetes labels, kept as a tuple of pairs).
     `old` has the names that the key had before, which files may still use. In a file, `single` allows one value
     in place of a list.
     """

@@ -5,7 +5,7 @@ Machines are always given by name; addresses appear only where the author of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Any, Literal, TypeAlias
 
@@ -127,18 +127,20 @@ class PublishedPort:
 
 @dataclass(frozen=True, slots=True)
 class ListeningPort:
-    """A port that a program in a machine listens on: `80`, or `53/udp`."""
+    """A port that a program in a machine listens on: `80`, `53/udp`, or with a name, as pods have them: `http=80`."""
 
     port: int
     protocol: Protocol = "tcp"
+    name: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return str(self.port) + ("" if self.protocol == "tcp" else f"/{self.protocol}")
+        name = f"{self.name}=" if self.name else ""
+        return f"{name}{self.port}" + ("" if self.protocol == "tcp" else f"/{self.protocol}")
 
 
 @dataclass(frozen=True, slots=True)
 class PodContainer:
-    """A container of a pod: its name, and the ports its program listens on: `web:80`, `dns:53/udp,53`, `log`."""
+    """A container of a pod: its name, and the ports its program listens on: `web:http=80`, `dns:53/udp,53`, `log`."""
 
     name: str
     ports: tuple[ListeningPort, ...] = ()
@@ -177,7 +179,8 @@ class Scenario:
 
     `substitute_features` are the kernel features for which substitutes are built. `use_substitutes` is the file's key
     `approximate`: True wants substitutes for missing features, False forbids them, None leaves the decision to the
-    command line.
+    command line. `kubernetes` has the Services, policies and other API objects
+    (`labctl.kubernetes.declared.Declared`), None without any.
     """
 
     name: str
@@ -193,6 +196,7 @@ class Scenario:
     substitute_features: frozenset[str] = frozenset()
     use_substitutes: bool | None = None
     faults: tuple[ScenarioFault, ...] = ()
+    kubernetes: Any = None
 
     @property
     def pods(self) -> tuple[tuple[ScenarioNode, str], ...]:
@@ -206,7 +210,8 @@ class Lab:
 
     `parts` are the model's parts with their grades, `substitute_features` the kernel features that have substitutes.
     `firewall` is the back end that its rules are written with. `faults` are the faults of the scenario file: `plan` is
-    the lab without them.
+    the lab without them. `kubernetes` is the state of its cluster (`labctl.kubernetes.cluster_state.ClusterState`),
+    None without Services, policies and the like. `warnings` are for the person who wrote the file: what was left out.
     """
 
     name: str
@@ -220,6 +225,8 @@ class Lab:
     use_substitutes: bool | None = None
     firewall: Backend = "legacy"
     faults: tuple[ScenarioFault, ...] = ()
+    kubernetes: Any = None
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         parts = ((self.machines, "machine"), (self.plan, "object"), (self.checks, "check"))

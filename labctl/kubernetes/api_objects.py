@@ -58,6 +58,8 @@ class Service:
     health_check_node_port: int = 0
     labels: dict[str, str] = field(default_factory=dict, hash=False)
     annotations: dict[str, str] = field(default_factory=dict, hash=False)
+    selector: dict[str, str] = field(default_factory=dict, hash=False)  # without one, its slices are written by hand
+    headless: bool = False
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

@@ -78,6 +78,8 @@ def _service(item: Mapping[str, Any]) -> Service:
         spec.get("healthCheckNodePort", 0),
         dict(meta.get("labels") or {}),
         dict(meta.get("annotations") or {}),
+        dict(spec.get("selector") or {}),
+        "None" in ips,
     )
 
 

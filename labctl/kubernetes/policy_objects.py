@@ -36,7 +36,7 @@ class ContainerPort:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod. `host_network` is True if it uses its node's network namespace."""
+    """A pod. `host_network` is True if it uses its node's network namespace; `machine` is its name in the lab."""
 
     namespace: str
     name: str
@@ -45,6 +45,7 @@ class Pod:
     ports: tuple[ContainerPort, ...] = ()
     node: str = ""
     host_network: bool = False
+    machine: str = ""
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

@@ -32,6 +32,7 @@ from labctl.scenario.field_types import (
     SettingsClass,
     suggest,
 )
+from labctl.scenario.labels_field import LabelsField
 from labctl.scenario.nodes_field import INNER_WORDS, RESERVED, NodesField, inner_words
 
 _Source: TypeAlias = tuple[str, int | None]  # a machine and its source port
@@ -356,6 +357,8 @@ def _field_type(annotation: Any, metadata: Any) -> Any:
             return values.network()
         if set(inner) == {IPv4Address, IPv6Address}:
             return values.address()
+    if metadata.get("form") == "labels":
+        return LabelsField()
     if get_origin(annotation) is tuple:
         return ListOf(_field_type(get_args(annotation)[0], metadata), allow_single=bool(metadata.get("single")))
     if metadata.get("form"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPort
 from labctl.scenario.document import quote_text
 from labctl.scenario.field_types import InvalidValue, Scalar, suggest
@@ -58,31 +61,45 @@ LISTENER = Scalar(
 
 
 def _listening_port(text: str) -> ListeningPort:
+    """A port with or without a name: `80`, `53/udp`. A pod's port may have a name: `http=80`."""
     number, slash, protocol = text.partition("/")
     if slash and protocol not in ("tcp", "udp"):
         raise InvalidValue(f"{quote_text(protocol)} is not one of tcp, udp", suggest(protocol, ("tcp", "udp")))
     return ListeningPort(PORT.convert(number), "udp" if protocol == "udp" else "tcp")
 
 
+_PORT_NAME = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _PORT = "[0-9]{1,5}(/(tcp|udp))?"
 LISTENING_PORT = Scalar(
     "a port such as 80 or 53/udp", _listening_port, {"type": ["string", "integer"], "pattern": f"^{_PORT}$"}
 )
 
 
+def _named_port(text: str) -> ListeningPort:
+    name, equals, port = text.partition("=")
+    if not equals:
+        return _listening_port(text)
+    if not re.fullmatch(_PORT_NAME, name) or len(name) > 15 or not re.search("[a-z]", name) or "--" in name:
+        raise InvalidValue(
+            f"{quote_text(name)} is not the name of a port", "at most 15 of a-z, 0-9 and -, such as http"
+        )
+    return replace(_listening_port(port), name=name)
+
+
 def _pod_container(text: str) -> PodContainer:
     name, colon, ports = text.partition(":")
-    listens = tuple(_listening_port(port.strip()) for port in ports.split(",")) if colon else ()
+    listens = tuple(_named_port(port.strip()) for port in ports.split(",")) if colon else ()
     twice = next((one for number, one in enumerate(listens) if one in listens[:number]), None)
     if twice is not None:
         raise InvalidValue(f"port {twice} appears twice", "keep one of them")
     return PodContainer(LABEL.convert(name.strip()), listens)
 
 
+_POD_PORT = f"({_PORT_NAME}=)?{_PORT}"
 POD_CONTAINER = Scalar(
-    "a container such as web:80, dns:53/udp,53 or sidecar",
+    "a container such as web:80, web:http=80, dns:53/udp,53 or sidecar",
     _pod_container,
-    {"type": "string", "pattern": f"^[a-z0-9][-a-z0-9]*(: *{_PORT}(, *{_PORT})*)?$"},
+    {"type": "string", "pattern": f"^[a-z0-9][-a-z0-9]*(: *{_POD_PORT}(, *{_POD_PORT})*)?$"},
 )
 
 

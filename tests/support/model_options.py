@@ -90,6 +90,10 @@ class Values:
         if get_origin(annotation) in (Union, types.UnionType):
             kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
             return st.one_of(*(self.of(field, kind) for kind in kinds))
+        if meta.get("form") == "labels":
+            return st.dictionaries(
+                st.sampled_from(("app", "example.com/tier")), st.sampled_from(("web", "")), max_size=2
+            )
         if get_origin(annotation) is tuple:
             item = self.of(field, get_args(annotation)[0])
             return st.sampled_from((1, 2, 3, 0)).flatmap(

@@ -35,8 +35,10 @@ class PodSettings:
     """The settings of a pod in a scenario."""
 
     containers: tuple[PodContainer, ...] = option(
-        (), "its containers, each with the ports that it listens on, such as web:80"
+        (), "its containers, each with the ports that it listens on, such as web:80 or, with its name, web:http=80"
     )
+    labels: tuple[tuple[str, str], ...] = option((), "its Kubernetes labels, such as {app: web}", form="labels")
+    namespace: str = option("default", "its Kubernetes namespace", form="name")
 
 
 def pause_and_containers(node: ScenarioNode) -> Iterator[Resource]:

@@ -1,0 +1,26 @@
+"""The cluster of a lab: its API objects, with the nodes and pods that the lab has, and every address chosen. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from labctl.kubernetes.api_objects import Cluster
+from labctl.kubernetes.policy_objects import Namespace, NetworkPolicy, Pod
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """What the components of a cluster see: kube-proxy, the policy engine, the load balancers.
+
+    `cluster` has nodes (their names are those of the lab's machines), Services and the slices of their endpoints. Each
+    of the `pods` has in `machine` its name in the lab.
+    """
+
+    cluster: Cluster = field(default_factory=Cluster)
+    pods: tuple[Pod, ...] = ()
+    namespaces: dict[str, Namespace] = field(default_factory=dict, hash=False)
+    policies: tuple[NetworkPolicy, ...] = ()
+
+    def pod(self, name: str) -> Pod | None:
+        """The pod with this name in the lab, or `namespace/name`; None if there is none."""
+        return next((one for one in self.pods if name in (one.machine, str(one))), None)
