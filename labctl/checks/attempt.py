@@ -97,7 +97,8 @@ class CheckAttempt:
 
     def _prepare(self) -> None:
         check = self.check
-        if "listen" in probe_kind(check).check_keys and check.listen and check.expect != "refused":
+        served = bool(self.context.topology.machines_behind(check.target)) and check.server is None
+        if "listen" in probe_kind(check).check_keys and check.listen and check.expect != "refused" and not served:
             machine, port = self.server
             self._listener, problem = open_listener(self.context, machine, check.probe, self.address, port or 0)
             self.notes += [problem] if problem else []
@@ -190,7 +191,9 @@ class CheckAttempt:
         topology = self.context.topology
         passed = (item.at.ns for item in (*trail.requests, *trail.replies))
         gates = (name for name in topology.peer_namespaces(self.check.source) if topology.role(name) not in LEAF_ROLES)
-        return tuple(dict.fromkeys((*passed, *gates, *topology.path(self.check.source, self.target_ns))))
+        behind = topology.machines_behind(self.check.target)
+        way = topology.path(self.check.source, self.target_ns)
+        return tuple(dict.fromkeys((*passed, *gates, *way, *behind)))
 
     def _send_probe(self) -> CheckEvidence | None:
         """Send one more probe. Returns evidence only if the source's namespace does not exist. Raises KernelError if

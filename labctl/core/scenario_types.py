@@ -37,6 +37,18 @@ class Machine:
     netns_of: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class VirtualAddress:
+    """An address that no machine has, and that leads to one of several machines: that of a Kubernetes Service.
+
+    `names` are what people may write for it, `ips` its addresses, the main one first.
+    """
+
+    names: tuple[str, ...]
+    ips: tuple[IP, ...]
+    machines: tuple[str, ...] = ()
+
+
 ENDPOINT_FIELDS = ("src", "dst", "outer_src", "outer_dst")  # fields of a See that name a machine, a point or an address
 
 
@@ -211,7 +223,8 @@ class Lab:
     `parts` are the model's parts with their grades, `substitute_features` the kernel features that have substitutes.
     `firewall` is the back end that its rules are written with. `faults` are the faults of the scenario file: `plan` is
     the lab without them. `kubernetes` is the state of its cluster (`labctl.kubernetes.cluster_state.ClusterState`),
-    None without Services, policies and the like. `warnings` are for the person who wrote the file: what was left out.
+    None without Services, policies and the like. `virtual_addresses` are those of its Services. `warnings` are for the
+    person who wrote the file: what was left out.
     """
 
     name: str
@@ -227,6 +240,7 @@ class Lab:
     faults: tuple[ScenarioFault, ...] = ()
     kubernetes: Any = None
     warnings: tuple[str, ...] = ()
+    virtual_addresses: tuple[VirtualAddress, ...] = ()
 
     def __repr__(self) -> str:
         parts = ((self.machines, "machine"), (self.plan, "object"), (self.checks, "check"))

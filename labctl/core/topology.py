@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from labctl.core.address_names import AddressNames
 from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import IP, Address, Interface, Link, Netns
-from labctl.core.scenario_types import Check, Lab, MachineRole
+from labctl.core.scenario_types import Check, Lab, MachineRole, VirtualAddress
 
 LEAF_ROLES = ("pod", "container")  # the roles of namespaces that do not forward packets
 
@@ -19,6 +19,17 @@ class Topology:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.machines = {machine.name: machine for machine in lab.machines}
+
+    @cached_property
+    def _virtual_addresses(self) -> dict[str | IP, VirtualAddress]:
+        """The addresses that no machine has, by name and by address."""
+        return {key: one for one in self.lab.virtual_addresses for key in (*one.names, *one.ips)}
+
+    def machines_behind(self, endpoint: str) -> tuple[str, ...]:
+        """The machines that a packet to this name or address may reach, if it is that of a Service; else none."""
+        ips = self.addresses(endpoint)
+        found = self._virtual_addresses.get(ips[0]) if ips and self.namespace_of(endpoint) is None else None
+        return () if found is None else found.machines
 
     @cached_property
     def _addresses_by_interface(self) -> dict[Interface, list[IP]]:
@@ -67,6 +78,8 @@ class Topology:
         machine = self.machines.get(endpoint)
         if machine is not None:
             return machine.addresses
+        if (virtual := self._virtual_addresses.get(endpoint)) is not None:
+            return virtual.ips
         namespace, slash, device = endpoint.partition("/")
         if slash:
             return tuple(self._addresses_by_interface.get(Interface(namespace, device), ()))
@@ -156,4 +169,5 @@ class Topology:
         machines = [self.machines.get(end) for end in ends if end]
         hosts = [machine.on for machine in machines if machine]
         points = [see.at.ns for see in check.sees]
-        return tuple(dict.fromkeys(name for name in (*ends, *hosts, *points) if name))
+        behind = self.machines_behind(check.target)
+        return tuple(dict.fromkeys(name for name in (*ends, *hosts, *points, *behind) if name))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from labctl.core.resources import Net
 from labctl.kubernetes.api_objects import Cluster
 from labctl.kubernetes.policy_objects import Namespace, NetworkPolicy, Pod
 
@@ -13,13 +15,17 @@ class ClusterState:
     """What the components of a cluster see: kube-proxy, the policy engine, the load balancers.
 
     `cluster` has nodes (their names are those of the lab's machines), Services and the slices of their endpoints. Each
-    of the `pods` has in `machine` its name in the lab.
+    of the `pods` has in `machine` its name in the lab. `service_cidrs` are the ranges of cluster IPs, `cluster_cidrs`
+    those by which kube-proxy recognises pods, `kube_proxy` its other settings.
     """
 
     cluster: Cluster = field(default_factory=Cluster)
     pods: tuple[Pod, ...] = ()
     namespaces: dict[str, Namespace] = field(default_factory=dict, hash=False)
     policies: tuple[NetworkPolicy, ...] = ()
+    service_cidrs: tuple[Net, ...] = ()
+    cluster_cidrs: tuple[Net, ...] = ()
+    kube_proxy: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def pod(self, name: str) -> Pod | None:
         """The pod with this name in the lab, or `namespace/name`; None if there is none."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from labctl.core.resources import Net
 from labctl.kubernetes.api_objects import EndpointSlice, Service
 from labctl.kubernetes.policy_objects import Namespace, NetworkPolicy
 
@@ -13,6 +15,8 @@ class Declared:
     """The API objects of a scenario, in the order of its text. Pods are not here: they are in the scenario's nodes,
     with their labels in `labctl.models.lib.pods.PodSettings`.
 
+    `pod_names` has the Kubernetes names of pods that have another name in the lab. `service_cidrs` are the ranges of
+    cluster IPs (none: labctl chooses one), `kube_proxy` the keys of a KubeProxyConfiguration, and `version`.
     A Service has no addresses where its author wrote none; `labctl.kubernetes.cluster_state` chooses them. `warnings`
     are sentences for the author, with their places.
     """
@@ -22,3 +26,6 @@ class Declared:
     slices: tuple[EndpointSlice, ...] = ()
     policies: tuple[NetworkPolicy, ...] = ()
     warnings: tuple[str, ...] = ()
+    pod_names: tuple[tuple[str, str], ...] = ()
+    service_cidrs: tuple[Net, ...] = ()
+    kube_proxy: dict[str, Any] = field(default_factory=dict, hash=False)

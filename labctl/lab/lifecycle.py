@@ -140,13 +140,23 @@ def _refuse_another(lab: Lab, running_nodes: tuple[str, ...]) -> None:
         return
     try:
         compiled = compile_definition(old)
-        same = (compiled.plan, compiled.faults, old.firewall) == (lab.plan, lab.faults, lab.firewall)
+        same = (compiled.faults, old.firewall) == (lab.faults, lab.firewall) and (
+            compiled.plan == lab.plan or _is_same_cluster(compiled, lab)
+        )
     except LabError:
         same = False
     if not same:
         otherwise = f", with --approximate for {', '.join(old.substitute_features)}" if old.substitute_features else ""
         otherwise += f", with --firewall {old.firewall}" if old.firewall != lab.firewall else ""
         raise UsageError(f"a lab {lab.name} of another definition runs ({old.file}{otherwise})", hint)
+
+
+def _is_same_cluster(old: Lab, new: Lab) -> bool:
+    """Whether two labs are one cluster with other API objects: the model and the nodes are the same, and at least one
+    has Services, policies or the like. Then the running lab is changed, as a cluster is, and not built again."""
+    nodes = [[one for one in lab.machines if one.role == "node"] for lab in (old, new)]
+    has_objects = old.kubernetes is not None or new.kubernetes is not None
+    return has_objects and old.model == new.model and nodes[0] == nodes[1]
 
 
 def _build(definition: Definition, lab: Lab, keep: bool, notify: Progress) -> tuple[Change, ...]:

@@ -103,5 +103,6 @@ def save_definition(definition: Definition, lab: Lab) -> None:
         "firewall": lab.firewall,
         "files": [list(pair) for pair in definition.files],
         "machines": machines,
+        "services": [{"names": list(one.names), "addresses": [*map(str, one.ips)]} for one in lab.virtual_addresses],
     }
     lab_state.save(lab.name, "definition.json", json.dumps(record, ensure_ascii=False))

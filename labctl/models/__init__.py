@@ -12,6 +12,7 @@ A model is a module (`labctl/models/azure_cni_transparent.py` is the model `azur
                             "containers"), or another pair of plural words such as ("computes", "instances")
     RESERVED_NAMES: tuple   names of machines that the model creates itself, besides `fabric`, `internet` and `vm`;
                             a scenario cannot use them (optional)
+    CLUSTER                 the `ClusterDefaults` of its clusters, for Services on top (Kubernetes models; optional)
     Container, Network      frozen dataclasses like Options: the settings of a pod or container, and of an entry
                             of the lab's `networks:` (both optional; the objects are in `ScenarioNode.settings`
                             and `Scenario.networks`)

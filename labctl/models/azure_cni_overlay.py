@@ -46,6 +46,7 @@ from labctl.models.lib import azure, azure_addressing, azure_transparent, kubern
 
 FOLLOWS = "Azure CNI Overlay (azure-container-networking, mode transparent with overlay addresses)"
 MACHINES = ("nodes", "pods")
+CLUSTER = kubernetes.ClusterDefaults("pod_cidr", ("10.0.0.0/16",))
 PARTS = (
     faithful("a route to each pod, and no bridge"),
     faithful("169.254.1.1: its neighbour entry, added in state PROBE, and proxy ARP, which answers for it"),

@@ -42,6 +42,7 @@ from labctl.models.lib import azure, azure_addressing, azure_transparent, kubern
 
 FOLLOWS = "Azure CNI transparent mode since August 2022 (azure-container-networking, pull request 1524)"
 MACHINES = ("nodes", "pods")
+CLUSTER = kubernetes.ClusterDefaults("subnet", ("10.0.0.0/16",))
 PARTS = (
     faithful("a route to each pod, and no bridge"),
     faithful("169.254.1.1: its neighbour entry, added in state PROBE, and proxy ARP, which answers for it"),

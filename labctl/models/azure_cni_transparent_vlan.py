@@ -43,6 +43,7 @@ from labctl.models.lib import azure, azure_addressing, azure_transparent, kubern
 
 FOLLOWS = "Azure CNI transparent-vlan mode (azure-container-networking, multitenancy)"
 MACHINES = ("nodes", "pods")
+CLUSTER = kubernetes.ClusterDefaults("tenant_cidr", ("10.0.0.0/16",))
 PARTS = (
     faithful(
         "a namespace for each tenant and node, with the tenant's VLAN and its pods' veths; azv names and their MAC"

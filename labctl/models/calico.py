@@ -41,6 +41,7 @@ from labctl.models.lib import calico_node, datacenter, kubernetes, pods, primiti
 
 FOLLOWS = "Calico 3.31 (iptables dataplane)"
 MACHINES = ("nodes", "pods")
+CLUSTER = kubernetes.ClusterDefaults("ippool", ("10.96.0.0/16",))
 PARTS = (
     faithful("a veth pair and a /32 for each pod, 169.254.1.1 by proxy ARP, ee:ee:ee:ee:ee:ee, the veth's sysctls"),
     faithful("a route for each block with the protocol of Felix (80) or BIRD (12), a blackhole for a node's own block"),

@@ -38,6 +38,7 @@ from labctl.models.lib import gcp, gke_node, kubernetes, pods, primitives
 
 FOLLOWS = "GKE's routes-based clusters (ptp, ip-masq-agent 2.10)"
 MACHINES = ("nodes", "pods")
+CLUSTER = kubernetes.ClusterDefaults("pod_cidr", ("34.118.224.0/20",))
 PARTS = (
     faithful("ptp's wiring: a veth pair for each pod, one gateway address on all of them, routes of scope host"),
     faithful("a node's /32 and its gateway on the link; MAC addresses made from addresses"),

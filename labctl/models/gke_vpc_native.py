@@ -45,6 +45,7 @@ from labctl.models.lib import cni_bridge, gcp, gke_node, kubernetes, pods, primi
 
 FOLLOWS = "GKE without Dataplane V2 (ptp, netd of 2025, ip-masq-agent 2.10)"
 MACHINES = ("nodes", "pods")
+CLUSTER = kubernetes.ClusterDefaults("pod_cidr", ("34.118.224.0/20",))
 PARTS = (
     faithful("ptp's wiring: a veth pair for each pod, one gateway address on all of them, routes of scope host"),
     faithful("a node's /32 and its gateway on the link; MAC addresses made from addresses"),

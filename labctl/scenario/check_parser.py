@@ -102,6 +102,7 @@ class _NameChecker:
     def __init__(self, lab: Lab, reader: Reader) -> None:
         self.reader = reader
         self.machines = {machine.name: machine for machine in lab.machines}
+        self.virtual_names = {name for one in lab.virtual_addresses for name in one.names}
         self.interfaces = {item.at for item in lab.plan if isinstance(item, Link)}
         self.interfaces_with_address = {item.at for item in lab.plan if isinstance(item, Address)}
         self.plugin_pods: set[str] = set()  # machines that get their addresses from CNI plugins
@@ -170,6 +171,8 @@ class _NameChecker:
                 and ns not in self.plugin_nodes
             ):
                 self.reader.add_problem(at, f"{label}: {interface} has no address")
+        elif text in self.virtual_names:
+            return
         elif not is_address(text) and self._machine(text, label, at) and not self._has_address(text):
             self.reader.add_problem(at, f"{label}: {text} has no address", "name a point or an address")
 

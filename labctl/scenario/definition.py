@@ -119,6 +119,10 @@ def parse_and_compile(
     reader = Reader(file_opener(file, {} if files is None else files))
     parsed = parse_scenario(text, file, reader, name=name, overrides=overrides, substitute_features=substitute_features)
     lab = models.compile_lab(parsed.scenario)
+    if parsed.scenario.kubernetes is not None:
+        from labctl.kubernetes.composition import compose
+
+        lab = compose(lab, parsed.scenario, getattr(models.find_model(lab.model), "CLUSTER", None))
     resolve(lab, parsed.located_checks, reader)
     if parsed.located_faults:
         fault_field.resolve(lab, parsed.located_faults, reader)

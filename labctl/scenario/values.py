@@ -291,11 +291,16 @@ MAC = Scalar("a MAC address", _mac, {"type": "string", "pattern": "^[0-9a-fA-F]{
 
 
 def target(text: str) -> str | Interface | IP:
-    """The source or destination of a packet: a machine's name, a point or an address. Raises InvalidValue."""
+    """The source or destination of a packet: the name of a machine or Service, a point or an address. Raises
+    InvalidValue."""
     try:
         found = ip_address(_require_ascii(text))
     except ValueError:
-        return _interface(text) if "/" in text else _label(text)
+        if "/" in text:
+            return _interface(text)
+        return (
+            ".".join(map(_label, text.split("."))) if re.fullmatch("[a-z][^.]*([.][^.]+){1,4}", text) else _label(text)
+        )
     if found.is_unspecified or found.is_multicast:
         raise InvalidValue(f"{text} cannot be a machine's address")
     return found

@@ -22,6 +22,7 @@ DEFINITION_SHAPE = {
     "firewall?": (str, None),
     "files?": [a_pair_of_texts],
     "machines?": [{"name": a_word, "within?": (a_word, None), "addresses": [a_word]}],
+    "services?": [{"names": [a_word], "addresses": [a_word]}],
 }
 
 

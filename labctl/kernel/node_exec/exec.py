@@ -64,10 +64,14 @@ def become(lab: str, node: str, command: list[str]) -> tuple[int, str]:
 
 def names(lab: str) -> list[tuple[str, str]]:
     """The names of the lab, each with its address: from the lab's record, or, if that is lost, from the kernel."""
-    machines = (definition_record.load(lab) or {}).get("machines")
+    record = definition_record.load(lab) or {}
+    machines = record.get("machines")
     if machines is None:
         return _observed_addresses(lab)
-    return [(machine["name"], machine["addresses"][0]) for machine in machines if machine["addresses"]]
+    found = [(machine["name"], machine["addresses"][0]) for machine in machines if machine["addresses"]]
+    used = {name for name, _ in found}
+    services = ((name, one["addresses"][:1]) for one in record.get("services", ()) for name in one["names"])
+    return found + [(name, first[0]) for name, first in services if first and name not in used]
 
 
 def _observed_addresses(lab: str) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ pod without address translation; the processes of a node reach the pods of that 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 
@@ -25,6 +26,18 @@ _LAST = (
     '-m comment --comment "ip-masq-agent: outbound traffic is subject to MASQUERADE (must be last in chain)"'
     " -j MASQUERADE"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterDefaults:
+    """What a model's clusters have by default, for Services on top: `CLUSTER` of a model.
+
+    `cidr_option` is the model's option with the range that kube-proxy takes as that of pods (clusterCIDR); None if
+    kube-proxy gets no range there. `service_cidrs` are ranges of cluster IPs, the preferred one first.
+    """
+
+    cidr_option: str | None = "pod_cidr"
+    service_cidrs: tuple[str, ...] = ()
 
 
 def ip_masq_agent(ns: str, exempt_ranges: Iterable[object], *, random_fully: bool = False) -> Iterator[Resource]:

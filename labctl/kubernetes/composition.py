@@ -1,0 +1,185 @@
+"""Kubernetes on top of a model's lab: the cluster that its machines make, and what the components add. Pure.
+
+```text
+ Declared (the scenario, manifests) --+
+                                      +--> ClusterState --> kube-proxy, backends, policies, ... --> Resources --+
+ Lab of the model (nodes, pods) ------+                                                                        +--> Lab
+                                      +------------------------------------------------------------------------+
+```
+
+The model knows nothing of it. So every component works on every model, and a lab without these keys is unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any
+
+from labctl.core.resources import IP, Address, Chain, Interface, Link, Net, Plan, Resource, assemble
+from labctl.core.scenario_types import Check, Lab, Machine, Scenario, VirtualAddress
+from labctl.kubernetes import address_choice
+from labctl.kubernetes.api_objects import Cluster, Node, Service
+from labctl.kubernetes.cluster_state import ClusterState
+from labctl.kubernetes.declared import Declared
+from labctl.kubernetes.endpoint_slices import endpoint_slices
+from labctl.kubernetes.kube_proxy_nodes import kube_proxy
+from labctl.kubernetes.policy_objects import ContainerPort, Namespace, Pod
+from labctl.models.lib.kubernetes import ClusterDefaults
+
+BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
+FIRST_JUMPS = ("-j cali-", "-j KUBE-ROUTER-")  # these components keep their jumps before those of kube-proxy
+
+
+def compose(lab: Lab, scenario: Scenario, defaults: ClusterDefaults | None = None) -> Lab:
+    """The lab with its Services, policies and so on. Without any, the lab as it is.
+
+    Raises ValueError for a configuration of kube-proxy that kube-proxy refuses.
+    """
+    declared: Declared | None = scenario.kubernetes
+    if declared is None:
+        return lab
+    state = cluster_state(lab, scenario, declared, defaults or ClusterDefaults())
+    added: list[Resource] = []
+    machines: list[Machine] = []
+    checks: list[Check] = []
+    for item in _components(state, lab):
+        if isinstance(item, Machine):
+            machines.append(item)
+        elif isinstance(item, Check):
+            checks.append(item)
+        else:
+            added.append(item)
+    return replace(
+        lab,
+        plan=merge(lab.plan, added),
+        machines=(*lab.machines, *machines),
+        checks=(*lab.checks, *checks),
+        kubernetes=state,
+        warnings=(*lab.warnings, *declared.warnings),
+        virtual_addresses=(*lab.virtual_addresses, *virtual_addresses(state)),
+    )
+
+
+def _components(state: ClusterState, lab: Lab) -> Iterator[Resource | Machine | Check]:
+    """What the components of the cluster add to the lab, each in its own module."""
+    if state.cluster.services:
+        yield from kube_proxy(state, lab.plan)
+
+
+def merge(plan: Plan, added: Iterable[Resource]) -> Plan:
+    """The plan with more objects. In a built-in chain the added rules come first, as a component inserts them, but for
+    the jumps that a policy engine keeps at the top. Another object with the same key is replaced."""
+    new: dict[tuple[Any, ...], Resource] = {}
+    for item in added:
+        earlier = new.get(item.key)
+        if isinstance(item, Chain) and isinstance(earlier, Chain):
+            item = replace(item, rules=earlier.rules + item.rules)
+        new[item.key] = item
+    kept = []
+    for item in plan:
+        other = new.get(item.key)
+        if other is None:
+            kept.append(item)
+        elif isinstance(item, Chain) and isinstance(other, Chain) and item.name in BUILT_IN:
+            first = [one for one in item.rules if str(one).startswith(FIRST_JUMPS)]
+            rest = [one for one in item.rules if one not in first]
+            ours = [one for one in other.rules if one not in item.rules]
+            kept.append(replace(item, rules=(*first, *ours, *rest)))
+            del new[item.key]
+    return assemble((*kept, *new.values()))
+
+
+def cluster_state(lab: Lab, scenario: Scenario, declared: Declared, defaults: ClusterDefaults) -> ClusterState:
+    """The state of the cluster: the lab's nodes and pods, and the declared objects with all their addresses."""
+    nodes = tuple(Node(one.name, internal_ips=one.addresses[:1]) for one in lab.machines if one.role == "node")
+    pods = tuple(_pods(lab, scenario))
+    cidrs = declared.service_cidrs
+    if not cidrs:
+        found = address_choice.service_cidr(defaults.service_cidrs, _networks(lab))
+        cidrs = () if found is None else (found,)
+    services = address_choice.with_addresses(
+        declared.services, cidrs, load_balancer_ranges(lab), (ip for one in lab.machines for ip in one.addresses)
+    )
+    slices = (*declared.slices, *endpoint_slices(services, pods))
+    namespaces = {one.namespace: Namespace(one.namespace) for one in pods}
+    namespaces |= {one.name: one for one in declared.namespaces}
+    option = defaults.cidr_option
+    cluster_cidr = getattr(scenario.options, option, None) if option else None
+    return ClusterState(
+        Cluster(nodes, services, slices),
+        pods,
+        namespaces,
+        declared.policies,
+        service_cidrs=cidrs,
+        cluster_cidrs=() if cluster_cidr is None else (cluster_cidr,),
+        kube_proxy=declared.kube_proxy,
+    )
+
+
+def _pods(lab: Lab, scenario: Scenario) -> Iterator[Pod]:
+    machines = {one.name: one for one in lab.machines}
+    names = dict(scenario.kubernetes.pod_names)
+    for node in scenario.nodes:
+        settings_of = dict(node.settings)
+        for machine in node.pods:
+            settings = settings_of.get(machine)
+            containers = getattr(settings, "containers", ())
+            ports = tuple(
+                ContainerPort(one.name, one.port, "UDP" if one.protocol == "udp" else "TCP")
+                for container in containers
+                for one in container.ports
+            )
+            yield Pod(
+                getattr(settings, "namespace", "default"),
+                names.get(machine, machine),
+                machines[machine].addresses if machine in machines else (),
+                dict(getattr(settings, "labels", ())),
+                ports,
+                node.name,
+                machine=machine,
+            )
+
+
+def load_balancer_ranges(lab: Lab) -> tuple[Net, ...]:
+    """Where addresses of load balancers come from: the range of the machine `internet`. None in a lab without one."""
+    found = (item.addr.network for item in lab.plan if isinstance(item, Address) and item.ns == "internet")
+    return tuple(one for one in found if not one.is_loopback)[:1]
+
+
+def _networks(lab: Lab) -> set[Net]:
+    """Every network of the lab in which a machine has an address, and the addresses themselves."""
+    machines = {ip_network(ip) for one in lab.machines for ip in one.addresses}
+    return machines | {item.addr.network for item in lab.plan if isinstance(item, Address)}
+
+
+def virtual_addresses(state: ClusterState) -> Iterator[VirtualAddress]:
+    """The addresses of the Services, with the pods that a packet to them may reach."""
+    machine_of: dict[IP, str] = {ip: pod.machine for pod in state.pods for ip in pod.ips}
+    reached: dict[tuple[str, str], list[str]] = {}
+    for one in state.cluster.slices:
+        names = (machine_of[each.address] for each in one.endpoints if each.address in machine_of)
+        reached.setdefault((one.namespace, one.service), []).extend(names)
+    for service in state.cluster.services:
+        ips = (*service.cluster_ips, *service.load_balancer_ips, *service.external_ips)
+        if ips:
+            machines = tuple(dict.fromkeys(reached.get((service.namespace, service.name), ())))
+            yield VirtualAddress(service_names(service), ips, machines)
+
+
+def service_names(service: Service) -> tuple[str, ...]:
+    """The names of a Service for people and for /etc/hosts, as cluster DNS has them; the short one in `default`."""
+    full = f"{service.name}.{service.namespace}"
+    short = (service.name,) if service.namespace == "default" else ()
+    return (*short, full, f"{full}.svc", f"{full}.svc.cluster.local")
+
+
+def pod_devices(lab: Lab) -> dict[str, Interface]:
+    """The node's end of each pod's cable, by the pod's name in the lab; a pod without one is left out."""
+    pods = {one.name: one.on for one in lab.machines if one.role == "pod"}
+    found: dict[str, Interface] = {}
+    for item in lab.plan:
+        if isinstance(item, Link) and item.peer is not None and item.peer.ns == pods.get(item.at.ns):
+            found.setdefault(item.at.ns, item.peer)
+    return found
