@@ -7,6 +7,7 @@ from typing import Any
 
 from labctl.core.resources import Net
 from labctl.kubernetes.api_objects import Cluster
+from labctl.kubernetes.cluster_policy_objects import ClusterPolicy
 from labctl.kubernetes.policy_objects import Namespace, NetworkPolicy, Pod
 
 
@@ -26,6 +27,7 @@ class ClusterState:
     service_cidrs: tuple[Net, ...] = ()
     cluster_cidrs: tuple[Net, ...] = ()
     kube_proxy: dict[str, Any] = field(default_factory=dict, hash=False)
+    cluster_policies: tuple[ClusterPolicy, ...] = ()
 
     def pod(self, name: str) -> Pod | None:
         """The pod with this name in the lab, or `namespace/name`; None if there is none."""

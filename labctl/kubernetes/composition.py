@@ -112,6 +112,7 @@ def cluster_state(lab: Lab, scenario: Scenario, declared: Declared, defaults: Cl
         pods,
         namespaces,
         declared.policies,
+        cluster_policies=declared.cluster_policies,
         service_cidrs=cidrs,
         cluster_cidrs=() if cluster_cidr is None else (cluster_cidr,),
         kube_proxy=declared.kube_proxy,

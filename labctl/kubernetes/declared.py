@@ -7,6 +7,7 @@ from typing import Any
 
 from labctl.core.resources import Net
 from labctl.kubernetes.api_objects import EndpointSlice, Service
+from labctl.kubernetes.cluster_policy_objects import ClusterPolicy
 from labctl.kubernetes.policy_objects import Namespace, NetworkPolicy
 
 
@@ -25,6 +26,7 @@ class Declared:
     services: tuple[Service, ...] = ()
     slices: tuple[EndpointSlice, ...] = ()
     policies: tuple[NetworkPolicy, ...] = ()
+    cluster_policies: tuple[ClusterPolicy, ...] = ()
     warnings: tuple[str, ...] = ()
     pod_names: tuple[tuple[str, str], ...] = ()
     service_cidrs: tuple[Net, ...] = ()
