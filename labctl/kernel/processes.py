@@ -26,7 +26,7 @@ from labctl.kernel.host import paths
 from labctl.kernel.host.limits import start_error_in, starting
 from labctl.kernel.host.syscalls import CLONE_NEWPID, setns
 from labctl.kernel.namespaces import occupants
-from labctl.kernel.programs import READY, argv
+from labctl.kernel.programs import NODE_VARIABLE, READY, argv
 from labctl.render.plan_json import process_tag
 
 PROCESS_VARIABLE = "LABCTL_PROCESS"
@@ -82,6 +82,7 @@ def _spawn(lab: str, process: Process) -> subprocess.Popen[bytes]:
     if process.sandbox:
         command.append(str(paths.netns_path(lab, process.ns)))
     tag = f"{_netns_dir_id()} {process_tag(process, paths.netns_name(lab, process.ns))}"
+    variables = {"PATH": os.environ.get("PATH", os.defpath), PROCESS_VARIABLE: tag, NODE_VARIABLE: process.ns}
     pid_ns_fd = _open_pid_namespace(lab, process) if process.inside is not None else None
     try:
         with starting(f"{process.name} in {process.ns}"):
@@ -91,7 +92,7 @@ def _spawn(lab: str, process: Process) -> subprocess.Popen[bytes]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
-                env={"PATH": os.environ.get("PATH", os.defpath), PROCESS_VARIABLE: tag, **_holder()},
+                env={**variables, **_holder()},
                 start_new_session=True,
                 preexec_fn=None if pid_ns_fd is None else lambda: _enter_pid_namespace(pid_ns_fd),
             )

@@ -29,3 +29,13 @@ def reply_pktinfo(ancdata: Iterable[Ancillary]) -> list[Ancillary]:
         elif (level, kind) == (socket.IPPROTO_IPV6, IPV6_PKTINFO):  # struct in6_pktinfo: address, interface
             reply.append((level, kind, data[:16] + bytes(4)))
     return reply
+
+
+def destination(ancdata: Iterable[Ancillary]) -> str:
+    """The address that a datagram was sent to, from its control messages; "" without any."""
+    for level, kind, data in ancdata:
+        if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
+            return socket.inet_ntop(socket.AF_INET, data[8:12])
+        if (level, kind) == (socket.IPPROTO_IPV6, IPV6_PKTINFO):
+            return socket.inet_ntop(socket.AF_INET6, data[:16])
+    return ""

@@ -6,7 +6,8 @@ them. A program prints `ready` on its standard output when it works, or else wha
 nothing.
 
     pause         a pod's sandbox: a process namespace, and the network namespace that ends with it
-    serve         a server on TCP and UDP ports, which echoes what it receives and sends its name to HTTP clients
+    serve         a server on TCP and UDP ports, which echoes what it receives, and says to HTTP clients who it is
+    healthcheck   the HTTP servers of kube-proxy that say whether a node has endpoints of a Service
     docker-proxy  Docker's userland proxy, with docker-proxy's own command line
     dockerd       Docker's daemon without its userland proxy: it listens on published ports, and serves none
     tunnel        a tunnel in user space: flannel's udp backend, or IP in IP where the kernel has none
@@ -21,7 +22,8 @@ import os
 import sys
 
 READY = b"ready\n"
-NAMES = ("pause", "serve", "docker-proxy", "dockerd", "tunnel")
+NAMES = ("pause", "serve", "healthcheck", "docker-proxy", "dockerd", "tunnel")
+NODE_VARIABLE = "LABCTL_NODE"  # environment variable with the name of the machine that a program runs in
 
 
 def argv(command: tuple[str, ...]) -> list[str]:
