@@ -21,6 +21,7 @@ from labctl.core.resources import IP, Address, Chain, Interface, Link, Net, Plan
 from labctl.core.scenario_types import Check, Lab, Machine, Scenario, VirtualAddress
 from labctl.kubernetes import address_choice
 from labctl.kubernetes.api_objects import Cluster, Node, Service
+from labctl.kubernetes.backends import backend_processes, health_checks
 from labctl.kubernetes.cluster_state import ClusterState
 from labctl.kubernetes.declared import Declared
 from labctl.kubernetes.endpoint_slices import endpoint_slices
@@ -66,6 +67,8 @@ def _components(state: ClusterState, lab: Lab) -> Iterator[Resource | Machine | 
     """What the components of the cluster add to the lab, each in its own module."""
     if state.cluster.services:
         yield from kube_proxy(state, lab.plan)
+        yield from backend_processes(state, lab)
+        yield from health_checks(state, lab)
 
 
 def merge(plan: Plan, added: Iterable[Resource]) -> Plan:

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from labctl.core.iptables import rule
-from labctl.core.resources import Chain, Netns, Sysctl
+from labctl.core.resources import Chain, Netns, Process, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.core.topology import Topology
 from labctl.kubernetes import address_choice
@@ -48,6 +48,15 @@ def test_kube_proxy_is_on_every_node_and_its_jumps_come_first() -> None:
         assert first.endswith("-j KUBE-POSTROUTING")
         assert second.endswith("-j IP-MASQ-AGENT")
         assert Sysctl(node, "net.ipv4.conf.all.route_localnet", "1") in lab.plan
+
+
+def test_pods_behind_a_service_listen_and_nodes_answer_health_checks() -> None:
+    lab = lab_with([service(ports=[{"port": 80, "targetPort": 9000}])])
+    found = {(one.ns, one.name): one for one in lab.plan if isinstance(one, Process)}
+    assert found["a", "backend"] == Process("a", "backend", ("serve", "a", "tcp:9000"), inside="pause")
+    assert found["a", "web"].command == ("serve", "web", "tcp:8080")
+    assert found["node2", "kube-proxy"].command == ("healthcheck", "10256")
+    assert ("b", "backend") not in found
 
 
 def test_a_lab_without_services_is_that_of_its_model() -> None:
