@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
 from labctl.tracing.hop_routing import untranslated
-from labctl.tracing.result import Note, TraceResult, endpoint_text, nat_notes
+from labctl.tracing.result import Note, TraceResult, endpoint_text, nat_notes, service_notes
 from labctl.tracing.taker import taker
 
 
@@ -28,7 +28,7 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
 
         if (stale := stale_nat(evidence)) is not None:
             notes, tries = (Note("stale", stale.sentence), *stale.facts), stale.tries
-    facts = (*_fragment_notes(evidence), *notes, *nat_notes(evidence, notes))
+    facts = (*service_notes(evidence), *_fragment_notes(evidence), *notes, *nat_notes(evidence, notes))
     return TraceResult(
         probe, paths, "answered", _answered_sentence(evidence), None, facts, tries, evidence.unknown_lines
     )

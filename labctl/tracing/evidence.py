@@ -38,7 +38,7 @@ class Question:
     `target_ns` is the namespace that has the address, None if no machine of the lab has it. `size` is the payload in
     bytes, None for the default. Without `fragment`, the DF bit is set: no router may fragment the packet. `sport` is
     the source port of a TCP or UDP probe, None for an unused one. `listener` is where labctl listens, None if it does
-    not.
+    not. `service` is what the cluster knows about the address and port, "" if that is nothing.
     """
 
     JSON_KEYS: ClassVar[Mapping[str, str]] = {"target_ns": "home"}
@@ -54,6 +54,7 @@ class Question:
     fragment: bool = False
     sport: int | None = None
     listener: ListenPoint | None = None
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from labctl.tracing.result import (
     nat_notes,
     observation_text,
     route_get_command,
+    service_notes,
 )
 from labctl.tracing.route_behind import with_route_behind
 from labctl.tracing.taker import taker
@@ -190,6 +191,7 @@ def _facts(loss_point: LossPoint, cause: Cause | None) -> Iterator[Note]:
     if loss_point.drop is not None and evidence.answer != "reply":
         yield Note("kernel", drop_text(loss_point.drop, loss_point.node))
     yield from cause.facts if cause is not None else ()
+    yield from service_notes(evidence)
     cause_texts = {note.text for note in cause.facts} if cause is not None else set()
     if loss_point.lookup is not None and not loss_point.delivered:
         text = f"{loss_point.node}: {route_get_command(loss_point.lookup)}  =>  {lookup_text(loss_point.lookup)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from labctl.core.names import did_you_mean, summarize_names
+from labctl.core.resources import IP
 from labctl.core.topology import Topology
 from labctl.errors import UsageError
 from labctl.tracing import MAX_PAYLOAD_BYTES
@@ -48,8 +49,17 @@ def question_of(topology: Topology, source: str, target: str, options: dict[str,
     target_ns = _namespace_of(topology, target_ns) if target_ns is not None else None
     return Question(
         topology.lab.name, source, target, address, target_ns, protocol, port, options["size"], options["fragment"],
-        sport, _listen_point(topology, options["listen"], target_ns, port),
+        sport, _listen_point(topology, options["listen"], target_ns, port), _service(topology, address, protocol, port),
     )  # fmt: skip
+
+
+def _service(topology: Topology, address: IP, protocol: str, port: int | None) -> str:
+    """What the lab's cluster knows about the target, for a lab with Services."""
+    if topology.lab.kubernetes is None:
+        return ""
+    from labctl.kubernetes.service_facts import service_fact
+
+    return service_fact(topology.lab.kubernetes, address, protocol, port)
 
 
 def _listen_point(

@@ -93,6 +93,12 @@ def flow_text(flow: Flow) -> str:
     return f"{flow.node}: {there}, answered as {back}"
 
 
+def service_notes(evidence: TraceEvidence) -> Iterator[Note]:
+    """What the cluster knows about the target."""
+    if evidence.question.service:
+        yield Note("service", evidence.question.service)
+
+
 def nat_notes(evidence: TraceEvidence, known: Sequence[Note] = ()) -> Iterator[Note]:
     """The translations in conntrack, except those that the notes `known` report already."""
     for flow in evidence.flows:
