@@ -60,6 +60,7 @@ class Service:
     annotations: dict[str, str] = field(default_factory=dict, hash=False)
     selector: dict[str, str] = field(default_factory=dict, hash=False)  # without one, its slices are written by hand
     headless: bool = False
+    traffic_distribution: str = ""  # PreferSameZone (older: PreferClose) or PreferSameNode
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

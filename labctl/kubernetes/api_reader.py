@@ -80,6 +80,7 @@ def _service(item: Mapping[str, Any]) -> Service:
         dict(meta.get("annotations") or {}),
         dict(spec.get("selector") or {}),
         "None" in ips,
+        spec.get("trafficDistribution") or "",
     )
 
 

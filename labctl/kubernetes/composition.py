@@ -96,7 +96,11 @@ def merge(plan: Plan, added: Iterable[Resource]) -> Plan:
 
 def cluster_state(lab: Lab, scenario: Scenario, declared: Declared, defaults: ClusterDefaults) -> ClusterState:
     """The state of the cluster: the lab's nodes and pods, and the declared objects with all their addresses."""
-    nodes = tuple(Node(one.name, internal_ips=one.addresses[:1]) for one in lab.machines if one.role == "node")
+    nodes = tuple(
+        Node(one.name, internal_ips=one.addresses[:1], zone=declared.zones.get(one.name, ""))
+        for one in lab.machines
+        if one.role == "node"
+    )
     pods = tuple(_pods(lab, scenario))
     cidrs = declared.service_cidrs
     if not cidrs:
@@ -105,7 +109,7 @@ def cluster_state(lab: Lab, scenario: Scenario, declared: Declared, defaults: Cl
     services = address_choice.with_addresses(
         declared.services, cidrs, load_balancer_ranges(lab), (ip for one in lab.machines for ip in one.addresses)
     )
-    slices = (*declared.slices, *endpoint_slices(services, pods))
+    slices = (*declared.slices, *endpoint_slices(services, pods, declared.zones))
     namespaces = {one.namespace: Namespace(one.namespace) for one in pods}
     namespaces |= {one.name: one for one in declared.namespaces}
     option = defaults.cidr_option

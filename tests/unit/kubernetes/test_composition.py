@@ -137,3 +137,20 @@ def test_a_load_balancer_has_an_address_of_the_internet_and_a_health_check_port(
     assert one.load_balancer_ips[0] in ip_network("203.0.113.0/24")
     assert one.health_check_node_port in address_choice.NODE_PORTS
     assert one.health_check_node_port != one.ports[0].node_port
+
+
+@pytest.mark.parametrize(
+    ("wanted", "here", "there"),
+    [
+        ("PreferSameZone", ["10.244.0.2"], ["10.244.1.2"]),
+        ("PreferSameNode", ["10.244.0.2"], ["10.244.1.2"]),
+        ("", ["10.244.0.2", "10.244.1.2"], ["10.244.0.2", "10.244.1.2"]),
+    ],
+)
+def test_a_node_uses_the_near_endpoints_that_traffic_distribution_prefers(
+    wanted: str, here: list[str], there: list[str]
+) -> None:
+    lab = lab_with([service(trafficDistribution=wanted)], zones={"node1": "z1", "node2": "z2"})
+    for node, expected in (("node1", here), ("node2", there)):
+        jumps = chain(lab, node, "nat", "KUBE-SVC-LOLE4ISW44XBNF3G")
+        assert [one for one in ("10.244.0.2", "10.244.1.2") if any(one in text for text in jumps)] == expected
