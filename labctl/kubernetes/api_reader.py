@@ -35,18 +35,19 @@ def read_cluster(items: Iterable[Mapping[str, Any]]) -> Cluster:
         name = item.get("metadata", {}).get("name", "")
         try:
             if kind == "Node":
-                nodes.append(_node(item))
+                nodes.append(read_node(item))
             elif kind == "Service":
-                services.append(_service(item))
+                services.append(read_service(item))
             elif kind == "EndpointSlice":
-                found = _slice(item)
+                found = read_slice(item)
                 slices += [found] if found is not None else []
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{kind} {name}: {error}") from None
     return Cluster(tuple(nodes), tuple(services), tuple(slices))
 
 
-def _node(item: Mapping[str, Any]) -> Node:
+def read_node(item: Mapping[str, Any]) -> Node:
+    """A Node."""
     spec, meta = item.get("spec", {}), item["metadata"]
     cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
     addresses = [one["address"] for one in item.get("status", {}).get("addresses", []) if one["type"] == "InternalIP"]
@@ -54,7 +55,8 @@ def _node(item: Mapping[str, Any]) -> Node:
     return Node(meta["name"], tuple(map(ip_network, cidrs)), tuple(map(ip_address, addresses)), zone)
 
 
-def _service(item: Mapping[str, Any]) -> Service:
+def read_service(item: Mapping[str, Any]) -> Service:
+    """A Service."""
     spec, meta = item["spec"], item["metadata"]
     ips = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
     ingress = [one for one in item.get("status", {}).get("loadBalancer", {}).get("ingress", []) if one.get("ip")]
@@ -98,8 +100,11 @@ def _service_port(item: Mapping[str, Any]) -> ServicePort:
     )
 
 
-def _slice(item: Mapping[str, Any]) -> EndpointSlice | None:
-    """None for a slice of names (FQDN), and for one that belongs to no Service or to a headless one."""
+def read_slice(item: Mapping[str, Any]) -> EndpointSlice | None:
+    """An EndpointSlice.
+
+    None for a slice of names (FQDN), and for one that belongs to no Service or to a headless one.
+    """
     meta, labels = item["metadata"], item["metadata"].get("labels") or {}
     if item["addressType"] not in ("IPv4", "IPv6") or SERVICE_NAME_LABEL not in labels or HEADLESS_LABEL in labels:
         return None

@@ -95,6 +95,12 @@ def compile_definition(definition: Definition) -> Lab:
     return lab if it.firewall is None else replace(lab, firewall=it.firewall)
 
 
+def manifest_key(name: str) -> str:
+    """The key in `Definition.files` of a file that --manifest names: unlike those that the scenario names, its name is
+    not relative to the scenario."""
+    return f"--manifest {name}"
+
+
 def parse_and_compile(
     text: str,
     file: str,
@@ -103,12 +109,14 @@ def parse_and_compile(
     overrides: tuple[str, ...] = (),
     substitute_features: Collection[str] | None = None,
     files: dict[str, str] | None = None,
+    manifests: tuple[str, ...] = (),
 ) -> tuple[Scenario, Lab]:
     """Parse a scenario's text, compile it with its model, and verify the names in its checks.
 
     `name` and `overrides` are --name and --set of the command line. `substitute_features` holds the kernel features to
     replace by substitutes; None means that substitutes are not requested. `files` maps the names of other files, as the
-    scenario writes them, to their texts; files that are read are added. Raises ScenarioError with every problem.
+    scenario writes them, to their texts; files that are read are added. `manifests` are the names of --manifest: their
+    texts are in `files`, by `manifest_key`. Raises ScenarioError with every problem.
     """
     from labctl import models
     from labctl.scenario import fault_field
@@ -116,8 +124,13 @@ def parse_and_compile(
     from labctl.scenario.document import Reader
     from labctl.scenario.parser import file_opener, parse_scenario
 
-    reader = Reader(file_opener(file, {} if files is None else files))
-    parsed = parse_scenario(text, file, reader, name=name, overrides=overrides, substitute_features=substitute_features)
+    files = {} if files is None else files
+    reader = Reader(file_opener(file, files))
+    texts = tuple((one, files[manifest_key(one)]) for one in manifests)
+    features = substitute_features
+    parsed = parse_scenario(
+        text, file, reader, name=name, overrides=overrides, substitute_features=features, manifests=texts
+    )
     lab = models.compile_lab(parsed.scenario)
     if parsed.scenario.kubernetes is not None:
         from labctl.kubernetes.composition import compose

@@ -80,19 +80,35 @@ class Map:
 TreeNode: TypeAlias = Text | Seq | Map
 
 
+FileOpener: TypeAlias = "Callable[[str, TextLimits | None], tuple[str, str]]"
+
+
+@dataclass(frozen=True, slots=True)
+class TextLimits:
+    """How large a file of one kind may be. `noun` is the kind in messages. `max_nodes` counts texts, lists and
+    mappings, with aliases expanded."""
+
+    noun: str
+    max_bytes: int
+    max_nodes: int
+    size_hint: str
+    nodes_hint: str
+    several_documents: bool = False
+
+
 class Reader:
     """Collects the problems of one file, so that the user sees all of them at once."""
 
-    def __init__(self, opener: Callable[[str], tuple[str, str]] | None = None) -> None:
+    def __init__(self, opener: FileOpener | None = None) -> None:
         self.problems: list[Problem] = []
         self._opener = opener
 
-    def open(self, name: str) -> tuple[str, str]:
-        """Return the path (for messages) and the text of a file that the scenario names. Raises UsageError or
-        ScenarioError if it cannot be read."""
+    def open(self, name: str, limits: TextLimits | None = None) -> tuple[str, str]:
+        """Return the path (for messages) and the text of a file that the scenario names; by default, it may be as large
+        as a scenario. Raises UsageError or ScenarioError if it cannot be read."""
         if self._opener is None:
             raise UsageError(f"cannot read {name!r}: this scenario is not in a file")
-        return self._opener(name)
+        return self._opener(name, limits)
 
     def add_problem(self, at: Position | TreeNode, what: str, hint: str = "") -> None:
         """Record a problem. Raises ScenarioError when there are MAX_PROBLEMS of them."""

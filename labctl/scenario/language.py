@@ -33,6 +33,7 @@ from labctl.scenario.field_types import (
     suggest,
 )
 from labctl.scenario.labels_field import LabelsField
+from labctl.scenario.manifests.keys import object_keys
 from labctl.scenario.nodes_field import INNER_WORDS, RESERVED, NodesField, inner_words
 
 _Source: TypeAlias = tuple[str, int | None]  # a machine and its source port
@@ -298,7 +299,8 @@ def model_keys(model: Any, model_names: tuple[str, ...]) -> tuple[Key, ...]:
     """Every key of a scenario of this model, in the usual order."""
     *first_keys, checks = common_keys(model_names)
     checks = dataclasses.replace(checks, field_type=ListOf(check_section(model)))
-    return (*first_keys, *machine_keys(model), *network_keys(model), *option_keys(model), checks)
+    machines = (*machine_keys(model), *network_keys(model), *object_keys(model))
+    return (*first_keys, *machines, *option_keys(model), checks)
 
 
 def older_names(model: Any | None) -> dict[str, str]:

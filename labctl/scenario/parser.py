@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,18 @@ from labctl.core.scenario_types import Scenario
 from labctl.errors import ScenarioError
 from labctl.scenario import values
 from labctl.scenario.check_parser import LocatedCheck, read_checks, scenario_pods
-from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, fail, quote_text
+from labctl.scenario.document import (
+    FileOpener,
+    Map,
+    Position,
+    Reader,
+    Seq,
+    Text,
+    TextLimits,
+    TreeNode,
+    fail,
+    quote_text,
+)
 from labctl.scenario.fault_field import FaultField
 from labctl.scenario.field_types import InvalidValue, ListOf, Located, plain_values, read_keys, suggest
 from labctl.scenario.language import (
@@ -25,9 +36,11 @@ from labctl.scenario.language import (
     option_keys,
     setting_keys,
 )
+from labctl.scenario.manifests import keys as object_keys
+from labctl.scenario.manifests.places import ObjectPlaces
 from labctl.scenario.nodes_field import inner_words, singular
 from labctl.scenario.overrides import apply_overrides
-from labctl.scenario.yaml_reader import parse_yaml, read_file
+from labctl.scenario.yaml_reader import SCENARIO, parse_yaml, read_file
 
 LATER_KEYS = ("checks", "break")  # keys that are read when the rest of the scenario is known
 
@@ -39,6 +52,7 @@ class ParsedScenario:
     scenario: Scenario
     located_checks: tuple[LocatedCheck, ...]  # `scenario.checks` with the positions of what was read for them
     located_faults: tuple[Located, ...] = ()  # `scenario.faults` with their positions
+    object_places: ObjectPlaces | None = None  # where the API objects of `scenario.kubernetes` stand
 
 
 def parse_scenario(
@@ -49,8 +63,10 @@ def parse_scenario(
     name: str | None = None,
     overrides: tuple[str, ...] = (),
     substitute_features: Collection[str] | None = None,
+    manifests: tuple[tuple[str, str], ...] = (),
 ) -> ParsedScenario:
-    """Parse a scenario's text. `name` and `overrides` are --name and --set of the command line.
+    """Parse a scenario's text. `name` and `overrides` are --name and --set of the command line, `manifests` the names
+    and texts of its --manifest.
 
     `substitute_features` holds the kernel features to replace by substitutes; None means that substitutes are not
     requested. Raises ScenarioError with every problem if the scenario cannot be compiled. Problems in the checks alone
@@ -61,19 +77,19 @@ def parse_scenario(
     if not isinstance(root, Map):
         reader.add_problem(root, "a scenario is a mapping of keys", "begin with model: and the name of a model")
         raise ScenarioError(reader.problems)
-    return _Parser(root, file, name, reader, substitute_features).run()
+    return _Parser(root, file, name, reader, substitute_features, manifests).run()
 
 
-def file_opener(file: str, files: dict[str, str]) -> Callable[[str], tuple[str, str]]:
+def file_opener(file: str, files: dict[str, str]) -> FileOpener:
     """The function that opens another file for a `Reader`: from `files`, else relative to the scenario's folder.
 
     A file that it reads is added to `files`.
     """
 
-    def open_file(name: str) -> tuple[str, str]:
+    def open_file(name: str, limits: TextLimits | None) -> tuple[str, str]:
         path = str(Path(file).parent / name)
         if name not in files:
-            files[name] = read_file(path)
+            files[name] = read_file(path, limits or SCENARIO)
         return path, files[name]
 
     return open_file
@@ -90,10 +106,17 @@ class _Parser:
     """The steps from a tree to a scenario. Each step records its problems, and the next continues with the rest."""
 
     def __init__(
-        self, root: Map, file: str, name: str | None, reader: Reader, substitute_features: Collection[str] | None
+        self,
+        root: Map,
+        file: str,
+        name: str | None,
+        reader: Reader,
+        substitute_features: Collection[str] | None,
+        manifests: tuple[tuple[str, str], ...],
     ) -> None:
         self.root, self.file, self.reader = root, file, reader
-        self.name_option, self.substitute_features = name, substitute_features
+        self.name_option, self.substitute_features, self.manifests = name, substitute_features, manifests
+        self.object_places: ObjectPlaces | None = None
         self.key_positions = {key.value.replace("-", "_"): key.position for key, _ in root.items}
         self.located: dict[str, Located] = {}
 
@@ -104,7 +127,8 @@ class _Parser:
         if model is None:
             self._report_unknown_keys()
             raise ScenarioError(self.reader.problems)
-        others = Map(self.root.position, tuple(pair for pair in self.root.items if pair[0].value not in LATER_KEYS))
+        later = (*LATER_KEYS, *self._refused_object_keys(model))
+        others = Map(self.root.position, tuple(pair for pair in self.root.items if pair[0].value not in later))
         names = (value.value for key, value in self.root.items if key.value == "model" and isinstance(value, Text))
         keys = model_keys(model, tuple(names))  # the model is known here, so its own name is enough
         self.located = read_keys(others, keys, "scenario", self.reader)
@@ -119,7 +143,20 @@ class _Parser:
             self.reader.raise_problems()
         checks = tuple(item.check for item in located_checks)
         scenario = dataclasses.replace(scenario, checks=checks, faults=tuple(item.value for item in faults))
-        return ParsedScenario(scenario, located_checks, faults)
+        return ParsedScenario(scenario, located_checks, faults, self.object_places)
+
+    def _refused_object_keys(self, model: Any) -> tuple[str, ...]:
+        """The keys for API objects that a model without them cannot have, each with a problem recorded."""
+        if object_keys.has_objects(model):
+            return ()
+        own = {key.name for key in model_keys(model, ())}
+        refused = [key for key, _ in self.root.items if key.value in object_keys.NAMES and key.value not in own]
+        what, hint = "this model has no objects of Kubernetes", "models with nodes and pods have them, such as kubenet"
+        for key in refused:
+            self.reader.add_problem(key, f"{key.value}: {what}", hint)
+        for file, _ in self.manifests[:1]:
+            self.reader.add_problem(Position(f"--manifest {file}"), what, hint)
+        return tuple(key.value for key in refused)
 
     def _model(self) -> Any:
         """The model's module; None, with a problem recorded, if there is none."""
@@ -165,7 +202,13 @@ class _Parser:
 
             raw, machines = read_raw(self.located, self.root, self.reader)
             return dataclasses.replace(scenario, raw_plan=raw, raw_machines=machines)
-        return dataclasses.replace(scenario, nodes=self._nodes(model), networks=self._networks(model))
+        scenario = dataclasses.replace(scenario, nodes=self._nodes(model), networks=self._networks(model))
+        if not object_keys.has_objects(model):
+            return scenario
+        declared, self.object_places = object_keys.read_objects(
+            self.located, self.manifests, self.root.position, self.reader
+        )
+        return dataclasses.replace(scenario, kubernetes=declared)
 
     def _use_substitutes(self) -> bool | None:
         """The file's key `approximate`. If it is false, --approximate is a problem."""

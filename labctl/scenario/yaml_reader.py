@@ -14,33 +14,44 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from labctl.errors import UsageError
-from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, fail, quote_text
+from labctl.scenario.document import Map, Position, Reader, Seq, Text, TextLimits, TreeNode, fail, quote_text
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_NODES = 100_000  # texts, lists and mappings, with aliases expanded
+SCENARIO = TextLimits(
+    "scenario",
+    MAX_BYTES,
+    MAX_NODES,
+    size_hint="a scenario has a few dozen lines",
+    nodes_hint="'count' makes many machines in one line",
+)
 _INVALID_ASCII = "[^\t\n\r\x20-\x7e]"
 _INVALID_CHARACTER = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # takes long to compile
 
 
-def read_file(path: str) -> str:
-    """Return the text of a scenario file.
+def read_file(path: str, limits: TextLimits = SCENARIO) -> str:
+    """Return the text of a file.
 
     Raises UsageError if the file cannot be opened or is not a regular file, ScenarioError if it is not UTF-8
-    text or is larger than MAX_BYTES.
+    text or is larger than its kind may be.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             kind = "a directory" if os.path.isdir(path) else "not a regular file"
             raise UsageError(f"cannot read {path!r}: it is {kind}")
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(limits.max_bytes + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot read {path!r}: {reason}") from None
-    if len(data) > MAX_BYTES:
-        fail(Position(path), f"the file is larger than {MAX_BYTES // 1024**2} MiB", "a scenario has a few dozen lines")
+    if len(data) > limits.max_bytes:
+        _refuse_size(path, limits)
     return decode_utf8(data, path)
+
+
+def _refuse_size(file: str, limits: TextLimits) -> NoReturn:
+    fail(Position(file), f"the file is larger than {limits.max_bytes // 1024**2} MiB", limits.size_hint)
 
 
 def decode_utf8(data: bytes, file: str) -> str:
@@ -58,8 +69,19 @@ def parse_yaml(text: str, file: str, reader: Reader) -> TreeNode | None:
 
     Raises ScenarioError if the text is not valid YAML or exceeds the limits above.
     """
-    if len(text) > MAX_BYTES:
-        fail(Position(file), f"the file is larger than {MAX_BYTES // 1024**2} MiB", "a scenario has a few dozen lines")
+    roots = _compose(text, file, reader, SCENARIO)
+    return roots[0] if roots else None
+
+
+def parse_yaml_documents(text: str, file: str, reader: Reader, limits: TextLimits) -> tuple[TreeNode, ...]:
+    """Return the trees of all documents of a YAML text, without those that are empty. Problems as with `parse_yaml`."""
+    roots = _compose(text, file, reader, limits)
+    return tuple(root for root in roots if not (isinstance(root, Text) and root.is_null))
+
+
+def _compose(text: str, file: str, reader: Reader, limits: TextLimits) -> list[TreeNode]:
+    if len(text) > limits.max_bytes:
+        _refuse_size(file, limits)
     if (odd := re.search(_INVALID_ASCII if text.isascii() else _INVALID_CHARACTER, text)) is not None:
         fail(
             _position(file, text, odd.start()),
@@ -69,7 +91,7 @@ def parse_yaml(text: str, file: str, reader: Reader) -> TreeNode | None:
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    composer = _Composer(file, reader, text)
+    composer = _Composer(file, reader, text, limits)
     try:
         for event in yaml.parse(text, Loader=loader):
             composer.handle_event(event)
@@ -77,7 +99,7 @@ def parse_yaml(text: str, file: str, reader: Reader) -> TreeNode | None:
         _raise_syntax_error(error, text, file)
     except yaml.YAMLError as error:
         fail(Position(file), f"this is not valid YAML: {' '.join(str(error).split())[:120]}")
-    return composer.root
+    return composer.roots
 
 
 @dataclass(slots=True)
@@ -95,10 +117,10 @@ class _Frame:
 class _Composer:
     """Builds the tree from the parser's events, one by one."""
 
-    def __init__(self, file: str, reader: Reader, text: str) -> None:
-        self.file, self.reader, self.text = file, reader, text
+    def __init__(self, file: str, reader: Reader, text: str, limits: TextLimits) -> None:
+        self.file, self.reader, self.text, self.limits = file, reader, text, limits
         self.lines: list[str] | None = None  # of the text; made for the first block
-        self.root: TreeNode | None = None
+        self.roots: list[TreeNode] = []  # of all documents
         self.open_frames: list[_Frame] = []
         self.anchors: dict[str, tuple[TreeNode, int, int]] = {}
         self.total = self.documents = 0
@@ -110,7 +132,8 @@ class _Composer:
         position = Position(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
         if kind == "DocumentStartEvent":
             self.documents += 1
-            if self.documents > 1:
+            self.anchors = {}
+            if self.documents > 1 and not self.limits.several_documents:
                 fail(position, "a second document ('---') begins here", "a file holds one scenario")
         elif kind == "AliasEvent":
             self._alias(event.anchor, position)
@@ -123,7 +146,7 @@ class _Composer:
         if event.tag is not None:
             fail(
                 position,
-                f"tags ({quote_text(event.tag)}) are not allowed in a scenario",
+                f"tags ({quote_text(event.tag)}) are not allowed in a {self.limits.noun}",
                 "remove it: the key sets the type",
             )
         self._count(1, position)
@@ -135,7 +158,7 @@ class _Composer:
         self._require_scalar_key(position)
         self.open_frames.append(frame)
         if len(self.open_frames) > MAX_DEPTH:
-            fail(position, f"nested more than {MAX_DEPTH} levels deep", "a scenario needs only a few levels")
+            fail(position, f"nested more than {MAX_DEPTH} levels deep", f"a {self.limits.noun} needs only a few levels")
 
     def _start(self, event: Any, position: Position) -> Position | None:
         """Where the first character of a scalar stands, if the file has its characters as they are in the value."""
@@ -158,16 +181,14 @@ class _Composer:
             fail(position, f"the alias *{quote_text(anchor)[1:-1]} {what}")
         node, size, depth = self.anchors[anchor]
         if len(self.open_frames) + depth > MAX_DEPTH:
-            fail(position, f"nested more than {MAX_DEPTH} levels deep", "a scenario needs only a few levels")
+            fail(position, f"nested more than {MAX_DEPTH} levels deep", f"a {self.limits.noun} needs only a few levels")
         self._count(size, position)
         self._attach_node(node, size, depth, None)
 
     def _count(self, size: int, position: Position) -> None:
         self.total += size
-        if self.total > MAX_NODES:
-            fail(
-                position, f"more than {MAX_NODES} values (aliases expanded)", "'count' makes many machines in one line"
-            )
+        if self.total > self.limits.max_nodes:
+            fail(position, f"more than {self.limits.max_nodes} values (aliases expanded)", self.limits.nodes_hint)
 
     def _close(self) -> None:
         frame = self.open_frames.pop()
@@ -178,7 +199,7 @@ class _Composer:
         if anchor is not None:
             self.anchors[anchor] = (node, size, depth)
         if not self.open_frames:
-            self.root = node
+            self.roots.append(node)
             return
         if not isinstance(node, Text):
             self._require_scalar_key(node.position)

@@ -1,0 +1,102 @@
+"""The keys for API objects in scenarios of Kubernetes models, and what a scenario declares with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from labctl.errors import ScenarioError, UsageError
+from labctl.kubernetes.declared import Declared
+from labctl.scenario.document import Position, Reader
+from labctl.scenario.field_types import InvalidValue, Key, ListOf, Located, Scalar
+from labctl.scenario.manifests.documents import LIMITS, parse_documents
+from labctl.scenario.manifests.inline import NAMESPACES, POLICIES, SERVICES, ObjectsField
+from labctl.scenario.manifests.objects import ObjectReader
+from labctl.scenario.manifests.places import ObjectPlaces
+
+MACHINES = ("nodes", "pods")  # the words of the models that have these keys
+
+
+def _file_name(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise InvalidValue("this is not the name of a file", "such as shop.yaml")
+    return text
+
+
+FILE = Scalar("a file, relative to the scenario", _file_name, {"type": "string", "minLength": 1})
+OBJECT_KEYS = (
+    Key(
+        "services",
+        SERVICES,
+        "Services: a name, or NAMESPACE/NAME, and the spec in the words of Kubernetes, such as `{web: {selector: {app:"
+        " web}, ports: [80:8080]}}`; `labels` and `annotations` may stand beside it",
+    ),
+    Key(
+        "policies",
+        POLICIES,
+        "NetworkPolicies: a name, or NAMESPACE/NAME, and the spec in the words of Kubernetes, such as `{deny-all:"
+        " {podSelector: {}}}`",
+    ),
+    Key("namespaces", NAMESPACES, "the labels of namespaces, such as `{shop: {team: a}}`"),
+    Key(
+        "manifests",
+        ListOf(FILE, allow_single=True),
+        "manifests of Kubernetes, YAML or JSON, as people have them; `--manifest FILE` adds further ones",
+    ),
+)
+NAMES = tuple(key.name for key in OBJECT_KEYS)
+
+
+def object_keys(model: Any) -> tuple[Key, ...]:
+    """The keys for API objects of a scenario of this model: none if it does not imitate Kubernetes."""
+    return OBJECT_KEYS if has_objects(model) else ()
+
+
+def has_objects(model: Any) -> bool:
+    """Whether the scenarios of a model can have API objects."""
+    return bool(model.MACHINES == MACHINES)
+
+
+def read_objects(
+    located: Mapping[str, Located], manifests: tuple[tuple[str, str], ...], start: Position, reader: Reader
+) -> tuple[Declared | None, ObjectPlaces]:
+    """What a scenario declares by its keys, and by `manifests`: the names and texts of the files of the command line.
+
+    None if it declares nothing. `start` is the position for problems of objects that are in no file.
+    """
+    objects = ObjectReader(reader, start)
+    for key in OBJECT_KEYS:
+        found = located.get(key.name)
+        if found is not None and isinstance(key.field_type, ObjectsField):
+            for node in key.field_type.objects(found.value):
+                objects.read_object(node, key.field_type.kind, plain_texts=True)
+    files = located["manifests"].value if "manifests" in located else ()
+    for name in files:
+        _read_file(name, objects, reader)
+    for file, text in manifests:
+        _read_text(text, file, objects, reader)
+    declares = bool(manifests or any(name in located for name in NAMES))
+    return objects.declared() if declares else None, objects.places
+
+
+def _read_file(name: Located, objects: ObjectReader, reader: Reader) -> None:
+    try:
+        path, text = reader.open(name.value, LIMITS)
+    except UsageError as error:
+        hint = error.hint or "the path is relative to the scenario's file"
+        reader.add_problem(name.at, f"manifests: {error.message}", hint)
+        return
+    _read_text(text, path, objects, reader)
+
+
+def _read_text(text: str, file: str, objects: ObjectReader, reader: Reader) -> None:
+    """Read the objects of a file. A mistake in the syntax of one file does not prevent that others are read."""
+    try:
+        documents = parse_documents(text, file, reader)
+    except ScenarioError as error:
+        if error.problems == tuple(sorted(set(reader.problems))):
+            raise
+        for one in error.problems:
+            reader.add_problem(Position(one.file, one.line, one.column), one.what, one.hint)
+        return
+    objects.read_documents(documents)

@@ -1,0 +1,96 @@
+"""The kinds of API objects that labctl reads: the versions of their API, their fields, and what they become.
+
+A further kind needs one entry in `KINDS`: a table of fields, and the function that makes an object of its JSON form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from labctl.kubernetes.api_reader import read_service, read_slice
+from labctl.kubernetes.policy_reader import read_namespace, read_policy
+from labctl.scenario.manifests.api_types import ApiFields, ApiText
+from labctl.scenario.manifests.common_fields import dns_label, metadata
+from labctl.scenario.manifests.policy_fields import NETWORK_POLICY
+from labctl.scenario.manifests.service_fields import ENDPOINT_SLICE, SERVICE, SLICE_RULES
+
+Read: TypeAlias = Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of objects. `versions` are the values of `apiVersion` that it has; objects of a foreign project may have
+    the same kind with another group, and are not used.
+
+    `into` is the field of `Declared` that gets what `read` makes of the JSON form; kinds without it are only checked,
+    or become pods.
+    """
+
+    name: str
+    versions: tuple[str, ...]
+    fields: ApiFields
+    into: str = ""
+    read: Read | None = None
+    namespaced: bool = True
+
+
+def _kind(
+    name: str,
+    versions: tuple[str, ...],
+    fields: Mapping[str, Any],
+    into: str = "",
+    read: Read | None = None,
+    *,
+    required: tuple[str, ...] = ("metadata", "spec"),
+    rules: tuple[Any, ...] = (),
+    namespaced: bool = True,
+    elsewhere: Mapping[str, str] | None = None,
+) -> Kind:
+    silent = frozenset({"apiVersion", "kind", *(() if "status" in fields else ("status",))})
+    table = ApiFields(fields, required, silent=silent, rules=rules, elsewhere=elsewhere or {})
+    return Kind(name, versions, table, into, read, namespaced)
+
+
+_SPEC = "it is a field of `spec`"
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        _kind(
+            "Namespace",
+            ("v1",),
+            {"metadata": metadata(ApiText("a DNS label", dns_label), namespaced=False)},
+            "namespaces",
+            read_namespace,
+            required=("metadata",),
+            namespaced=False,
+        ),
+        _kind(
+            "Service",
+            ("v1",),
+            SERVICE,
+            "services",
+            read_service,
+            elsewhere={"ports": _SPEC, "selector": _SPEC, "type": _SPEC},
+        ),
+        _kind(
+            "EndpointSlice",
+            ("discovery.k8s.io/v1",),
+            ENDPOINT_SLICE,
+            "slices",
+            read_slice,
+            required=("metadata", "addressType"),
+            rules=SLICE_RULES,
+        ),
+        _kind(
+            "NetworkPolicy",
+            ("networking.k8s.io/v1",),
+            NETWORK_POLICY,
+            "policies",
+            read_policy,
+            elsewhere={name: _SPEC for name in ("podSelector", "policyTypes", "ingress", "egress")},
+        ),
+    )
+}

@@ -1,0 +1,157 @@
+"""Read API objects from trees: find the kind of each, read its fields, and keep its place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from labctl.core.names import summarize_names
+from labctl.kubernetes.declared import Declared
+from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
+from labctl.scenario.manifests.api_types import INVALID, ObjectContext, descend, similar
+from labctl.scenario.manifests.kinds import KINDS, Kind
+from labctl.scenario.manifests.places import ObjectPlaces, object_title
+
+MAX_NAMED = 12  # fields and kinds that the warning names
+
+
+class ObjectReader:
+    """Reads API objects one after the other, and collects what they declare."""
+
+    def __init__(self, reader: Reader, start: Position) -> None:
+        self.reader = reader
+        self.places = ObjectPlaces(start)
+        self.objects: dict[str, list[Any]] = {}  # by the field of `Declared`
+        self.unused_fields: Counter[str] = Counter()
+        self.unused_kinds: Counter[str] = Counter()
+
+    def read_documents(self, documents: Iterable[TreeNode]) -> None:
+        """Read the documents of a manifest file: an object, or a List of them, in each."""
+        for node in documents:
+            self._read_document(node, None)
+
+    def read_object(self, node: Map, kind: Kind, *, plain_texts: bool = False) -> None:
+        """Read one object of a known kind. `plain_texts` is whether its texts need no quotes."""
+        context = ObjectContext(self.reader, _title(kind, node), plain_texts)
+        item = kind.fields.read(node, (), context)
+        self.unused_fields.update(context.unused)
+        if item is INVALID or not self._add_place(kind, item, node):
+            return
+        self._add(kind, item, node)
+
+    def declared(self) -> Declared:
+        """Everything that was read."""
+        objects: dict[str, Any] = {name: tuple(found) for name, found in self.objects.items()}
+        return Declared(**objects, warnings=self.warnings())
+
+    def warnings(self) -> tuple[str, ...]:
+        """The sentence on what labctl does not use, if there is anything."""
+        kinds = [f"{name} ({count})" for name, count in self.unused_kinds.items()]
+        fields = [f"{name} ({count} object{'s' if count > 1 else ''})" for name, count in self.unused_fields.items()]
+        named = [*kinds, *fields]
+        return (f"not used: {summarize_names(named, MAX_NAMED)}",) if named else ()
+
+    def _read_document(self, node: TreeNode, default_kind: str | None) -> None:
+        if not isinstance(node, Map):
+            hint = "a manifest has apiVersion, kind, metadata and spec"
+            self.reader.add_problem(node, "an object is a mapping with apiVersion and kind", hint)
+            return
+        fields = {key.value: value for key, value in node.items}
+        name = _word(fields.get("kind")) or default_kind
+        if name is None:
+            hint = "a manifest has apiVersion, kind, metadata and spec"
+            if "model" in fields:
+                hint = "this is a scenario: name it as the SCENARIO, not as a manifest"
+            self.reader.add_problem(fields.get("kind", node), "an object without a kind", hint)
+            return
+        if name.endswith("List") and "items" in fields:
+            self._read_list(fields["items"], None if name == "List" else name.removesuffix("List"))
+            return
+        kind = self._find_kind(name, node, fields)
+        if kind is not None:
+            self.read_object(node, kind)
+
+    def _read_list(self, items: TreeNode, default_kind: str | None) -> None:
+        if isinstance(items, Text) and items.is_null:
+            return
+        if not isinstance(items, Seq):
+            self.reader.add_problem(items, "items: expected a list of objects")
+            return
+        for item in items.items:
+            self._read_document(item, default_kind)
+
+    def _find_kind(self, name: str, node: Map, fields: Mapping[str, TreeNode]) -> Kind | None:
+        """The kind of an object; None if labctl does not use it, or with a problem recorded."""
+        version = _word(fields.get("apiVersion"))
+        kind = KINDS.get(name)
+        if kind is None:
+            hint = similar(name, tuple(KINDS))
+            if hint and (version is None or any(version in one.versions for one in KINDS.values())):
+                self.reader.add_problem(fields.get("kind", node), f"there is no kind {quote_text(name)}", hint)
+            else:
+                self.unused_kinds[name] += 1
+            return None
+        if "kind" not in fields or version in kind.versions:  # an entry of a ServiceList has no kind of its own
+            return kind
+        what = (
+            f"{name}: {'apiVersion is missing' if version is None else f'there is no {name} in {quote_text(version)}'}"
+        )
+        if version is not None and _is_foreign(version, kind):
+            self.unused_kinds[f"{name} of {version.partition('/')[0]}"] += 1
+        else:
+            self.reader.add_problem(fields.get("apiVersion", node), what, f"write apiVersion: {kind.versions[0]}")
+        return None
+
+    def _add_place(self, kind: Kind, item: Mapping[str, Any], node: Map) -> bool:
+        """Record the place of an object; False, with a problem recorded, if it is declared a second time."""
+        namespace, name = _identity(kind, item)
+        key = (kind.name, namespace, name)
+        if key not in self.places.trees:
+            self.places.trees[key] = node
+            return True
+        first = self.places.position(*key)
+        what = f"{object_title(*key)} is declared twice (first in {first.file}:{first.line})"
+        self.reader.add_problem(descend(node, ("metadata", "name")), what, "remove one of the two, or rename it")
+        return False
+
+    def _add(self, kind: Kind, item: Mapping[str, Any], node: Map) -> None:
+        if kind.read is None:
+            return
+        try:
+            found = kind.read(item)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            at = descend(node, ("metadata", "name"))
+            self.reader.add_problem(at, f"{object_title(kind.name, *_identity(kind, item))}: {error}")
+            return
+        if found is not None:
+            self.objects.setdefault(kind.into, []).append(found)
+
+
+def _identity(kind: Kind, item: Mapping[str, Any]) -> tuple[str, str]:
+    """The namespace and the name of an object."""
+    meta = item["metadata"]
+    return (meta.get("namespace", "default") if kind.namespaced else "", meta["name"])
+
+
+def _word(node: TreeNode | None) -> str | None:
+    """The text of a node; None if it is none."""
+    return node.value if isinstance(node, Text) and not node.is_null else None
+
+
+def _title(kind: Kind, node: Map) -> str:
+    """An object in messages, before its fields are read."""
+    name, namespace = (descend(node, ("metadata", key)) for key in ("name", "namespace"))
+    if not isinstance(name, Text):
+        return kind.name
+    from labctl.scenario.field_types import shorten
+
+    return object_title(kind.name, shorten(namespace.value) if isinstance(namespace, Text) else "", shorten(name.value))
+
+
+def _is_foreign(version: str, kind: Kind) -> bool:
+    """Whether a group of the API is that of another project, which may have a kind of the same name."""
+    group, slash, _ = version.rpartition("/")
+    if not slash or "." not in group or group.endswith(".k8s.io"):
+        return False
+    return not similar(group, tuple(one.rpartition("/")[0] for one in kind.versions))
