@@ -41,12 +41,15 @@ class Machine:
 class VirtualAddress:
     """An address that no machine has, and that leads to one of several machines: that of a Kubernetes Service.
 
-    `names` are what people may write for it, `ips` its addresses, the main one first.
+    `names` are what people may write for it, `ips` its addresses, the main one first. `kind` is the Service's type,
+    `ports` are its ports as kubectl prints them: `80:30080/TCP`.
     """
 
     names: tuple[str, ...]
     ips: tuple[IP, ...]
     machines: tuple[str, ...] = ()
+    kind: str = "ClusterIP"
+    ports: tuple[str, ...] = ()
 
 
 ENDPOINT_FIELDS = ("src", "dst", "outer_src", "outer_dst")  # fields of a See that name a machine, a point or an address

@@ -102,7 +102,8 @@ def cluster_state(lab: Lab, scenario: Scenario, declared: Declared, defaults: Cl
         if one.role == "node"
     )
     pods = tuple(_pods(lab, scenario))
-    cidrs = declared.service_cidrs
+    own = getattr(scenario.options, "service_cidr", None)  # an option of the model
+    cidrs = declared.service_cidrs or (() if own is None else (own,))
     if not cidrs:
         found = address_choice.service_cidr(defaults.service_cidrs, _networks(lab))
         cidrs = () if found is None else (found,)
@@ -173,7 +174,10 @@ def virtual_addresses(state: ClusterState) -> Iterator[VirtualAddress]:
         ips = (*service.cluster_ips, *service.load_balancer_ips, *service.external_ips)
         if ips:
             machines = tuple(dict.fromkeys(reached.get((service.namespace, service.name), ())))
-            yield VirtualAddress(service_names(service), ips, machines)
+            ports = tuple(
+                f"{one.port}{f':{one.node_port}' if one.node_port else ''}/{one.protocol}" for one in service.ports
+            )
+            yield VirtualAddress(service_names(service), ips, machines, service.type, ports)
 
 
 def service_names(service: Service) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ class Declared:
     """The API objects of a scenario, in the order of its text. Pods are not here: they are in the scenario's nodes,
     with their labels in `labctl.models.lib.pods.PodSettings`.
 
-    `pod_names` has the Kubernetes names of pods that have another name in the lab, `zones` those of nodes. `service_cidrs` are the ranges of
-    cluster IPs (none: labctl chooses one), `kube_proxy` the keys of a KubeProxyConfiguration, and `version`.
+    `pod_names` has the Kubernetes names of pods that have another name in the lab, `zones` the zones of nodes.
+    `service_cidrs` are the ranges of cluster IPs (none: labctl chooses one), `kube_proxy` the keys of a
+    KubeProxyConfiguration, and `version`.
     A Service has no addresses where its author wrote none; `labctl.kubernetes.cluster_state` chooses them. `warnings`
     are sentences for the author, with their places.
     """

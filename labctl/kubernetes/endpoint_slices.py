@@ -1,7 +1,7 @@
 """The slices of the endpoints that a Service selects, as the EndpointSlice controller makes them. Pure.
 
-Source: kubernetes `staging/src/k8s.io/endpointslice/reconciler.go`, `utils.go` and `trafficdist/`, 1.35. One slice holds the endpoints
-with the same ports; the limit of 100 endpoints for each slice changes nothing for packets and is left out.
+Source: kubernetes `staging/src/k8s.io/endpointslice/reconciler.go`, `utils.go` and `trafficdist/`, 1.35. One slice
+holds the endpoints with the same ports; the limit of 100 endpoints for each slice changes nothing for packets.
 """
 
 from __future__ import annotations

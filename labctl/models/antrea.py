@@ -67,7 +67,7 @@ PARTS = (
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
     needs("geneve", "Geneve tunnels, which are Antrea's default", instead="VXLAN, which is also an option of Antrea"),
     skipped("the ARP responder and the spoof guard of the pipeline, conntrack zones of OVS"),
-    skipped("NetworkPolicy and Antrea's own policies, AntreaProxy, Services, Egress, Traceflow, multicast"),
+    skipped("NetworkPolicy and Antrea's own policies, AntreaProxy, Egress, Traceflow, multicast"),
     skipped("GRE and STT, WireGuard, IPsec, networkPolicyOnly, FlexibleIPAM, IPv6"),
     *primitives.PARTS,
     *pods.PARTS,

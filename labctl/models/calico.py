@@ -61,7 +61,7 @@ PARTS = (
     approximation("MAC addresses", "of pods are made from names, so that a plan is always the same"),
     approximation("the underlay", "is one Ethernet for each subnet, with one router between them, which masquerades"),
     skipped("NetworkPolicy, host policies and host endpoints, tiers, quality of service, flow logs"),
-    skipped("the eBPF and nftables dataplanes, WireGuard, Typha, Services, hostPort, IPv6"),
+    skipped("the eBPF and nftables dataplanes, WireGuard, Typha, hostPort, IPv6"),
     *primitives.PARTS,
     *pods.PARTS,
 )

@@ -66,7 +66,7 @@ PARTS = (
     approximation("addresses", "are assigned in order and cilium_host has the last; Cilium assigns them at random"),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
     skipped("network policy, connection tracking and masquerading in eBPF, socket load balancing, Hubble, XDP"),
-    skipped("kube-proxy or its replacement, Services"),
+    skipped("the replacement of kube-proxy: Services need kube-proxy itself"),
     skipped("the health endpoint, chains for the L7 proxy and for marks, Geneve, IPsec, WireGuard, ENI mode, IPv6"),
     *primitives.PARTS,
     *pods.PARTS,

@@ -64,7 +64,6 @@ PARTS = (
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
     skipped("prefix delegation, custom networking, several network cards, security groups for pods"),
     skipped("IPv6, and the IPv6 sysctls that the driver sets for each veth"),
-    skipped("Services", "a host port shows the path to a NodePort"),
     *primitives.PARTS,
     *pods.PARTS,
 )

@@ -63,7 +63,7 @@ PARTS = (
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
     approximation("the program of the backend udp", "sends no ICMP error for a packet that it cannot send"),
     approximation("the router", "uses one public source address for all outgoing traffic, without port blocks"),
-    skipped("nftables (EnableNFTables), WireGuard, IPsec, Services, portmap, IPv6"),
+    skipped("nftables (EnableNFTables), WireGuard, IPsec, portmap, IPv6"),
     *primitives.PARTS,
     *pods.PARTS,
 )

@@ -56,7 +56,7 @@ PARTS = (
     approximation("the load balancer", "is one SNAT rule without port blocks"),
     approximation("the route table", "is for the nodes' links only, so `vm` is a machine of another subnet"),
     faithful("`hostPort`: portmap's chains and the kubelet's masquerading mark; compared with the CNI plugin"),
-    skipped("Services, IPv6"),
+    skipped("IPv6"),
     skipped("log_martians", "it would fill the log of the machine that runs labctl"),
     *pods.PARTS,
 )

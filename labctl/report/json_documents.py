@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from labctl.core.node_state import BridgePort, FdbEntry, ListeningSocket
     from labctl.core.observations import Flow
     from labctl.core.results import Outcome, PairCounts, Report, RunningSummary, Sighting, UpResult
-    from labctl.core.scenario_types import Lab, Machine
+    from labctl.core.scenario_types import Lab, Machine, VirtualAddress
     from labctl.errors import LabError
     from labctl.lab.doctor import Finding
     from labctl.scenario.catalog import ScenarioEntry
@@ -48,6 +48,7 @@ def up_document(result: UpResult, report: Report | None) -> Document:
         "seconds": round(result.seconds, 4),
         "changes": [change(one) for one in result.changes],
         "machines": [machine(one) for one in result.lab.machines],
+        "services": [service(one) for one in result.lab.virtual_addresses],
         "approximate": approximations(result.lab),
         "check": None if report is None else check_document(report),
     }
@@ -159,7 +160,19 @@ def show_document(name: str, views: Iterable[NodeView], lab: Lab | None, *, show
         }
     views = list(views)
     machines = [summary_json(one) for one in summaries(views, lab) if GONE not in one.problems or shows_all]
-    return {"lab": name, **about, "machines": machines, "nodes": [node(view) for view in views]}
+    services = [] if lab is None else [service(one) for one in lab.virtual_addresses]
+    return {"lab": name, **about, "machines": machines, "services": services, "nodes": [node(view) for view in views]}
+
+
+def service(one: VirtualAddress) -> Document:
+    """A Kubernetes Service of a lab."""
+    return {
+        "name": one.names[0],
+        "type": one.kind,
+        "addresses": [*map(str, one.ips)],
+        "ports": list(one.ports),
+        "endpoints": list(one.machines),
+    }
 
 
 def doctor_document(findings: Iterable[Finding], sudo: str) -> Document:

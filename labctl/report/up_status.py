@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from labctl.report.terminal import Terminal
 
 
+MAX_PODS = 4  # names of pods in a line
 MAX_MACHINE_ROWS = 40  # rows of the machine table at most
 DONE_VERBS = {"missing": "added", "extra": "removed", "changed": "changed"}
 DRY_RUN_VERBS = {"missing": "add", "extra": "remove", "changed": "change"}
@@ -38,6 +39,9 @@ def print_up(result: UpResult, command: str | None, terminal: Terminal) -> None:
         return
     terminal.line()
     terminal.section(machine_table(result.lab))
+    if result.lab.virtual_addresses:
+        terminal.line()
+        terminal.section(service_table(result.lab))
     if command is not None:
         terminal.line()
         terminal.line("try next")
@@ -94,6 +98,23 @@ def machine_table(lab: Lab) -> TableSection:
     if len(lab.machines) > MAX_MACHINE_ROWS:
         rows.append(("...", f"{len(lab.machines) - MAX_MACHINE_ROWS} more", "", ""))
     return TableSection("", ("name", "role", "on", "addresses"), tuple(rows))
+
+
+def service_table(lab: Lab) -> TableSection:
+    """The table of the lab's Services: their addresses and ports, and the pods behind them."""
+    shown = lab.virtual_addresses[:MAX_MACHINE_ROWS]
+    rows: list[tuple[str, ...]] = [
+        (one.names[0], one.kind, " ".join(map(str, one.ips)), " ".join(one.ports), _pods(one.machines)) for one in shown
+    ]
+    if len(lab.virtual_addresses) > len(shown):
+        rows.append(("...", f"{len(lab.virtual_addresses) - len(shown)} more", "", "", ""))
+    return TableSection("", ("service", "type", "addresses", "ports", "endpoints"), tuple(rows))
+
+
+def _pods(names: tuple[str, ...]) -> str:
+    """A few names of pods, and how many more there are; `none` for none."""
+    more = f" +{len(names) - MAX_PODS}" if len(names) > MAX_PODS else ""
+    return " ".join(names[:MAX_PODS]) + more if names else "none"
 
 
 def suggestions(lab: Lab, labctl: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from labctl.core.diff import Change
@@ -27,7 +28,7 @@ from labctl.core.resources import (
     Sysctl,
 )
 from labctl.core.results import Outcome, PairCounts, Report, Sighting, UpResult
-from labctl.core.scenario_types import Check, Lab, Machine, See
+from labctl.core.scenario_types import Check, Lab, Machine, See, VirtualAddress
 from labctl.faults.catalogue import find_kind
 from labctl.faults.fault import Fault
 from labctl.lab.doctor import Finding
@@ -86,7 +87,9 @@ PARTS = (
     needs("vlan", "the tenants' VLANs", instead="a veth for each tenant"),
     skipped("IPv6"),
 )
+SERVICE = VirtualAddress(("web", "web.default"), (IPv4Address("10.0.0.10"),), ("a", "c"), "NodePort", ("80:30080/TCP",))
 LAB = Lab("kubenet", "kubenet", PLAN, MACHINES, (PING, MESH), "a small cluster", PARTS, ("vlan",))
+LAB = replace(LAB, virtual_addresses=(SERVICE,))
 MADE = tuple(Change(item, None) for item in PLAN)
 DRIFT = (
     Change(None, Address(ETH0, IPv4Interface("192.0.2.1/32"))),

@@ -57,6 +57,11 @@ def show(session: Session, node: str | None) -> int:
         session.print_document(show_document(name, views, lab, shows_all=node is None))
     elif node is None:
         terminal.section(overview(summaries(views, lab)))
+        if lab is not None and lab.virtual_addresses:
+            from labctl.report.up_status import service_table
+
+            terminal.line()
+            terminal.section(service_table(lab))
         if lab is not None:
             terminal.line()
             terminal.section(fidelity_section(lab))

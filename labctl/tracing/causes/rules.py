@@ -64,6 +64,7 @@ def _rule_cause(loss_point: LossPoint, one: RuleHit | CounterIncrease, *, sure: 
         sentence = f"probably {sentence} ({uncertainty(one)})"
     facts = [Note("rule", f"{one.node}: {rule_text(one)}"), *_bridge_nf_note(loss_point, one)]
     facts += _source_note(loss_point, one)
+    facts += _promiscuous_note(loss_point, one)
     return Cause("rule", sentence, tuple(facts), (list_command(loss_point, one),))
 
 
@@ -103,6 +104,21 @@ def _bridge_nf_note(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> li
         return []
     text = f"{loss_point.node}: {name} = 1, so frames that {link.master} only bridges pass {TOOLS[one.family]} as well"
     return [Note("sysctl", text)]
+
+
+def _promiscuous_note(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> list[Note]:
+    """Why a packet that a promiscuous bridge passes up is INVALID: the kernel removes its connection there.
+
+    Source: br_nf_local_in of net/bridge/br_netfilter_hooks.c, Linux 6.9 and the stable kernels after it.
+    """
+    link = loss_point.device
+    if link is None or "INVALID" not in (one.rule or ""):
+        return []
+    bridge = loss_point.evidence.link(loss_point.node, link.master or link.at.dev)
+    if bridge is None or bridge.kind != "bridge" or not bridge.promisc:
+        return []
+    text = f"{one.node}: {bridge.at.dev} is promiscuous, and the kernel forgets the connection of what it passes up"
+    return [Note("bridge", text)]
 
 
 def _source_note(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> list[Note]:

@@ -465,7 +465,7 @@ def test_a_blank_line_parts_the_machines_from_the_checks_in_a_pipe_too(
     monkeypatch.setattr(lifecycle, "up", fake(samples.result()))
     monkeypatch.setattr("labctl.checks.runner.run", fake(samples.report(samples.PASSED)))
 
-    assert "\nfabric  fabric\n\nkubenet: 1 check" in run("up", "kubenet", "--check")[1]
+    assert "  a c\n\nkubenet: 1 check" in run("up", "kubenet", "--check")[1]
 
 
 def test_a_dry_run_tells_what_would_be_also_of_a_lab_to_be_replaced(
