@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Any, Literal, TypeAlias
 
+from labctl.core.address_use import AddressUse
 from labctl.core.fidelity import Fidelity
 from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface, Plan
@@ -227,7 +228,8 @@ class Lab:
     `firewall` is the back end that its rules are written with. `faults` are the faults of the scenario file: `plan` is
     the lab without them. `kubernetes` is the state of its cluster (`labctl.kubernetes.cluster_state.ClusterState`),
     None without Services, policies and the like. `virtual_addresses` are those of its Services. `warnings` are for the
-    person who wrote the file: what was left out.
+    person who wrote the file: what was left out. `address_use` says how many addresses of its ranges it takes, for
+    models that plan them.
     """
 
     name: str
@@ -244,6 +246,7 @@ class Lab:
     kubernetes: Any = None
     warnings: tuple[str, ...] = ()
     virtual_addresses: tuple[VirtualAddress, ...] = ()
+    address_use: tuple[AddressUse, ...] = ()
 
     def __repr__(self) -> str:
         parts = ((self.machines, "machine"), (self.plan, "object"), (self.checks, "check"))

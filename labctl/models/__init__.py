@@ -20,6 +20,7 @@ A model is a module (`labctl/models/azure_cni_transparent.py` is the model `azur
                             not use the kernel features in `scenario.substitute_features`, but builds the substitutes
                             that `PARTS` names for them (`instead=`)
     checks(scenario)        yields the checks that every lab of this model has (optional)
+    address_use(scenario)   yields an AddressUse for each range of which the lab takes addresses (optional)
     refuse(scenario)        yields (key, what, hint) for each thing that this model cannot build (optional);
                             `key` is the option or top-level key of the file where the error is reported, or a
                             path below it, such as `hosts/host1/containers/web/publish/0`
@@ -47,7 +48,7 @@ ROLES: tuple[str, ...] = get_args(MachineRole)
 
 
 class Model(Protocol):
-    """The interface of a model's module; see the docstring of this package. `checks` and `refuse` are optional."""
+    """The interface of a model's module; see the docstring of this package. What it calls optional is not here."""
 
     __doc__: str | None
     FOLLOWS: str
@@ -134,6 +135,7 @@ def compile_lab(scenario: Scenario) -> Lab:
         tuple(sorted(scenario.substitute_features)),
         scenario.use_substitutes,
         faults=scenario.faults,
+        address_use=tuple(model.address_use(scenario)) if hasattr(model, "address_use") else (),
     )
 
 

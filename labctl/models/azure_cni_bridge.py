@@ -40,6 +40,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from labctl.core.address_use import AddressUse
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import option
 from labctl.core.resources import Chain, Interface, Link, Neighbour, Resource, Route, Sysctl
@@ -73,6 +74,7 @@ _ARP_REPLY_RULE = "-p ARP --arp-op Request --arp-ip-dst {} -j arpreply --arprepl
 class Options(azure_addressing.NodeSubnetOptions):
     """Options of an azure-cni-bridge scenario."""
 
+    max_pods: int = option(30, "addresses reserved for pods on each node", minimum=10, maximum=250)
     mode: str = option(
         "bridge",
         "what forwards between pods of one node: the node's bridge, or the fabric (tunnel)",
@@ -113,10 +115,18 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     yield from pods.checks(scenario)
 
 
+def address_use(scenario: Scenario) -> Iterator[AddressUse]:
+    """The addresses of the subnet of nodes and pods."""
+    options: Options = scenario.options
+    yield from azure_addressing.node_subnet_use(options.subnet, len(scenario.nodes), options.max_pods)
+
+
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what AKS does not allow, and for a subnet that is too small for the nodes and their pods."""
-    yield from azure_addressing.refuse_node_subnet(scenario)
-    yield from kubernetes.refuse_pod_counts(scenario, scenario.options.max_pods)
+    options: Options = scenario.options
+    yield from azure_addressing.refuse_nodes_with_pods(options.subnet, len(scenario.nodes), options.max_pods)
+    yield from azure_addressing.refuse_vnet_ranges(options, "subnet", "vm_cidr")
+    yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
 
 
 def _nic_rules(nic: azure.Nic, options: Options) -> Iterator[Resource]:

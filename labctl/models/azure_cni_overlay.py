@@ -38,11 +38,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from labctl.core.address_use import AddressUse
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.models.lib import azure, azure_addressing, azure_transparent, kubernetes, pods, primitives
+from labctl.models.lib import azure_address_plan as address_plan
 
 FOLLOWS = "Azure CNI Overlay (azure-container-networking, mode transparent with overlay addresses)"
 MACHINES = ("nodes", "pods")
@@ -63,8 +65,8 @@ PARTS = (
 )
 Container = pods.PodSettings
 ROUTING_DOMAIN_TABLE = 100  # the fabric's routing table for the routing domain of the cluster
-NODE_PREFIX_LENGTH = 24  # of each node's part of the pod CIDR; AKS supports no other
-MAX_NODES = 5000
+NODE_PREFIX_LENGTH = address_plan.NODE_RANGE_PREFIX_LENGTH  # of each node's part of the pod CIDR
+MAX_NODES = address_plan.LIMITS["overlay"].max_nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,14 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks of Kubernetes' own rules, and of what containers of a pod share."""
     yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
+
+
+def address_use(scenario: Scenario) -> Iterator[AddressUse]:
+    """The addresses of the nodes' subnet, and of the private range of pods."""
+    options: Options = scenario.options
+    nodes = len(scenario.nodes)
+    yield azure_addressing.subnet_use("node_cidr", options.node_cidr, ("nodes", nodes), ("for upgrades", 1))
+    yield azure_addressing.pod_range_use(options.pod_cidr, nodes, NODE_PREFIX_LENGTH)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -36,11 +36,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from labctl.core.address_use import AddressUse
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Chain, Interface, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode, See
 from labctl.models.lib import azure, azure_addressing, cni_bridge, kubernetes, pods, portmap, primitives
+from labctl.models.lib.azure_address_plan import LIMITS
 
 FOLLOWS = "kubenet of Kubernetes 1.23 (dockershim) with AKS's agents"
 MACHINES = ("nodes", "pods")
@@ -62,7 +64,7 @@ PARTS = (
 )
 CNI_NETWORK_NAME = "kubenet"  # the network's name in its CNI configuration; chain names contain a digest of it
 UDR_TABLE = 100  # the fabric's routing table for the subnet's route table
-MAX_ROUTES = 400  # of one Azure route table, and so the limit of nodes
+MAX_ROUTES = LIMITS["kubenet"].max_nodes  # of one Azure route table, and so the limit of nodes
 _OUTBOUND = (
     '! -d {} -m comment --comment "kubenet: SNAT for outbound traffic from cluster"'
     " -m addrtype ! --dst-type LOCAL -j MASQUERADE"
@@ -165,6 +167,14 @@ def _router_count_check(scenario: Scenario) -> Iterator[Check]:
     say = f"pods of different nodes are {'three' if routers == 3 else 'two'} routers apart"
     source, target = ends
     yield Check(say, "ping", source, target, sees=(See(Interface(target, "eth0"), ttl=64 - routers),), origin="model")
+
+
+def address_use(scenario: Scenario) -> Iterator[AddressUse]:
+    """The addresses of the nodes' subnet, and of the private range of pods."""
+    options: Options = scenario.options
+    nodes = len(scenario.nodes)
+    yield azure_addressing.subnet_use("node_cidr", options.node_cidr, ("nodes", nodes), ("for upgrades", 1))
+    yield azure_addressing.pod_range_use(options.pod_cidr, nodes, options.node_prefix)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -127,7 +127,18 @@ def plan_document(lab: Lab) -> Document:
     from labctl.render.plan_json import plan_json
 
     document: Document = plan_json(lab)
-    return {**document, "parts": [fidelity_json(one) for one in lab.parts], "approximate": approximations(lab)}
+    addresses = [
+        {
+            "option": one.option,
+            "network": str(one.network),
+            "usable": one.usable,
+            "taken": [{"by": who, "addresses": addresses} for who, addresses in one.taken],
+            "left": one.left,
+        }
+        for one in lab.address_use
+    ]
+    parts = [fidelity_json(one) for one in lab.parts]
+    return {**document, "addresses": addresses, "parts": parts, "approximate": approximations(lab)}
 
 
 def validate_document(good: Mapping[str, Lab]) -> Document:

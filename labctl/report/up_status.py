@@ -55,6 +55,21 @@ def approximation_lines(lab: Lab) -> list[str]:
     return [*map(substitute_text, lab.approximations), *nft]
 
 
+def address_use_table(lab: Lab) -> TableSection:
+    """How many addresses of each range the lab takes, and for what."""
+    rows = [
+        (
+            one.option,
+            str(one.network),
+            str(one.usable),
+            ", ".join(f"{addresses} {who}" for who, addresses in one.taken if addresses) or "none",
+            str(one.left),
+        )
+        for one in lab.address_use
+    ]
+    return TableSection("addresses", ("option", "range", "usable", "taken", "left"), tuple(rows))
+
+
 def fidelity_lines(lab: Lab) -> list[str]:
     """Where a lab's model differs from the real system, in a line for each grade; and the features it needs."""
     by_grade = {grade: [part for part in lab.parts if part.grade == grade] for grade in GRADES}

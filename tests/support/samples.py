@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from labctl.core.address_use import AddressUse
 from labctl.core.diff import Change
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.iptables import rule
@@ -88,8 +89,9 @@ PARTS = (
     skipped("IPv6"),
 )
 SERVICE = VirtualAddress(("web", "web.default"), (IPv4Address("10.0.0.10"),), ("a", "c"), "NodePort", ("80:30080/TCP",))
+ADDRESS_USE = (AddressUse("pod_cidr", IPv4Network("10.244.0.0/16"), 65536, (("for 2 nodes (a /24 each)", 512),)),)
 LAB = Lab("kubenet", "kubenet", PLAN, MACHINES, (PING, MESH), "a small cluster", PARTS, ("vlan",))
-LAB = replace(LAB, virtual_addresses=(SERVICE,))
+LAB = replace(LAB, virtual_addresses=(SERVICE,), address_use=ADDRESS_USE)
 MADE = tuple(Change(item, None) for item in PLAN)
 DRIFT = (
     Change(None, Address(ETH0, IPv4Interface("192.0.2.1/32"))),

@@ -39,7 +39,8 @@ def plan(
 
     With `--as shell`, the output is a script that builds the same lab without labctl; `labctl down` removes that lab.
 
-    In the text format, the last lines say where the model differs from the real system. A plan does not depend on
+    In the text format, a table has the addresses that the lab takes of its ranges, for models of clouds that plan
+    them, and the last lines say where the model differs from the real system. A plan does not depend on
     this machine's kernel: with --approximate it is the plan for a kernel that lacks every feature for which the model
     has a substitute.
 
@@ -74,10 +75,13 @@ def plan(
             session.terminal.line(line)
     else:
         from labctl.render.resources import plan_text
-        from labctl.report.up_status import fidelity_lines
+        from labctl.report.up_status import address_use_table, fidelity_lines
 
         text = plan_text(lab)
         session.terminal.lines(text.splitlines() if isinstance(text, str) else text, fold=6)
+        if lab.address_use:
+            session.terminal.line()
+            session.terminal.section(address_use_table(lab))
         session.terminal.lines(["", *fidelity_lines(lab)], fold=4)
     return 0
 

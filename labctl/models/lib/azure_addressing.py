@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from labctl.core.address_use import AddressUse
 from labctl.core.options import address, cidr, option
 from labctl.core.scenario_types import Scenario
+from labctl.core.text import count
+from labctl.models.lib import azure_address_plan as address_plan
 from labctl.models.lib import primitives
 from labctl.models.lib.azure import Nic
+from labctl.models.lib.azure_address_plan import FIRST_USABLE_OFFSET as FIRST_USABLE_OFFSET
+from labctl.models.lib.azure_address_plan import RESERVED_ADDRESSES as RESERVED_ADDRESSES
+from labctl.models.lib.azure_address_plan import RESERVED_RANGES as RESERVED_RANGES
 from labctl.models.lib.primitives import refuse_public_ip as refuse_public_ip
-
-FIRST_USABLE_OFFSET = 4  # Azure reserves the first four addresses of a subnet ...
-RESERVED_ADDRESSES = 5  # ... and the last
-RESERVED_RANGES = tuple(
-    IPv4Network(text) for text in ("169.254.0.0/16", "172.30.0.0/16", "172.31.0.0/16", "192.0.2.0/24")
-)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSubnetOptions:
-    """Options of a scenario with pods in the nodes' subnet."""
+    """Options of a scenario with pods in a subnet of the virtual network. The model adds `max_pods`."""
 
     vnet_cidr: IPv4Network = option(cidr("10.224.0.0/12"), "the virtual network, in which pods keep their addresses")
     subnet: IPv4Network = option(cidr("10.224.0.0/16"), "the subnet of nodes and pods; node1 has the fourth address")
@@ -36,8 +36,19 @@ class NodeSubnetOptions:
     public_ip: IPv4Address = option(
         address("203.0.113.50"), "public source address of outgoing traffic (SNAT by the load balancer)"
     )
-    max_pods: int = option(30, "addresses reserved for pods on each node", minimum=10, maximum=250)
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
+
+
+def subnet_use(key: str, subnet: IPv4Network, *taken: tuple[str, int]) -> AddressUse:
+    """The use of a subnet, of which Azure reserves five addresses."""
+    return AddressUse(key, subnet, address_plan.usable_addresses(subnet), taken)
+
+
+def pod_range_use(pod_cidr: IPv4Network, nodes: int, prefix_length: int) -> AddressUse:
+    """The use of a private range of pods, of which each node has a part."""
+    part = 1 << 32 - prefix_length
+    who = f"for {count(nodes, 'node')} (a /{prefix_length} each)"
+    return AddressUse("pod_cidr", pod_cidr, pod_cidr.num_addresses, ((who, nodes * part),))
 
 
 def node_nics(
@@ -57,11 +68,10 @@ def vm_nic(vm_cidr: IPv4Network, subnet: IPv4Network) -> Nic:
     return Nic("vm", primitives.address_at(vm_cidr, -2 if vm_cidr == subnet else FIRST_USABLE_OFFSET), vm_cidr)
 
 
-def refuse_node_subnet(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """Errors for `NodeSubnetOptions`: a subnet too small for the nodes and their pods, ranges that conflict."""
-    options: NodeSubnetOptions = scenario.options
-    nodes, pods, subnet = len(scenario.nodes), options.max_pods, options.subnet
-    available, needed = max(subnet.num_addresses - RESERVED_ADDRESSES, 0), (nodes + 1) * (pods + 1)
+def refuse_nodes_with_pods(subnet: IPv4Network, nodes: int, pods: int) -> Iterator[tuple[str, str, str]]:
+    """Errors for a subnet of nodes that has too few addresses for them, their pods, and one more node for upgrades."""
+    available = address_plan.usable_addresses(subnet)
+    needed = address_plan.addresses_needed("node-subnet", nodes, pods).node_subnet
     if needed > available:
         what = f"subnet {subnet} has {available} addresses, but {nodes} nodes of {pods} pods need {needed}"
         sum_text = f"({nodes} + 1 for upgrades) x ({pods} + 1) = {needed}, and Azure reserves {RESERVED_ADDRESSES}"
@@ -70,18 +80,33 @@ def refuse_node_subnet(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
             f" {_capacity_text(subnet, available // (pods + 1) - 1)}"
         )
         yield "subnet", what, f"{sum_text}: {remedy}"
-    for key in ("subnet", "vm_cidr"):
+
+
+def node_subnet_use(subnet: IPv4Network, nodes: int, max_pods: int) -> Iterator[AddressUse]:
+    """The use of a subnet in which each node reserves addresses for its pods."""
+    upgrade = address_plan.addresses_needed("node-subnet", 0, max_pods).node_subnet
+    reserved = ("reserved for pods", nodes * max_pods)
+    yield subnet_use("subnet", subnet, (count(nodes, "node").split()[1], nodes), reserved, ("for upgrades", upgrade))
+
+
+def refuse_vnet_ranges(options: Any, subnet_key: str, *others: str) -> Iterator[tuple[str, str, str]]:
+    """Errors for subnets that overlap or are not in `vnet_cidr`, and for ranges that cannot be a virtual network."""
+    if options.vnet_cidr.prefixlen < address_plan.SHORTEST_VNET_PREFIX:
+        what = f"vnet_cidr {options.vnet_cidr} is too large for a virtual network"
+        yield "vnet_cidr", what, f"Azure's largest is a /{address_plan.SHORTEST_VNET_PREFIX}"
+    for key in (subnet_key, *others):
         if not getattr(options, key).subnet_of(options.vnet_cidr):
             what = f"{key} {getattr(options, key)} is not in vnet_cidr {options.vnet_cidr}"
             yield key, what, "set vnet_cidr to a range that contains all subnets"
-    yield from refuse_overlapping_ranges(options, "subnet", "vm_cidr")
+    yield from refuse_overlapping_ranges(options, subnet_key, *others)
     yield from primitives.refuse_overlaps({"vnet_cidr": options.vnet_cidr, "internet_cidr": options.internet_cidr})
     yield from refuse_public_ip(options.internet_cidr, options.public_ip)
     yield from refuse_reserved_ranges(options)
 
 
-def refuse_node_cidr(node_cidr: IPv4Network, node_count: int) -> Iterator[tuple[str, str, str]]:
-    """Errors for a subnet of nodes that is too small for them and for the one more that an upgrade needs."""
+def refuse_node_cidr(node_cidr: IPv4Network, node_count: int, key: str = "node_cidr") -> Iterator[tuple[str, str, str]]:
+    """Errors for a subnet of nodes that is too small for them and for the one more that an upgrade needs. `key` is the
+    name of the option."""
     if node_count + 1 > node_cidr.num_addresses - RESERVED_ADDRESSES:
         sum_text = (
             f"{node_count} + 1 for upgrades, and Azure reserves {RESERVED_ADDRESSES}: a"
@@ -90,7 +115,7 @@ def refuse_node_cidr(node_cidr: IPv4Network, node_count: int) -> Iterator[tuple[
         hint = (
             f"{sum_text} is large enough; {_capacity_text(node_cidr, node_cidr.num_addresses - RESERVED_ADDRESSES - 1)}"
         )
-        yield "node_cidr", f"node_cidr {node_cidr} is too small for {node_count} nodes", hint
+        yield key, f"{key} {node_cidr} is too small for {node_count} nodes", hint
 
 
 def refuse_overlapping_ranges(options: Any, subnet_key: str, *others: str) -> Iterator[tuple[str, str, str]]:

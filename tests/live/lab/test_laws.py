@@ -42,6 +42,8 @@ VARIANTS = [
     ),
     *((name, ("mtu=1200",)) for name in ("docker-bridge", "kubenet", "azure-cni-transparent")),  # below IPv6's least
     ("kubenet", ("nodes.node3.pods=2", "nodes.node2.pods=[c, d]")),
+    ("azure-cni-pod-subnet", ("nodes.node1.pods=9", "subnet=10.224.0.0/28", "vm_cidr=10.224.0.0/28", "checks=[]")),
+    ("azure-cni-static-block", ("max_pods=110", "pod_subnet=10.232.0.0/13", "checks=[]")),
     ("eks-vpc-cni", ("source_dest_check=false", "enis=3", "nodes.node2.pods=[c, d, e]", "vm_cidr=10.0.0.0/20")),
     ("eks-external-snat", ("node_port_support=false", "external_service_cidrs=[198.51.100.0/24]", "checks=[]")),
     ("gke-vpc-native", ("max_pods=8", "non_masquerade=rfc1918", "vm_cidr=10.128.0.0/20")),
