@@ -205,10 +205,10 @@ class _Parser:
         scenario = dataclasses.replace(scenario, nodes=self._nodes(model), networks=self._networks(model))
         if not object_keys.has_objects(model):
             return scenario
-        declared, self.object_places = object_keys.read_objects(
-            self.located, self.manifests, self.root.position, self.reader
+        scenario, self.object_places = object_keys.with_objects(
+            scenario, model, self.located, self.manifests, self.root.position, self.reader
         )
-        return dataclasses.replace(scenario, kubernetes=declared)
+        return scenario
 
     def _use_substitutes(self) -> bool | None:
         """The file's key `approximate`. If it is false, --approximate is a problem."""

@@ -122,6 +122,23 @@ class ApiText:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiAny:
+    """Any value, as it is."""
+
+    what: str = "any value"
+
+    def read(self, node: TreeNode, path: Path, context: ObjectContext) -> Any:
+        if isinstance(node, Seq):
+            return [self.read(item, path, context) for item in node.items]
+        if isinstance(node, Map):
+            return {key.value: self.read(item, path, context) for key, item in node.items}
+        return None if node.is_null else node.value
+
+    def schema(self) -> Json:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
 class ApiChoice:
     """One word of several."""
 
@@ -295,8 +312,9 @@ class ApiFields:
     `unused` are further fields of the API: a warning names those that an object has. `silent` are fields of the API
     that decide about no packet in any lab: no warning names them. In a `closed` mapping a field that is none of these
     is a mistake, because the others mean something else without it; in other mappings it is one only if its name is
-    similar to a known one. `elsewhere` has fields that are often written in the wrong place, with the hint. Each of
-    `rules` yields the path, the problem and the hint of what is wrong with the values together.
+    similar to a known one. `elsewhere` has fields that are often written in the wrong place, with the hint, and
+    `not_supported` fields of the API that labctl refuses, because it cannot do what they say. Each of `rules` yields
+    the path, the problem and the hint of what is wrong with the values together.
     """
 
     fields: Mapping[str, Any]
@@ -304,6 +322,7 @@ class ApiFields:
     unused: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    not_supported: Mapping[str, str] = field(default_factory=dict)
     closed: bool = False
     closed_hint: str = ""  # for a field that a closed mapping does not have; by default, the names of its fields
     rules: tuple[Rule, ...] = ()
@@ -333,10 +352,10 @@ class ApiFields:
                 context.add_problem(node, path, f"{name!r} is missing")
         if INVALID in found.values() or not found.keys() >= set(self.required):
             return INVALID
-        for rule in self.rules:
-            for inner, what, hint in rule(found):
-                context.add_problem(descend(node, inner), (*path, *inner), what, hint)
-        return found
+        broken = [problem for rule in self.rules for problem in rule(found)]
+        for inner, what, hint in broken:
+            context.add_problem(descend(node, inner), (*path, *inner), what, hint)
+        return INVALID if broken else found
 
     def _read_unknown(self, key: Text, item: TreeNode, path: Path, context: ObjectContext) -> None:
         name = key.value
@@ -344,6 +363,8 @@ class ApiFields:
             return
         if name in self.unused:
             context.add_unused((*path, name))
+        elif name in self.not_supported:
+            context.add_problem(key, (*path, name), "labctl does not support this field", self.not_supported[name])
         elif name in self.elsewhere:
             context.add_problem(key, path, f"unknown field {quote_text(name)}", self.elsewhere[name])
         elif (hint := similar(name, (*self.fields, *self.unused))) or self.closed:

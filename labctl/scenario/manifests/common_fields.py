@@ -74,20 +74,21 @@ OWNER = ApiFields(
     {"kind": ApiText(), "name": ApiText()},
     silent=frozenset({"apiVersion", "uid", "controller", "blockOwnerDeletion"}),
 )
-_WRITTEN_BY_SERVER = frozenset({
+WRITTEN_BY_SERVER = frozenset({
     "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
     "managedFields", "finalizers", "selfLink", "generateName",
 })  # fmt: skip
 
 
-def metadata(name: ApiText, *, namespaced: bool = True) -> ApiFields:
-    """The metadata of a kind of objects, with the rules for their names. What the API server adds is ignored."""
-    fields: dict[str, Any] = {"name": name, "labels": LABELS, "annotations": ANNOTATIONS}
+def metadata(name: ApiText, *, namespaced: bool = True, **more: ApiText) -> ApiFields:
+    """The metadata of a kind of objects, with the rules for their names, and `more` fields. What the API server adds is
+    ignored otherwise."""
+    fields: dict[str, Any] = {"name": name, "labels": LABELS, "annotations": ANNOTATIONS, **more}
     elsewhere = {} if namespaced else {"namespace": "objects of this kind are in no namespace"}
     if namespaced:
         fields["namespace"] = DNS_LABEL
     fields["ownerReferences"] = ApiList(OWNER)
-    return ApiFields(fields, ("name",), silent=_WRITTEN_BY_SERVER, elsewhere=elsewhere)
+    return ApiFields(fields, ("name",), silent=WRITTEN_BY_SERVER, elsewhere=elsewhere)
 
 
 def _expression_values(item: Mapping[str, Any]) -> Iterator[tuple[Path, str, str]]:

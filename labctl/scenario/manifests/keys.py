@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from labctl.core.scenario_types import Scenario
 from labctl.errors import ScenarioError, UsageError
-from labctl.kubernetes.declared import Declared
 from labctl.scenario.document import Position, Reader
 from labctl.scenario.field_types import InvalidValue, Key, ListOf, Located, Scalar
 from labctl.scenario.manifests.documents import LIMITS, parse_documents
 from labctl.scenario.manifests.inline import NAMESPACES, POLICIES, SERVICES, ObjectsField
 from labctl.scenario.manifests.objects import ObjectReader
 from labctl.scenario.manifests.places import ObjectPlaces
+from labctl.scenario.manifests.pod_placement import PodPlacement
 
 MACHINES = ("nodes", "pods")  # the words of the models that have these keys
 
@@ -57,12 +59,18 @@ def has_objects(model: Any) -> bool:
     return bool(model.MACHINES == MACHINES)
 
 
-def read_objects(
-    located: Mapping[str, Located], manifests: tuple[tuple[str, str], ...], start: Position, reader: Reader
-) -> tuple[Declared | None, ObjectPlaces]:
-    """What a scenario declares by its keys, and by `manifests`: the names and texts of the files of the command line.
+def with_objects(
+    scenario: Scenario,
+    model: Any,
+    located: Mapping[str, Located],
+    manifests: tuple[tuple[str, str], ...],
+    start: Position,
+    reader: Reader,
+) -> tuple[Scenario, ObjectPlaces]:
+    """The scenario with what it declares by its keys, and by `manifests`: the names and texts of the files of the
+    command line. Pods of manifests are on its nodes. Without any of them, the scenario is as it was.
 
-    None if it declares nothing. `start` is the position for problems of objects that are in no file.
+    `start` is the position for problems of objects that are in no file.
     """
     objects = ObjectReader(reader, start)
     for key in OBJECT_KEYS:
@@ -75,8 +83,14 @@ def read_objects(
         _read_file(name, objects, reader)
     for file, text in manifests:
         _read_text(text, file, objects, reader)
-    declares = bool(manifests or any(name in located for name in NAMES))
-    return objects.declared() if declares else None, objects.places
+    if not manifests and not any(name in located for name in NAMES):
+        return scenario, objects.places
+    placement = PodPlacement(scenario.nodes, model, objects.places, reader)
+    placement.place(objects.pod_sources)
+    declared = objects.declared()
+    warnings, names = (*placement.warnings, *declared.warnings), tuple(placement.pod_names)
+    declared = dataclasses.replace(declared, pod_names=names, warnings=warnings)
+    return dataclasses.replace(scenario, nodes=placement.nodes, kubernetes=declared), objects.places
 
 
 def _read_file(name: Located, objects: ObjectReader, reader: Reader) -> None:

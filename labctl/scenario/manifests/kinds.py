@@ -10,12 +10,18 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from labctl.kubernetes.api_reader import read_service, read_slice
+from labctl.kubernetes.cluster_policy_reader import read_cluster_policy
 from labctl.kubernetes.policy_reader import read_namespace, read_policy
 from labctl.scenario.manifests.api_types import ApiFields, ApiText
+from labctl.scenario.manifests.cluster_policy_fields import CLUSTER_POLICY
 from labctl.scenario.manifests.common_fields import dns_label, metadata
+from labctl.scenario.manifests.pod_fields import DAEMON_SET, DEPLOYMENT, POD, REPLICA_SET, STATEFUL_SET
+from labctl.scenario.manifests.pod_sources import read_pod, read_template
 from labctl.scenario.manifests.policy_fields import NETWORK_POLICY
+from labctl.scenario.manifests.route_fields import GATEWAY, HTTP_ROUTE, INGRESS
 from labctl.scenario.manifests.service_fields import ENDPOINT_SLICE, SERVICE, SLICE_RULES
 
+PODS = "pods"  # what makes pods: they become part of the scenario's nodes
 Read: TypeAlias = Callable[[Mapping[str, Any]], Any]
 
 
@@ -24,8 +30,8 @@ class Kind:
     """A kind of objects. `versions` are the values of `apiVersion` that it has; objects of a foreign project may have
     the same kind with another group, and are not used.
 
-    `into` is the field of `Declared` that gets what `read` makes of the JSON form; kinds without it are only checked,
-    or become pods.
+    `into` is the field of `Declared` that gets what `read` makes of the JSON form, or PODS. Objects without `read` are
+    checked, and named as not used.
     """
 
     name: str
@@ -53,7 +59,9 @@ def _kind(
     return Kind(name, versions, table, into, read, namespaced)
 
 
-_SPEC = "it is a field of `spec`"
+_GATEWAY_API = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1")
+_SPEC, _METADATA = "it is a field of `spec`", "it is a field of `metadata`"
+_TEMPLATE = {"replicas": _SPEC, "selector": _SPEC, "template": _SPEC, "labels": _METADATA}
 
 KINDS = {
     kind.name: kind
@@ -67,6 +75,11 @@ KINDS = {
             required=("metadata",),
             namespaced=False,
         ),
+        _kind("Pod", ("v1",), POD, PODS, read_pod, elsewhere={"containers": _SPEC, "labels": _METADATA}),
+        _kind("Deployment", ("apps/v1",), DEPLOYMENT, PODS, read_template("Deployment"), elsewhere=_TEMPLATE),
+        _kind("ReplicaSet", ("apps/v1",), REPLICA_SET, PODS, read_template("ReplicaSet"), elsewhere=_TEMPLATE),
+        _kind("StatefulSet", ("apps/v1",), STATEFUL_SET, PODS, read_template("StatefulSet"), elsewhere=_TEMPLATE),
+        _kind("DaemonSet", ("apps/v1",), DAEMON_SET, PODS, read_template("DaemonSet"), elsewhere=_TEMPLATE),
         _kind(
             "Service",
             ("v1",),
@@ -92,5 +105,21 @@ KINDS = {
             read_policy,
             elsewhere={name: _SPEC for name in ("podSelector", "policyTypes", "ingress", "egress")},
         ),
+        _kind(
+            "ClusterNetworkPolicy",
+            ("policy.networking.k8s.io/v1alpha2",),
+            CLUSTER_POLICY,
+            "cluster_policies",
+            read_cluster_policy,
+            namespaced=False,
+        ),
+        _kind("Ingress", ("networking.k8s.io/v1",), INGRESS),
+        _kind("Gateway", _GATEWAY_API, GATEWAY),
+        _kind("HTTPRoute", _GATEWAY_API, HTTP_ROUTE),
     )
 }
+
+# kinds that decide about no packet in a lab: no warning names them
+SILENT = frozenset({"IngressClass", "GatewayClass", "ReferenceGrant"})
+# kinds of the API whose names are similar to one of the above
+OTHERS = frozenset({"Endpoints", "ServiceAccount", "PodTemplate", "ReplicationController", "ServiceCIDR", "NodeList"})

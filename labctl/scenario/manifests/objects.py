@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 from labctl.core.names import summarize_names
 from labctl.kubernetes.declared import Declared
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
-from labctl.scenario.manifests.api_types import INVALID, ObjectContext, descend, similar
-from labctl.scenario.manifests.kinds import KINDS, Kind
+from labctl.scenario.manifests.api_types import INVALID, ObjectContext, Path, descend, field_path, similar
+from labctl.scenario.manifests.kinds import KINDS, OTHERS, PODS, SILENT, Kind
 from labctl.scenario.manifests.places import ObjectPlaces, object_title
+from labctl.scenario.manifests.pod_sources import PodSource
 
 MAX_NAMED = 12  # fields and kinds that the warning names
 
@@ -41,11 +43,16 @@ class ObjectReader:
         self._add(kind, item, node)
 
     def declared(self) -> Declared:
-        """Everything that was read."""
-        objects: dict[str, Any] = {name: tuple(found) for name, found in self.objects.items()}
-        return Declared(**objects, warnings=self.warnings())
+        """Everything that was read, but what makes pods."""
+        objects: dict[str, Any] = {name: tuple(found) for name, found in self.objects.items() if name != PODS}
+        return Declared(**objects, warnings=self._warnings())
 
-    def warnings(self) -> tuple[str, ...]:
+    @property
+    def pod_sources(self) -> tuple[PodSource, ...]:
+        """What makes pods, in the order of the text."""
+        return tuple(self.objects.get(PODS, ()))
+
+    def _warnings(self) -> tuple[str, ...]:
         """The sentence on what labctl does not use, if there is anything."""
         kinds = [f"{name} ({count})" for name, count in self.unused_kinds.items()]
         fields = [f"{name} ({count} object{'s' if count > 1 else ''})" for name, count in self.unused_fields.items()]
@@ -86,8 +93,10 @@ class ObjectReader:
         version = _word(fields.get("apiVersion"))
         kind = KINDS.get(name)
         if kind is None:
-            hint = similar(name, tuple(KINDS))
-            if hint and (version is None or any(version in one.versions for one in KINDS.values())):
+            hint = "" if name in OTHERS else similar(name, tuple(KINDS))
+            if name in SILENT:
+                pass
+            elif hint and (version is None or any(version in one.versions for one in KINDS.values())):
                 self.reader.add_problem(fields.get("kind", node), f"there is no kind {quote_text(name)}", hint)
             else:
                 self.unused_kinds[name] += 1
@@ -117,15 +126,27 @@ class ObjectReader:
 
     def _add(self, kind: Kind, item: Mapping[str, Any], node: Map) -> None:
         if kind.read is None:
+            self.unused_kinds[kind.name] += 1
             return
         try:
             found = kind.read(item)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            at = descend(node, ("metadata", "name"))
-            self.reader.add_problem(at, f"{object_title(kind.name, *_identity(kind, item))}: {error}")
+            self._add_refusal(kind, item, node, str(error))
             return
         if found is not None:
             self.objects.setdefault(kind.into, []).append(found)
+
+    def _add_refusal(self, kind: Kind, item: Mapping[str, Any], node: Map, text: str) -> None:
+        """Record the error of a function that reads a JSON form. It begins with the path in the spec, if it has one:
+        `rules[0].filters: ...`."""
+        found = re.fullmatch(r"(?:spec\.)?([A-Za-z]+(?:\[[0-9]+\]|\.[A-Za-z]+)*): (.+)", text, re.DOTALL)
+        path: Path = ("metadata", "name")
+        if found is not None:
+            steps = re.findall(r"[A-Za-z]+|[0-9]+", found[1])
+            path = ("spec", *(int(step) if step.isdecimal() else step for step in steps if step != "spec"))
+        what = text if found is None else f"{field_path(path)}: {found[2]}"
+        title = object_title(kind.name, *_identity(kind, item))
+        self.reader.add_problem(descend(node, path), f"{title}: {what}")
 
 
 def _identity(kind: Kind, item: Mapping[str, Any]) -> tuple[str, str]:
