@@ -306,7 +306,7 @@ class Process:
     """A program that runs in a namespace as long as the lab runs: a container's, docker-proxy, dockerd, a pod's pause.
 
     `name` is unique in its namespace. `command` is the command line; its first word may be one of
-    `labctl.kernel.programs` (`pause`, `serve`, `healthcheck`, `docker-proxy`, `dockerd`). A `sandbox` process holds
+    `labctl.kernel.programs` (`pause`, `serve`, `http-proxy`, `docker-proxy`, ...). A `sandbox` process holds
     its network namespace. It is the first process of a new PID namespace, in which the processes run that name it in
     `inside`; when it ends, they end too, and the network is gone. `pid` is only in observed processes; None means any.
     """

@@ -30,24 +30,26 @@ def service_cidr(wanted: Iterable[str], taken: Iterable[Net]) -> Net | None:
 
 
 def with_addresses(services: Iterable[Service], service_cidrs: tuple[Net, ...], lb_ranges: tuple[Net, ...],
-                   taken: Iterable[IP] = ()) -> tuple[Service, ...]:  # fmt: skip
+                   taken: Iterable[IP] = (), *, proxied: bool = False) -> tuple[Service, ...]:  # fmt: skip
     """The Services with every address and port chosen. What the author wrote stays. A Service gets a cluster IP of
     the first range unless it is headless or an ExternalName; one of type LoadBalancer an address of the first of
-    `lb_ranges` without one of `taken`, or none if there is no range."""
+    `lb_ranges` without one of `taken`, or none if there is no range; with `proxied` its ipMode is Proxy."""
     found = tuple(services)
     ips = {ip for one in found for ip in (*one.cluster_ips, *one.load_balancer_ips, *one.proxied_ips)} | set(taken)
     ports = {port.node_port for one in found for port in one.ports} | {one.health_check_node_port for one in found}
     chosen = []
     for service in found:
         if service.type != "ExternalName" and not service.headless and not service.cluster_ips and service_cidrs:
-            ip = _free_address(str(service), service_cidrs[0], ips)
+            ip = free_address(str(service), service_cidrs[0], ips)
             service = replace(service, cluster_ips=() if ip is None else (ip,))
         if service.type in ("NodePort", "LoadBalancer"):
             service = replace(service, ports=tuple(_with_node_port(service, one, ports) for one in service.ports))
         if service.type == "LoadBalancer":
             if not (service.load_balancer_ips or service.proxied_ips) and lb_ranges:
-                ip = _free_address(f"{service} load balancer", lb_ranges[0], ips)
-                service = replace(service, load_balancer_ips=() if ip is None else (ip,))
+                ip = free_address(f"{service} load balancer", lb_ranges[0], ips)
+                chosen_ips = () if ip is None else (ip,)
+                field = "proxied_ips" if proxied else "load_balancer_ips"
+                service = replace(service, **{field: chosen_ips})  # type: ignore[arg-type]
             if service.external_policy == "Local" and not service.health_check_node_port:
                 number = _free_port(f"{service} {HEALTH_PORT_TEXT}", ports)
                 service = replace(service, health_check_node_port=number)
@@ -68,7 +70,7 @@ def _free_port(text: str, taken: set[int]) -> int:
     return 0
 
 
-def _free_address(text: str, network: Net, taken: set[IP]) -> IP | None:
+def free_address(text: str, network: Net, taken: set[IP]) -> IP | None:
     """An address of a range for this text, never its first two or its last. None if none is left."""
     size = min(network.num_addresses - 3, 1 << 16)
     for number in _from(text, size):

@@ -8,7 +8,9 @@ from typing import Any
 from labctl.core.resources import Net
 from labctl.kubernetes.api_objects import Cluster
 from labctl.kubernetes.cluster_policy_objects import ClusterPolicy
+from labctl.kubernetes.ingress_rules import HttpLoadBalancer
 from labctl.kubernetes.policy_objects import Namespace, NetworkPolicy, Pod
+from labctl.kubernetes.problems import ObjectProblem
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,8 @@ class ClusterState:
 
     `cluster` has nodes (their names are those of the lab's machines), Services and the slices of their endpoints. Each
     of the `pods` has in `machine` its name in the lab. `service_cidrs` are the ranges of cluster IPs, `cluster_cidrs`
-    those by which kube-proxy recognises pods, `kube_proxy` its other settings.
+    those by which kube-proxy recognises pods, `kube_proxy` its other settings. `http_balancers` are those of Ingresses
+    and Gateways. `problems` are mistakes in objects that only the lab as a whole shows.
     """
 
     cluster: Cluster = field(default_factory=Cluster)
@@ -28,6 +31,8 @@ class ClusterState:
     cluster_cidrs: tuple[Net, ...] = ()
     kube_proxy: dict[str, Any] = field(default_factory=dict, hash=False)
     cluster_policies: tuple[ClusterPolicy, ...] = ()
+    http_balancers: tuple[HttpLoadBalancer, ...] = ()
+    problems: tuple[ObjectProblem, ...] = ()
 
     def pod(self, name: str) -> Pod | None:
         """The pod with this name in the lab, or `namespace/name`; None if there is none."""

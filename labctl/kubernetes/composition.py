@@ -19,13 +19,16 @@ from typing import Any
 
 from labctl.core.resources import IP, Address, Chain, Interface, Link, Net, Plan, Resource, assemble
 from labctl.core.scenario_types import Check, Lab, Machine, Scenario, VirtualAddress
-from labctl.kubernetes import address_choice
+from labctl.kubernetes import address_choice, http_load_balancer
 from labctl.kubernetes.api_objects import Cluster, Node, Service
 from labctl.kubernetes.backends import backend_processes, health_checks
 from labctl.kubernetes.cluster_state import ClusterState
 from labctl.kubernetes.declared import Declared
 from labctl.kubernetes.endpoint_slices import endpoint_slices
+from labctl.kubernetes.http_load_balancer import http_load_balancers
+from labctl.kubernetes.ingress_rules import load_balancers
 from labctl.kubernetes.kube_proxy_nodes import kube_proxy
+from labctl.kubernetes.load_balancer import load_balancer
 from labctl.kubernetes.policy_objects import ContainerPort, Namespace, Pod
 from labctl.models.lib.kubernetes import ClusterDefaults
 
@@ -42,6 +45,7 @@ def compose(lab: Lab, scenario: Scenario, defaults: ClusterDefaults | None = Non
     if declared is None:
         return lab
     state = cluster_state(lab, scenario, declared, defaults or ClusterDefaults())
+    state = with_http_balancers(state, declared, lab)
     added: list[Resource] = []
     machines: list[Machine] = []
     checks: list[Check] = []
@@ -69,6 +73,9 @@ def _components(state: ClusterState, lab: Lab) -> Iterator[Resource | Machine | 
         yield from kube_proxy(state, lab.plan)
         yield from backend_processes(state, lab)
         yield from health_checks(state, lab)
+        yield from load_balancer(state, lab)
+    if state.http_balancers:
+        yield from http_load_balancers(state, lab)
 
 
 def merge(plan: Plan, added: Iterable[Resource]) -> Plan:
@@ -108,7 +115,11 @@ def cluster_state(lab: Lab, scenario: Scenario, declared: Declared, defaults: Cl
         found = address_choice.service_cidr(defaults.service_cidrs, _networks(lab))
         cidrs = () if found is None else (found,)
     services = address_choice.with_addresses(
-        declared.services, cidrs, load_balancer_ranges(lab), (ip for one in lab.machines for ip in one.addresses)
+        declared.services,
+        cidrs,
+        load_balancer_ranges(lab),
+        (ip for one in lab.machines for ip in one.addresses),
+        proxied=defaults.load_balancer == "Proxy",
     )
     slices = (*declared.slices, *endpoint_slices(services, pods, declared.zones))
     namespaces = {one.namespace: Namespace(one.namespace) for one in pods}
@@ -125,6 +136,18 @@ def cluster_state(lab: Lab, scenario: Scenario, declared: Declared, defaults: Cl
         cluster_cidrs=() if cluster_cidr is None else (cluster_cidr,),
         kube_proxy=declared.kube_proxy,
     )
+
+
+def with_http_balancers(state: ClusterState, declared: Declared, lab: Lab) -> ClusterState:
+    """The state with the load balancers of Ingresses and Gateways, and what is wrong with these."""
+    found, problems = load_balancers(state.cluster, declared.ingresses, declared.gateways, declared.http_routes)
+    if not found and not problems:
+        return state
+    taken = {ip for one in lab.machines for ip in one.addresses}
+    taken |= {ip for one in state.cluster.services for ip in (*one.load_balancer_ips, *one.proxied_ips)}
+    found = http_load_balancer.with_addresses(found, load_balancer_ranges(lab), taken)
+    state = replace(state, http_balancers=found)
+    return replace(state, problems=(*state.problems, *problems, *http_load_balancer.problems(state, lab)))
 
 
 def _pods(lab: Lab, scenario: Scenario) -> Iterator[Pod]:
@@ -171,7 +194,7 @@ def virtual_addresses(state: ClusterState) -> Iterator[VirtualAddress]:
         names = (machine_of[each.address] for each in one.endpoints if each.address in machine_of)
         reached.setdefault((one.namespace, one.service), []).extend(names)
     for service in state.cluster.services:
-        ips = (*service.cluster_ips, *service.load_balancer_ips, *service.external_ips)
+        ips = (*service.cluster_ips, *service.load_balancer_ips, *service.proxied_ips, *service.external_ips)
         if ips:
             machines = tuple(dict.fromkeys(reached.get((service.namespace, service.name), ())))
             ports = tuple(

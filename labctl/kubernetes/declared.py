@@ -8,6 +8,7 @@ from typing import Any
 from labctl.core.resources import Net
 from labctl.kubernetes.api_objects import EndpointSlice, Service
 from labctl.kubernetes.cluster_policy_objects import ClusterPolicy
+from labctl.kubernetes.ingress_objects import Gateway, HTTPRoute, Ingress
 from labctl.kubernetes.policy_objects import Namespace, NetworkPolicy
 
 
@@ -33,3 +34,6 @@ class Declared:
     zones: dict[str, str] = field(default_factory=dict, hash=False)
     service_cidrs: tuple[Net, ...] = ()
     kube_proxy: dict[str, Any] = field(default_factory=dict, hash=False)
+    ingresses: tuple[Ingress, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    http_routes: tuple[HTTPRoute, ...] = ()

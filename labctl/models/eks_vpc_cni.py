@@ -45,7 +45,7 @@ from labctl.models.lib import aws, cloud_vpc, eks_node, kubernetes, pods, portma
 
 FOLLOWS = "amazon-vpc-cni-k8s of 2026, iptables in legacy mode"
 MACHINES = ("nodes", "pods")
-CLUSTER = kubernetes.ClusterDefaults(None, ("172.20.0.0/16",))
+CLUSTER = kubernetes.ClusterDefaults(None, ("172.20.0.0/16",), load_balancer="Proxy")
 PARTS = (
     faithful("ENIs: secondary addresses on no device, a routing table for each, no subnet route except eth0's"),
     faithful("the policy-routing rules 512, 1024, 1535, 1536 and 32765"),

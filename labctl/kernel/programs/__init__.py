@@ -10,6 +10,8 @@ nothing.
     healthcheck   the HTTP servers of kube-proxy that say whether a node has endpoints of a Service
     docker-proxy  Docker's userland proxy, with docker-proxy's own command line
     dockerd       Docker's daemon without its userland proxy: it listens on published ports, and serves none
+    load-balancer the load balancer of Services: it sends packets to nodes, by a hash of the flow
+    http-proxy    the load balancer of Ingresses and Gateways: an HTTP proxy with a table of routes
     tunnel        a tunnel in user space: flannel's udp backend, or IP in IP where the kernel has none
 
 `run.py` also starts `labctl.kernel.node_exec.exec_helper`, which runs a user's command in a node, and
@@ -22,7 +24,7 @@ import os
 import sys
 
 READY = b"ready\n"
-NAMES = ("pause", "serve", "healthcheck", "docker-proxy", "dockerd", "tunnel")
+NAMES = ("pause", "serve", "healthcheck", "docker-proxy", "dockerd", "load-balancer", "http-proxy", "tunnel")
 NODE_VARIABLE = "LABCTL_NODE"  # environment variable with the name of the machine that a program runs in
 
 

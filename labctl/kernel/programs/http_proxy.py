@@ -23,10 +23,10 @@ from labctl.kernel.programs.daemon import daemonize, report_ready
 from labctl.kubernetes.http_routes import NO_ROUTE, NO_SERVICE, HttpBackend, HttpTable, from_json, request_of
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
-HOP_HEADERS = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding"
-    " upgrade".split()
-)  # header fields that concern one connection only (RFC 9110, section 7.6.1)
+HOP_HEADERS = frozenset({
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+    "transfer-encoding", "upgrade",
+})  # fmt: skip  # header fields that concern one connection only (RFC 9110, section 7.6.1)
 CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S = 1.0, 30.0
 DOWN_S = 5.0  # seconds in which a target that accepted no connection gets no request
 IDLE_TIMEOUT_S = 60.0  # seconds after which a client's idle connection is closed

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
+from typing import Literal
 
 from labctl.core.resources import Interface, Resource
 from labctl.core.scenario_types import Check, Scenario, See
@@ -33,11 +34,14 @@ class ClusterDefaults:
     """What a model's clusters have by default, for Services on top: `CLUSTER` of a model.
 
     `cidr_option` is the model's option with the range that kube-proxy takes as that of pods (clusterCIDR); None if
-    kube-proxy gets no range there. `service_cidrs` are ranges of cluster IPs, the preferred one first.
+    kube-proxy gets no range there. `service_cidrs` are ranges of cluster IPs, the preferred one first. `load_balancer`
+    is the ipMode of the cloud's load balancers: VIP if packets arrive at nodes unchanged, Proxy if the destination has
+    become the node's address and nodePort.
     """
 
     cidr_option: str | None = "pod_cidr"
     service_cidrs: tuple[str, ...] = ()
+    load_balancer: Literal["VIP", "Proxy"] = "VIP"
 
 
 def ip_masq_agent(ns: str, exempt_ranges: Iterable[object], *, random_fully: bool = False) -> Iterator[Resource]:
