@@ -33,6 +33,7 @@ def load(
     set: Overrides | None = None,
     approximate: bool = False,
     firewall: Backend | None = None,
+    manifests: Iterable[str | os.PathLike[str]] = (),
 ) -> Definition:
     """Read and validate a scenario. Nothing is built, and no root is needed.
 
@@ -40,40 +41,56 @@ def load(
     YAML itself (a text of more than one line), the same as a mapping, or a Definition that this function returned,
     which the other arguments then change. `name` is the lab's name; by default the scenario's name. `set` changes
     values: `{"routing": "host", "nodes.node1.pods": 3}`, or texts `KEY=VALUE`. `firewall` is the back end of the
-    rules, `legacy` or `nft`; without it the kernel decides.
+    rules, `legacy` or `nft`; without it the kernel decides. `manifests` are files with objects of Kubernetes, relative
+    to the current folder, for a model with nodes and pods.
     Raises ScenarioError with every mistake and its position, UsageError for an unknown name or for a value that is
     not a scenario.
     """
     sets = _override_texts(set)
     if firewall is not None and firewall not in BACKENDS:
         raise UsageError(f"there is no firewall {firewall!r}", f"firewall= is {' or '.join(BACKENDS)}")
+    options: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
+    options["manifests"] = tuple(os.fspath(one) for one in manifests)
     if isinstance(scenario, Definition):
-        back_end = firewall or scenario.firewall
-        if name is None and not sets and not approximate and back_end == scenario.firewall:
-            return scenario
-        name_and_sets = (scenario.name if name is None else name, (*scenario.overrides, *sets))
-        changed = define_text(scenario.file, scenario.text, *name_and_sets, approximate=approximate, firewall=back_end)
-        return with_substitutes(changed, scenario.substitute_features) if scenario.substitute_features else changed
+        return _changed(scenario, name, sets, options)
     if isinstance(scenario, Mapping):
         import json
 
         text = json.dumps(scenario, indent=1, ensure_ascii=False, default=str)  # JSON is YAML
-        return define_text("<scenario>", text, name, sets, approximate=approximate, firewall=firewall)
+        return define_text("<scenario>", text, name, sets, **options)
     if isinstance(scenario, str) and "\n" in scenario:
-        return define_text("<scenario>", scenario, name, sets, approximate=approximate, firewall=firewall)
+        return define_text("<scenario>", scenario, name, sets, **options)
     if not isinstance(scenario, (str, os.PathLike)):
         hint = "a built-in name such as 'kubenet', a path, the YAML itself, or a mapping"
         raise UsageError(f"{scenario!r} is not a scenario", hint)
     name_or_file = scenario if isinstance(scenario, str) else _path_text(os.fspath(scenario))
-    return define(name_or_file, name, sets, approximate=approximate, firewall=firewall)
+    return define(name_or_file, name, sets, **options)
 
 
-def plan(scenario: ScenarioSource, *, name: str | None = None, set: Overrides | None = None) -> Plan:
+def _changed(old: Definition, name: str | None, sets: tuple[str, ...], options: dict[str, Any]) -> Definition:
+    """A definition with another name, further values or manifests. The files that it has are not read again."""
+    options = {**options, "firewall": options["firewall"] or old.firewall}
+    changes = name is not None or sets or options["approximate"] or options["manifests"]
+    if not changes and options["firewall"] == old.firewall:
+        return old
+    options["manifests"] = (*old.manifests, *options["manifests"])
+    name_and_sets = (old.name if name is None else name, (*old.overrides, *sets))
+    new = define_text(old.file, old.text, *name_and_sets, **options, known_files=dict(old.files))
+    return with_substitutes(new, old.substitute_features) if old.substitute_features else new
+
+
+def plan(
+    scenario: ScenarioSource,
+    *,
+    name: str | None = None,
+    set: Overrides | None = None,
+    manifests: Iterable[str | os.PathLike[str]] = (),
+) -> Plan:
     """Every kernel object of a scenario, as frozen data (types: `labctl.core.resources`). Nothing is built.
 
     Raises as `load` does.
     """
-    return load(scenario, name=name, set=set).compiled.plan
+    return load(scenario, name=name, set=set, manifests=manifests).compiled.plan
 
 
 def up(
@@ -86,18 +103,19 @@ def up(
     keep: bool = False,
     replace: bool = False,
     progress: MessageCallback | None = None,
+    manifests: Iterable[str | os.PathLike[str]] = (),
 ) -> RunningLab:
     """Bring a lab up, or repair a running one of the same definition. Needs root.
 
     If building fails, everything is removed again, unless `keep` is true. `replace` replaces a running lab that has
     the same name but another definition. `approximate` builds the model's substitutes for features that this kernel
-    lacks, and `firewall` names the back end of the rules.
+    lacks, and `firewall` names the back end of the rules. `manifests` are files with objects of Kubernetes.
     Raises ScenarioError, UsageError, MissingError (no root, or the kernel or a tool lacks something), KernelError,
     LockError.
     """
     from labctl.lab import lifecycle
 
-    definition = load(scenario, name=name, set=set, approximate=approximate, firewall=firewall)
+    definition = load(scenario, name=name, set=set, approximate=approximate, firewall=firewall, manifests=manifests)
     require_root("up")
     options: dict[str, Any] = {"keep": keep, "replace": replace, "approximate": approximate, "progress": progress}
     result = lifecycle.up(definition, **options)

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
 
 
-def recall(name: str, scenario: str | None, sets: tuple[str, ...]) -> Lab:
+def recall(name: str, scenario: str | None, sets: tuple[str, ...], manifests: tuple[str, ...] = ()) -> Lab:
     """The definition of a running lab, compiled. Raises UsageError."""
     from labctl.lab import lifecycle
 
     if sets and scenario is None:
         raise UsageError("--set needs --scenario FILE", "the record of a running lab has its values")
-    return lifecycle.load_compiled_lab(name, scenario, sets)
+    if manifests and scenario is None:
+        raise UsageError("--manifest needs --scenario FILE", "the record of a running lab has its manifests")
+    return lifecycle.load_compiled_lab(name, scenario, sets, manifests)
 
 
 def find_nodes(lab: str, node: str | None) -> tuple[str, ...]:

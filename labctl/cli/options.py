@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from labctl.cli.param_types import SCENARIO
+from labctl.cli.param_types import FILE, SCENARIO
 from labctl.cli.session import Session
+
+if TYPE_CHECKING:
+    from labctl.core.scenario_types import Lab
 
 
 def set_global_option(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
@@ -63,6 +66,19 @@ def sets_option(function: Any) -> Any:
     """--set KEY=VALUE, repeatable."""
     text = "Set a value of the scenario, e.g. --set routing=host. Can be repeated."
     return click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help=text)(function)
+
+
+def manifests_option(function: Any) -> Any:
+    """--manifest FILE, repeatable."""
+    text = "Add objects of Kubernetes from a YAML or JSON file; - is the standard input. Can be repeated."
+    return click.option("--manifest", "manifests", multiple=True, type=FILE, metavar="FILE", help=text)(function)
+
+
+def print_warnings(session: Session, lab: Lab) -> None:
+    """Print the warnings of a lab on standard error; in a JSON document, they are in `warnings`."""
+    if not session.json:
+        for one in lab.warnings:
+            session.terminal.print_stderr(f"warning: {one}")
 
 
 def approximate_option(text: str) -> Callable[[Any], Any]:

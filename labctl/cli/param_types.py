@@ -26,6 +26,15 @@ class ScenarioParam(StringParam):
         return found or [CompletionItem(incomplete, type="file")]
 
 
+class FileParam(StringParam):
+    """A file that is read."""
+
+    name = "file"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
 class NumberParam(click.IntRange):
     """A whole number between two bounds, with an error that names them."""
 
@@ -137,6 +146,7 @@ class TargetParam(NodeParam):
     name = "target"
 
 
+FILE = FileParam()
 SCENARIO, NAME, LAB = ScenarioParam(), LabNameParam(), LabParam()
 NODE, POINT, TARGET = NodeParam(), PointParam(), TargetParam()
 FAULT, FAULT_OBJECT = FaultParam(), FaultObjectParam()

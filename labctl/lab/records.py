@@ -42,15 +42,19 @@ def resolve_lab_name(name: str | None) -> str:
     raise UsageError("several labs run: " + ", ".join(labs), "name one: -l " + labs[0])
 
 
-def load_compiled_lab(name: str, scenario: str | None = None, overrides: tuple[str, ...] = ()) -> Lab:
-    """The compiled lab of a running lab, from its recorded definition or from `scenario` (a file or name).
+def load_compiled_lab(
+    name: str, scenario: str | None = None, overrides: tuple[str, ...] = (), manifests: tuple[str, ...] = ()
+) -> Lab:
+    """The compiled lab of a running lab, from its recorded definition or from `scenario` (a file or name), perhaps with
+    the files of --manifest.
 
     Raises UsageError with a hint at --scenario FILE if the definition is lost.
     """
     if scenario is not None:
         from labctl.kernel.firewall import backend
 
-        return compile_definition(define(scenario, name, overrides, firewall=backend.backend_of(name)))
+        firewall = backend.backend_of(name)
+        return compile_definition(define(scenario, name, overrides, firewall=firewall, manifests=manifests))
     definition = load_definition(name)
     if definition is None:
         from labctl.kernel.host import definition_record
@@ -70,7 +74,8 @@ def load_definition(name: str) -> Definition | None:
     features = tuple(record.get("approximate", ()))
     files = tuple((one, text) for one, text in record.get("files", ()))
     sets, firewall = tuple(record["sets"]), _firewall(record)
-    return Definition(name, record["file"], record["text"], sets, features, files, firewall)
+    manifests = tuple(record.get("manifests", ()))
+    return Definition(name, record["file"], record["text"], sets, features, files, firewall, manifests)
 
 
 def _firewall(record: Mapping[str, Any]) -> Backend | None:
@@ -102,6 +107,7 @@ def save_definition(definition: Definition, lab: Lab) -> None:
         "approximate": list(definition.substitute_features),
         "firewall": lab.firewall,
         "files": [list(pair) for pair in definition.files],
+        "manifests": list(definition.manifests),
         "machines": machines,
         "services": [{"names": list(one.names), "addresses": [*map(str, one.ips)]} for one in lab.virtual_addresses],
     }

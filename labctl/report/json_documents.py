@@ -50,6 +50,7 @@ def up_document(result: UpResult, report: Report | None) -> Document:
         "machines": [machine(one) for one in result.lab.machines],
         "services": [service(one) for one in result.lab.virtual_addresses],
         "approximate": approximations(result.lab),
+        "warnings": list(result.lab.warnings),
         "check": None if report is None else check_document(report),
     }
 
@@ -138,7 +139,8 @@ def plan_document(lab: Lab) -> Document:
         for one in lab.address_use
     ]
     parts = [fidelity_json(one) for one in lab.parts]
-    return {**document, "addresses": addresses, "parts": parts, "approximate": approximations(lab)}
+    about = {"parts": parts, "approximate": approximations(lab), "warnings": list(lab.warnings)}
+    return {**document, "addresses": addresses, **about}
 
 
 def validate_document(good: Mapping[str, Lab]) -> Document:
@@ -153,6 +155,7 @@ def validate_document(good: Mapping[str, Lab]) -> Document:
                 "machines": len(lab.machines),
                 "objects": len(lab.plan),
                 "checks": len(lab.checks),
+                "warnings": list(lab.warnings),
             }
             for file, lab in good.items()
         ],

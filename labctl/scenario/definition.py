@@ -5,8 +5,9 @@ The text of the scenario is the record of a lab: each command parses and compile
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from labctl.core.iptables import Backend
 from labctl.core.scenario_types import Lab, Scenario
@@ -24,6 +25,7 @@ class Definition:
     substitute_features: tuple[str, ...] = ()  # the kernel features that are replaced by substitutes
     files: tuple[tuple[str, str], ...] = ()  # the other files that the scenario names, and their texts
     firewall: Backend | None = None  # the back end of its rules; None if not yet decided
+    manifests: tuple[str, ...] = ()  # the names of --manifest; `files` has their texts, by `manifest_key`
     lab: Lab | None = field(default=None, compare=False, repr=False)  # the compiled lab, if it is known
 
     def __repr__(self) -> str:
@@ -43,15 +45,18 @@ def define(
     *,
     approximate: bool = False,
     firewall: Backend | None = None,
+    manifests: tuple[str, ...] = (),
 ) -> Definition:
     """Find a scenario by built-in name or file and read it. Raises UsageError, ScenarioError.
 
     `approximate` is --approximate of the command line, which a scenario may forbid. The features that need a substitute
     depend on the kernel (`labctl.lab.fallback`), and so does the back end of the rules if `firewall` is None.
+    `manifests` are the files of --manifest; `-` is the standard input.
     """
     from labctl.scenario import catalog
 
-    return define_text(*catalog.find(scenario), name, overrides, approximate=approximate, firewall=firewall)
+    found = catalog.find(scenario)
+    return define_text(*found, name, overrides, approximate=approximate, firewall=firewall, manifests=manifests)
 
 
 def define_text(
@@ -62,14 +67,29 @@ def define_text(
     *,
     approximate: bool = False,
     firewall: Backend | None = None,
+    manifests: tuple[str, ...] = (),
+    known_files: Mapping[str, str] | None = None,
 ) -> Definition:
     """The definition of a scenario's text; `file` is its name in messages, and the files that it names are next to
-    it."""
-    files: dict[str, str] = {}
+    it. The texts in `known_files` are not read again."""
+    files = dict(known_files or {})
+    _read_manifests(manifests, files)
     features = () if approximate else None
-    _, lab = parse_and_compile(text, file, name=name, overrides=overrides, substitute_features=features, files=files)
-    definition = Definition(lab.name, file, text, overrides, files=tuple(files.items()), lab=lab)
+    options: dict[str, Any] = {"name": name, "overrides": overrides, "substitute_features": features}
+    _, lab = parse_and_compile(text, file, **options, files=files, manifests=manifests)
+    definition = Definition(lab.name, file, text, overrides, files=tuple(files.items()), manifests=manifests, lab=lab)
     return definition if firewall is None else with_firewall(definition, firewall)
+
+
+def _read_manifests(manifests: Iterable[str], files: dict[str, str]) -> None:
+    """Read the files of --manifest that are not in `files` yet. Raises UsageError, ScenarioError."""
+    if not manifests:
+        return
+    from labctl.scenario.manifests.documents import read_manifest
+
+    for name in manifests:
+        if manifest_key(name) not in files:
+            files[manifest_key(name)] = read_manifest(name)
 
 
 def with_substitutes(definition: Definition, features: Iterable[str]) -> Definition:
@@ -89,9 +109,8 @@ def compile_definition(definition: Definition) -> Lab:
         return definition.lab
     features, files = definition.substitute_features or None, dict(definition.files)
     it = definition
-    lab = parse_and_compile(
-        it.text, it.file, name=it.name, overrides=it.overrides, substitute_features=features, files=files
-    )[1]
+    options: dict[str, Any] = {"name": it.name, "overrides": it.overrides, "substitute_features": features}
+    lab = parse_and_compile(it.text, it.file, **options, files=files, manifests=it.manifests)[1]
     return lab if it.firewall is None else replace(lab, firewall=it.firewall)
 
 

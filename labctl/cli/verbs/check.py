@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labctl.cli.lab_lookup import recall
-from labctl.cli.options import global_options, scenario_option, sets_option
+from labctl.cli.options import global_options, manifests_option, scenario_option, sets_option
 from labctl.cli.session import Session
 from labctl.report.output_files import pcap_writer, require_writable, write
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--all-pairs", is_flag=True, help="Ask every pair of a large mesh, not a sample.")
 @scenario_option
 @sets_option
+@manifests_option
 @global_options("lab", "json", "verbose", verbose="Also print the evidence and the command of every check.")
 @click.pass_obj
 def check(
@@ -35,6 +36,7 @@ def check(
     all_pairs: bool,
     scenario: str | None,
     sets: tuple[str, ...],
+    manifests: tuple[str, ...],
 ) -> int:
     """Prove every claim of a running lab with real packets.
 
@@ -58,7 +60,7 @@ def check(
         require_writable(junit)
     keep = None if pcap is None else pcap_writer(pcap, session.terminal.print_stderr)
     session.handle_termination()
-    lab = recall(name, scenario, sets)
+    lab = recall(name, scenario, sets, manifests)
     report = run_checks(session, lab, word, keep, all_pairs=all_pairs)
     if not session.json:
         session.terminal.lines(approximation_lines(lab), fold=4)

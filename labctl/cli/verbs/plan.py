@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labctl.cli.options import approximate_option, firewall_option, global_options, sets_option
+from labctl.cli.options import (
+    approximate_option,
+    firewall_option,
+    global_options,
+    manifests_option,
+    print_warnings,
+    sets_option,
+)
 from labctl.cli.param_types import NAME, SCENARIO
 from labctl.cli.session import Session
 from labctl.errors import UsageError
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
 @approximate_option("Show the plan with every substitute that the model has for missing kernel features.")
 @firewall_option("The iptables variant in the shell format; by default that of LABCTL_FIREWALL, or legacy.")
 @sets_option
+@manifests_option
 @global_options()
 @click.pass_obj
 def plan(
@@ -34,6 +42,7 @@ def plan(
     approximate: bool,
     firewall: Backend | None,
     sets: tuple[str, ...],
+    manifests: tuple[str, ...],
 ) -> int:
     """Show every kernel object of a scenario without building anything; needs no root.
 
@@ -59,10 +68,12 @@ def plan(
         raise UsageError("--json and --as shell cannot be used together", "--as json is the same as --json")
 
     options: dict[str, Any] = {"approximate": approximate, "firewall": requested_backend(firewall)}
-    definition = labctl.load(scenario, name=name or session.lab, set=sets, **options)
+    definition = labctl.load(scenario, name=name or session.lab, set=sets, manifests=manifests, **options)
     lab = definition.compiled
     if approximate:
         lab = lifecycle.compile_definition(lifecycle.with_substitutes(definition, substitutes(lab.parts)))
+    if form != "json":
+        print_warnings(session, lab)
     if form == "json" or session.json:
         from labctl.report.json_documents import plan_document
 

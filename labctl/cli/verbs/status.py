@@ -5,16 +5,17 @@ from __future__ import annotations
 import click
 
 from labctl.cli.lab_lookup import recall
-from labctl.cli.options import global_options, scenario_option, sets_option
+from labctl.cli.options import global_options, manifests_option, scenario_option, sets_option
 from labctl.cli.session import Session
 
 
 @click.command("status", short_help="Show what has drifted from the definition.")
 @scenario_option
 @sets_option
+@manifests_option
 @global_options("lab", "json")
 @click.pass_obj
-def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int:
+def status(session: Session, scenario: str | None, sets: tuple[str, ...], manifests: tuple[str, ...]) -> int:
     """Show every object of a running lab that differs from the definition: missing, extra or changed.
 
     Exits 1 if there is drift. `labctl up` with the same scenario repairs it.
@@ -28,7 +29,7 @@ def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int
 
     session.require_root()
     name = lifecycle.resolve_lab_name(session.lab)
-    lab = recall(name, scenario, sets)
+    lab = recall(name, scenario, sets, manifests)
     session.terminal.progress(f"comparing {len(lab.plan)} objects")
     changes = lifecycle.status(name, lab)
     if session.json:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labctl.cli.options import approximate_option, firewall_option, global_options, sets_option
+from labctl.cli.options import (
+    approximate_option,
+    firewall_option,
+    global_options,
+    manifests_option,
+    print_warnings,
+    sets_option,
+)
 from labctl.cli.param_types import NAME, SCENARIO
 from labctl.cli.session import Session
 from labctl.errors import UsageError
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 @approximate_option("Where this kernel lacks a feature, build the model's substitute, and report it.")
 @firewall_option("Write rules with iptables-legacy or iptables-nft; by default with legacy where it works.")
 @sets_option
+@manifests_option
 @global_options("json", "verbose", verbose="Also print the equivalent commands.")
 @click.pass_obj
 def up(
@@ -39,6 +47,7 @@ def up(
     approximate: bool,
     firewall: Backend | None,
     sets: tuple[str, ...],
+    manifests: tuple[str, ...],
 ) -> int:
     """Bring a lab up, or repair a running one.
 
@@ -49,11 +58,15 @@ def up(
     iptables, the rules are written with iptables-nft; --firewall (or LABCTL_FIREWALL) selects one, and the lab keeps
     it.
 
+    --manifest adds objects of Kubernetes to a model with nodes and pods: Services, NetworkPolicies, pods and others.
+    With a changed file, the running lab is changed to what the file says.
+
     \b
     Examples:
       sudo labctl up kubenet --check
       sudo labctl up kubenet --set routing=host --name kubenet-host
       sudo labctl up ./my-lab.yaml --dry-run
+      sudo labctl up kubenet --manifest shop.yaml
     """
     import shlex
 
@@ -66,13 +79,14 @@ def up(
     if check and dry_run:
         raise UsageError("up: --check needs a lab, but --dry-run builds none", "remove one of the two options")
     options: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
-    definition = labctl.load(scenario, name=name or session.lab, set=sets, **options)
+    definition = labctl.load(scenario, name=name or session.lab, set=sets, manifests=manifests, **options)
     was_running = definition.name in paths.labs()
     if not dry_run or was_running or required_features(definition.compiled.plan):
         session.require_root()
     session.handle_termination()
     terminal = session.terminal
     same = [*(["--name", definition.name] if name or session.lab else []), *(f"--set={one}" for one in sets)]
+    same += [f"--manifest={one}" for one in manifests]
     repair = shlex.join(["up", scenario, *same])
     session.interruption_text = lambda: _interruption_text(
         definition.name, was_running, repair, keep=keep, replace=replace
@@ -82,6 +96,7 @@ def up(
     result = up_result or lifecycle.up(definition, dry_run=True, **build_options)
     session.interruption_text = lambda: "" if dry_run else f"lab {definition.name} is up and keeps running"
     terminal.clear()
+    print_warnings(session, result.lab)
     if not session.json:
         if session.verbose:
             terminal.commands(

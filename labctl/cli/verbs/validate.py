@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from labctl.cli.options import global_options, sets_option
+from labctl.cli.options import global_options, manifests_option, print_warnings, sets_option
 from labctl.cli.param_types import SCENARIO
 from labctl.cli.session import Session
 from labctl.errors import Problem, ScenarioError, UsageError
@@ -15,15 +15,17 @@ from labctl.errors import Problem, ScenarioError, UsageError
 @click.command("validate", short_help="Report the mistakes in scenario files.")
 @click.argument("files", nargs=-1, required=True, type=SCENARIO, metavar="FILE...")
 @sets_option
+@manifests_option
 @global_options("json")
 @click.pass_obj
-def validate(session: Session, files: tuple[str, ...], sets: tuple[str, ...]) -> int:
+def validate(session: Session, files: tuple[str, ...], sets: tuple[str, ...], manifests: tuple[str, ...]) -> int:
     """Check whether scenario files are valid, and report all mistakes of all files at once; needs no root.
 
     \b
     Examples:
       labctl validate my-lab.yaml
       labctl validate labs/*.yaml --json
+      labctl validate kubenet --manifest shop.yaml
     """
     import labctl
 
@@ -31,11 +33,13 @@ def validate(session: Session, files: tuple[str, ...], sets: tuple[str, ...]) ->
     problems: list[Problem] = []
     for file in files:
         try:
-            good[file] = labctl.load(file, set=sets).compiled
+            good[file] = labctl.load(file, set=sets, manifests=manifests).compiled
         except ScenarioError as error:
             problems += error.problems
         except UsageError as error:
             problems.append(Problem(file, 1, 1, error.message, error.hint))
+    for lab in good.values():
+        print_warnings(session, lab)
     if not session.json:
         session.terminal.lines((f"{file}: ok" for file in good), fold=4)
     if problems:

@@ -21,6 +21,7 @@ DEFINITION_SHAPE = {
     "approximate?": [str],
     "firewall?": (str, None),
     "files?": [a_pair_of_texts],
+    "manifests?": [str],
     "machines?": [{"name": a_word, "within?": (a_word, None), "addresses": [a_word]}],
     "services?": [{"names": [a_word], "addresses": [a_word]}],
 }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from functools import lru_cache
+from typing import BinaryIO
+
+from labctl.errors import UsageError
 from labctl.scenario.document import Reader, TextLimits, TreeNode
 from labctl.scenario.json_reader import parse_json
-from labctl.scenario.yaml_reader import parse_yaml_documents
+from labctl.scenario.yaml_reader import decode_utf8, parse_yaml_documents, read_file
 
 LIMITS = TextLimits(
     "manifest",
@@ -14,6 +19,26 @@ LIMITS = TextLimits(
     nodes_hint="are all of these objects needed for the network?",
     several_documents=True,
 )
+
+
+STANDARD_INPUT = "-"
+
+
+def read_manifest(name: str) -> str:
+    """The text of a manifest; `-` is the standard input. Raises UsageError, ScenarioError."""
+    if name != STANDARD_INPUT:
+        return read_file(name, LIMITS)
+    if sys.stdin is None:
+        raise UsageError("cannot read the manifest '-': there is no standard input")
+    return _read_stream(sys.stdin.buffer)
+
+
+@lru_cache(1)  # a verb with several scenarios reads them all with the same manifest
+def _read_stream(stream: BinaryIO) -> str:
+    data = stream.read(LIMITS.max_bytes + 1)
+    if len(data) > LIMITS.max_bytes:
+        raise UsageError(f"the manifest is larger than {LIMITS.max_bytes // 1024**2} MiB", LIMITS.size_hint)
+    return decode_utf8(data, STANDARD_INPUT)
 
 
 def parse_documents(text: str, file: str, reader: Reader) -> tuple[TreeNode, ...]:
