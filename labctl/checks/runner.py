@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from labctl.checks.attempt import attempt
+from labctl.checks.balance import check_balance
 from labctl.checks.context import CheckContext, namespaces_to_tap, refresh_carriers
 from labctl.checks.mesh import check_mesh
 from labctl.core.probe_kinds import equivalent_command, probe_kind, probe_text
@@ -84,7 +85,7 @@ def namespaces_to_tap_for(topology: Topology, checks: Iterable[Check]) -> tuple[
 
 def _run_check(context: CheckContext, check: Check) -> Outcome:
     begun = time.monotonic()
-    tries = {"mesh": check_mesh, "taken": _check_port_in_use, "cni": _check_cni}
+    tries = {"mesh": check_mesh, "balance": check_balance, "taken": _check_port_in_use, "cni": _check_cni}
     outcome = tries.get(check.probe, _check_probe)(context, check)
     return replace(outcome, seconds=time.monotonic() - begun)
 

@@ -12,6 +12,9 @@ from typing import Any
 from labctl.core.resources import IP
 from labctl.core.scenario_types import Check, Expect, See
 
+CONNECTIONS_PER_MACHINE, MAX_DEFAULT_CONNECTIONS = 200, 2000  # of a check of balancing
+STICKY_CONNECTIONS = 40  # of a check that one machine answers all
+MAX_CONNECTIONS = 20000
 CAPTURE_S = 3  # seconds that an advised capture lasts: it starts a second before the probe
 
 
@@ -24,6 +27,7 @@ class ProbeKind:
     expects: tuple[Expect, ...] = ("reply",)  # the results that a check can expect
     check_keys: tuple[str, ...] = ()  # the keys of a check that apply only to some kinds, and to this one
     endpoints: tuple[str, ...] = ()  # the fields of a check in which its author names a machine or a target
+    needed_keys: tuple[str, ...] = ()  # the keys of a check that this kind needs
 
     @property
     def has_path(self) -> bool:
@@ -111,6 +115,52 @@ class _Ping(_PacketProbe):
         return "icmp" if version == 4 else "ipv6-icmp"
 
 
+class _Balance(ProbeKind):
+    """Many connections to an address with several servers behind it. Its key reads as a source with its port or None, a
+    target with its port, and a protocol."""
+
+    @property
+    def has_path(self) -> bool:
+        return False  # the answers are the evidence, not the packets
+
+    def fields(self, value: Any, pods: tuple[str, ...]) -> dict[str, Any]:
+        source, target, listening = value
+        return {"source": source, "target": str(target), "port": listening.port, "protocol": listening.protocol}
+
+    def sentence(self, check: Check) -> str:
+        weights = len({weight for _, weight in check.answered_by}) > 1
+        names = [f"{name} ({weight})" if weights else name for name, weight in check.answered_by]
+        listed = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
+        what = f"connections from {check.source} to {check.target}:{self._port(check)}"
+        saw = " or ".join(check.saw)
+        if len(names) == 1 or check.sticky:
+            who = f"one of {listed}" if check.sticky else listed
+            return f"{who} answers all {what}" + (f", and sees {saw}" if saw else "")
+        return f"{what} are balanced over {listed}" + (f", which see {saw}" if saw else "")
+
+    def argument(self, check: Check) -> str:
+        return f"{check.source} -> {check.target}:{self._port(check)}"
+
+    def plan_line(self, check: Check) -> str:
+        shares = (name if weight == 1 else f"{name} ({weight})" for name, weight in check.answered_by)
+        parts = [f"answered by {', '.join(shares)}"]
+        parts += [f"saw {', '.join(check.saw)}"] if check.saw else []
+        parts += [f"{check.connections} connections"] if check.connections is not None else []
+        parts += ["sticky"] if check.sticky else []
+        parts += [f"host {check.host}"] if check.host else []
+        return ", ".join((self.line(check), *parts))
+
+    def command(self, check: Check, address: IP | None = None) -> str:
+        if check.protocol == "udp":
+            return f"trace {check.source} {address} --udp {check.port}"
+        host = f" -H 'Host: {check.host}'" if check.host else ""
+        url = f"http://[{address}]" if address is not None and address.version == 6 else f"http://{address}"
+        return f"exec {check.source} -- curl -s -H 'Accept: application/json'{host} {url}:{check.port}{check.path}"
+
+    def _port(self, check: Check) -> str:
+        return f"{check.port}" + ("" if check.protocol == "tcp" else f"/{check.protocol}")
+
+
 class _Mesh(ProbeKind):
     """Pings between all pods. Its key reads as the word `pods` or `containers`, which means all of them."""
 
@@ -173,6 +223,7 @@ class _CniCheck(ProbeKind):
 
 _SEE_KEYS = ("see", "not see", "via")
 _ENDS = ("source", "target")
+_BALANCE_KEYS = ("answered_by", "saw", "connections", "sticky", "host", "path")
 _PORT_EXPECTS: tuple[Expect, ...] = ("reply", "refused", "timeout")
 PROBE_KINDS: dict[str, ProbeKind] = {
     kind.name: kind
@@ -180,6 +231,7 @@ PROBE_KINDS: dict[str, ProbeKind] = {
         _Ping("ping", "ping", ("reply", "fail"), ("size", *_SEE_KEYS), _ENDS),
         _PacketProbe("tcp", "tcp", _PORT_EXPECTS, ("listen", *_SEE_KEYS), _ENDS),
         _PacketProbe("udp", "udp", _PORT_EXPECTS, ("listen", *_SEE_KEYS), _ENDS),
+        _Balance("balance", "balance", ("reply",), _BALANCE_KEYS, _ENDS, ("answered_by",)),
         _Mesh("mesh", "mesh", check_keys=("pairs",)),
         _PortInUse("taken", "port_in_use", endpoints=("source",)),
         _CniCheck("cni", ""),
@@ -191,6 +243,17 @@ PROBE_KEYS = tuple(kind.key for kind in PROBE_KINDS.values() if kind.key)  # in 
 def probe_kind(check: Check) -> ProbeKind:
     """The kind of a check's probe."""
     return PROBE_KINDS[check.probe]
+
+
+def connection_count(check: Check) -> int:
+    """How many connections a check of balancing makes. By default so many that a machine that gets half of its share
+    is found."""
+    if check.connections is not None:
+        return check.connections
+    machines = len(check.answered_by)
+    if check.sticky or machines < 2:
+        return STICKY_CONNECTIONS
+    return min(CONNECTIONS_PER_MACHINE * machines, MAX_DEFAULT_CONNECTIONS)
 
 
 def equivalent_command(labctl: str, check: Check, address: IP | None = None) -> str:

@@ -69,6 +69,23 @@ class PairCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendAnswer:
+    """What came back through one connection to an address with several servers behind it.
+
+    `machine` is the one that answered, "" if the answer does not say it; `client` and `client_port` are what that
+    machine saw as the other end, `name` is what its program is called. `problem` says why no answer came,
+    `tool_fault` whether that is a problem of labctl itself.
+    """
+
+    machine: str = ""
+    client: IP | None = None
+    client_port: int = 0
+    name: str = ""
+    problem: str = ""
+    tool_fault: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The verdict on one check, its evidence as sentences, and the equivalent command for a person."""
 
@@ -80,6 +97,7 @@ class Outcome:
     seconds: float = 0.0
     pcap: str = ""  # the file with its packets, if they were saved
     pairs: PairCounts | None = None  # of a mesh
+    answers: tuple[BackendAnswer, ...] = ()  # of a check of balancing
 
     def __repr__(self) -> str:
         return short_repr(self, f"{self.verdict}: {self.check.say}")

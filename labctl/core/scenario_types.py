@@ -94,6 +94,9 @@ class Check:
     that port. `cni` calls the plugins that attached the pods (CHECK). `via` selects what captures: labctl's taps or the
     real tcpdump. `size` is the number of bytes that a ping carries, never in fragments; with `expect: fail` it claims
     that the packet is too big.
+    `balance` makes `connections` connections by `protocol`, which the machines of `answered_by` must answer, and no
+    others, in the shares of the weights there; with `sticky`, one of them all. `saw` is what they must see as the
+    client: machines, points or addresses. `host` and `path` are those of the HTTP request.
     """
 
     say: str
@@ -113,6 +116,12 @@ class Check:
     origin: Literal["scenario", "model"] = "scenario"
     sport: int | None = None
     pairs: Literal["sample", "all"] = "sample"
+    answered_by: tuple[tuple[str, int], ...] = ()
+    saw: tuple[str, ...] = ()
+    connections: int | None = None
+    sticky: bool = False
+    host: str = ""
+    path: str = "/who"
 
     @property
     def expects_no_answer(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -235,9 +236,19 @@ def outcome(one: Outcome) -> Document:
         "seconds": round(one.seconds, 4),
         "pcap": one.pcap or None,
         "pairs": None if one.pairs is None else pairs_json(one.pairs),
+        "answers": _answers(one) if check.probe == "balance" else None,
         "origin": check.origin,
         "sightings": [sighting(seen) for seen in one.sightings],
     }
+
+
+def _answers(one: Outcome) -> list[Document]:
+    """Which machine answered how often, and saw which client; null for connections without an answer."""
+    found = Counter((answer.machine or None, answer.client) for answer in one.answers)
+    return [
+        {"machine": machine, "client": None if client is None else str(client), "count": number}
+        for (machine, client), number in sorted(found.items(), key=str)
+    ]
 
 
 def pairs_json(one: PairCounts) -> Document:

@@ -15,6 +15,7 @@ from labctl.scenario.document import Position, Reader
 from labctl.scenario.field_types import Located, suggest
 
 _KIND_BY_KEY = {kind.key: kind for kind in PROBE_KINDS.values() if kind.key}
+_VALUE_KEYS = ("expect", "listen", "within", "via", "size", "pairs", "sticky", "connections", "host", "path")
 _SPECIAL_KEYS = tuple(dict.fromkeys(key for kind in PROBE_KINDS.values() for key in kind.check_keys))
 
 
@@ -53,6 +54,15 @@ def _check_keys(kind: ProbeKind, found: dict[str, Located], reader: Reader) -> N
             able = ", ".join(name for name, other in _KIND_BY_KEY.items() if key in other.check_keys)
             what = f"{key!r} does not apply to {found[kind.key].label}"
             reader.add_problem(found[key].key, what, f"it is for {able}")
+    for key in kind.needed_keys:
+        if key not in found:
+            reader.add_problem(found[kind.key].key, f"{found[kind.key].label} needs {key!r}", "such as [b, c]")
+    if "sticky" in found and found["sticky"].value and "answered_by" in found and len(found["answered_by"].value) == 1:
+        hint = "with one machine every connection has the same one"
+        reader.add_problem(found["sticky"].key, "sticky needs two machines in 'answered_by'", hint)
+    for key in ("host", "path"):
+        if key in found and kind.name == "balance" and found[kind.key].value[2].protocol != "tcp":
+            reader.add_problem(found[key].key, f"{key!r} does not apply to datagrams", "they carry no HTTP request")
     for see in (item.value for key in ("see", "not see") if key in found for item in found[key].value):
         if "packet" in see and see["packet"].value == "arp":
             if "dst" not in see:
@@ -62,9 +72,10 @@ def _check_keys(kind: ProbeKind, found: dict[str, Located], reader: Reader) -> N
 
 
 def _check(kind: ProbeKind, found: dict[str, Located], pods: tuple[str, ...]) -> Check:
-    given: dict[str, Any] = {
-        key: found[key].value for key in ("expect", "listen", "within", "via", "size", "pairs") if key in found
-    }
+    given: dict[str, Any] = {key: found[key].value for key in _VALUE_KEYS if key in found}
+    given |= {key: tuple(one.value for one in found[key].value) for key in ("answered_by", "saw") if key in found}
+    if "saw" in given:
+        given["saw"] = tuple(map(str, given["saw"]))
     if kind.has_path:
         given["sees"] = tuple(_sees(found))
         if isinstance(given.get("listen"), tuple):
@@ -135,6 +146,10 @@ class _NameChecker:
             self._target(check.target, probe.label, probe.at)
         if check.server is not None:
             self._machine(check.server[0], "listen", found["listen"].at)
+        for item in found["answered_by"].value if "answered_by" in found else ():
+            self._machine(item.value[0], "answered_by", item.at)
+        for item in found["saw"].value if "saw" in found else ():
+            self._target(str(item.value), "saw", item.at)
         for key in ("see", "not see"):
             for item in found[key].value if key in found else ():
                 see: dict[str, Located] = item.value

@@ -90,6 +90,7 @@ def _reference() -> Iterator[str]:
     text = "Scenarios of all models with nodes and pods also have these."
     yield from _table("Objects of Kubernetes", OBJECT_KEYS, text)
     yield from _table("A check", CHECK.keys, f"Exactly one of {_code(CHECK.exactly_one)} is required.")
+    yield from _BALANCE.splitlines()
     yield from _table("`see` and `not see`", SEE.keys, "One mapping, or a list of mappings.")
     for name in known:
         model = models.find_model(name)
@@ -144,6 +145,36 @@ def _code(words: Iterable[str]) -> str:
     return ", ".join(f"`{word}`" for word in words)
 
 
+_BALANCE = """
+## Balanced connections
+
+`balance` opens many connections to an address with several servers behind it, and reads from each answer which machine
+served it and which client that machine saw:
+
+```yaml
+model: kubenet
+nodes:
+  node1: {pods: {a: {labels: {app: web}}, b: {labels: {app: web}}}}
+  node2: {pods: {c: {labels: {app: web}}, d: }}
+services:
+  web: {selector: {app: web}, ports: [80]}
+checks:
+  - {balance: d -> web:80, answered_by: [a, b, c], saw: d}
+  - {balance: node1 -> web:80, answered_by: [a, b, c], saw: [node1/cbr0, node1/eth0]}
+  - {balance: d -> b:80, answered_by: b}
+```
+
+- Every connection must be answered, by a machine of `answered_by`, and each of them must answer. One answer that is not
+  as claimed is a failure; `saw` is judged exactly.
+- The shares are judged by Pearson's chi-square test. If fair balancing differs so much from the weights in less than
+  one of a million runs (p below 1e-06), the check fails. With the default number of connections, up to ten machines,
+  this finds a machine that gets half of its share.
+- `sticky` fails if two machines answer. It passes if without affinity one machine answers all in less than one of a
+  million runs.
+- If there are too few answers to say so, or if a server answers that is not labctl's, the check is inconclusive.
+
+labctl's servers are those of `containers`, and the pods behind a Service. They answer `GET /who` as JSON, also to curl.
+"""
 _PASTED = """
 ## A firewall as it is
 

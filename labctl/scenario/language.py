@@ -15,10 +15,17 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from labctl.core.mesh_pairs import MAX_PAIRS
-from labctl.core.probe_kinds import PROBE_KEYS
+from labctl.core.probe_kinds import (
+    CONNECTIONS_PER_MACHINE,
+    MAX_CONNECTIONS,
+    MAX_DEFAULT_CONNECTIONS,
+    PROBE_KEYS,
+    STICKY_CONNECTIONS,
+)
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPort
 from labctl.scenario import port_values, values
+from labctl.scenario.answered_by_field import AnsweredByField
 from labctl.scenario.document import quote_text
 from labctl.scenario.fault_field import FaultField
 from labctl.scenario.field_types import (
@@ -77,6 +84,19 @@ def _parse_connection(text: str) -> tuple[_Source, _Target]:
     return source, target
 
 
+def _parse_balance(text: str) -> tuple[str, str | Interface | IP, ListeningPort]:
+    """The source, the target and the port of connections that are balanced: `a -> web:80`, `a -> dns:53/udp`."""
+    body, slash, protocol = text.rpartition("/")
+    if not slash or ":" in protocol:  # none, or that of a point
+        body, protocol = text, "tcp"
+    if protocol not in ("tcp", "udp"):
+        raise InvalidValue(f"{quote_text(protocol)} is not one of tcp, udp", suggest(protocol, ("tcp", "udp")))
+    (source, sport), (target, port) = _parse_connection(body)
+    if sport is not None:
+        raise InvalidValue(f"{quote_text(text)} names a source port", "each connection has another one")
+    return source, target, ListeningPort(port or 0, "udp" if protocol == "udp" else "tcp")
+
+
 def _parse_source(text: str) -> _Source:
     """A machine with or without a source port: `a`, `a:4000`."""
     name, colon, port = text.partition(":")
@@ -101,6 +121,17 @@ def _split_port(end: str) -> tuple[str, str | None]:
     return host, port
 
 
+def _matching(what: str, pattern: str) -> Scalar:
+    """A text of a form."""
+
+    def convert(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise InvalidValue(f"{quote_text(text)} is not {what}")
+        return text
+
+    return Scalar(what, convert, {"type": "string", "pattern": f"^{pattern}$"})
+
+
 _SOURCE_PATTERN = r"^\s*[a-z0-9][-a-z0-9]*\s*->\s*\S+"
 PING = Scalar("SOURCE -> TARGET", _parse_ping, {"type": "string", "pattern": rf"{_SOURCE_PATTERN}\s*$"})
 CONNECT = Scalar(
@@ -108,6 +139,13 @@ CONNECT = Scalar(
     _parse_connection,
     {"type": "string", "pattern": r"^\s*[a-z0-9][-a-z0-9]*(\s*:\s*[0-9]{1,5})?\s*->\s*\S+:[0-9]+\s*$"},
 )
+BALANCE = Scalar(
+    "SOURCE -> TARGET:PORT, with /udp for datagrams",
+    _parse_balance,
+    {"type": "string", "pattern": r"^\s*[a-z0-9][-a-z0-9]*\s*->\s*\S+:[0-9]+(/(tcp|udp))?\s*$"},
+)
+HTTP_HOST = _matching("the name of a host, such as shop.example", r"[A-Za-z0-9]([-.:A-Za-z0-9]*[A-Za-z0-9])?")
+HTTP_PATH = _matching("a path, such as /cart", r"/[!-~]*")
 _TUNNELS = ("none", "vxlan", "geneve", "ipip", "udp")
 _TUNNEL = re.compile(rf"({'|'.join(_TUNNELS)})|(vxlan|geneve) [0-9]{{1,8}}")
 
@@ -155,6 +193,34 @@ CHECK = Section(
             "a TCP connection: a -> c:80, or with its source port a:4000 -> c:80",
         ),
         Key("udp", CONNECT, "a UDP datagram and its reply: a -> dns:53, or with its source port a:4000 -> dns:53"),
+        Key(
+            "balance",
+            BALANCE,
+            "many TCP connections, or datagrams, each from another source port, to an address with several servers"
+            " behind it: a -> web:80, a -> dns:53/udp. labctl's servers say who they are",
+        ),
+        Key(
+            "answered_by",
+            AnsweredByField(),
+            "the machines that answer these connections, each of them and no other. Their shares are equal, or as the"
+            " weights say; the chi-square test judges them",
+        ),
+        Key(
+            "saw",
+            ListOf(values.TARGET, allow_single=True, min_items=1),
+            "what these machines see as the client: one of these machines (meaning its address), points or addresses",
+            "anything",
+        ),
+        Key("sticky", values.BOOLEAN, "whether one machine answers all connections, as with sessionAffinity", "false"),
+        Key(
+            "connections",
+            values.integer(1, MAX_CONNECTIONS),
+            "how many connections `balance` makes",
+            f"{CONNECTIONS_PER_MACHINE} for each machine of `answered_by`, at most {MAX_DEFAULT_CONNECTIONS}; for one"
+            f" machine, and for `sticky`, {STICKY_CONNECTIONS}",
+        ),
+        Key("host", HTTP_HOST, "the header `Host` of the HTTP requests of `balance`", "the address"),
+        Key("path", HTTP_PATH, "the path of the HTTP requests of `balance`", "/who"),
         Key(
             "port_in_use",
             port_values.PORT_IN_USE,

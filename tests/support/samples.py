@@ -28,7 +28,7 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
-from labctl.core.results import Outcome, PairCounts, Report, Sighting, UpResult
+from labctl.core.results import BackendAnswer, Outcome, PairCounts, Report, Sighting, UpResult
 from labctl.core.scenario_types import Check, Lab, Machine, See, VirtualAddress
 from labctl.faults.catalogue import find_kind
 from labctl.faults.fault import Fault
@@ -105,6 +105,12 @@ PASSED = Outcome(PING, "pass", ("entering node1/eth0: 10.0.0.1 > 10.0.0.2 ttl 63
 COUNTS = PairCounts(999_000, 40_000, 40_000)
 FAILED = Outcome(
     MESH, "fail", ("expected a reply", "seen: nothing, at node1/eth0"), "ping -c 1 c", (), 5.0, pairs=COUNTS
+)
+BALANCED = Outcome(
+    Check("a and c share connections", "balance", "a", "c", 80, answered_by=(("a", 1), ("c", 1))),
+    "fail",
+    ("2 connections: a answered 1",),
+    answers=(BackendAnswer("a", IPv4Address("10.244.0.2"), 40000, "web"), BackendAnswer(problem="no answer")),
 )
 UNSURE = Outcome(PING, "inconclusive", ("packets were lost on the way to the tap",), "", (), 0.5)
 SKIPPED = Outcome(PING, "skip", ("tcpdump is not here",))

@@ -38,7 +38,7 @@ DOCUMENTS: dict[str, Any] = {
     "list": json_documents.list_document(samples.RUNNING),
     "list --scenarios": json_documents.scenarios_document(samples.ENTRIES),
     "status": json_documents.status_document("kubenet", samples.LAB, samples.DRIFT),
-    "check": json_documents.check_document(samples.report(samples.PASSED, samples.FAILED)),
+    "check": json_documents.check_document(samples.report(samples.PASSED, samples.FAILED, samples.BALANCED)),
     "plan": json_documents.plan_document(samples.LAB),
     "show": json_documents.show_document("kubenet", [samples.VIEW], samples.LAB, shows_all=True),
     "trace": trace_document(samples.TRACE, samples.STORY),
