@@ -8,6 +8,8 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from labctl.core.scenario_types import Lab
+
     StringParam = click.ParamType[str]
 else:
     StringParam = click.ParamType
@@ -140,6 +142,43 @@ class FaultObjectParam(StringParam):
         return [CompletionItem(fault.on) for fault in faults if fault.on.startswith(incomplete)]
 
 
+class PolicyEndParam(StringParam):
+    """A pod or a Service of the selected lab, another machine, or an address."""
+
+    name = "end"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.errors import LabError
+        from labctl.lab import records
+
+        try:
+            lab = records.load_compiled_lab(records.resolve_lab_name(getattr(ctx.find_root().obj, "lab", None)))
+        except LabError:
+            return []
+        return [CompletionItem(name) for name in self.names(lab) if name.startswith(incomplete)]
+
+    def names(self, lab: Lab) -> tuple[str, ...]:
+        """The words that can be completed."""
+        if lab.kubernetes is None:
+            return ()
+        from labctl.kubernetes.policy_question import names
+
+        return names(lab, lab.kubernetes)
+
+
+class PolicyFilterParam(PolicyEndParam):
+    """A namespace or a pod of the selected lab, or a label."""
+
+    name = "who"
+
+    def names(self, lab: Lab) -> tuple[str, ...]:
+        if lab.kubernetes is None:
+            return ()
+        from labctl.kubernetes.policy_matrix import filters
+
+        return filters(lab.kubernetes)
+
+
 class TargetParam(NodeParam):
     """A node of the selected lab, one of its points, or an address."""
 
@@ -150,3 +189,4 @@ FILE = FileParam()
 SCENARIO, NAME, LAB = ScenarioParam(), LabNameParam(), LabParam()
 NODE, POINT, TARGET = NodeParam(), PointParam(), TargetParam()
 FAULT, FAULT_OBJECT = FaultParam(), FaultObjectParam()
+POLICY_END, POLICY_FILTER = PolicyEndParam(), PolicyFilterParam()

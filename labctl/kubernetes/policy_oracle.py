@@ -11,7 +11,7 @@ Three tiers are asked at each end, until one decides:
 What no tier decides is allowed. A connection needs the egress of its source and the ingress of its destination. Answers
 belong to their connection and need nothing.
 
-Two policies with the same priority in one tier that disagree are not defined by the API. The one whose name comes first
+Two policies with the same priority in one tier that disagree are not defined by the API. The first by name
 decides here, as in Calico, and the decision names the other.
 
 Source: https://kubernetes.io/docs/concepts/services-networking/network-policies, Kubernetes 1.36, and

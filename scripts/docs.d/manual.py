@@ -48,22 +48,25 @@ def man() -> str:
     for name in VERBS:
         command = app.get_command(context, name)
         assert command is not None
-        lines += verb(command, click.Context(command, context, name))
+        lines += verb(command, click.Context(command, context, name), name)
     for title, rows in (("FILES", FILES), ("ENVIRONMENT", VARIABLES)):
         lines += [f".SH {title}", *(line for row in rows for line in item(*row))]
     return "\n".join([*lines, ".SH SEE ALSO", plain(SEE)]) + "\n"
 
 
-def verb(command: click.Command, context: click.Context) -> Iterator[str]:
-    """A verb: how it is called, what it does, its options."""
+def verb(command: click.Command, context: click.Context, title: str) -> Iterator[str]:
+    """A verb: how it is called, what it does, its options; then the verbs below it, if it is a group."""
     usage = " ".join(command.collect_usage_pieces(context))
-    yield f".SS {plain(command.name or '')}"
-    yield f".B labctl {plain(command.name or '')}"
+    yield f".SS {plain(title)}"
+    yield f".B labctl {plain(title)}"
     yield plain(usage)
     for block in paragraphs(command.help or ""):
         yield ".PP"
         yield from paragraph(block)
     yield from options(command, context)
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            yield from verb(each, click.Context(each, context, name), f"{title} {name}")
 
 
 def options(command: click.Command, context: click.Context) -> Iterator[str]:

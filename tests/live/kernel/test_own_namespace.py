@@ -36,6 +36,7 @@ REACHES: dict[str, tuple[list[str], int]] = {
     "trace": (["a", "c"], KERNEL_REFUSED),
     "capture": ([NODE, "--count", "1"], KERNEL_REFUSED),
     "break": (["route-missing", NODE], KERNEL_REFUSED),
+    "policy": (["why", "a", "c", "--tcp", "80"], 0),  # it asks the definition
     "fix": ([], 0),  # the lab has no fault
     "list": ([], 0),
 }

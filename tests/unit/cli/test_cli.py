@@ -34,6 +34,7 @@ VERBS = [
     "trace",
     "capture",
     "compare",
+    "policy",
     "break",
     "fix",
     "validate",

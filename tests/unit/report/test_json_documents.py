@@ -13,14 +13,18 @@ import pytest
 from labctl.compare.table import table
 from labctl.core.resources import RESOURCE_TYPES
 from labctl.errors import KernelError, Problem, ScenarioError
+from labctl.kubernetes.policy_matrix import policy_matrix
+from labctl.kubernetes.policy_question import answer
 from labctl.render.plan_json import resource_json
 from labctl.report import faults, json_documents
 from labctl.report.comparison_json import comparison_document
+from labctl.report.policy_json import matrix_document, why_document
 from labctl.report.trace_json import trace_comparison_document, trace_document
 from labctl.tracing.comparison import compare_traces
 from tests.support import comparison as comparing
 from tests.support import samples
 from tests.support.paths import ROOT
+from tests.support.policy_lab import policy_lab
 
 TEXT = (ROOT / "docs/json.md").read_text()
 PROBLEM = Problem("lab.yaml", 3, 1, "unknown key 'modle'", "did you mean model?")
@@ -46,6 +50,8 @@ DOCUMENTS: dict[str, Any] = {
         (samples.TRACE, samples.TRACE), compare_traces(samples.STORY, replace(samples.STORY, verdict="answered"))
     ),
     "compare": comparison_document(table([comparing.facts(), comparing.SKIPPED])),
+    "policy matrix": matrix_document("six-pods", policy_matrix(policy_lab().kubernetes, "TCP", 8080)),
+    "policy why": why_document("six-pods", answer(policy_lab(), policy_lab().kubernetes, "f", "a", "TCP", 81)),
     "break": faults.break_document("kubenet", samples.FAULT_RECORD, None),
     "break --list": faults.catalogue_document("kubenet", samples.FAULTS),
     "fix": faults.fix_document("kubenet", [(samples.FAULT_RECORD, samples.DRIFT)]),
