@@ -13,6 +13,7 @@ from ipaddress import ip_network
 
 from labctl.core.resources import IP, Net
 from labctl.kubernetes.api_objects import Service, ServicePort
+from labctl.kubernetes.problems import ObjectProblem
 
 NODE_PORTS = range(30000, 32768)
 HEALTH_PORT_TEXT = "healthCheckNodePort"
@@ -55,6 +56,23 @@ def with_addresses(services: Iterable[Service], service_cidrs: tuple[Net, ...], 
                 service = replace(service, health_check_node_port=number)
         chosen.append(service)
     return tuple(chosen)
+
+
+def problems(services: Iterable[Service], service_cidrs: tuple[Net, ...]) -> Iterator[ObjectProblem]:
+    """The Services for which no address or port was left."""
+    ranges = " and ".join(map(str, service_cidrs)) or "no range"
+    for one in services:
+        if one.type == "ExternalName" or one.headless:
+            continue
+        if not one.cluster_ips:
+            what, hint = f"{ranges} has no free address for it", "service_cidr: sets a larger range"
+            yield ObjectProblem("Service", one.namespace, one.name, (), what, hint)
+        if one.type != "ClusterIP" and any(port.node_port == 0 for port in one.ports):
+            what = f"no nodePort is left in {NODE_PORTS[0]}-{NODE_PORTS[-1]}"
+            yield ObjectProblem("Service", one.namespace, one.name, ("spec", "ports"), what)
+        if one.type == "LoadBalancer" and not (one.load_balancer_ips or one.proxied_ips):
+            what = "its load balancer has no address: the lab has no internet with a free one"
+            yield ObjectProblem("Service", one.namespace, one.name, ("spec", "type"), what, warning=True)
 
 
 def _with_node_port(service: Service, port: ServicePort, taken: set[int]) -> ServicePort:

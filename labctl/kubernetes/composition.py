@@ -135,6 +135,7 @@ def cluster_state(lab: Lab, scenario: Scenario, declared: Declared, defaults: Cl
         service_cidrs=cidrs,
         cluster_cidrs=() if cluster_cidr is None else (cluster_cidr,),
         kube_proxy=declared.kube_proxy,
+        problems=tuple(address_choice.problems(services, cidrs)),
     )
 
 

@@ -21,6 +21,7 @@ from labctl.scenario.language import (
     option_keys,
     setting_keys,
 )
+from labctl.scenario.manifests.cluster_keys import CLUSTER_KEYS
 from labctl.scenario.manifests.keys import OBJECT_KEYS
 from labctl.scenario.nodes_field import singular
 from labctl.scenario.raw_language import CHAIN, LINK, NAMESPACE
@@ -88,7 +89,7 @@ def _reference() -> Iterator[str]:
     yield "the parser uses; `labctl schema` prints the same as a JSON Schema for editors."
     yield from _table("Every scenario", common_keys(known), "")
     text = "Scenarios of all models with nodes and pods also have these."
-    yield from _table("Objects of Kubernetes", OBJECT_KEYS, text)
+    yield from _table("Objects of Kubernetes", (*OBJECT_KEYS, *CLUSTER_KEYS), text)
     yield from _table("A check", CHECK.keys, f"Exactly one of {_code(CHECK.exactly_one)} is required.")
     yield from _BALANCE.splitlines()
     yield from _table("`see` and `not see`", SEE.keys, "One mapping, or a list of mappings.")

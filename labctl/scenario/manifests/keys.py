@@ -10,6 +10,7 @@ from labctl.core.scenario_types import Scenario
 from labctl.errors import ScenarioError, UsageError
 from labctl.scenario.document import Position, Reader
 from labctl.scenario.field_types import InvalidValue, Key, ListOf, Located, Scalar
+from labctl.scenario.manifests.cluster_keys import cluster_keys, with_settings
 from labctl.scenario.manifests.documents import LIMITS, parse_documents
 from labctl.scenario.manifests.inline import NAMESPACES, POLICIES, SERVICES, ObjectsField
 from labctl.scenario.manifests.objects import ObjectReader
@@ -51,7 +52,7 @@ NAMES = tuple(key.name for key in OBJECT_KEYS)
 
 def object_keys(model: Any) -> tuple[Key, ...]:
     """The keys for API objects of a scenario of this model: none if it does not imitate Kubernetes."""
-    return OBJECT_KEYS if has_objects(model) else ()
+    return (*OBJECT_KEYS, *cluster_keys(model)) if has_objects(model) else ()
 
 
 def has_objects(model: Any) -> bool:
@@ -87,7 +88,7 @@ def with_objects(
         return scenario, objects.places
     placement = PodPlacement(scenario.nodes, model, objects.places, reader)
     placement.place(objects.pod_sources)
-    declared = objects.declared()
+    declared = with_settings(objects.declared(), located, reader)
     warnings, names = (*placement.warnings, *declared.warnings), tuple(placement.pod_names)
     declared = dataclasses.replace(declared, pod_names=names, warnings=warnings)
     return dataclasses.replace(scenario, nodes=placement.nodes, kubernetes=declared), objects.places

@@ -1,0 +1,151 @@
+"""The keys of a scenario for the cluster itself: the range of cluster IPs, kube-proxy, the policy engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from labctl.kubernetes.declared import Declared
+from labctl.kubernetes.kube_proxy_config import Release
+from labctl.scenario import values
+from labctl.scenario.document import Position, Reader, quote_text
+from labctl.scenario.field_types import InvalidValue, Key, ListOf, Located, Scalar, Section, plain_values
+
+OLDEST, NEWEST = Release(1, 28), Release(1, 36)  # the releases of kube-proxy whose rules are known
+
+
+def _release(text: str) -> str:
+    try:
+        found = Release.parse(text)
+    except ValueError as error:
+        raise InvalidValue(str(error)) from None
+    if not (OLDEST.major, OLDEST.minor) <= (found.major, found.minor) <= (NEWEST.major, NEWEST.minor):
+        known = f"labctl knows {OLDEST.major}.{OLDEST.minor} to {NEWEST.major}.{NEWEST.minor}"
+        raise InvalidValue(f"the rules of kube-proxy {text} are not known", known)
+    return text
+
+
+def _range_or_primary(text: str) -> str:
+    return text if text == "primary" else str(values.network().convert(text))
+
+
+def _cluster_cidr(text: str) -> str:
+    return ",".join(str(values.network().convert(one.strip())) for one in text.split(","))
+
+
+def _gate(text: str) -> str:
+    if not re.fullmatch("[A-Z][A-Za-z0-9]*", text):
+        raise InvalidValue(f"{quote_text(text)} is not the name of a feature gate")
+    return text
+
+
+DEVICE_KEYS = {"BridgeInterface": "bridgeInterface", "InterfaceNamePrefix": "interfaceNamePrefix"}
+RELEASE = Scalar("a release of Kubernetes, such as 1.33", _release, {"type": ["string", "number"]})
+ADDRESSES = Scalar("a range, or primary", _range_or_primary, {"type": "string"})
+CLUSTER_CIDR = Scalar("a range, or one of each family with a comma between", _cluster_cidr, {"type": "string"})
+DEVICE = Scalar("the name of a device, or its beginning", str, {"type": "string"})
+GATES = Section(
+    "featureGates",
+    tuple(
+        Key(name, values.BOOLEAN, "a feature gate of kube-proxy", "as in the release")
+        for name in ("PreferSameTrafficDistribution", "ServiceTrafficDistribution")
+    ),
+)
+KUBE_PROXY = Section(
+    "kube_proxy",
+    (
+        Key("version", RELEASE, "the release of kube-proxy", "1.35"),
+        Key(
+            "clusterCIDR", CLUSTER_CIDR, "the range by which kube-proxy recognises pods", "as the model's clusters have"
+        ),
+        Key(
+            "detectLocalMode",
+            values.choice("ClusterCIDR", *DEVICE_KEYS),
+            "how kube-proxy recognises packets of pods",
+            "ClusterCIDR",
+        ),
+        Key(
+            "detectLocal",
+            Section(
+                "detectLocal",
+                (
+                    Key("bridgeInterface", DEVICE, "the bridge of the pods, for BridgeInterface"),
+                    Key("interfaceNamePrefix", DEVICE, "the beginning of the pods' devices, for InterfaceNamePrefix"),
+                ),
+            ),
+            "the devices of pods",
+        ),
+        Key(
+            "iptables",
+            Section(
+                "iptables",
+                (
+                    Key("masqueradeAll", values.BOOLEAN, "masquerade everything that goes to a Service", "false"),
+                    Key("masqueradeBit", values.integer(0, 31), "the bit of the mark", "14"),
+                    Key("localhostNodePorts", values.BOOLEAN, "nodePorts at 127.0.0.1", "true"),
+                ),
+            ),
+            "settings of the mode iptables",
+        ),
+        Key("nodePortAddresses", ListOf(ADDRESSES), "the addresses of nodes that have nodePorts", "all"),
+        Key(
+            "conntrack",
+            Section("conntrack", (Key("tcpBeLiberal", values.BOOLEAN, "no rule drops INVALID packets", "false"),)),
+            "settings of conntrack",
+        ),
+        Key("featureGates", GATES, "feature gates"),
+        Key("nfacct", values.BOOLEAN, "count dropped packets in nfacct objects, from 1.31 on", "false"),
+    ),
+)
+CLUSTER_KEYS = (
+    Key(
+        "service_cidr",
+        ListOf(values.network(), allow_single=True),
+        "the range of cluster IPs; one of each family for a dual-stack cluster",
+        "a range that the model's clusters have",
+    ),
+    Key(
+        "kube_proxy",
+        KUBE_PROXY,
+        "the settings of kube-proxy, in the words of KubeProxyConfiguration, and its `version`",
+    ),
+)
+
+
+_NOTHING = Located({}, Position(""), Position(""))
+
+
+def cluster_keys(model: Any) -> tuple[Key, ...]:
+    """The keys that a model has not itself, as one of its options."""
+    own = {field.name for field in dataclasses.fields(model.Options)}
+    return tuple(key for key in CLUSTER_KEYS if key.name not in own)
+
+
+def with_settings(declared: Declared, located: Mapping[str, Located], reader: Reader) -> Declared:
+    """The declaration with the settings of the cluster that were read."""
+    if "kube_proxy" in located:
+        found = located["kube_proxy"].value
+        mode = found.get("detectLocalMode")
+        wanted = DEVICE_KEYS.get(mode.value) if mode is not None else None
+        if mode is not None and wanted and wanted not in found.get("detectLocal", _NOTHING).value:
+            hint = f"write detectLocal: {{{wanted}: ...}}"
+            reader.add_problem(mode.at, f"kube_proxy: detectLocalMode {mode.value} needs the device", hint)
+        declared = dataclasses.replace(declared, kube_proxy=_plain(located["kube_proxy"].value))
+    if (found := located.get("service_cidr")) is not None and isinstance(found.value, tuple):
+        ranges = tuple(one.value for one in found.value if isinstance(one, Located))
+        declared = dataclasses.replace(declared, service_cidrs=ranges)
+    return declared
+
+
+def _plain(found: Mapping[str, Located]) -> dict[str, Any]:
+    """The values of a section, without their places."""
+    return {
+        name: _plain(one.value)
+        if isinstance(one.value, dict)
+        else list(plain_values({name: one})[name])
+        if isinstance(one.value, tuple)
+        else one.value
+        for name, one in found.items()
+    }
