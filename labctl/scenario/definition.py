@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labctl.core.iptables import Backend
 from labctl.core.scenario_types import Lab, Scenario
 from labctl.core.text import short_repr
+
+if TYPE_CHECKING:
+    from labctl.scenario.document import Reader
+    from labctl.scenario.parser import ParsedScenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +159,19 @@ def parse_and_compile(
         from labctl.kubernetes.composition import compose
 
         lab = compose(lab, parsed.scenario, getattr(models.find_model(lab.model), "CLUSTER", None))
+        lab = _with_object_warnings(lab, parsed, reader)
     resolve(lab, parsed.located_checks, reader)
     if parsed.located_faults:
         fault_field.resolve(lab, parsed.located_faults, reader)
     reader.raise_problems()
     return parsed.scenario, lab
+
+
+def _with_object_warnings(lab: Lab, parsed: ParsedScenario, reader: Reader) -> Lab:
+    """The lab with the warnings about its API objects. Their mistakes are added to the reader."""
+    from labctl.kubernetes.object_checks import problems
+
+    if parsed.object_places is None:
+        return lab
+    found = problems(parsed.scenario.kubernetes, lab.kubernetes)
+    return replace(lab, warnings=(*lab.warnings, *parsed.object_places.report(found, reader)))

@@ -40,7 +40,7 @@ class ObjectContext:
     reader: Reader
     title: str
     plain_texts: bool = False
-    unused: set[str] = field(default_factory=set)
+    unused: dict[str, None] = field(default_factory=dict)
 
     def add_problem(self, at: TreeNode, path: Path, what: str, hint: str = "") -> None:
         """Report a problem of the field at this path."""
@@ -48,7 +48,7 @@ class ObjectContext:
 
     def add_unused(self, path: Path) -> None:
         """Record a field that labctl does not use."""
-        self.unused.add(".".join(shorten(step) for step in path if isinstance(step, str)))
+        self.unused[".".join(shorten(step) for step in path if isinstance(step, str))] = None
 
 
 def field_path(path: Path) -> str:

@@ -37,7 +37,7 @@ class ObjectReader:
         """Read one object of a known kind. `plain_texts` is whether its texts need no quotes."""
         context = ObjectContext(self.reader, _title(kind, node), plain_texts)
         item = kind.fields.read(node, (), context)
-        self.unused_fields.update(context.unused)
+        self.unused_fields.update(tuple(context.unused))
         if item is INVALID or not self._add_place(kind, item, node):
             return
         self._add(kind, item, node)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from labctl.kubernetes.problems import ObjectProblem
 from labctl.scenario.document import Map, Position, Reader, Seq, TreeNode
 from labctl.scenario.manifests.api_types import Path, field_path
+
+MAX_WARNINGS = 40
 
 
 @dataclass(slots=True)
@@ -38,9 +41,9 @@ class ObjectPlaces:
             position = node.position
         return position
 
-    def report(self, problems: list[ObjectProblem], reader: Reader) -> tuple[str, ...]:
-        """Add the errors to a reader. Return the warnings as sentences with their places."""
-        warnings = []
+    def report(self, problems: Iterable[ObjectProblem], reader: Reader) -> tuple[str, ...]:
+        """Add the errors to a reader. Return the warnings as sentences with their places, at most MAX_WARNINGS."""
+        warnings: list[str] = []
         for one in problems:
             at = self.position(one.kind, one.namespace, one.name, one.path)
             what = f"{object_title(one.kind, one.namespace, one.name)}: {_path(one.path)}{one.what}"
@@ -49,7 +52,8 @@ class ObjectPlaces:
                 warnings.append(f"{at.file}:{at.line}:{at.column}: {what}{hint}")
             else:
                 reader.add_problem(at, what, one.hint)
-        return tuple(warnings)
+        more = len(warnings) - MAX_WARNINGS
+        return (*warnings[:MAX_WARNINGS], *([f"and {more} more warnings about objects"] if more > 0 else ()))
 
 
 def object_title(kind: str, namespace: str, name: str) -> str:

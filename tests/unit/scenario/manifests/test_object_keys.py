@@ -37,7 +37,7 @@ def test_a_service_has_the_words_of_its_spec_with_labels_beside_them() -> None:
         ("[80:http]", ServicePort(80, "TCP", "", "http")),
         ("[53:5353/udp]", ServicePort(53, "UDP", "", 5353)),
         ("[web=80:8080]", ServicePort(80, "TCP", "web", 8080)),
-        ("[{port: 80, targetPort: http, nodePort: 30080}]", ServicePort(80, "TCP", "", "http", 30080)),
+        ("[{port: 80, targetPort: http}]", ServicePort(80, "TCP", "", "http")),
     ],
 )
 def test_a_port_has_a_short_form(text: str, port: ServicePort) -> None:

@@ -143,7 +143,7 @@ HINT_NODE = "did you mean node1?"
             "8:13: Deployment d: spec.replicas: expected a whole number from 0 up to 5000, but 'two' is a text",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_placed_is_refused_with_its_place(manifest: str, problem: str) -> None:
     assert refusals("", manifest) == [f"shop.yaml:{problem}"]
 

@@ -1,0 +1,19 @@
+"""What is wrong with the API objects of a lab, or strange about them, as far as one object cannot show it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.kubernetes.cluster_state import ClusterState
+from labctl.kubernetes.declared import Declared
+from labctl.kubernetes.pod_index import PodIndex
+from labctl.kubernetes.policy_checks import policy_problems
+from labctl.kubernetes.problems import ObjectProblem
+from labctl.kubernetes.service_checks import service_problems
+
+
+def problems(declared: Declared, state: ClusterState) -> Iterator[ObjectProblem]:
+    """The problems of the objects as their author wrote them, in the cluster that they make."""
+    index = PodIndex(state.pods, state.namespaces)
+    yield from service_problems(declared, state, index)
+    yield from policy_problems(declared, index)

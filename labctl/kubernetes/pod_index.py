@@ -1,0 +1,71 @@
+"""Find the pods that a selector selects, without a look at each pod of the cluster. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from labctl.kubernetes.policy_objects import Namespace, Peer, Pod
+from labctl.kubernetes.selectors import EVERYTHING, Selector
+
+
+class PodIndex:
+    """The pods of a cluster by namespace and label."""
+
+    def __init__(self, pods: Iterable[Pod], namespaces: Mapping[str, Namespace]) -> None:
+        self.namespaces = dict(namespaces)
+        self._pods: dict[str, list[Pod]] = {}
+        self._by_label: dict[tuple[str, str, str], list[Pod]] = {}
+        for pod in pods:
+            self._pods.setdefault(pod.namespace, []).append(pod)
+            self.namespaces.setdefault(pod.namespace, Namespace(pod.namespace))
+            for key, value in pod.labels.items():
+                self._by_label.setdefault((pod.namespace, key, value), []).append(pod)
+
+    def in_namespace(self, namespace: str) -> list[Pod]:
+        """All pods of a namespace."""
+        return self._pods.get(namespace, [])
+
+    def select(self, namespace: str, selector: Selector) -> list[Pod]:
+        """The pods of a namespace that a selector selects, in their order."""
+        candidates = self.in_namespace(namespace)
+        for key, value in selector.labels:
+            candidates = min(candidates, self._by_label.get((namespace, key, value), []), key=len)
+        return [pod for pod in candidates if selector.matches(pod.labels)]
+
+    def select_namespaces(self, selector: Selector) -> Iterator[str]:
+        """The namespaces that a selector selects."""
+        return (name for name, one in self.namespaces.items() if selector.matches(one.labels))
+
+    def selected_by(self, peer: Peer, namespace: str) -> Iterator[Pod]:
+        """The pods that a peer of a policy means. `namespace` is that of the policy."""
+        names = (namespace,) if peer.namespaces is None else self.select_namespaces(peer.namespaces)
+        for name in names:
+            yield from self.select(name, peer.pods or EVERYTHING)
+
+    def all_pods(self) -> Iterator[Pod]:
+        """Every pod, by namespace."""
+        return (pod for pods in self._pods.values() for pod in pods)
+
+    def explain_nothing(self, selector: Selector, namespace: str) -> str:
+        """A hint for a selector that selects no pod of a namespace: where such pods are, or a similar label."""
+        elsewhere = [name for name in self._pods if name != namespace and self.select(name, selector)]
+        if elsewhere:
+            return f"pods of the namespace {elsewhere[0]} have these labels, but only those of {namespace} are meant"
+        pods = self.in_namespace(namespace)
+        if not pods:
+            return f"the namespace {namespace} has no pods"
+        known = {f"{key}={value}" for pod in pods for key, value in pod.labels.items()}
+        if not known:
+            return f"the pods of the namespace {namespace} have no labels"
+        missing = [f"{key}={value}" for key, value in selector.labels if f"{key}={value}" not in known]
+        return _similar(missing, known)
+
+
+def _similar(missing: list[str], known: set[str]) -> str:
+    """A hint with a known label that is similar to a missing one; else with some of the known ones."""
+    from labctl.core.names import did_you_mean, summarize_names
+
+    for label in missing:
+        if hint := did_you_mean(label, sorted(known)):
+            return hint
+    return f"pods there have {summarize_names(sorted(known), 5)}"
