@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from labctl.core.resources import IP, Address, Chain, Interface, Link, Net, Plan, Resource, assemble
@@ -188,7 +188,8 @@ def _networks(lab: Lab) -> set[Net]:
 
 
 def virtual_addresses(state: ClusterState) -> Iterator[VirtualAddress]:
-    """The addresses of the Services, with the pods that a packet to them may reach."""
+    """The addresses of the Services, with the pods that a packet to them may reach; and the host names of Ingresses and
+    HTTPRoutes, with the addresses of their load balancers."""
     machine_of: dict[IP, str] = {ip: pod.machine for pod in state.pods for ip in pod.ips}
     reached: dict[tuple[str, str], list[str]] = {}
     for one in state.cluster.slices:
@@ -202,6 +203,13 @@ def virtual_addresses(state: ClusterState) -> Iterator[VirtualAddress]:
                 f"{one.port}{f':{one.node_port}' if one.node_port else ''}/{one.protocol}" for one in service.ports
             )
             yield VirtualAddress(service_names(service), ips, machines, service.type, ports)
+    hosts: set[str] = set()
+    for balancer in state.http_balancers:
+        new = tuple(host for host in balancer.hosts if host not in hosts)
+        hosts |= {*new}
+        if new and balancer.address:
+            ports = tuple(f"{port}/TCP" for port, _ in balancer.tables)
+            yield VirtualAddress(new, (ip_address(balancer.address),), (), balancer.kind, ports)
 
 
 def service_names(service: Service) -> tuple[str, ...]:

@@ -65,17 +65,18 @@ class Ingress:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listener of a Gateway for HTTP. With `any_namespace`, HTTPRoutes of all namespaces may use it."""
+    """A listener of a Gateway. `allowed` is of which namespaces HTTPRoutes may use it: of its own, all, or none."""
 
     name: str
     port: int
     hostname: str = ""
-    any_namespace: bool = False
+    allowed: Literal["Same", "All", "None"] = "Same"
+    protocol: str = "HTTP"
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A Gateway, with its listeners for HTTP."""
+    """A Gateway. `mode` and `address` are as those of an Ingress."""
 
     namespace: str
     name: str
@@ -131,7 +132,8 @@ class HTTPRoute:
 
 
 def read_ingress(item: Mapping[str, Any]) -> Ingress:
-    """An Ingress (networking.k8s.io/v1). `tls` is not read: the load balancer serves HTTP."""
+    """An Ingress (networking.k8s.io/v1). `tls` is not read: the load balancer serves HTTP. A scenario may have `mode`
+    and `address` in its spec, which manifests have elsewhere."""
     meta, spec = item["metadata"], item.get("spec") or {}
     namespace = meta.get("namespace") or "default"
     default = spec.get("defaultBackend")
@@ -150,24 +152,22 @@ def read_ingress(item: Mapping[str, Any]) -> Ingress:
         meta["name"],
         tuple(rules),
         None if default is None else _ingress_backend(default, namespace, "defaultBackend"),
-        _mode(meta),
-        _status_address(item, ("loadBalancer", "ingress")),
+        spec.get("mode") or _mode(meta),
+        spec.get("address") or _status_address(item, ("loadBalancer", "ingress")),
     )
 
 
 def read_gateway(item: Mapping[str, Any]) -> Gateway:
-    """A Gateway (gateway.networking.k8s.io/v1). Listeners for other protocols than HTTP raise ValueError."""
+    """A Gateway (gateway.networking.k8s.io/v1)."""
     meta, spec = item["metadata"], item["spec"]
     listeners = []
     for number, one in enumerate(spec["listeners"]):
-        if one["protocol"] != "HTTP":
-            raise ValueError(f"listeners[{number}].protocol: {one['protocol']!r} is not HTTP")
         hostname = _hostname(one.get("hostname") or "", f"listeners[{number}].hostname")
         allowed = ((one.get("allowedRoutes") or {}).get("namespaces") or {}).get("from", "Same")
-        if allowed not in ("Same", "All"):
+        if allowed not in ("Same", "All", "None"):
             at = f"listeners[{number}].allowedRoutes.namespaces.from"
-            raise ValueError(f"{at}: {allowed!r} is not Same or All")
-        listeners.append(Listener(one["name"], one["port"], hostname, allowed == "All"))
+            raise ValueError(f"{at}: {allowed!r} is not Same, All or None")
+        listeners.append(Listener(one["name"], one["port"], hostname, allowed, one["protocol"]))
     wanted = [one["value"] for one in spec.get("addresses") or () if one.get("type", "IPAddress") == "IPAddress"]
     address = next(iter(wanted), "") or _status_address(item, ("addresses",))
     return Gateway(meta.get("namespace") or "default", meta["name"], tuple(listeners), _mode(meta), address)

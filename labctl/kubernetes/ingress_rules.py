@@ -79,7 +79,7 @@ def load_balancers(
     targets, routes, gateways = _Targets(cluster), tuple(routes), tuple(gateways)
     found = [_of_ingress(one, targets) for one in ingresses]
     found += [_of_gateway(one, routes, targets) for one in gateways]
-    problems = [*targets.problems, *_unattached(routes, gateways)]
+    problems = [*targets.problems, *_other_protocols(gateways), *_unattached(routes, gateways)]
     return tuple(found), tuple(dict.fromkeys(problems))
 
 
@@ -144,7 +144,7 @@ def _of_ingress(ingress: Ingress, targets: _Targets) -> HttpLoadBalancer:
 
 def _of_gateway(gateway: Gateway, routes: Iterable[HTTPRoute], targets: _Targets) -> HttpLoadBalancer:
     mode = gateway.mode or DEFAULT_MODE
-    by_port: dict[int, list[HttpRoute]] = {one.port: [] for one in gateway.listeners}
+    by_port: dict[int, list[HttpRoute]] = {one.port: [] for one in gateway.listeners if one.protocol == "HTTP"}
     for route in sorted(routes, key=lambda one: (one.created == "", one.created, str(one))):
         rules = [(_backends_of_rule(route, number, mode, targets), rule) for number, rule in enumerate(route.rules)]
         hosts: dict[int, list[str]] = {}
@@ -183,8 +183,9 @@ def _listeners_of(route: HTTPRoute, gateway: Gateway) -> Iterator[Listener]:
     for parent in route.parents:
         if (parent.namespace, parent.gateway) == (gateway.namespace, gateway.name):
             for one in gateway.listeners:
-                allowed = one.any_namespace or route.namespace == gateway.namespace
-                if allowed and parent.section in ("", one.name) and _hostnames(one.hostname, route.hostnames):
+                same = one.allowed == "Same" and route.namespace == gateway.namespace
+                usable = one.protocol == "HTTP" and (same or one.allowed == "All")
+                if usable and parent.section in ("", one.name) and _hostnames(one.hostname, route.hostnames):
                     yield one
 
 
@@ -206,6 +207,15 @@ def _covers(pattern: str, name: str) -> bool:
     if pattern in ("", name):
         return True
     return pattern.startswith("*.") and name.removeprefix("*").endswith(pattern[1:]) and name != pattern[2:]
+
+
+def _other_protocols(gateways: Iterable[Gateway]) -> Iterator[ObjectProblem]:
+    """Warnings for listeners that labctl does not serve."""
+    for gateway in gateways:
+        for number, one in enumerate(gateway.listeners):
+            if one.protocol != "HTTP":
+                place = _Place("Gateway", gateway.namespace, gateway.name, ("spec", "listeners", number, "protocol"))
+                yield place.problem(f"labctl serves no listener for {one.protocol}", "it serves HTTP", warning=True)
 
 
 def _unattached(routes: Iterable[HTTPRoute], gateways: Sequence[Gateway]) -> Iterator[ObjectProblem]:

@@ -67,7 +67,7 @@ def _text(at: Position, value: str) -> Text:
     return Text(at, value, False)
 
 
-def _spec(key: Text, value: TreeNode) -> tuple[tuple[str, TreeNode], ...]:
+def spec_and_metadata(key: Text, value: TreeNode) -> tuple[tuple[str, TreeNode], ...]:
     """The fields of a spec, with those of METADATA beside them."""
     if isinstance(value, Text) and value.is_null:
         return (("spec", Map(key.position)),)
@@ -79,7 +79,7 @@ def _spec(key: Text, value: TreeNode) -> tuple[tuple[str, TreeNode], ...]:
 
 
 def _service(key: Text, value: TreeNode) -> tuple[tuple[str, TreeNode], ...]:
-    return tuple((name, _with_ports(part) if name == "spec" else part) for name, part in _spec(key, value))
+    return tuple((name, _with_ports(part) if name == "spec" else part) for name, part in spec_and_metadata(key, value))
 
 
 def _namespace(key: Text, value: TreeNode) -> tuple[tuple[str, TreeNode], ...]:
@@ -129,14 +129,14 @@ def _port(node: Text, several: bool) -> TreeNode:
     return Map(node.position, tuple((_text(node.position, key), value) for key, value in fields))
 
 
-def _with_metadata(schema: Json) -> Json:
+def with_metadata(schema: Json) -> Json:
     """The schema of a spec, with METADATA beside its fields."""
     both = {"labels": LABELS.schema(), "annotations": ANNOTATIONS.schema()}
     return {**schema, "properties": {**schema["properties"], **both}, "type": ["object", "null"]}
 
 
 def _service_schema() -> Json:
-    schema = _with_metadata(SERVICE_SPEC.schema())
+    schema = with_metadata(SERVICE_SPEC.schema())
     port: Json = {"anyOf": [SERVICE_PORT.schema(), {"type": ["integer", "string"]}]}
     schema["properties"]["ports"] = {"anyOf": [{"type": ["array", "null"], "items": port}, *port["anyOf"]]}
     return schema
@@ -148,8 +148,8 @@ SERVICES = ObjectsField(
 POLICIES = ObjectsField(
     KINDS["NetworkPolicy"],
     "a mapping from names to specs of NetworkPolicies",
-    _spec,
-    lambda: _with_metadata(POLICY_SPEC.schema()),
+    spec_and_metadata,
+    lambda: with_metadata(POLICY_SPEC.schema()),
 )
 NAMESPACES = ObjectsField(
     KINDS["Namespace"],

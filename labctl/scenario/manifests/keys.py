@@ -12,6 +12,7 @@ from labctl.scenario.document import Position, Reader
 from labctl.scenario.field_types import InvalidValue, Key, ListOf, Located, Scalar
 from labctl.scenario.manifests.cluster_keys import cluster_keys, with_settings
 from labctl.scenario.manifests.documents import LIMITS, parse_documents
+from labctl.scenario.manifests.ingress_key import INGRESSES
 from labctl.scenario.manifests.inline import NAMESPACES, POLICIES, SERVICES, ObjectsField
 from labctl.scenario.manifests.objects import ObjectReader
 from labctl.scenario.manifests.places import ObjectPlaces
@@ -39,6 +40,13 @@ OBJECT_KEYS = (
         POLICIES,
         "NetworkPolicies: a name, or NAMESPACE/NAME, and the spec in the words of Kubernetes, such as `{deny-all:"
         " {podSelector: {}}}`",
+    ),
+    Key(
+        "ingress",
+        INGRESSES,
+        "Ingresses: a name, or NAMESPACE/NAME, and the spec in the words of Kubernetes, with `mode: instance` (requests"
+        " go to nodes) or `mode: ip` (to pods) beside it, and `address`; in short `{shop: {mode: ip, rules:"
+        " {shop.example/cart: web:80}}}`",
     ),
     Key("namespaces", NAMESPACES, "the labels of namespaces, such as `{shop: {team: a}}`"),
     Key(

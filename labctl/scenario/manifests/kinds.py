@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from labctl.kubernetes.api_reader import read_service, read_slice
 from labctl.kubernetes.cluster_policy_reader import read_cluster_policy
+from labctl.kubernetes.ingress_objects import read_gateway, read_http_route, read_ingress
 from labctl.kubernetes.policy_reader import read_namespace, read_policy
 from labctl.scenario.manifests.api_types import ApiFields, ApiText
 from labctl.scenario.manifests.cluster_policy_fields import CLUSTER_POLICY
@@ -113,9 +114,9 @@ KINDS = {
             read_cluster_policy,
             namespaced=False,
         ),
-        _kind("Ingress", ("networking.k8s.io/v1",), INGRESS),
-        _kind("Gateway", _GATEWAY_API, GATEWAY),
-        _kind("HTTPRoute", _GATEWAY_API, HTTP_ROUTE),
+        _kind("Ingress", ("networking.k8s.io/v1",), INGRESS, "ingresses", read_ingress),
+        _kind("Gateway", _GATEWAY_API, GATEWAY, "gateways", read_gateway),
+        _kind("HTTPRoute", _GATEWAY_API, HTTP_ROUTE, "http_routes", read_http_route),
     )
 }
 

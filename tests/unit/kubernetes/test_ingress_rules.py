@@ -240,6 +240,15 @@ def test_what_is_not_supported_in_a_route_is_refused_with_its_field(item: Any, e
         read_http_route(item)
 
 
-def test_a_listener_for_another_protocol_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"listeners\[1\].protocol: 'TLS' is not HTTP"):
-        read_gateway(gateway({}, {"name": "b", "protocol": "TLS"}))
+def test_a_listener_for_another_protocol_is_not_served_and_a_warning() -> None:
+    found, (problem,) = of_gateway(gateway({}, {"name": "tls", "port": 443, "protocol": "HTTPS"}), http_route())
+
+    assert [port for port, _ in found.tables] == [80]
+    assert (problem.what, problem.path) == ("labctl serves no listener for HTTPS", ("spec", "listeners", 1, "protocol"))
+    assert problem.warning
+
+
+def test_a_listener_that_accepts_no_routes_has_none() -> None:
+    found, (problem,) = of_gateway(gateway({"allowedRoutes": {"namespaces": {"from": "None"}}}), http_route())
+
+    assert (found.backends, problem.what) == ((), "no listener of a Gateway serves this route")
