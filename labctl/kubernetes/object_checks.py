@@ -13,7 +13,9 @@ from labctl.kubernetes.service_checks import service_problems
 
 
 def problems(declared: Declared, state: ClusterState) -> Iterator[ObjectProblem]:
-    """The problems of the objects as their author wrote them, in the cluster that they make."""
+    """The problems of the objects as their author wrote them, in the cluster that they make; then those that were
+    found when it was made."""
     index = PodIndex(state.pods, state.namespaces)
     yield from service_problems(declared, state, index)
     yield from policy_problems(declared, index)
+    yield from state.problems
