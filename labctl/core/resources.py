@@ -235,9 +235,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class IpSet:
-    """An IP set of addresses (`hash:ip`) or networks (`hash:net`) that rules match: `-m set --match-set NAME src`.
+    """An IP set of addresses (`hash:ip`), networks (`hash:net`), or addresses with a port (`hash:ip,port`) that rules
+    match: `-m set --match-set NAME src`, for ports `dst,dst`.
 
-    `members` are sorted texts as ipset(8) prints them. `family` is inet (IPv4) or inet6.
+    `members` are sorted texts as ipset(8) prints them (`labctl.core.ipset_members`). `family` is inet (IPv4) or inet6.
     """
 
     ns: str

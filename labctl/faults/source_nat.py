@@ -211,7 +211,9 @@ def _ipset_member_missing(objects: LabObjects) -> Iterator[Fault]:
 
 
 def _is_used(objects: LabObjects, wanted: IpSet) -> bool:
-    return any(wanted.name in item.args for chain in objects.all(Chain, wanted.ns) for item in chain.rules)
+    """Whether rules of the nat table match the set. Sets of policies are not meant."""
+    chains = (one for one in objects.all(Chain, wanted.ns) if one.table == "nat")
+    return any(wanted.name in item.args for chain in chains for item in chain.rules)
 
 
 def _paths_of_member(objects: LabObjects, ns: str, member: str) -> tuple[ClaimedPath, ...]:

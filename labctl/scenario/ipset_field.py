@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
+from labctl.core.ipset_members import KINDS, parse_member
 from labctl.core.names import did_you_mean
 from labctl.core.resources import IpSet
 from labctl.scenario import values
 from labctl.scenario.document import Position, Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import InvalidValue, Json, Key, ListOf, Located, MapOf, Scalar, Section
 
-TYPES = ("hash:net", "hash:ip")
 FAMILIES = ("inet", "inet6")
 _MAX_NAME = 31  # IPSET_MAXNAMELEN without its NUL
 # options of `create` that change nothing that a packet could notice
 _SIZES = ("hashsize", "maxelem", "bucketsize", "initval")
-_TYPES_HINT = f"labctl builds sets of the types {' and '.join(TYPES)}"
+_TYPES_HINT = f"labctl builds sets of the types {', '.join(KINDS[:-1])} and {KINDS[-1]}"
 
 
 def _name(text: str) -> str:
@@ -36,7 +35,7 @@ _MEMBERS = ListOf(_MEMBER)
 IP_SET = Section(
     "ipset",
     (
-        Key("type", values.choice(*TYPES), "its type, as in `ipset create`", TYPES[0]),
+        Key("type", values.choice(*KINDS), "its type, as in `ipset create`", KINDS[0]),
         Key("family", values.choice(*FAMILIES), "inet (IPv4) or inet6", FAMILIES[0]),
         Key("members", _MEMBERS, "its addresses or networks"),
     ),
@@ -95,6 +94,8 @@ class _SaveReader:
     def _read_line(self, at: Position, words: list[str]) -> None:
         verb, name, *rest = (*words, "", "")
         rest = [word for word in rest if word]
+        if verb == "add" and rest[1:] == ["nomatch"]:
+            rest = [" ".join(rest)]
         if verb == "create" and rest:
             if name in self.sets:
                 self._refuse(at, f"the set {quote_text(name)} is created twice")
@@ -112,7 +113,7 @@ class _SaveReader:
 
     def _options(self, at: Position, words: list[str]) -> Iterator[tuple[str, Located]]:
         kind, *rest = words
-        if kind not in TYPES:
+        if kind not in KINDS:
             self._refuse(at, f"sets of the type {quote_text(kind)} are not supported", _TYPES_HINT)
         else:
             yield "type", Located(kind, at, at)
@@ -130,24 +131,33 @@ class _SaveReader:
 
 def make_ipset(ns: str, name: Located, body: dict[str, Located], reader: Reader) -> IpSet:
     """The IP set of a name and {type, family, members}. Problems with members are recorded."""
-    kind = body["type"].value if "type" in body else TYPES[0]
+    kind = body["type"].value if "type" in body else KINDS[0]
     family = body["family"].value if "family" in body else FAMILIES[0]
-    network_type: Any = IPv6Network if family == "inet6" else IPv4Network
+    version = 6 if family == "inet6" else 4
     members: set[str] = set()
     for row in body["members"].value if "members" in body else ():
         try:
-            network = network_type(row.value)
-        except ValueError:
-            version = "IPv6" if family == "inet6" else "IPv4"
-            what = f"ipsets: {name.value}: {quote_text(row.value)} is not an {version} network"
-            reader.add_problem(row.at, what, "such as 192.0.2.0/24, without host bits" if family == "inet" else "")
+            one = parse_member(row.value, kind)
+        except ValueError as error:
+            what, hint = _member_problem(row.value, kind, version, str(error))
+            reader.add_problem(row.at, f"ipsets: {name.value}: {what}", hint)
             continue
-        single = network.prefixlen == network.max_prefixlen
-        if kind == "hash:ip" and not single:
-            reader.add_problem(row.at, f"ipsets: {name.value}: hash:ip has addresses only", "use hash:net for networks")
-        elif network.prefixlen == 0:
+        if one.network.version != version:
+            what, hint = _member_problem(row.value, kind, version, "")
+            reader.add_problem(row.at, f"ipsets: {name.value}: {what}", hint)
+        elif one.network.prefixlen == 0:
             what = f"ipsets: {name.value}: {kind} cannot have {row.value}"
             reader.add_problem(row.at, what, "write two halves, such as 0.0.0.0/1 and 128.0.0.0/1")
         else:
-            members.add(str(network.network_address if single else network))
+            members.add(str(one))
     return IpSet(ns, name.value, kind, tuple(sorted(members)), family)
+
+
+def _member_problem(text: str, kind: str, version: int, error: str) -> tuple[str, str]:
+    """What is wrong with the text of a member, and a hint."""
+    if kind == "hash:ip,port":
+        return f"{quote_text(text)} is not an IPv{version} address with a port", "such as 192.0.2.1,tcp:80"
+    if "addresses only" in error:
+        return f"{kind} has addresses only", "use hash:net for networks"
+    hint = "such as 192.0.2.0/24, without host bits" if version == 4 else ""
+    return f"{quote_text(text)} is not an IPv{version} network", hint

@@ -209,7 +209,8 @@ checks:
 ```
 
 A rule has the matches and targets of iptables-extensions(8) and nothing else: a host name, a command of iptables, or an
-option that reads a file is refused. Sets of other types than `hash:net` and `hash:ip` are not supported.
+option that reads a file is refused. Sets of other types than `hash:net`, `hash:ip` and `hash:ip,port` are not
+supported.
 """
 _VALUES = """
 ## Values

@@ -15,6 +15,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from labctl.core.diff import Change
+from labctl.core.ipset_members import PORT_PROTOCOLS, SetMember, parse_member
 from labctl.core.resources import IpSet
 from labctl.errors import KernelError
 from labctl.kernel.netlink.encoding import CREATE, EXCL, message_class
@@ -24,8 +25,13 @@ from labctl.kernel.netlink.rtnetlink import attribute_text, attributes
 _PROTOCOL = 6
 _CREATE, _DESTROY, _LIST, _ADD, _DEL = (NFNL_SUBSYS_IPSET << 8 | number for number in (2, 3, 7, 9, 10))
 _SETNAME, _TYPENAME, _FAMILY, _ADT, _DATA, _IP, _CIDR = 2, 3, 5, 8, 7, 1, 3
+_PORT, _PROTO, _CADT_FLAGS = 4, 7, 8  # attributes of a member
+_NOMATCH = 1 << 2  # IPSET_FLAG_NOMATCH
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
-_MAXELEM = {"hash:net": 1048576, "hash:ip": 1048576}
+_MAXELEM = {"hash:net": 1048576, "hash:ip": 1048576, "hash:ip,port": 1048576}
+# the first revision of the type with all that members have here: ipset(8) reads a set by the set's revision
+_REVISIONS = {"hash:net": 2, "hash:ip,port": 1}
+_PROTOCOL_NAMES = {number: name for name, number in PORT_PROTOCOLS.items()}
 _ERRORS = {4097: "another protocol version", 4098: "no such set type", 4101: "a set of that name exists already",
            4102: "the set has another type", 4103: "the member exists already, or does not exist",
            4104: "a prefix length that the set cannot hold", 4108: "rules use it"}  # fmt: skip
@@ -83,17 +89,23 @@ def _creation(one: IpSet) -> list[tuple[str, Any]]:
     size = [("IPSET_ATTR_HASHSIZE", 1024), ("IPSET_ATTR_MAXELEM", _MAXELEM.get(one.kind, 65536))]
     kind = [
         ("IPSET_ATTR_TYPENAME", one.kind),
-        ("IPSET_ATTR_REVISION", 0),
+        ("IPSET_ATTR_REVISION", _REVISIONS.get(one.kind, 0)),
         ("IPSET_ATTR_FAMILY", int(_FAMILIES[one.family])),
     ]
     return [*kind, ("IPSET_ATTR_DATA", {"attrs": size})]
 
 
 def _member(member: str, kind: str) -> list[tuple[str, Any]]:
-    network = ip_network(member)
-    name = f"IPSET_ATTR_IPADDR_IPV{network.version}"
-    attrs: list[tuple[str, Any]] = [("IPSET_ATTR_IP", {"attrs": [(name, str(network.network_address))]})]
-    return [*attrs, ("IPSET_ATTR_CIDR", network.prefixlen)] if kind == "hash:net" else attrs
+    one = parse_member(member, kind)
+    name = f"IPSET_ATTR_IPADDR_IPV{one.network.version}"
+    attrs: list[tuple[str, Any]] = [("IPSET_ATTR_IP", {"attrs": [(name, str(one.network.network_address))]})]
+    if kind == "hash:net":
+        attrs.append(("IPSET_ATTR_CIDR", one.network.prefixlen))
+    if one.nomatch:
+        attrs.append(("IPSET_ATTR_CADT_FLAGS", _NOMATCH))
+    if one.protocol:
+        attrs += [("IPSET_ATTR_PORT", one.port), ("IPSET_ATTR_PROTO", PORT_PROTOCOLS[one.protocol])]
+    return attrs
 
 
 def _members(data: bytes, start: int, end: int, kind: str) -> Iterator[str]:
@@ -108,10 +120,14 @@ def _members(data: bytes, start: int, end: int, kind: str) -> Iterator[str]:
         if span is not None:
             raw = data[span[0] : span[1]]
             size = data[found[_CIDR][0]] if _CIDR in found else len(raw) * 8
-            network = ip_network((raw, size))
-            single = network.prefixlen == network.max_prefixlen  # ipset(8) prints these without a prefix length
-            yield str(network.network_address if single else network)
+            port, protocol, flags = (_number(data, found.get(one)) for one in (_PORT, _PROTO, _CADT_FLAGS))
+            name = _PROTOCOL_NAMES.get(protocol, str(protocol)) if _PROTO in found else ""
+            yield str(SetMember(ip_network((raw, size)), name, port, bool(flags & _NOMATCH)))
         start += (length + 3) & ~3
+
+
+def _number(data: bytes, span: tuple[int, int] | None) -> int:
+    return 0 if span is None else int.from_bytes(data[span[0] : span[1]], "big")
 
 
 def _do(sock: NfnetlinkSocket, ns: str, one: IpSet, command: int, attrs: list[tuple[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -110,6 +111,26 @@ def test_a_set_goes_with_the_rules_that_match_it(tunnels: None) -> None:
     assert diff(without, there()) == ()
     assert typed("n1", "ipset list -n") == ""
 
+    build(plan(), there())
+    assert diff(plan(), there()) == ()
+
+
+@pytest.mark.kernel
+def test_members_with_ports_and_exceptions_are_those_of_ipset(tunnels: None) -> None:
+    named = IpSet("n1", "named", "hash:ip,port", ("10.0.0.1,sctp:5", "10.0.0.1,tcp:80", "10.0.0.1,udp:53"))
+    block = IpSet("n1", "block", members=("10.0.0.0/8", "10.1.0.0/16 nomatch"))
+    wanted = (*plan(), named, block)
+    build(wanted, there())
+
+    assert diff(wanted, there()) == ()
+    assert set(named.members) <= set(typed("n1", "ipset list named").splitlines())
+    assert set(block.members) <= set(typed("n1", "ipset list block").splitlines())
+    assert "is in set" in typed("n1", "ipset test named 10.0.0.1,tcp:80")
+    assert "is NOT in set" in typed("n1", "ipset test named 10.0.0.1,tcp:53")
+
+    fewer = (*plan(), replace(named, members=named.members[:1]), replace(block, members=block.members[:1]))
+    build(fewer, there())
+    assert diff(fewer, there()) == ()
     build(plan(), there())
     assert diff(plan(), there()) == ()
 

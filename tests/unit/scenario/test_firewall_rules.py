@@ -254,10 +254,15 @@ def test_ebtables_chains_have_a_policy_each() -> None:
 
 def test_ip_sets_in_both_forms() -> None:
     written = (
-        "ipsets: {a: {four: [10.0.0.0/8, 192.0.2.1/32], six: {type: hash:ip, family: inet6, members: [fd00::1]}}}\n"
+        "ipsets: {a: {four: [10.0.0.0/8, 192.0.2.1/32, 10.1.0.0/16 nomatch],"
+        " six: {type: hash:ip, family: inet6, members: [fd00::1]},"
+        " ports: {type: 'hash:ip,port', members: ['10.0.0.1,53', '10.0.0.1,udp:53']}}}\n"
     )
     saved = "create four hash:net family inet hashsize 1024 maxelem 9\nadd four 192.0.2.1\nadd four 10.0.0.0/8\n"
     saved += "create six hash:ip family inet6\nadd six fd00::1\n"
+    saved += (
+        "create ports hash:ip,port\nadd ports 10.0.0.1,53\nadd ports 10.0.0.1,udp:53\nadd four 10.1.0.0/16 nomatch\n"
+    )
     pasted = "ipsets:\n  a: |\n" + "".join(f"    {line}\n" for line in saved.splitlines())
     found = [
         [
@@ -267,14 +272,19 @@ def test_ip_sets_in_both_forms() -> None:
         ]
         for text in (written, pasted)
     ]
-    four = IpSet("a", "four", "hash:net", ("10.0.0.0/8", "192.0.2.1"))
-    assert found[0] == found[1] == [four, IpSet("a", "six", "hash:ip", ("fd00::1",), "inet6")]
+    four = IpSet("a", "four", "hash:net", ("10.0.0.0/8", "10.1.0.0/16 nomatch", "192.0.2.1"))
+    ports = IpSet("a", "ports", "hash:ip,port", ("10.0.0.1,tcp:53", "10.0.0.1,udp:53"))
+    assert found[0] == found[1] == [four, IpSet("a", "six", "hash:ip", ("fd00::1",), "inet6"), ports]
 
 
 @pytest.mark.parametrize(
     ("text", "what", "line"),
     [
-        ("create x hash:ip,port family inet", "sets of the type 'hash:ip,port' are not supported", 5),
+        ("create x hash:mac", "sets of the type 'hash:mac' are not supported", 5),
+        ("create x hash:ip,port\n    add x 10.0.0.1", "'10.0.0.1' is not an IPv4 address with a port", 6),
+        ("create x hash:ip,port\n    add x 10.0.0.1,icmp:8", "'10.0.0.1,icmp:8' is not an IPv4 address with a port", 6),
+        ("create x hash:ip,port\n    add x fd00::1,tcp:80", "'fd00::1,tcp:80' is not an IPv4 address with a port", 6),
+        ("create x hash:net\n    add x 10.0.0.0/8 timeout 5", "a member with options ('timeout 5')", 6),
         ("create x hash:ip timeout 60", "the option 'timeout' of a set is not supported", 5),
         ("create x hash:ip\n    add y 10.0.0.1", "there is no set 'y'", 6),
         ("create x hash:ip\n    add x 10.0.0.0/8", "hash:ip has addresses only", 6),
