@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from labctl.core.resources import Net
 from labctl.kubernetes.api_objects import Cluster
@@ -20,7 +20,8 @@ class ClusterState:
     `cluster` has nodes (their names are those of the lab's machines), Services and the slices of their endpoints. Each
     of the `pods` has in `machine` its name in the lab. `service_cidrs` are the ranges of cluster IPs, `cluster_cidrs`
     those by which kube-proxy recognises pods, `kube_proxy` its other settings. `http_balancers` are those of Ingresses
-    and Gateways. `problems` are mistakes in objects that only the lab as a whole shows.
+    and Gateways. `problems` are mistakes in objects that only the lab as a whole shows. `policy_engine` is the engine
+    that the scenario names (calico, kube-router), None for the one that fits the model.
     """
 
     cluster: Cluster = field(default_factory=Cluster)
@@ -33,6 +34,7 @@ class ClusterState:
     cluster_policies: tuple[ClusterPolicy, ...] = ()
     http_balancers: tuple[HttpLoadBalancer, ...] = ()
     problems: tuple[ObjectProblem, ...] = ()
+    policy_engine: Literal["calico", "kube-router"] | None = None
 
     def pod(self, name: str) -> Pod | None:
         """The pod with this name in the lab, or `namespace/name`; None if there is none."""

@@ -17,6 +17,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from labctl.core.iptables import FirewallRule
 from labctl.core.resources import IP, Address, Chain, Interface, Link, Net, Plan, Resource, assemble
 from labctl.core.scenario_types import Check, Lab, Machine, Scenario, VirtualAddress
 from labctl.kubernetes import address_choice, http_load_balancer
@@ -29,11 +30,12 @@ from labctl.kubernetes.http_load_balancer import http_load_balancers
 from labctl.kubernetes.ingress_rules import load_balancers
 from labctl.kubernetes.kube_proxy_nodes import kube_proxy
 from labctl.kubernetes.load_balancer import load_balancer
+from labctl.kubernetes.policy_engine import policy_chains, policy_problems
 from labctl.kubernetes.policy_objects import ContainerPort, Namespace, Pod
 from labctl.models.lib.kubernetes import ClusterDefaults
 
 BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
-FIRST_JUMPS = ("-j cali-", "-j KUBE-ROUTER-")  # these components keep their jumps before those of kube-proxy
+FIRST_JUMPS = ("cali-", "KUBE-ROUTER-")  # policy engines keep the jumps to these chains before those of kube-proxy
 
 
 def compose(lab: Lab, scenario: Scenario, defaults: ClusterDefaults | None = None) -> Lab:
@@ -46,6 +48,7 @@ def compose(lab: Lab, scenario: Scenario, defaults: ClusterDefaults | None = Non
         return lab
     state = cluster_state(lab, scenario, declared, defaults or ClusterDefaults())
     state = with_http_balancers(state, declared, lab)
+    state = replace(state, problems=(*state.problems, *policy_problems(state, lab)))
     added: list[Resource] = []
     machines: list[Machine] = []
     checks: list[Check] = []
@@ -76,6 +79,7 @@ def _components(state: ClusterState, lab: Lab) -> Iterator[Resource | Machine | 
         yield from load_balancer(state, lab)
     if state.http_balancers:
         yield from http_load_balancers(state, lab)
+    yield from policy_chains(state, lab)
 
 
 def merge(plan: Plan, added: Iterable[Resource]) -> Plan:
@@ -93,12 +97,22 @@ def merge(plan: Plan, added: Iterable[Resource]) -> Plan:
         if other is None:
             kept.append(item)
         elif isinstance(item, Chain) and isinstance(other, Chain) and item.name in BUILT_IN:
-            first = [one for one in item.rules if str(one).startswith(FIRST_JUMPS)]
-            rest = [one for one in item.rules if one not in first]
-            ours = [one for one in other.rules if one not in item.rules]
-            kept.append(replace(item, rules=(*first, *ours, *rest)))
-            del new[item.key]
-    return assemble((*kept, *new.values()))
+            ours = tuple(one for one in other.rules if one not in item.rules)
+            new[item.key] = replace(item, rules=ours + item.rules)
+    return assemble((*kept, *map(_in_order, new.values())))
+
+
+def _in_order(item: Resource) -> Resource:
+    """A built-in chain with the rules of policy engines at their places: jumps first, Felix's other rules last."""
+    if not isinstance(item, Chain) or item.name not in BUILT_IN:
+        return item
+
+    def place(one: FirewallRule) -> int:
+        if one.target is not None and one.target.startswith(FIRST_JUMPS):
+            return 0
+        return 2 if any(word.startswith("cali:") for word in one.args) else 1
+
+    return replace(item, rules=tuple(sorted(item.rules, key=place)))
 
 
 def cluster_state(lab: Lab, scenario: Scenario, declared: Declared, defaults: ClusterDefaults) -> ClusterState:
@@ -136,6 +150,7 @@ def cluster_state(lab: Lab, scenario: Scenario, declared: Declared, defaults: Cl
         cluster_cidrs=() if cluster_cidr is None else (cluster_cidr,),
         kube_proxy=declared.kube_proxy,
         problems=tuple(address_choice.problems(services, cidrs)),
+        policy_engine=declared.policy_engine,
     )
 
 

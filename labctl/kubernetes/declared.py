@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from labctl.core.resources import Net
 from labctl.kubernetes.api_objects import EndpointSlice, Service
@@ -21,7 +21,8 @@ class Declared:
     `service_cidrs` are the ranges of cluster IPs (none: labctl chooses one), `kube_proxy` the keys of a
     KubeProxyConfiguration, and `version`.
     A Service has no addresses where its author wrote none; `labctl.kubernetes.cluster_state` chooses them. `warnings`
-    are sentences for the author, with their places.
+    are sentences for the author, with their places. `policy_engine` is the engine that enforces policies (calico,
+    kube-router), None for the one that fits the model.
     """
 
     namespaces: tuple[Namespace, ...] = ()
@@ -37,3 +38,4 @@ class Declared:
     ingresses: tuple[Ingress, ...] = ()
     gateways: tuple[Gateway, ...] = ()
     http_routes: tuple[HTTPRoute, ...] = ()
+    policy_engine: Literal["calico", "kube-router"] | None = None

@@ -10,8 +10,10 @@ Follows projectcalico/calico 3.31: felix/rules/static.go, endpoints.go, dispatch
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import groupby
 
 from labctl.core.resources import IpSet, Resource
@@ -22,6 +24,7 @@ PROFILES = ("kns.default", "ksa.default.default")  # of the pod's namespace (all
 MASQ_POOLS_SET, ALL_POOLS_SET, ALL_HOSTS_SET, ALL_VTEPS_SET = (
     f"cali40{name}" for name in ("masq-ipam-pools", "all-ipam-pools", "all-hosts-net", "all-vxlan-net")
 )
+MAX_CHAIN_NAME = 28
 VXLAN_DEVICE, IPIP_DEVICE = "vxlan.calico", "tunl0"
 _MATCH_ACCEPT = f"-m mark --mark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}"
 _HOST_ENDPOINT_ACCEPTED = f'-m comment --comment "Host endpoint policy accepted packet." {_MATCH_ACCEPT} -j '
@@ -29,17 +32,19 @@ _HOST_ENDPOINT_ACCEPTED = f'-m comment --comment "Host endpoint policy accepted 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadEndpoint:
-    """A pod for Felix: the node's device to it, and the chains of the policies that select it, by direction."""
+    """A pod for Felix: the node's device to it, the chains of the policies that select it, by direction, and the
+    profiles of its namespace and of its service account."""
 
     device: str
     ingress_policies: tuple[str, ...] = ()
     egress_policies: tuple[str, ...] = ()
+    profiles: tuple[str, str] = PROFILES
 
 
 @dataclass(frozen=True, slots=True)
 class FelixConfig:
     """Felix's input for one node: the tunnel device or None, the pods, the addresses of all hosts and of the other
-    hosts."""
+    hosts. Where Calico only enforces policies, there is no pool (""), and pods' devices have another prefix."""
 
     node: str
     tunnel_device: str | None
@@ -50,23 +55,25 @@ class FelixConfig:
     nat_outgoing: bool = True
     exclude_hosts: bool = False  # pods keep their addresses towards hosts
     endpoint_to_host_action: str = "ACCEPT"  # DefaultEndpointToHostAction
+    interface_prefix: str = "cali"  # InterfacePrefix: that of the devices to pods
+    mangle_allow_action: str = "ACCEPT"  # IptablesMangleAllowAction: RETURN where others have rules in mangle, too
 
 
 def firewall(config: FelixConfig) -> Iterator[Resource]:
     """All of Felix's chains and IP sets on a node."""
     yield from _ip_sets(config)
     yield from _raw(config)
-    yield from _mangle(config.node)
+    yield from _mangle(config)
     yield from _nat(config)
     yield from _input(config)
-    yield from _forward(config.node)
+    yield from _forward(config)
     yield from _output(config)
-    yield from _workload_chains(config)
+    yield from workload_chains(config)
 
 
 def _ip_sets(felix: FelixConfig) -> Iterator[Resource]:
     yield IpSet(felix.node, MASQ_POOLS_SET, members=(felix.ip_pool,) if felix.nat_outgoing else ())
-    yield IpSet(felix.node, ALL_POOLS_SET, members=(felix.ip_pool,))
+    yield IpSet(felix.node, ALL_POOLS_SET, members=(felix.ip_pool,) if felix.ip_pool else ())
     if felix.tunnel_device == VXLAN_DEVICE:
         yield IpSet(felix.node, ALL_VTEPS_SET, members=tuple(sorted(felix.other_host_addresses)))
     if felix.tunnel_device == IPIP_DEVICE or felix.exclude_hosts:
@@ -82,7 +89,7 @@ def _raw(felix: FelixConfig) -> Iterator[Resource]:
     yield _chain(node, "raw", "OUTPUT", "-j cali-OUTPUT")
     yield _chain(
         node, "raw", "cali-PREROUTING", _clear(MARK_ALL), *untracked,
-        f"-i cali+ -j MARK --set-xmark {MARK_SCRATCH:#x}/{MARK_SCRATCH:#x}",
+        f"-i {felix.interface_prefix}+ -j MARK --set-xmark {MARK_SCRATCH:#x}/{MARK_SCRATCH:#x}",
         f"{from_pod} -j cali-rpf-skip",
         f"{from_pod} -m rpfilter --validmark --invert -j DROP",
         f"-m mark --mark 0x0/{MARK_SCRATCH:#x} -j cali-from-host-endpoint",
@@ -93,16 +100,17 @@ def _raw(felix: FelixConfig) -> Iterator[Resource]:
         yield _chain(node, "raw", f"cali-{name}")
 
 
-def _mangle(node: str) -> Iterator[Resource]:
+def _mangle(felix: FelixConfig) -> Iterator[Resource]:
     """For host policies, of which there are none: known connections and accepted packets pass."""
-    known_connections = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    node, allow = felix.node, felix.mangle_allow_action
+    known_connections = f"-m conntrack --ctstate RELATED,ESTABLISHED -j {allow}"
     yield _chain(node, "mangle", "PREROUTING", "-j cali-PREROUTING")
     yield _chain(node, "mangle", "POSTROUTING", "-j cali-POSTROUTING")
     prerouting = (
         known_connections,
-        f"{_MATCH_ACCEPT} -j ACCEPT",
+        f"{_MATCH_ACCEPT} -j {allow}",
         "-j cali-from-host-endpoint",
-        f"{_HOST_ENDPOINT_ACCEPTED}ACCEPT",
+        f"{_HOST_ENDPOINT_ACCEPTED}{allow}",
     )
     yield _chain(node, "mangle", "cali-PREROUTING", *prerouting)
     translated = "-m conntrack --ctstate DNAT -j cali-to-host-endpoint"
@@ -153,7 +161,7 @@ def _input(felix: FelixConfig) -> Iterator[Resource]:
     yield _chain(node, "filter", "INPUT", "-j cali-INPUT")
     rules = (
         *guards,
-        "-i cali+ -g cali-wl-to-host",
+        f"-i {felix.interface_prefix}+ -g cali-wl-to-host",
         f"{_MATCH_ACCEPT} -j ACCEPT",
         _clear(MARK_ALL),
         "-j cali-from-host-endpoint",
@@ -164,7 +172,8 @@ def _input(felix: FelixConfig) -> Iterator[Resource]:
     yield _chain(node, "filter", "cali-wl-to-host", "-j cali-from-wl-dispatch", action)
 
 
-def _forward(node: str) -> Iterator[Resource]:
+def _forward(felix: FelixConfig) -> Iterator[Resource]:
+    node, prefix = felix.node, felix.interface_prefix
     accepted = f"{_comment('Policy explicitly accepted packet.')} {_MATCH_ACCEPT} -j ACCEPT"
     yield _chain(node, "filter", "FORWARD", "-j cali-FORWARD")  # at the head of FORWARD; the next ones at its end
     accept_rules = (accepted, f"-j MARK --set-xmark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}")
@@ -177,7 +186,7 @@ def _forward(node: str) -> Iterator[Resource]:
     yield _chain(
         node, "filter", "cali-FORWARD", _clear(MARK_ALL & ~MARK_ACCEPT),
         f"-m mark --mark 0x0/{MARK_ACCEPT:#x} -j cali-from-hep-forward",
-        "-i cali+ -j cali-from-wl-dispatch", "-o cali+ -j cali-to-wl-dispatch",
+        f"-i {prefix}+ -j cali-from-wl-dispatch", f"-o {prefix}+ -j cali-to-wl-dispatch",
         "-j cali-to-hep-forward", "-j cali-cidr-block",
     )  # fmt: skip
     for name in ("from-hep-forward", "to-hep-forward", "cidr-block"):
@@ -197,37 +206,32 @@ def _output(felix: FelixConfig) -> Iterator[Resource]:
         allowed = (f"-p ipencap {comment} {match} -m addrtype --src-type LOCAL -j ACCEPT",)
     yield _chain(node, "filter", "OUTPUT", "-j cali-OUTPUT")
     yield _chain(
-        node, "filter", "cali-OUTPUT", f"{_MATCH_ACCEPT} -j ACCEPT", "-o cali+ -j RETURN", *allowed, _clear(MARK_ALL),
-        "-m conntrack ! --ctstate DNAT -j cali-to-host-endpoint", f"{_HOST_ENDPOINT_ACCEPTED}ACCEPT",
+        node, "filter", "cali-OUTPUT", f"{_MATCH_ACCEPT} -j ACCEPT", f"-o {felix.interface_prefix}+ -j RETURN",
+        *allowed, _clear(MARK_ALL), "-m conntrack ! --ctstate DNAT -j cali-to-host-endpoint",
+        f"{_HOST_ENDPOINT_ACCEPTED}ACCEPT",
     )  # fmt: skip
     yield _chain(node, "filter", "cali-to-host-endpoint")
 
 
-def _workload_chains(felix: FelixConfig) -> Iterator[Resource]:
+def workload_chains(felix: FelixConfig) -> Iterator[Resource]:
     """The pods' chains, the profiles' chains, and the tree of dispatch chains that selects a pod's chain by device."""
     node = felix.node
     devices = sorted(endpoint.device for endpoint in felix.endpoints)
     for direction, flag, prefix in (("from", "-i", "cali-fw-"), ("to", "-o", "cali-tw-")):
         for name, rules in dispatch_chains(f"cali-{direction}-wl-dispatch", flag, prefix, devices):
             yield _chain(node, "filter", name, *rules)
-    for endpoint in felix.endpoints:
-        yield _chain(
-            node, "filter", f"cali-tw-{endpoint.device}", *_endpoint_chain_rules("pri", endpoint.ingress_policies)
-        )
-        yield _chain(
-            node,
-            "filter",
-            f"cali-fw-{endpoint.device}",
-            *_endpoint_chain_rules("pro", endpoint.egress_policies, _DROP_TUNNELS),
-        )
-    if not felix.endpoints:
-        return
-    for direction, name in (("ingress", "pri"), ("egress", "pro")):
-        allow, empty = (f"cali-{name}-{profile}" for profile in PROFILES)
-        allow_comment, empty_comment = (_comment(f"Profile {profile} {direction}") for profile in PROFILES)
-        mark = f"{allow_comment} -j MARK --set-xmark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}"
-        yield _chain(node, "filter", allow, mark, f"{_MATCH_ACCEPT} -j RETURN")
-        yield _chain(node, "filter", empty, empty_comment)
+    for one in felix.endpoints:
+        to_pod = _endpoint_chain_rules("pri", one.profiles, one.ingress_policies)
+        yield _chain(node, "filter", f"cali-tw-{one.device}", *to_pod)
+        from_pod = _endpoint_chain_rules("pro", one.profiles, one.egress_policies, _DROP_TUNNELS)
+        yield _chain(node, "filter", f"cali-fw-{one.device}", *from_pod)
+    for profiles in dict.fromkeys(one.profiles for one in felix.endpoints):
+        for direction, name in (("ingress", "pri"), ("egress", "pro")):
+            allow, empty = (length_limited_name(f"cali-{name}-", profile) for profile in profiles)
+            allow_comment, empty_comment = (_comment(f"Profile {profile} {direction}") for profile in profiles)
+            mark = f"{allow_comment} -j MARK --set-xmark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}"
+            yield _chain(node, "filter", allow, mark, f"{_MATCH_ACCEPT} -j RETURN")
+            yield _chain(node, "filter", empty, empty_comment)
 
 
 def dispatch_chains(root: str, flag: str, chain_prefix: str, devices: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
@@ -266,7 +270,9 @@ _DROP_TUNNELS = (
 )
 
 
-def _endpoint_chain_rules(profiles: str, policies: Iterable[str], first_rules: Iterable[str] = ()) -> Iterator[str]:
+def _endpoint_chain_rules(
+    kind: str, profiles: Iterable[str], policies: Iterable[str], first_rules: Iterable[str] = ()
+) -> Iterator[str]:
     """A pod's chain in one direction: known connections pass, then come its policies (if any), then its profiles."""
     yield "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
     yield "-m conntrack --ctstate INVALID -j DROP"
@@ -279,10 +285,23 @@ def _endpoint_chain_rules(profiles: str, policies: Iterable[str], first_rules: I
             yield f"{undecided} -j {policy}"
             yield f"{_comment('Return if policy accepted')} {_MATCH_ACCEPT} -j RETURN"
         yield f"{_comment('End of tier default. Drop if no policies passed packet')} {undecided} -j DROP"
-    for profile in PROFILES:
-        yield f"-j cali-{profiles}-{profile}"
+    for profile in profiles:
+        yield f"-j {length_limited_name(f'cali-{kind}-', profile)}"
         yield f"{_comment('Return if profile accepted')} {_MATCH_ACCEPT} -j RETURN"
     yield f"{_comment('Drop if no profiles matched')} -j DROP"
+
+
+def length_limited_name(prefix: str, suffix: str) -> str:
+    """The name of a chain: prefix and suffix, or a digest of the suffix if that is too long for a chain."""
+    if len(prefix + suffix) <= MAX_CHAIN_NAME:
+        return prefix + suffix
+    digest = urlsafe_b64encode(sha256(suffix.encode()).digest()).decode()
+    return f"{prefix}_{digest}"[:MAX_CHAIN_NAME]
+
+
+def policy_chain(node: str, name: str, *rules: str) -> Resource:
+    """A chain of a policy, in the filter table. Its rules have Felix's comments."""
+    return _chain(node, "filter", name, *rules)
 
 
 def _chain(node: str, table: str, name: str, *rules: str) -> Resource:

@@ -32,6 +32,8 @@ _SPELLINGS = tuple(
         (r"-j CT --notrack", "-j NOTRACK"),
         (r"--set-xmark ", "--set-mark "),
         (r"-mark 0x0/", "-mark 0/"),
+        (r"-mark 0x00/", "-mark 0x0/"),  # Felix writes so where it sets some of the bits that it clears
+        (r"--protocol ", "-p "),  # a protocol that Felix gives by its name
         (r"(?<!\S)-i ", "--in-interface "),
         (r"(?<!\S)-o ", "--out-interface "),
         (r"(?<!\S)-j ", "--jump "),

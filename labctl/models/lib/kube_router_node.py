@@ -1,9 +1,10 @@
-"""kube-router's firewall on a node: the chains of its network policies for pods without a policy. Pure.
+"""kube-router's firewall on a node: the chains of its network policies, for pods with and without a policy. Pure.
 
 Every pod has a separate chain, and every packet from it or to it passes this chain: by address where it is routed,
-again by address where it is bridged. Without a policy the pod's chain marks every packet (0x10000), rejects a packet
-without that mark, and sets another mark (0x20000), by which the last chain accepts the packet. Packets of known
-connections, necessary ICMP, and packets from the pod's own node are accepted before that.
+again by address where it is bridged. The chains of the pod's policies mark what they allow (0x10000); without a policy
+for a direction, every packet gets the mark. The pod's chain rejects a packet without that mark, and sets another one
+(0x20000), by which the last chain accepts the packet. Packets of known connections, necessary ICMP, and packets from
+the pod's own node are accepted before that.
 
 Follows cloudnativelabs/kube-router, pkg/controllers/netpol/npc_iptables.go and pod.go, pkg/utils/icmp.go, and
 pkg/controllers/routing/pod_egress.go and network_routes_controller.go.
@@ -12,6 +13,7 @@ pkg/controllers/routing/pod_egress.go and network_routes_controller.go.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 
@@ -43,6 +45,28 @@ _FORWARD = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class PodFirewall:
+    """A pod for the firewall of its node: its address, and the policies that select it, by direction: each with its
+    name and its chain, sorted by name."""
+
+    name: str
+    address: IPv4Address
+    namespace: str = POD_NAMESPACE
+    ingress: tuple[tuple[str, str], ...] = ()
+    egress: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def chain(self) -> str:
+        """The name of its chain: a digest of its namespace and name (upstream adds the time of the last sync)."""
+        return f"KUBE-POD-FW-{chain_hash(self.namespace + self.name)}"
+
+    @property
+    def subject(self) -> str:
+        """What comments call it."""
+        return f"POD name:{self.name} namespace: {self.namespace}"
+
+
 def egress_masquerade(
     ns: str, subnets: Iterable[IPv4Network], node_addresses: Iterable[IPv4Address]
 ) -> Iterator[Resource]:
@@ -57,27 +81,33 @@ def egress_masquerade(
 def pod_firewall_chains(
     ns: str, service_cidr: IPv4Network, pod_addresses: Iterable[tuple[str, IPv4Address]]
 ) -> Iterator[Resource]:
-    """The chains of the filter table, with a chain for each pod of the node."""
-    pod_addresses = tuple(pod_addresses)
+    """The chains of the filter table of a node of kube-router, with a chain for each pod of the node."""
     for hook in BUILTIN_CHAINS:
-        jump = ("-m", "comment", "--comment", "kube-router netpol", "-j", f"KUBE-ROUTER-{hook}")
-        yield primitives.chain(ns, "filter", hook, _with_digest(hook, jump), *(_FORWARD if hook == "FORWARD" else ()))
-    yield primitives.chain(ns, "filter", "KUBE-ROUTER-INPUT", *_services(service_cidr))
-    for name, address in pod_addresses:
-        yield from _jumps(ns, name, address)
+        yield primitives.chain(ns, "filter", hook, jump(hook), *(_FORWARD if hook == "FORWARD" else ()))
+    yield from policy_chains(ns, (service_cidr,), (PodFirewall(*one) for one in pod_addresses))
+
+
+def policy_chains(
+    ns: str, service_cidrs: Iterable[IPv4Network], firewalls: Iterable[PodFirewall]
+) -> Iterator[Resource]:
+    """The chains of the controller of network policies, without the jumps to them."""
+    firewalls = tuple(firewalls)
+    yield primitives.chain(ns, "filter", "KUBE-ROUTER-INPUT", *_services(service_cidrs))
+    for one in firewalls:
+        yield from _jumps(ns, one)
     for hook in BUILTIN_CHAINS:
         tail = f'-m comment --comment "{_TAIL_COMMENT}" -j KUBE-NWPLCY-TAIL'
         yield primitives.chain(ns, "filter", f"KUBE-ROUTER-{hook}", tail)
     yield primitives.chain(ns, "filter", "KUBE-NWPLCY-COMMON", *_COMMON_RULES)
     yield primitives.chain(ns, "filter", "KUBE-NWPLCY-DEFAULT", _MARK_RULE)
     yield primitives.chain(ns, "filter", "KUBE-NWPLCY-TAIL", _ACCEPT_RULE)
-    for name, address in pod_addresses:
-        yield primitives.chain(ns, "filter", pod_chain_name(name), *_pod(name, address))
+    for one in firewalls:
+        yield primitives.chain(ns, "filter", one.chain, *_pod(one))
 
 
-def pod_chain_name(pod: str) -> str:
-    """The name of a pod's chain: a digest of its namespace and name (upstream adds the time of the last sync)."""
-    return f"KUBE-POD-FW-{chain_hash(POD_NAMESPACE + pod)}"
+def jump(hook: str) -> str:
+    """The rule by which a built-in chain jumps to kube-router's chain."""
+    return _with_digest(hook, ("-m", "comment", "--comment", "kube-router netpol", "-j", f"KUBE-ROUTER-{hook}"))
 
 
 def _with_digest(chain: str, arguments: tuple[str, ...]) -> str:
@@ -90,27 +120,23 @@ def _with_digest(chain: str, arguments: tuple[str, ...]) -> str:
     return " ".join(result)
 
 
-def _services(service_cidr: IPv4Network) -> Iterator[str]:
+def _services(service_cidrs: Iterable[IPv4Network]) -> Iterator[str]:
     """The rules that skip the firewall for packets to Services: those are for the service proxy."""
     chain = "KUBE-ROUTER-INPUT"
     comment = "allow traffic to primary/secondary cluster IP range"
-    yield _with_digest(chain, ("-m", "comment", "--comment", comment, "-d", str(service_cidr), "-j", "RETURN"))
+    for one in service_cidrs:
+        yield _with_digest(chain, ("-m", "comment", "--comment", comment, "-d", str(one), "-j", "RETURN"))
     for protocol in ("tcp", "udp"):
         comment = f"allow LOCAL {protocol.upper()} traffic to node ports"
         local = ("-m", "addrtype", "--dst-type", "LOCAL", "-m", "multiport", "--dports", NODE_PORTS, "-j", "RETURN")
         yield _with_digest(chain, ("-p", protocol, "-m", "comment", "--comment", comment, *local))
 
 
-def _jumps(ns: str, pod: str, address: IPv4Address) -> Iterator[Resource]:
+def _jumps(ns: str, one: PodFirewall) -> Iterator[Resource]:
     """The jumps into a pod's chain."""
-    chain, bridged = pod_chain_name(pod), "-m physdev --physdev-is-bridged"
-    to_pod = (
-        f'-m comment --comment "rule to jump traffic destined to POD name:{pod} namespace: {POD_NAMESPACE}'
-        f' to chain {chain}"'
-    )
-    from_pod = (
-        f'-m comment --comment "rule to jump traffic from POD name:{pod} namespace: {POD_NAMESPACE} to chain {chain}"'
-    )
+    address, chain, bridged = one.address, one.chain, "-m physdev --physdev-is-bridged"
+    to_pod = f'-m comment --comment "rule to jump traffic destined to {one.subject} to chain {chain}"'
+    from_pod = f'-m comment --comment "rule to jump traffic from {one.subject} to chain {chain}"'
     rules = {
         "FORWARD": (
             f"-d {address} {to_pod} -j {chain}",
@@ -125,18 +151,23 @@ def _jumps(ns: str, pod: str, address: IPv4Address) -> Iterator[Resource]:
         yield primitives.chain(ns, "filter", f"KUBE-ROUTER-{hook}", *hook_rules)
 
 
-def _pod(pod: str, address: IPv4Address) -> Iterator[str]:
-    """The chain of a pod that no policy selects."""
+def _pod(one: PodFirewall) -> Iterator[str]:
+    """The chain of a pod. Upstream inserts each rule before the others: so the policies are in reverse order."""
     unmarked = "-m mark ! --mark 0x10000/0x10000"
-    subject = f"POD name:{pod} namespace: {POD_NAMESPACE}"
     yield "-j KUBE-NWPLCY-COMMON"
-    yield f'-d {address} -m comment --comment "{_LOCAL_NODE_COMMENT}" -m addrtype --src-type LOCAL -j ACCEPT'
-    for flag, direction in (("-s", "egress"), ("-d", "ingress")):
-        comment = f'-m comment --comment "run through default {direction} network policy  chain"'
-        yield f"{flag} {address} {comment} -j KUBE-NWPLCY-DEFAULT"
+    yield f'-d {one.address} -m comment --comment "{_LOCAL_NODE_COMMENT}" -m addrtype --src-type LOCAL -j ACCEPT'
+    directions = (("-s", "egress", one.egress), ("-d", "ingress", one.ingress))
+    for flag, direction, policies in directions:
+        if not policies:
+            comment = f'-m comment --comment "run through default {direction} network policy  chain"'
+            yield f"{flag} {one.address} {comment} -j KUBE-NWPLCY-DEFAULT"
+    jumps = ((policy, flag, chain) for flag, _, policies in directions for policy, chain in policies)
+    for policy, flag, chain in sorted(jumps, reverse=True):
+        yield f'{flag} {one.address} -m comment --comment "run through nw policy {policy}" -j {chain}'
     limit = "-m limit --limit 10/min --limit-burst 10"
-    yield f'-m comment --comment "rule to log dropped traffic {subject}" {unmarked} {limit} -j NFLOG --nflog-group 100'
-    yield f'-m comment --comment "rule to REJECT traffic destined for {subject}" {unmarked} -j REJECT'
+    log = f"rule to log dropped traffic {one.subject}"
+    yield f'-m comment --comment "{log}" {unmarked} {limit} -j NFLOG --nflog-group 100'
+    yield f'-m comment --comment "rule to REJECT traffic destined for {one.subject}" {unmarked} -j REJECT'
     yield "-j MARK --set-xmark 0x0/0x10000"
     subject = "set mark to ACCEPT traffic that comply to network policies"
     yield f'-m comment --comment "{subject}" -j MARK --set-xmark 0x20000/0x20000'

@@ -1,0 +1,132 @@
+"""Which policy engine enforces NetworkPolicies in a lab, and the chains and sets that it writes on every node. Pure.
+
+Calico recognises a packet's pod by the node's device to it. That needs a node that routes between its pods, as it does
+where each has a device of its own. On a bridge, the device of a packet is the bridge. There labctl writes the rules of
+kube-router, which recognises a pod by its address, and also sees what one pod of a bridge sends to another, if bridged
+frames pass iptables (bridge-nf-call-iptables).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from labctl.core.resources import Chain, Interface, Link, Resource, Sysctl
+from labctl.core.scenario_types import Lab
+from labctl.kubernetes.calico_policies import calico_policies
+from labctl.kubernetes.cluster_state import ClusterState
+from labctl.kubernetes.kube_router_policies import kube_router_policies
+from labctl.kubernetes.policy_objects import Pod
+from labctl.kubernetes.problems import ObjectProblem
+from labctl.models.lib.calico_felix import FelixConfig
+
+PolicyEngine: TypeAlias = Literal["calico", "kube-router"]
+ENGINES: tuple[PolicyEngine, ...] = ("calico", "kube-router")
+OWN_ENGINES = {"weave": "weave-npc", "cilium": "Cilium", "antrea": "Antrea"}  # of models with other engines
+INTERFACE_PREFIXES = ("cali", "azv", "eni", "lxc", "gke", "veth")  # of the nodes' devices to pods
+BRIDGE_CALL = "net.bridge.bridge-nf-call-iptables"
+# of Felix where another program has rules in mangle, too: AWS's manifest sets this
+MANGLE_ALLOW_ACTIONS = {"eni": "RETURN"}
+
+
+@dataclass(frozen=True, slots=True)
+class _NodePods:
+    """The pods of a node by the node's devices to them; `bridged` if these are ports of a bridge, and `filtered` if
+    the frames of that bridge pass iptables. `others` are pods without such a device."""
+
+    node: str
+    pods: dict[str, Pod]
+    bridged: bool
+    filtered: bool
+    others: tuple[Pod, ...] = ()
+
+
+def policy_chains(state: ClusterState, lab: Lab) -> Iterator[Resource]:
+    """The chains and sets that enforce the policies of the cluster, on every node with pods. Nothing without policies,
+    and nothing where `policy_problems` has a refusal."""
+    if not state.policies or any(not one.warning for one in policy_problems(state, lab)):
+        return
+    there = {(item.ns, item.name) for item in lab.plan if isinstance(item, Chain)}
+    engine = policy_engine(state, lab)
+    for one in _node_pods(state, lab):
+        if engine == "calico":
+            only = (one.node, "cali-FORWARD") in there
+            yield from calico_policies(state, _felix(one), one.pods, workloads_only=only)
+        else:
+            jumps = (one.node, "KUBE-ROUTER-FORWARD") not in there
+            yield from kube_router_policies(state, one.node, (*one.pods.values(), *one.others), jumps=jumps)
+
+
+def policy_engine(state: ClusterState, lab: Lab) -> PolicyEngine:
+    """The engine that the scenario names, else the one that fits the model: kube-router for its own model and for pods
+    on a bridge, Calico for pods that the node routes to."""
+    if state.policy_engine is not None:
+        return state.policy_engine
+    nodes = _node_pods(state, lab)
+    routed = lab.model != "kube-router" and not any(one.bridged or one.others for one in nodes)
+    return "calico" if routed else "kube-router"
+
+
+def policy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
+    """Why the policies cannot be enforced here, and a warning where the model's own engine is another one."""
+    if not state.policies:
+        return
+    first, engine = state.policies[0], policy_engine(state, lab)
+
+    def problem(what: str, hint: str, *, warning: bool = False) -> ObjectProblem:
+        return ObjectProblem("NetworkPolicy", first.namespace, first.name, (), what, hint, warning)
+
+    for one in _node_pods(state, lab):
+        if one.bridged and not one.filtered:
+            what = f"packets between pods of {one.node} pass no iptables rule in the model {lab.model}"
+            yield problem(what, "no engine that labctl has can filter them: choose another model")
+            return
+        if one.bridged and engine == "calico":
+            what = f"policy_engine calico: the pods of {one.node} are on a bridge, where Calico sees no device of a pod"
+            yield problem(what, "kube-router's rules match addresses: policy_engine: kube-router")
+            return
+        if one.others and engine == "calico":
+            what = f"policy_engine calico: {one.node} has no device to the pod {one.others[0].machine}"
+            yield problem(what, "kube-router's rules match addresses: policy_engine: kube-router")
+            return
+    own = OWN_ENGINES.get(lab.model)
+    if own is not None:
+        what = f"the model {lab.model} has policies of its own engine, {own}, which labctl does not write"
+        yield problem(what, f"labctl writes rules as {engine} does", warning=True)
+
+
+def _felix(one: _NodePods) -> FelixConfig:
+    """Felix where it only enforces policies, with the prefix of the node's devices to pods."""
+    prefix = next((prefix for prefix in INTERFACE_PREFIXES if all(name.startswith(prefix) for name in one.pods)), "")
+    action = MANGLE_ALLOW_ACTIONS.get(prefix, "ACCEPT")
+    return FelixConfig(
+        one.node, None, (), (), (), "", nat_outgoing=False, interface_prefix=prefix, mangle_allow_action=action
+    )
+
+
+def _node_pods(state: ClusterState, lab: Lab) -> tuple[_NodePods, ...]:
+    links = {item.at: item for item in lab.plan if isinstance(item, Link)}
+    filtered = {
+        item.ns for item in lab.plan if isinstance(item, Sysctl) and (item.name, item.value) == (BRIDGE_CALL, "1")
+    }
+    found: dict[str, list[tuple[str, Pod, bool]]] = {}
+    for pod in state.pods:
+        if pod.host_network:
+            continue
+        inner = links.get(Interface(pod.machine, "eth0"))
+        outer = links.get(inner.peer) if inner is not None and inner.peer is not None else None
+        direct = outer is not None and outer.at.ns == pod.node
+        device = outer.at.dev if outer is not None and direct else ""
+        bridged = outer is not None and outer.master is not None
+        found.setdefault(pod.node, []).append((device, pod, bridged))
+    return tuple(
+        _NodePods(
+            node,
+            {device: pod for device, pod, _ in pods if device},
+            any(bridged for _, _, bridged in pods),
+            node in filtered,
+            tuple(pod for device, pod, _ in pods if not device),
+        )
+        for node, pods in found.items()
+    )

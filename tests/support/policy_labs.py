@@ -1,0 +1,158 @@
+"""Labs with the nine pods of Kubernetes' tests of NetworkPolicy, on any model, and what their plans do with packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from ipaddress import IPv4Address
+from typing import Any
+
+from labctl import models
+from labctl.core.resources import Interface, Link, Plan
+from labctl.core.scenario_types import Lab, Scenario
+from labctl.kubernetes.cluster_state import ClusterState
+from labctl.kubernetes.composition import cluster_state, merge
+from labctl.kubernetes.declared import Declared
+from labctl.kubernetes.policy_engine import policy_chains
+from labctl.kubernetes.policy_objects import NetworkPolicy, Pod
+from labctl.scenario.document import Reader
+from labctl.scenario.parser import parse_scenario
+from tests.support.iptables_walk import NodeFilter, WalkedPacket
+from tests.support.policy_cases import ADDRESSES, NAMES, PolicyCase
+
+# pods of each namespace on one node and on several, and each pair of namespaces on one node
+NODES = {"node1": ("x/a", "x/b", "y/a", "z/b"), "node2": ("x/c", "y/b", "z/a"), "node3": ("y/c", "z/c")}
+PORTS = "s80:serve-80-tcp=80,serve-80-udp=80/udp s81:serve-81-tcp=81,serve-81-udp=81/udp"
+
+
+def machine(name: str) -> str:
+    """The name in the lab of a pod such as `x/a`."""
+    return name.replace("/", "-")
+
+
+def scenario_text(model: str, labels: Mapping[str, Mapping[str, str]] | None = None) -> str:
+    """A scenario with the nine pods. `labels` are further labels of pods."""
+    lines = [f"name: policies-{model}", f"model: {model}", "nodes:"]
+    for node, pods in NODES.items():
+        lines.append(f"  {node}:\n    pods:")
+        for name in pods:
+            own = {"pod": name[2:], **(labels or {}).get(name, {})}
+            text = ", ".join(f"{key}: {value}" for key, value in own.items())
+            containers = ", ".join(f"'{one}'" for one in PORTS.split())
+            lines.append(
+                f"      {machine(name)}: {{namespace: {name[0]}, labels: {{{text}}}, containers: [{containers}]}}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+@cache
+def bare_lab(model: str) -> tuple[Lab, Scenario]:
+    """The lab of a model with the nine pods, and its scenario."""
+    found = parse_scenario(scenario_text(model), "policies.yaml", Reader())
+    scenario = found.scenario
+    assert scenario is not None, model
+    return models.compile_lab(scenario), scenario
+
+
+@dataclass(frozen=True)
+class PolicyLab:
+    """A lab with policies: what is built, and the pods with the addresses that they have in it."""
+
+    lab: Lab
+    state: ClusterState
+
+    def pod(self, name: str) -> Pod:
+        found = self.state.pod(name)
+        assert found is not None, name
+        return found
+
+    def passes(self, source: str, target: str, protocol: str, port: int) -> bool:
+        """Whether the filter tables of the nodes on the way let the first packet of a connection pass."""
+        one, other = self.pod(source), self.pod(target)
+        return all(
+            node.verdict("FORWARD", packet) == "ACCEPT" for node, packet in self._visits(one, other, protocol, port)
+        )
+
+    def _visits(self, one: Pod, other: Pod, protocol: str, port: int) -> Iterable[tuple[NodeFilter, WalkedPacket]]:
+        first, last = self._device(one), self._device(other)
+        packet = WalkedPacket(
+            IPv4Address(one.ips[0]), IPv4Address(other.ips[0]), protocol.lower(), port, *first[:1], last[0]
+        )
+        if one.node == other.node:
+            return [(self._filter(one.node), replace(packet, bridged=first[1]))]
+        return [
+            (self._filter(one.node), replace(packet, oif="eth0")),
+            (self._filter(other.node), replace(packet, iif="eth0")),
+        ]
+
+    def _filter(self, node: str) -> NodeFilter:
+        return node_filter(self.lab.plan, node)
+
+    def _device(self, pod: Pod) -> tuple[str, bool]:
+        """The device by which a packet of the pod enters its node: a bridge, or the pod's own."""
+        link = next(
+            item for item in self.lab.plan if isinstance(item, Link) and item.peer == Interface(pod.machine, "eth0")
+        )
+        return (link.master, True) if link.master is not None else (link.at.dev, False)
+
+
+_FILTERS: dict[tuple[int, str], tuple[Plan, NodeFilter]] = {}
+
+
+def node_filter(plan: Plan, node: str) -> NodeFilter:
+    """The filter table of a node, read once for each plan."""
+    known = _FILTERS.get((id(plan), node))
+    if known is None or known[0] is not plan:
+        known = (plan, NodeFilter.of(plan, node))
+        _FILTERS[id(plan), node] = known
+    return known[1]
+
+
+def policy_lab(
+    model: str,
+    policies: Iterable[NetworkPolicy],
+    labels: Mapping[str, Mapping[str, str]] | None = None,
+    engine: Any = None,
+    pods: Mapping[str, Pod] | None = None,
+) -> PolicyLab:
+    """The lab of a model with policies. `pods` are other pods of these names, with the addresses of the lab's."""
+    lab, scenario = bare_lab(model)
+    names = tuple((machine(name), name[2:]) for name in NAMES)
+    case = PolicyCase("", (), (), labels=labels or {})
+    declared = Declared(
+        tuple(case.oracle.namespaces.values()), policies=tuple(policies), pod_names=names, policy_engine=engine
+    )
+    state = cluster_state(lab, replace(scenario, kubernetes=declared), declared, models_defaults(model))
+    state = replace(state, pods=tuple(_as_in(case, one, (pods or {}).get(str(one))) for one in state.pods))
+    return PolicyLab(replace(lab, plan=merge(lab.plan, policy_chains(state, lab)), kubernetes=state), state)
+
+
+def models_defaults(model: str) -> Any:
+    from labctl.models.lib.kubernetes import ClusterDefaults
+
+    return getattr(models.find_model(model), "CLUSTER", None) or ClusterDefaults()
+
+
+def _as_in(case: PolicyCase, pod: Pod, other: Pod | None) -> Pod:
+    """The pod of the lab with the labels and ports of the same pod of a case (a scenario has no ports of SCTP)."""
+    wanted = other or case.pod(str(pod))
+    return replace(pod, labels=wanted.labels, ports=wanted.ports)
+
+
+def placed(case: PolicyCase, lab: Lab) -> PolicyCase:
+    """A case whose policies name the addresses of the lab's pods instead of those of the table."""
+    machines = {one.name: one.addresses[0] for one in lab.machines if one.addresses}
+    new = {str(ip): str(machines[machine(name)]) for name, ip in ADDRESSES.items()}
+
+    def text(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: text(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [text(item) for item in value]
+        if isinstance(value, str) and value.partition("/")[0] in new:
+            address, slash, length = value.partition("/")
+            return new[address] + slash + length
+        return value
+
+    return replace(case, specs=tuple(text(one) for one in case.specs))
