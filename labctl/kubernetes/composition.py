@@ -30,6 +30,7 @@ from labctl.kubernetes.http_load_balancer import http_load_balancers
 from labctl.kubernetes.ingress_rules import load_balancers
 from labctl.kubernetes.kube_proxy_nodes import kube_proxy
 from labctl.kubernetes.load_balancer import load_balancer
+from labctl.kubernetes.model_checks import checks_with_policies
 from labctl.kubernetes.policy_engine import policy_chains, policy_problems
 from labctl.kubernetes.policy_objects import ContainerPort, Namespace, Pod
 from labctl.models.lib.kubernetes import ClusterDefaults
@@ -63,7 +64,7 @@ def compose(lab: Lab, scenario: Scenario, defaults: ClusterDefaults | None = Non
         lab,
         plan=merge(lab.plan, added),
         machines=(*lab.machines, *machines),
-        checks=(*lab.checks, *checks),
+        checks=(*checks_with_policies(lab.checks, state), *checks),
         kubernetes=state,
         warnings=(*lab.warnings, *declared.warnings),
         virtual_addresses=(*lab.virtual_addresses, *virtual_addresses(state)),

@@ -107,6 +107,12 @@ CLUSTER_KEYS = (
         "a range that the model's clusters have",
     ),
     Key(
+        "policy_engine",
+        values.choice("calico", "kube-router"),
+        "whose rules enforce the policies: Calico's need a device for each pod, kube-router's match pods by address",
+        "calico if each pod has a routed device of its own, else kube-router",
+    ),
+    Key(
         "kube_proxy",
         KUBE_PROXY,
         "the settings of kube-proxy, in the words of KubeProxyConfiguration, and its `version`",
@@ -133,6 +139,8 @@ def with_settings(declared: Declared, located: Mapping[str, Located], reader: Re
             hint = f"write detectLocal: {{{wanted}: ...}}"
             reader.add_problem(mode.at, f"kube_proxy: detectLocalMode {mode.value} needs the device", hint)
         declared = dataclasses.replace(declared, kube_proxy=_plain(located["kube_proxy"].value))
+    if "policy_engine" in located:
+        declared = dataclasses.replace(declared, policy_engine=located["policy_engine"].value)
     if (found := located.get("service_cidr")) is not None and isinstance(found.value, tuple):
         ranges = tuple(one.value for one in found.value if isinstance(one, Located))
         declared = dataclasses.replace(declared, service_cidrs=ranges)

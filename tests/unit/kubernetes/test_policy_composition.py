@@ -1,0 +1,118 @@
+"""NetworkPolicies in a lab: where the rules of the engine stand, which engine it is, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from labctl.core.resources import Chain, IpSet
+from labctl.core.scenario_types import Lab
+from labctl.kubernetes.policy_engine import policy_engine
+from tests.support.kubernetes_labs import lab_with, service
+
+DENY_ALL = {
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "deny"},
+    "spec": {"podSelector": {"matchLabels": {"app": "web"}}},
+}
+
+
+def lab(model: str, *more: dict[str, Any], **declared: Any) -> Lab:
+    text = f"""
+model: {model}
+nodes:
+  node1: {{pods: {{a: {{labels: {{app: web}}, containers: ['web:http=8080']}}, b: }}}}
+  node2: {{pods: {{c: {{labels: {{app: web}}, containers: ['web:http=8080']}}, d: }}}}
+"""
+    return lab_with([DENY_ALL, *more], text, **declared)
+
+
+def plain(model: str) -> Lab:
+    return lab_with([], f"\nmodel: {model}\nnodes: {{node1: {{pods: {{a: , b: }}}}, node2: {{pods: {{c: , d: }}}}}}\n")
+
+
+def targets(found: Lab, name: str, table: str = "filter") -> list[str | None]:
+    (chain,) = (
+        one for one in found.plan if isinstance(one, Chain) and one.key == ("chain", "node1", "ip", table, name)
+    )
+    return [one.target for one in chain.rules]
+
+
+@pytest.mark.parametrize("model", ["calico", "azure-cni-transparent"])
+def test_felix_is_first_in_forward_and_its_acceptance_last(model: str) -> None:
+    found = targets(lab(model, service()), "FORWARD")
+    assert (found[0], found[-2:]) == ("cali-FORWARD", ["ACCEPT", "MARK"])
+    assert "KUBE-FORWARD" in found[1:-2]
+
+
+@pytest.mark.parametrize("model", ["kubenet", "kube-router"])
+@pytest.mark.parametrize("hook", ["INPUT", "FORWARD", "OUTPUT"])
+def test_kube_router_is_first(model: str, hook: str) -> None:
+    found = targets(lab(model, service()), hook)
+    assert found[0] == f"KUBE-ROUTER-{hook}"
+    assert found.count(f"KUBE-ROUTER-{hook}") == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted", "engine"),
+    [
+        ("kubenet", None, "kube-router"),
+        ("calico", None, "calico"),
+        ("eks-vpc-cni", None, "calico"),
+        ("calico", "kube-router", "kube-router"),
+        ("azure-cni-transparent", "kube-router", "kube-router"),
+        ("weave", None, "kube-router"),
+        ("cilium", None, "calico"),
+    ],
+)
+def test_the_engine_is_the_one_of_the_scenario_or_fits_the_model(model: str, wanted: Any, engine: str) -> None:
+    found = lab(model, policy_engine=wanted)
+    first = {"calico": "cali-pi-", "kube-router": "KUBE-NWPLCY-"}[engine]
+
+    assert policy_engine(found.kubernetes, found) == engine
+    assert any(isinstance(one, Chain) and one.name.startswith(first) for one in found.plan)
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted", "what"),
+    [
+        ("kubenet", "calico", "the pods of node1 are on a bridge, where Calico sees no device of a pod"),
+        ("antrea", None, "packets between pods of node1 pass no iptables rule"),
+    ],
+)
+def test_what_cannot_enforce_policies_is_refused_and_writes_nothing(model: str, wanted: Any, what: str) -> None:
+    found = lab(model, policy_engine=wanted)
+    without = plain(model)
+    errors = [one for one in found.kubernetes.problems if not one.warning]
+
+    assert len(errors) == 1
+    assert what in errors[0].what
+    assert errors[0].hint
+    sets = [one for one in found.plan if isinstance(one, IpSet)]
+    assert sets == [one for one in without.plan if isinstance(one, IpSet)]
+
+
+@pytest.mark.parametrize(("model", "own"), [("weave", "weave-npc"), ("cilium", "Cilium")])
+def test_another_engine_than_the_model_s_own_is_a_warning(model: str, own: str) -> None:
+    (warning,) = lab(model).kubernetes.problems
+    assert warning.warning
+    assert own in warning.what
+
+
+def test_the_model_s_claims_leave_out_pods_that_a_policy_isolates() -> None:
+    meshes = {one.say: one.groups for one in lab("kubenet").checks if one.probe == "mesh"}
+    before = {one.say: one.groups for one in plain("kubenet").checks if one.probe == "mesh"}
+    say = "every pod reaches every pod and is seen with its own address"
+
+    assert before[say] == ((("a", "b", "c", "d"), ("a", "b", "c", "d")),)
+    assert meshes[f"{say}, except for pods that a policy isolates"] == ((("a", "b", "c", "d"), ("b", "d")),)
+    assert meshes["each node reaches its own pods"] == before["each node reaches its own pods"]
+
+
+def test_without_policies_nothing_is_added() -> None:
+    text = "\nmodel: calico\nnodes: {node1: {pods: {a: , b: }}}\n"
+    with_services, without = lab_with([service()], text), lab_with([], text)
+    names = {one.name for one in with_services.plan if isinstance(one, Chain)}
+    assert not [one for one in names if one.startswith(("cali-pi-knp", "cali-pi-default", "KUBE-NWPLCY"))]
+    assert {one.key for one in without.plan} <= {one.key for one in with_services.plan}
