@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from labctl.kubernetes.api_objects import Protocol
 from labctl.kubernetes.cluster_policy_objects import ClusterPolicy, Tier
 from labctl.kubernetes.policy_objects import Direction, NetworkPolicy, Pod
-from labctl.kubernetes.policy_oracle import Decision, Endpoint, PolicyOracle, RuleName, Verdict
-from labctl.kubernetes.policy_words import endpoint_name, misses, rule_words
+from labctl.kubernetes.policy_oracle import Decision, Endpoint, PolicyOracle, RuleName, Traffic, Verdict
+from labctl.kubernetes.policy_words import endpoint_name, misses, rule_words, traffic_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Explanation:
 
     source: Endpoint
     target: Endpoint
-    protocol: Protocol
+    protocol: Traffic
     port: int
     verdict: Verdict
     directions: tuple[DirectionExplanation, ...] = ()
@@ -62,7 +61,7 @@ class Explanation:
 
 
 def explain(
-    oracle: PolicyOracle, source: Endpoint, target: Endpoint, protocol: Protocol, port: int, *, hairpin: bool = False
+    oracle: PolicyOracle, source: Endpoint, target: Endpoint, protocol: Traffic, port: int, *, hairpin: bool = False
 ) -> Explanation:
     """Explain the verdict of the oracle on a connection. The arguments are those of `PolicyOracle.verdict`."""
     verdict = oracle.verdict(source, target, protocol, port, hairpin=hairpin)
@@ -95,7 +94,7 @@ class _Direction:
     pod: Pod
     other: Endpoint
     target: Endpoint
-    protocol: Protocol
+    protocol: Traffic
     port: int
 
     def explanation(self) -> DirectionExplanation:
@@ -112,7 +111,7 @@ class _Direction:
     @property
     def _what(self) -> str:
         side = "from" if self.decision.direction == "Ingress" else "to"
-        return f"{self.protocol} {self.port} {side} {endpoint_name(self.other)}"
+        return f"{traffic_words(self.protocol, self.port)} {side} {endpoint_name(self.other)}"
 
     @property
     def _side(self) -> str:

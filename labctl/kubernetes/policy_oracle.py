@@ -31,6 +31,7 @@ from labctl.kubernetes.cluster_state import ClusterState
 from labctl.kubernetes.policy_objects import Direction, Namespace, NetworkPolicy, Peer, Pod, PolicyPort, PolicyRule
 from labctl.kubernetes.selectors import EVERYTHING
 
+Traffic: TypeAlias = Protocol | Literal["ICMP"]  # ICMP has no ports: only rules without ports fit it
 Endpoint: TypeAlias = Pod | IP  # a pod of the cluster, or an address outside
 DecidingTier: TypeAlias = Literal["", "Admin", "NetworkPolicy", "Baseline"]
 
@@ -118,7 +119,7 @@ class PolicyOracle:
         return cls(state.policies, state.namespaces, state.cluster_policies, node_ips)
 
     def verdict(
-        self, source: Endpoint, target: Endpoint, protocol: Protocol, port: int, *, hairpin: bool = False
+        self, source: Endpoint, target: Endpoint, protocol: Traffic, port: int, *, hairpin: bool = False
     ) -> Verdict:
         """Whether the source can open a connection to this port of the target: the port of the pod itself, behind
         every Service.
@@ -155,7 +156,7 @@ class PolicyOracle:
         return self.namespaces.get(name) or Namespace(name)
 
     def decide(
-        self, pod: Pod, direction: Direction, other: Endpoint, target: Endpoint, protocol: Protocol, port: int
+        self, pod: Pod, direction: Direction, other: Endpoint, target: Endpoint, protocol: Traffic, port: int
     ) -> Decision:
         """The decision at one end, about a connection with the `other` end; `target` is the end with the port."""
         selecting = tuple(self.selecting(pod, direction))
@@ -178,7 +179,7 @@ class PolicyOracle:
         namespace: str,
         other: Endpoint,
         target: Endpoint,
-        protocol: Protocol,
+        protocol: Traffic,
         port: int,
     ) -> bool:
         """Whether a rule of a policy in this namespace is about a connection with the `other` end."""
@@ -208,7 +209,7 @@ class PolicyOracle:
         direction: Direction,
         names: tuple[str, ...],
         passed: tuple[RuleName, ...],
-        connection: tuple[Endpoint, Endpoint, Protocol, int],
+        connection: tuple[Endpoint, Endpoint, Traffic, int],
     ) -> Decision:
         """The decision of a tier of ClusterNetworkPolicies; one without a tier, if it does not decide."""
         fitting = self._first_rules(tier, pod, direction, connection)
@@ -224,7 +225,7 @@ class PolicyOracle:
         return Decision(direction, allowed, names, policy.name, number, tier, rule.name, passed, unclear)
 
     def _first_rules(
-        self, tier: Tier, pod: Pod, direction: Direction, connection: tuple[Endpoint, Endpoint, Protocol, int]
+        self, tier: Tier, pod: Pod, direction: Direction, connection: tuple[Endpoint, Endpoint, Traffic, int]
     ) -> list[tuple[ClusterPolicy, int, ClusterRule]]:
         """The first fitting rule of each policy of a tier, with its number, in the order in which they are asked."""
         found = []
@@ -241,12 +242,12 @@ class PolicyOracle:
         return source in self.node_ips.get(pod.node, ())
 
 
-def fits_ports(rule: PolicyRule | ClusterRule, target: Endpoint, protocol: Protocol, port: int) -> bool:
+def fits_ports(rule: PolicyRule | ClusterRule, target: Endpoint, protocol: Traffic, port: int) -> bool:
     """Whether a port of the target is one of the ports of a rule."""
     return not rule.ports or any(is_port(one, target, protocol, port) for one in rule.ports)
 
 
-def is_port(wanted: PolicyPort, target: Endpoint, protocol: Protocol, port: int) -> bool:
+def is_port(wanted: PolicyPort, target: Endpoint, protocol: Traffic, port: int) -> bool:
     """Whether an item of `ports` means this port. A name means the port that the target itself gives that name."""
     if wanted.protocol != protocol:
         return False

@@ -11,12 +11,12 @@ from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.resources import IP
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
-from labctl.kubernetes.api_objects import Protocol, Service, ServicePort
+from labctl.kubernetes.api_objects import Service, ServicePort
 from labctl.kubernetes.cluster_state import ClusterState
 from labctl.kubernetes.endpoint_choice import Backend, backends
 from labctl.kubernetes.policy_explanation import Explanation, explain
 from labctl.kubernetes.policy_objects import Pod
-from labctl.kubernetes.policy_oracle import Endpoint, PolicyOracle
+from labctl.kubernetes.policy_oracle import Endpoint, PolicyOracle, Traffic
 from labctl.kubernetes.policy_words import endpoint_name
 
 Named: TypeAlias = Pod | Service | IP
@@ -32,7 +32,7 @@ class PolicyAnswer:
 
     source: str
     target: str
-    protocol: Protocol
+    protocol: Traffic
     port: int
     explanations: tuple[Explanation, ...] = ()
     notes: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class PolicyAnswer:
         return all(one.verdict.allowed for one in self.explanations)
 
 
-def answer(lab: Lab, state: ClusterState, source: str, target: str, protocol: Protocol, port: int) -> PolicyAnswer:
+def answer(lab: Lab, state: ClusterState, source: str, target: str, protocol: Traffic, port: int) -> PolicyAnswer:
     """The answer about two names. Raises UsageError for a name that nothing has, and for a source that cannot open a
     connection."""
     oracle = PolicyOracle.of(state)
@@ -117,7 +117,7 @@ def _shown(name: str, found: Named) -> str:
 
 
 def _about_service(
-    state: ClusterState, oracle: PolicyOracle, source: Endpoint, service: Service, protocol: Protocol, port: int
+    state: ClusterState, oracle: PolicyOracle, source: Endpoint, service: Service, protocol: Traffic, port: int
 ) -> PolicyAnswer:
     source_name = endpoint_name(source)
 
@@ -125,6 +125,8 @@ def _about_service(
         shown = f"Service {service}"
         return PolicyAnswer(source_name, shown, protocol, port, tuple(explanations), notes, str(service))
 
+    if protocol == "ICMP":
+        return about(f"Service {service} does not forward ICMP: name one of its pods")
     at = next((one for one in service.ports if (one.port, one.protocol) == (port, protocol)), None)
     if at is None:
         ports = ", ".join(f"{one.protocol} {one.port}" for one in service.ports) or "none"

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from labctl.core.names import summarize_names
 from labctl.core.resources import IP
-from labctl.kubernetes.api_objects import Protocol
 from labctl.kubernetes.cluster_policy_objects import ClusterRule
 from labctl.kubernetes.policy_objects import Direction, IPBlock, Peer, Pod, PolicyPort, PolicyRule
-from labctl.kubernetes.policy_oracle import Endpoint, PolicyOracle, fits_ports
+from labctl.kubernetes.policy_oracle import Endpoint, PolicyOracle, Traffic, fits_ports
 from labctl.kubernetes.selectors import EVERYTHING, Requirement, Selector
 
 NAME_LABEL = "kubernetes.io/metadata.name"
@@ -78,7 +77,7 @@ def misses(
     namespace: str,
     other: Endpoint,
     target: Endpoint,
-    protocol: Protocol,
+    protocol: Traffic,
     port: int,
 ) -> tuple[str, ...]:
     """Why a rule does not fit a connection with the `other` end, one text for each part that does not fit; of several
@@ -148,7 +147,7 @@ def _requirement_miss(requirement: Requirement, labels: Mapping[str, str]) -> st
     return f"has {key}={labels[key]}" if key in labels else f"has no label {key}"
 
 
-def _port_miss(ports: Sequence[PolicyPort], target: Endpoint, protocol: Protocol, port: int) -> str:
+def _port_miss(ports: Sequence[PolicyPort], target: Endpoint, protocol: Traffic, port: int) -> str:
     """Why none of the ports is this one. A name that the target gives to another port, or to none, is explained."""
     named = [one for one in ports if isinstance(one.port, str) and one.protocol == protocol]
     for one in named:
@@ -157,7 +156,12 @@ def _port_miss(ports: Sequence[PolicyPort], target: Endpoint, protocol: Protocol
         if same is None:
             return f"{endpoint_name(target)} has no port named {one.port}"
         return f"port {one.port} of {endpoint_name(target)} is {same.protocol} {same.port}, not {protocol} {port}"
-    return f"{protocol} {port} is not {ports_words(ports)}"
+    return f"{traffic_words(protocol, port)} is not {ports_words(ports)}"
+
+
+def traffic_words(protocol: Traffic, port: int) -> str:
+    """A protocol with its port, if it has ports: `TCP 80`, `ICMP`."""
+    return protocol if protocol == "ICMP" else f"{protocol} {port}"
 
 
 def _either(words: list[str]) -> str:

@@ -38,7 +38,7 @@ def why_document(lab: str, answer: PolicyAnswer) -> Document:
         "target": answer.target,
         "service": answer.service or None,
         "protocol": answer.protocol,
-        "port": answer.port,
+        "port": answer.port or None,
         "allowed": answer.allowed,
         "connections": [_connection(one) for one in answer.explanations],
         "notes": list(answer.notes),
@@ -61,7 +61,7 @@ def _connection(one: Explanation) -> Document:
     return {
         "source": endpoint_name(one.source),
         "target": endpoint_name(one.target),
-        "port": one.port,
+        "port": one.port or None,
         "allowed": one.verdict.allowed,
         "exempt": one.verdict.exempt or None,
         "denial": one.denial or None,

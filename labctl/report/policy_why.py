@@ -8,7 +8,7 @@ from typing import TypeAlias
 from labctl.core.text import count
 from labctl.kubernetes.policy_explanation import DirectionExplanation, Explanation
 from labctl.kubernetes.policy_question import PolicyAnswer
-from labctl.kubernetes.policy_words import endpoint_name
+from labctl.kubernetes.policy_words import endpoint_name, traffic_words
 
 Paint: TypeAlias = Callable[[str, str], str]
 MAX_MISSES = 5  # rules that nearly fit, of one direction, without -v
@@ -16,7 +16,7 @@ MAX_MISSES = 5  # rules that nearly fit, of one direction, without -v
 
 def lines(answer: PolicyAnswer, paint: Paint = lambda text, _: text, *, verbose: bool = False) -> Iterator[str]:
     """The answer: a line with the verdict, then each direction, with what decides and what nearly did."""
-    flow = f"{answer.source} -> {answer.target}, {answer.protocol} {answer.port}"
+    flow = f"{answer.source} -> {answer.target}, {traffic_words(answer.protocol, answer.port)}"
     yield f"{flow}: {_word(answer.allowed, paint)}"
     yield from (f"  {note}" for note in answer.notes)
     for one in answer.explanations:

@@ -163,6 +163,21 @@ class NatTable:
     chains: tuple[Chain, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyDenial:
+    """What the policies of the lab's cluster say about the probe, in the form that it had with these addresses and this
+    port (None for ICMP): they deny it. `direction` is `Egress` or `Ingress`, `pod` the pod that is asked, by its name
+    in the lab, `node` its node, where the policy engine enforces it; `reason` names the policy and why it denies."""
+
+    node: str
+    src: IP
+    dst: IP
+    dport: int | None
+    direction: Literal["Ingress", "Egress"]
+    pod: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class TraceEvidence:
     """Everything about one probe. `unknown` are sentences about what could not be observed, and why. `pid` is the
@@ -205,6 +220,7 @@ class TraceEvidence:
     flows_before: tuple[Flow, ...] = ()
     nat_tables: tuple[NatTable, ...] = ()
     full_tables: tuple[FullTable, ...] = ()  # the machine's neighbour tables that were full meanwhile
+    policy_denials: tuple[PolicyDenial, ...] = ()  # by the policies of the lab's cluster; none if it was answered
 
     def __repr__(self) -> str:
         asked = self.question

@@ -303,5 +303,9 @@ class _ProbeWait:
         self.packets.update(self.instruments.taps.packets())
         self.instruments.remove_taps()
         evidence = collect.add_namespace_state(self.instruments, self.topology, evidence)
+        if self.topology.lab.kubernetes is not None:
+            from labctl.tracing.policy_denials import with_policy_denials
+
+            evidence = with_policy_denials(evidence, self.topology.lab.kubernetes)
         imports.result()  # if memory was too little for one, the next import of it would not say so
         return evidence

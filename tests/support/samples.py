@@ -44,6 +44,7 @@ from labctl.tracing.evidence import (
     NamespaceState,
     NatTable,
     NeighbourObservation,
+    PolicyDenial,
     Question,
     RuleHit,
     TraceEvidence,
@@ -188,6 +189,9 @@ TRACE = TraceEvidence(
     flows_before=(FLOW,),
     nat_tables=(NatTable("node1", (NAT,)),),
     full_tables=(FullTable(4),),
+    policy_denials=(
+        PolicyDenial("node1", IPv4Address("10.244.0.2"), IPv4Address("10.244.1.2"), 80, "Egress", "a", "no rule"),
+    ),
 )
 STORY = diagnose(TRACE)
 

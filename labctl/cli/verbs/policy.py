@@ -157,6 +157,7 @@ def _measured(session: Session, lab: Lab, matrix: PolicyMatrix) -> PolicyMatrix:
 @click.option("--tcp", metavar="PORT", type=PORT, help="A TCP connection to this port.")
 @click.option("--udp", metavar="PORT", type=PORT, help="A UDP datagram to this port.")
 @click.option("--sctp", metavar="PORT", type=PORT, help="An SCTP association to this port.")
+@click.option("--icmp", is_flag=True, help="A ping, which has no port.")
 @definition_options
 @global_options("lab", "json", "verbose", verbose="Show every rule that does not fit, not only the nearest.")
 @click.pass_obj
@@ -167,7 +168,7 @@ def why(
     target: str,
     scenario: str | None,
     sets: tuple[str, ...],
-    **ports: int | None,
+    **options: Any,
 ) -> int:
     """Say why a connection is allowed or denied: at its source (egress) and at its target (ingress), which policies
     select the pod, which rule decides, which rules nearly fit, and what would allow it.
@@ -184,13 +185,13 @@ def why(
     """
     from labctl.kubernetes.policy_question import answer
 
-    given = [name for name in PROTOCOLS if ports[name] is not None]
+    given = [name for name in (*PROTOCOLS, "icmp") if options[name]]
     if len(given) != 1:
         what = "names no port" if not given else f"has --{given[0]} and --{given[1]}"
         raise UsageError(f"policy why: the question {what}", "such as: labctl policy why a b --tcp 80")
     lab = _lab(session, scenario, sets)
-    port = ports[given[0]] or 0
-    found = answer(lab, lab.kubernetes, source, target, PROTOCOLS[given[0]], port)
+    port = 0 if options["icmp"] else int(options[given[0]])
+    found = answer(lab, lab.kubernetes, source, target, PROTOCOLS.get(given[0], "ICMP"), port)
     if session.json:
         from labctl.report.policy_json import why_document
 

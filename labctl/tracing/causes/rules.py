@@ -7,6 +7,7 @@ from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import CounterIncrease, RuleHit
 from labctl.tracing.kept_source import find_kept_source
 from labctl.tracing.loss_point import LossPoint
+from labctl.tracing.policy_rules import find_denial, why_command
 from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
 
 FIREWALL_FUNCTIONS = (
@@ -60,9 +61,14 @@ def _rule_cause(loss_point: LossPoint, one: RuleHit | CounterIncrease, *, sure: 
     sentence = f"{what} in {one.node} {done} the {packet}"
     if isinstance(one, RuleHit) and one.hook == 3:
         sentence = f"the firewall of {one.node} {done} the {packet} before it left: {what}"
+    denial = find_denial(loss_point, one)
+    if denial is not None:
+        sentence = denial.reason
     if not sure:
         sentence = f"probably {sentence} ({uncertainty(one)})"
     facts = [Note("rule", f"{one.node}: {rule_text(one)}"), *_bridge_nf_note(loss_point, one)]
+    if denial is not None:
+        return Cause("rule", sentence, tuple(facts), (why_command(loss_point.evidence, denial),))
     facts += _source_note(loss_point, one)
     facts += _promiscuous_note(loss_point, one)
     return Cause("rule", sentence, tuple(facts), (list_command(loss_point, one),))

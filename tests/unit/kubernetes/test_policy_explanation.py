@@ -79,6 +79,15 @@ def test_why_a_peer_is_not_meant(peer: Peer, why: str) -> None:
     assert misses(oracle, PolicyRule((peer,)), "x", other, A, "TCP", 80) == (why,)
 
 
+def test_a_ping_fits_rules_without_ports_only() -> None:
+    into = ask("f", "a", 0, "ICMP").explanations[0].directions[1]
+
+    assert into.reason.endswith("no rule of them allows ICMP from f")
+    assert into.misses[0].reasons == ("ICMP is not TCP port http",)
+    assert ask("e", "c", 0, "ICMP").allowed
+    assert ask("c", "x/web", 0, "ICMP").notes == ("Service x/web does not forward ICMP: name one of its pods",)
+
+
 def test_of_several_peers_the_nearest_is_named() -> None:
     rule = PolicyRule((Peer(None, Selector((("kubernetes.io/metadata.name", "z"),))), Peer(APP, EVERYTHING)))
     other = Pod("y", "b", (), {"app": "web"})

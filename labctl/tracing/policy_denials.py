@@ -1,0 +1,53 @@
+"""The policies that deny a probe: what the cluster of the lab says about each form that the packet had. Pure.
+
+A packet changes on its way: a Service's address becomes that of a pod, a masquerade hides its source. A policy engine
+sees one of these forms, and so a denial is kept with its addresses and port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.core.resources import IP
+from labctl.kubernetes.cluster_state import ClusterState
+from labctl.kubernetes.policy_explanation import explain
+from labctl.kubernetes.policy_objects import Pod
+from labctl.kubernetes.policy_oracle import Endpoint, PolicyOracle, Traffic
+from labctl.tracing.evidence import PolicyDenial, TraceEvidence
+from labctl.tracing.hop_routing import nat_endpoint
+
+Form = tuple[IP, IP, int | None]  # source, destination, destination port
+TRAFFIC: dict[str, Traffic] = {"tcp": "TCP", "udp": "UDP", "icmp": "ICMP"}
+
+
+def with_policy_denials(evidence: TraceEvidence, state: ClusterState) -> TraceEvidence:
+    """The evidence of a lost probe with what the policies of the cluster say about each form that it had."""
+    if evidence.answer == "reply" or not (state.policies or state.cluster_policies):
+        return evidence
+    oracle = PolicyOracle.of(state)
+    pods = {ip: pod for pod in state.pods if not pod.host_network for ip in pod.ips}
+    found = [one for form in dict.fromkeys(_forms(evidence)) for one in _denials(oracle, pods, evidence, form)]
+    return evidence.with_details(policy_denials=tuple(found))
+
+
+def _forms(evidence: TraceEvidence) -> Iterator[Form]:
+    """Every form in which the request was seen, outside of tunnels: by a tap, by a rule, or after a translation."""
+    for item in evidence.observations:
+        if item.role == "request" and item.encap == "none":
+            yield item.src, item.dst, item.dport
+            yield (item.src, *nat_endpoint(evidence, item))
+    for hit in evidence.rule_hits:
+        if hit.role == "request" and hit.neighbour is None:
+            yield hit.src, hit.dst, hit.dport
+
+
+def _denials(oracle: PolicyOracle, pods: dict[IP, Pod], evidence: TraceEvidence, form: Form) -> Iterator[PolicyDenial]:
+    src, dst, port = form
+    source: Endpoint = pods.get(src, src)
+    target: Endpoint = pods.get(dst, dst)
+    # a packet that was seen has left its pod, also if it goes to the pod itself
+    found = explain(oracle, source, target, TRAFFIC[evidence.question.protocol], port or 0, hairpin=True)
+    for one in found.directions:
+        pod = source if one.decision.direction == "Egress" else target
+        if not one.decision.allowed and isinstance(pod, Pod):
+            yield PolicyDenial(pod.node, src, dst, port, one.decision.direction, pod.machine, one.reason)

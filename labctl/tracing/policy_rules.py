@@ -1,0 +1,59 @@
+"""A rule of a policy engine that dropped the probe, and the policy that it enforces. Pure.
+
+A denial is named only for a rule that dropped the packet in the very form that the policies deny, in a chain that an
+engine writes for this direction, on the pod's own node.
+"""
+
+from __future__ import annotations
+
+from labctl.core.resources import IP
+from labctl.tracing.evidence import CounterIncrease, PolicyDenial, RuleHit, TraceEvidence
+from labctl.tracing.hop_routing import nat_endpoint
+from labctl.tracing.loss_point import LossPoint
+from labctl.tracing.result import PROGRAM
+
+# the chains in which a policy engine drops or rejects, and the directions of which they decide
+ENGINE_CHAINS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("cali-fw-", ("Egress",)),
+    ("cali-po-", ("Egress",)),
+    ("cali-tw-", ("Ingress",)),
+    ("cali-pi-", ("Ingress",)),
+    ("KUBE-POD-FW-", ("Egress", "Ingress")),  # a packet comes to the chain of its source first
+)
+
+
+def find_denial(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> PolicyDenial | None:
+    """The denial that a rule enforces, if it dropped the packet in a chain of a policy engine."""
+    directions = next((way for prefix, way in ENGINE_CHAINS if one.chain.startswith(prefix)), ())
+    form = (one.src, one.dst, one.dport) if isinstance(one, RuleHit) else _form_at_loss(loss_point)
+    for direction in directions:
+        for denial in loss_point.evidence.policy_denials:
+            here = (denial.direction, denial.node) == (direction, one.node)
+            if here and (denial.src, denial.dst, denial.dport) == form and _is_chain_of(loss_point, one, denial.pod):
+                return denial
+    return None
+
+
+def _is_chain_of(loss_point: LossPoint, one: RuleHit | CounterIncrease, pod: str) -> bool:
+    """Whether a chain can be that of a pod: Calico's are named by the node's device of the pod."""
+    if not one.chain.startswith(("cali-fw-", "cali-tw-")):
+        return True
+    link = loss_point.evidence.link(one.node, one.chain[len("cali-fw-") :])
+    return link is None or link.peer is None or link.peer.ns == pod
+
+
+def why_command(evidence: TraceEvidence, denial: PolicyDenial) -> str:
+    """The command that explains the denial."""
+    names = {ip: name for name, ips in evidence.machines.items() for ip in ips}
+    source, target = (names.get(ip, str(ip)) for ip in (denial.src, denial.dst))
+    protocol = evidence.question.protocol
+    port = "--icmp" if denial.dport is None else f"--{protocol} {denial.dport}"
+    return f"{PROGRAM} policy why {source} {target} {port}"
+
+
+def _form_at_loss(loss_point: LossPoint) -> tuple[IP, IP, int | None] | None:
+    """The form of the packet where it was seen last, after the translation there."""
+    last = loss_point.last_observation
+    if last is None or loss_point.role != "request" or last.encap != "none":
+        return None
+    return (last.src, *nat_endpoint(loss_point.evidence, last))
