@@ -6,6 +6,7 @@ The reader is strict, as the readers of CNI plugins are: it accepts only JSON, a
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import NoReturn
 
@@ -34,6 +35,7 @@ class _Scanner:
     def __init__(self, text: str, file: str, reader: Reader, fixed_position: Position | None) -> None:
         self.text, self.file, self.reader, self.fixed_position = text, file, reader, fixed_position
         self.index = 0
+        self.line_starts = [0, *(found.end() for found in re.finditer("\n", text))]
 
     def blank(self) -> str:
         """Skip white space. Return the next character, "" at the end."""
@@ -62,8 +64,8 @@ class _Scanner:
     def position(self) -> Position:
         if self.fixed_position is not None:
             return self.fixed_position
-        before = self.text[: self.index]
-        return Position(self.file, before.count("\n") + 1, self.index - (before.rfind("\n") + 1) + 1)
+        line = bisect_right(self.line_starts, self.index)
+        return Position(self.file, line, self.index - self.line_starts[line - 1] + 1)
 
     def raise_error(self, what: str, hint: str = "") -> NoReturn:
         if self.fixed_position is not None:

@@ -340,30 +340,33 @@ class ApiFields:
             short = f"in short: {self.short_forms}" if self.short_forms and context.plain_texts else ""
             return _refuse(node, path, context, self.what, short)
         found: dict[str, Any] = {}
+        all_known = True
         for key, item in node.items:
             name = key.value
             field_type = self.fields.get(name)
             if field_type is None:
-                self._read_unknown(key, item, path, context)
+                all_known &= self._is_allowed(key, item, path, context)
             elif not _is_null(item):
                 found[name] = field_type.read(item, (*path, name), context)
         for name in self.required:
             if name not in found:
                 context.add_problem(node, path, f"{name!r} is missing")
-        if INVALID in found.values() or not found.keys() >= set(self.required):
+        if not all_known or INVALID in found.values() or not found.keys() >= set(self.required):
             return INVALID
         broken = [problem for rule in self.rules for problem in rule(found)]
         for inner, what, hint in broken:
             context.add_problem(descend(node, inner), (*path, *inner), what, hint)
         return INVALID if broken else found
 
-    def _read_unknown(self, key: Text, item: TreeNode, path: Path, context: ObjectContext) -> None:
+    def _is_allowed(self, key: Text, item: TreeNode, path: Path, context: ObjectContext) -> bool:
+        """Whether a mapping may have a field that is not read; else a problem is recorded."""
         name = key.value
         if name in self.silent or (name in self.unused and _is_null(item)):
-            return
+            return True
         if name in self.unused:
             context.add_unused((*path, name))
-        elif name in self.not_supported:
+            return True
+        if name in self.not_supported:
             context.add_problem(key, (*path, name), "labctl does not support this field", self.not_supported[name])
         elif name in self.elsewhere:
             context.add_problem(key, path, f"unknown field {quote_text(name)}", self.elsewhere[name])
@@ -372,6 +375,8 @@ class ApiFields:
             context.add_problem(key, path, f"unknown field {quote_text(name)}", hint or known)
         else:
             context.add_unused((*path, name))
+            return True
+        return False
 
     def schema(self) -> Json:
         schema: Json = {

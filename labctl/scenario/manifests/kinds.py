@@ -41,6 +41,7 @@ class Kind:
     into: str = ""
     read: Read | None = None
     namespaced: bool = True
+    without_use: str = ""  # the reason if `read` returns None
 
 
 def _kind(
@@ -54,10 +55,11 @@ def _kind(
     rules: tuple[Any, ...] = (),
     namespaced: bool = True,
     elsewhere: Mapping[str, str] | None = None,
+    without_use: str = "",
 ) -> Kind:
     silent = frozenset({"apiVersion", "kind", *(() if "status" in fields else ("status",))})
     table = ApiFields(fields, required, silent=silent, rules=rules, elsewhere=elsewhere or {})
-    return Kind(name, versions, table, into, read, namespaced)
+    return Kind(name, versions, table, into, read, namespaced, without_use)
 
 
 _GATEWAY_API = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1")
@@ -97,6 +99,8 @@ KINDS = {
             read_slice,
             required=("metadata", "addressType"),
             rules=SLICE_RULES,
+            without_use="kube-proxy uses slices that have the label kubernetes.io/service-name and IP addresses, and do"
+            " not belong to a headless Service",
         ),
         _kind(
             "NetworkPolicy",

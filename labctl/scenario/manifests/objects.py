@@ -10,6 +10,7 @@ from typing import Any
 from labctl.core.names import summarize_names
 from labctl.kubernetes.declared import Declared
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
+from labctl.scenario.field_types import shorten
 from labctl.scenario.manifests.api_types import INVALID, ObjectContext, Path, descend, field_path, similar
 from labctl.scenario.manifests.kinds import KINDS, OTHERS, PODS, SILENT, Kind
 from labctl.scenario.manifests.places import ObjectPlaces, object_title
@@ -25,6 +26,7 @@ class ObjectReader:
         self.reader = reader
         self.places = ObjectPlaces(start)
         self.objects: dict[str, list[Any]] = {}  # by the field of `Declared`
+        self.left_out: list[str] = []  # sentences on objects that no part of labctl reads
         self.unused_fields: Counter[str] = Counter()
         self.unused_kinds: Counter[str] = Counter()
 
@@ -53,11 +55,12 @@ class ObjectReader:
         return tuple(self.objects.get(PODS, ()))
 
     def _warnings(self) -> tuple[str, ...]:
-        """The sentence on what labctl does not use, if there is anything."""
+        """The sentences on what labctl does not use, if there is anything."""
         kinds = [f"{name} ({count})" for name, count in self.unused_kinds.items()]
         fields = [f"{name} ({count} object{'s' if count > 1 else ''})" for name, count in self.unused_fields.items()]
         named = [*kinds, *fields]
-        return (f"not used: {summarize_names(named, MAX_NAMED)}",) if named else ()
+        not_used = [f"not used: {summarize_names(named, MAX_NAMED)}"] if named else []
+        return (*self.left_out, *not_used)
 
     def _read_document(self, node: TreeNode, default_kind: str | None) -> None:
         if not isinstance(node, Map):
@@ -103,9 +106,9 @@ class ObjectReader:
             return None
         if "kind" not in fields or version in kind.versions:  # an entry of a ServiceList has no kind of its own
             return kind
-        what = (
-            f"{name}: {'apiVersion is missing' if version is None else f'there is no {name} in {quote_text(version)}'}"
-        )
+        what = f"{name}: apiVersion is missing"
+        if version is not None:
+            what = f"there is no {name} in {quote_text(version)}"
         if version is not None and _is_foreign(version, kind):
             self.unused_kinds[f"{name} of {version.partition('/')[0]}"] += 1
         else:
@@ -135,6 +138,14 @@ class ObjectReader:
             return
         if found is not None:
             self.objects.setdefault(kind.into, []).append(found)
+        elif kind.without_use:
+            self._warn_left_out(kind, item)
+
+    def _warn_left_out(self, kind: Kind, item: Mapping[str, Any]) -> None:
+        namespace, name = _identity(kind, item)
+        at = self.places.position(kind.name, namespace, name)
+        title = object_title(kind.name, namespace, name)
+        self.left_out.append(f"{at.file}:{at.line}:{at.column}: {title}: left out: {kind.without_use}")
 
     def _add_refusal(self, kind: Kind, item: Mapping[str, Any], node: Map, text: str) -> None:
         """Record the error of a function that reads a JSON form. It begins with the path in the spec, if it has one:
@@ -162,12 +173,12 @@ def _word(node: TreeNode | None) -> str | None:
 
 def _title(kind: Kind, node: Map) -> str:
     """An object in messages, before its fields are read."""
-    name, namespace = (descend(node, ("metadata", key)) for key in ("name", "namespace"))
-    if not isinstance(name, Text):
+    meta = next((value for key, value in node.items if key.value == "metadata"), None)
+    fields = {key.value: _word(value) for key, value in meta.items} if isinstance(meta, Map) else {}
+    name, namespace = fields.get("name"), fields.get("namespace")
+    if not name:
         return kind.name
-    from labctl.scenario.field_types import shorten
-
-    return object_title(kind.name, shorten(namespace.value) if isinstance(namespace, Text) else "", shorten(name.value))
+    return object_title(kind.name, shorten(namespace) if namespace and kind.namespaced else "", shorten(name))
 
 
 def _is_foreign(version: str, kind: Kind) -> bool:

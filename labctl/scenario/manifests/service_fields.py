@@ -61,7 +61,7 @@ def _service_rules(spec: Mapping[str, Any]) -> Iterator[tuple[Path, str, str]]:
         yield ("clusterIPs",), f"{len(ips)} addresses", "a Service has at most one for each address family"
     is_external = spec.get("type") == "ExternalName"
     if not spec.get("ports") and not is_external and "None" not in (first, *(ips or ())):
-        yield (), "'ports' is missing", "only a headless Service (clusterIP: None) can be without ports"
+        yield (), "'ports' is missing", "only a headless Service can be without ports"
     if is_external and not spec.get("externalName"):
         yield ("type",), "a Service of the type ExternalName needs externalName", ""
     if spec.get("sessionAffinityConfig") and spec.get("sessionAffinity", "None") != "ClientIP":
