@@ -109,8 +109,8 @@ CLUSTER_KEYS = (
     Key(
         "policy_engine",
         values.choice("calico", "kube-router"),
-        "whose rules enforce the policies: Calico's need a device for each pod, kube-router's match pods by address",
-        "calico if each pod has a routed device of its own, else kube-router",
+        "the engine that enforces policies: Calico's rules need a device for each pod, kube-router's match addresses",
+        "calico if each pod has a separate routed device, else kube-router",
     ),
     Key(
         "kube_proxy",
