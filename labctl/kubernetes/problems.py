@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SCENARIO = "scenario"  # the kind of problems of the scenario's own keys: the path begins with the key
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectProblem:

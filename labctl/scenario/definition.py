@@ -170,8 +170,10 @@ def parse_and_compile(
 def _with_object_warnings(lab: Lab, parsed: ParsedScenario, reader: Reader) -> Lab:
     """The lab with the warnings about its API objects. Their mistakes are added to the reader."""
     from labctl.kubernetes.object_checks import problems
+    from labctl.kubernetes.range_checks import range_problems
 
     if parsed.object_places is None:
         return lab
-    found = problems(parsed.scenario.kubernetes, lab.kubernetes)
+    declared = parsed.scenario.kubernetes
+    found = (*range_problems(declared.service_cidrs, lab), *problems(declared, lab.kubernetes))
     return replace(lab, warnings=(*lab.warnings, *parsed.object_places.report(found, reader)))

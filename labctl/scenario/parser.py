@@ -206,7 +206,7 @@ class _Parser:
         if not object_keys.has_objects(model):
             return scenario
         scenario, self.object_places = object_keys.with_objects(
-            scenario, model, self.located, self.manifests, self.root.position, self.reader
+            scenario, model, self.located, self.manifests, self.root, self.reader
         )
         return scenario
 

@@ -168,7 +168,8 @@ def _refuse_reserved(text: str, found: Any) -> None:
 
 def network(version: int | None = None, *, for_hosts: bool = False) -> Scalar:
     """A range in CIDR notation, of one family or both. With `for_hosts`, only ranges that machines can use."""
-    what = f"an {_version(version)}range such as {'2001:db8::/64' if version == 6 else '10.0.0.0/16'}"
+    what = f"{'an' if version else 'a'} {_version(version)}range such as"
+    what += " 2001:db8::/64" if version == 6 else " 10.0.0.0/16"
 
     def convert(text: str) -> Any:
         try:

@@ -280,7 +280,7 @@ class ApiMap:
 
     what: str
     key: Callable[[str], object]
-    value: ApiText = ApiText()
+    value: Any = ApiText()
     hint: str = ""  # for a value of another type
 
     def read(self, node: TreeNode, path: Path, context: ObjectContext) -> Any:

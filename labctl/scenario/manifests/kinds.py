@@ -9,19 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from labctl.kubernetes.api_reader import read_service, read_slice
+from labctl.kubernetes.api_reader import read_node, read_service, read_slice
 from labctl.kubernetes.cluster_policy_reader import read_cluster_policy
 from labctl.kubernetes.ingress_objects import read_gateway, read_http_route, read_ingress
 from labctl.kubernetes.policy_reader import read_namespace, read_policy
 from labctl.scenario.manifests.api_types import ApiFields, ApiText
 from labctl.scenario.manifests.cluster_policy_fields import CLUSTER_POLICY
-from labctl.scenario.manifests.common_fields import dns_label, metadata
+from labctl.scenario.manifests.common_fields import DNS_NAME, dns_label, metadata
 from labctl.scenario.manifests.pod_fields import DAEMON_SET, DEPLOYMENT, POD, REPLICA_SET, STATEFUL_SET
 from labctl.scenario.manifests.pod_sources import read_pod, read_template
 from labctl.scenario.manifests.policy_fields import NETWORK_POLICY
 from labctl.scenario.manifests.route_fields import GATEWAY, HTTP_ROUTE, INGRESS
 from labctl.scenario.manifests.service_fields import ENDPOINT_SLICE, SERVICE, SLICE_RULES
 
+NODES = "nodes"  # nodes with their zones
 PODS = "pods"  # what makes pods: they become part of the scenario's nodes
 Read: TypeAlias = Callable[[Mapping[str, Any]], Any]
 
@@ -31,8 +32,8 @@ class Kind:
     """A kind of objects. `versions` are the values of `apiVersion` that it has; objects of a foreign project may have
     the same kind with another group, and are not used.
 
-    `into` is the field of `Declared` that gets what `read` makes of the JSON form, or PODS. Objects without `read` are
-    checked, and named as not used.
+    `into` is the field of `Declared` that gets what `read` makes of the JSON form, or PODS, or NODES. Objects without
+    `read` are checked, and named as not used.
     """
 
     name: str
@@ -64,6 +65,7 @@ def _kind(
 
 _GATEWAY_API = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1")
 _SPEC, _METADATA = "it is a field of `spec`", "it is a field of `metadata`"
+NODE_SPEC = frozenset({"podCIDR", "podCIDRs", "providerID", "taints", "unschedulable", "configSource", "externalID"})
 _TEMPLATE = {"replicas": _SPEC, "selector": _SPEC, "template": _SPEC, "labels": _METADATA}
 
 KINDS = {
@@ -75,6 +77,15 @@ KINDS = {
             {"metadata": metadata(ApiText("a DNS label", dns_label), namespaced=False)},
             "namespaces",
             read_namespace,
+            required=("metadata",),
+            namespaced=False,
+        ),
+        _kind(
+            "Node",
+            ("v1",),
+            {"metadata": metadata(DNS_NAME, namespaced=False), "spec": ApiFields({}, unused=NODE_SPEC)},
+            NODES,
+            lambda item: (item["metadata"]["name"], read_node(item).zone),
             required=("metadata",),
             namespaced=False,
         ),

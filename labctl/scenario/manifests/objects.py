@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from labctl.core.names import summarize_names
+from labctl.core.names import did_you_mean, summarize_names
 from labctl.kubernetes.declared import Declared
-from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
+from labctl.scenario.document import Map, Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import shorten
 from labctl.scenario.manifests.api_types import INVALID, ObjectContext, Path, descend, field_path, similar
-from labctl.scenario.manifests.kinds import KINDS, OTHERS, PODS, SILENT, Kind
+from labctl.scenario.manifests.kinds import KINDS, NODES, OTHERS, PODS, SILENT, Kind
 from labctl.scenario.manifests.places import ObjectPlaces, object_title
 from labctl.scenario.manifests.pod_sources import PodSource
 
@@ -22,9 +22,9 @@ MAX_NAMED = 12  # fields and kinds that the warning names
 class ObjectReader:
     """Reads API objects one after the other, and collects what they declare."""
 
-    def __init__(self, reader: Reader, start: Position) -> None:
+    def __init__(self, reader: Reader, root: TreeNode) -> None:
         self.reader = reader
-        self.places = ObjectPlaces(start)
+        self.places = ObjectPlaces(root)
         self.objects: dict[str, list[Any]] = {}  # by the field of `Declared`
         self.left_out: list[str] = []  # sentences on objects that no part of labctl reads
         self.unused_fields: Counter[str] = Counter()
@@ -45,14 +45,26 @@ class ObjectReader:
         self._add(kind, item, node)
 
     def declared(self) -> Declared:
-        """Everything that was read, but what makes pods."""
-        objects: dict[str, Any] = {name: tuple(found) for name, found in self.objects.items() if name != PODS}
+        """Everything that was read, but nodes and what makes pods."""
+        others = (PODS, NODES)
+        objects: dict[str, Any] = {name: tuple(found) for name, found in self.objects.items() if name not in others}
         return Declared(**objects, warnings=self._warnings())
 
     @property
     def pod_sources(self) -> tuple[PodSource, ...]:
         """What makes pods, in the order of the text."""
         return tuple(self.objects.get(PODS, ()))
+
+    def zones(self, nodes: Collection[str]) -> dict[str, str]:
+        """The zones of the nodes that manifests describe. Those that are not among `nodes` are left out with a
+        warning."""
+        zones = {}
+        for name, zone in self.objects.get(NODES, ()):
+            if name in nodes:
+                zones[name] = zone
+            else:
+                self._warn_left_out("Node", "", name, did_you_mean(name, nodes) or "the lab has no such node")
+        return zones
 
     def _warnings(self) -> tuple[str, ...]:
         """The sentences on what labctl does not use, if there is anything."""
@@ -139,13 +151,12 @@ class ObjectReader:
         if found is not None:
             self.objects.setdefault(kind.into, []).append(found)
         elif kind.without_use:
-            self._warn_left_out(kind, item)
+            self._warn_left_out(kind.name, *_identity(kind, item), kind.without_use)
 
-    def _warn_left_out(self, kind: Kind, item: Mapping[str, Any]) -> None:
-        namespace, name = _identity(kind, item)
-        at = self.places.position(kind.name, namespace, name)
-        title = object_title(kind.name, namespace, name)
-        self.left_out.append(f"{at.file}:{at.line}:{at.column}: {title}: left out: {kind.without_use}")
+    def _warn_left_out(self, kind: str, namespace: str, name: str, reason: str) -> None:
+        at = self.places.position(kind, namespace, name)
+        title = object_title(kind, namespace, name)
+        self.left_out.append(f"{at.file}:{at.line}:{at.column}: {title}: left out: {reason}")
 
     def _add_refusal(self, kind: Kind, item: Mapping[str, Any], node: Map, text: str) -> None:
         """Record the error of a function that reads a JSON form. It begins with the path in the spec, if it has one:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from labctl.kubernetes.problems import ObjectProblem
+from labctl.kubernetes.problems import SCENARIO, ObjectProblem
 from labctl.scenario.document import Map, Position, Reader, Seq, TreeNode
 from labctl.scenario.manifests.api_types import Path, field_path
 
@@ -16,18 +16,21 @@ MAX_WARNINGS = 40
 class ObjectPlaces:
     """The trees of all objects that were read, by kind, namespace ("" for kinds without one) and name.
 
-    `start` is reported for an object that is in no file.
+    `root` is the scenario. Its start is reported for an object that is in no file.
     """
 
-    start: Position
+    root: TreeNode
     trees: dict[tuple[str, str, str], TreeNode] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.trees[SCENARIO, "", ""] = self.root
 
     def position(self, kind: str, namespace: str, name: str, path: Path = ()) -> Position:
         """Where the field of an object stands: the deepest step of the path that exists. For the last step this is the
         position of its value, for a value that is absent that of the mapping."""
         node = self.trees.get((kind, namespace, name)) or self.trees.get((kind, "", name))
         if node is None:
-            return self.start
+            return self.root.position
         position = _name_position(node)
         for step in path:
             if isinstance(node, Map) and isinstance(step, str):
@@ -58,6 +61,8 @@ class ObjectPlaces:
 
 def object_title(kind: str, namespace: str, name: str) -> str:
     """An object in messages: `Service shop/web`; without the namespace `default`."""
+    if kind == SCENARIO:
+        return kind
     return f"{kind} {name}" if namespace in ("", "default") else f"{kind} {namespace}/{name}"
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from labctl.errors import ScenarioError, UsageError
 from labctl.scenario.definition import parse_and_compile
-from labctl.scenario.document import Position, Reader
+from labctl.scenario.document import Map, Position, Reader
 from labctl.scenario.manifests.documents import parse_documents
+from labctl.scenario.manifests.keys import NAMES as OBJECT_NAMES
 from labctl.scenario.manifests.kinds import KINDS
 from labctl.scenario.manifests.objects import ObjectReader
 from tests.support.paths import GOLDEN
@@ -51,7 +52,8 @@ def field_names(table: Any, found: set[str]) -> set[str]:
     return found
 
 
-NAMES = sorted({name for kind in KINDS.values() for name in field_names(kind.fields, set())} | {"kind", "apiVersion"})
+TABLES = tuple(kind.fields for kind in KINDS.values())
+NAMES = sorted({name for table in TABLES for name in field_names(table, set())} | {"kind", "apiVersion"})
 
 
 def read(manifest: str, name: str = "m.yaml") -> None:
@@ -103,9 +105,10 @@ def test_any_shape_of_an_object(objects: list[dict[str, Any]]) -> None:
 
 
 @settings(FAST, max_examples=100)
-@given(TREES, st.sampled_from(("services", "policies", "namespaces", "manifests")))
+@given(TREES, st.sampled_from(OBJECT_NAMES))
 def test_any_shape_of_a_key(tree: Any, key: str) -> None:
     answer(f"{NODES}{key}: {json.dumps({'web': tree})}\n", {})
+    answer(f"{NODES}{key}: {json.dumps(tree)}\n", {})
 
 
 @st.composite
@@ -151,7 +154,7 @@ def test_a_thousand_services_with_ten_thousand_endpoints_are_read_in_seconds(nam
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": cluster(services)}, indent=1)
         began = time.process_time()
         reader = Reader()
-        objects = ObjectReader(reader, Position("t.yaml"))
+        objects = ObjectReader(reader, Map(Position("t.yaml")))
         objects.read_documents(parse_documents(text, name, reader))
         assert reader.problems == []
         assert len(objects.declared().slices) == services

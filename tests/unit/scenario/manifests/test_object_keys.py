@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 
 from labctl import models
@@ -98,3 +100,55 @@ def test_the_keys_are_for_the_models_of_kubernetes(name: str) -> None:
     whats = [one.what for one in caught.value.problems]
     refused = [f"{key}: this model has no objects of Kubernetes" for key in names]
     assert (refused == [what for what in whats if "Kubernetes" in what]) is ((outer, inner) != ("nodes", "pods"))
+
+
+def test_kube_proxy_the_ranges_of_services_and_zones_are_settings_of_the_cluster() -> None:
+    proxy = (
+        "{version: 1.31, nodePortAddresses: [primary], iptables: {masqueradeAll: true},"
+        " featureGates: {PreferSameTrafficDistribution: true}}"
+    )
+    text = f"services: {{web: {{ports: [80]}}}}\nservice_cidr: 10.96.0.0/16\nzones: {{node1: a}}\nkube_proxy: {proxy}\n"
+    found = declared(text)
+
+    assert found.service_cidrs == (ip_network("10.96.0.0/16"),)
+    assert found.zones == {"node1": "a"}
+    assert found.kube_proxy == {
+        "version": "1.31",
+        "nodePortAddresses": ["primary"],
+        "iptables": {"masqueradeAll": True},
+        "featureGates": {"PreferSameTrafficDistribution": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("zones: {nod1: a}", "4:9: zones: there is no node 'nod1' | did you mean 'node1'?"),
+        (
+            "service_cidr: [10.96.0.0/16, 10.97.0.0/16]",
+            "4:30: scenario: service_cidr[1]: 10.97.0.0/16 is a second range of IPv4"
+            " | one range for each address family",
+        ),
+        (
+            "service_cidr: 10.244.0.0/16",
+            "4:15: scenario: service_cidr[0]: 10.244.0.0/16 overlaps 10.244.0.0/24, the network of node1/cbr0"
+            " | choose another range",
+        ),
+    ],
+)
+def test_mistakes_in_settings_of_the_cluster_have_their_places(text: str, problem: str) -> None:
+    assert refusals(text + "\n") == [f"t.yaml:{problem}"]
+
+
+def test_nodes_of_manifests_give_their_zones_and_others_are_left_out() -> None:
+    def node(name: str) -> str:
+        meta = f"{{name: {name}, labels: {{topology.kubernetes.io/zone: z1}}}}"
+        return f"---\napiVersion: v1\nkind: Node\nmetadata: {meta}\nspec: {{podCIDR: 10.1.0.0/24}}\n"
+
+    found = declared("", node("node1") + node("aks-0"))
+
+    assert found.zones == {"node1": "z1"}
+    assert found.warnings == (
+        "shop.yaml:9:18: Node aks-0: left out: the lab has no such node",
+        "not used: spec.podCIDR (2 objects)",
+    )
