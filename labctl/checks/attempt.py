@@ -19,6 +19,8 @@ from labctl.checks.context import CheckContext, ProbeEndpoints, find_faults, ope
 from labctl.checks.drift import drift
 from labctl.checks.drop_counters import drops_since
 from labctl.checks.evidence import CheckEvidence, Expectation
+from labctl.checks.held_connections import HeldConnections
+from labctl.checks.port_uses import exhausted_ports
 from labctl.checks.verdict import Evaluation, cannot_change, evaluate
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.neighbour_tables import NeighbourTables, full_tables
@@ -73,6 +75,7 @@ class CheckAttempt:
         self.expectations = tuple(_expectations(context.topology, check, address.version))
         self.notes: list[str] = []
         self._listener: Listener | None = None
+        self._held = HeldConnections()
         self._tcpdumps: dict[Interface, Tcpdump] = {}
         self._probes: list[Probe] = []
         self._reported: list[Probe] = []
@@ -102,6 +105,8 @@ class CheckAttempt:
             machine, port = self.server
             self._listener, problem = open_listener(self.context, machine, check.probe, self.address, port or 0)
             self.notes += [problem] if problem else []
+        if check.while_open is not None:
+            self._held.open(self.context, check.while_open, check, self._listener)
         if check.via == "tcpdump" and self.context.tcpdump_path is not None:
             for at in dict.fromkeys(want.see.at for want in self.expectations):
                 path = paths.netns_path(self.context.lab, at.ns)
@@ -144,6 +149,10 @@ class CheckAttempt:
     def _evaluate(self, evidence: CheckEvidence) -> tuple[CheckEvidence, Evaluation]:
         """The evidence and its judgement. Before a missing reply passes, this looks for the reason why the target did
         not answer, and compares the path with the plan."""
+        if evidence.answer == "timeout" and self.check.port is not None and evidence.trail.requests:
+            last = evidence.trail.requests[-1]
+            uses = exhausted_ports(self.context, last, self.check.port) if last.direction == "in" else ()
+            evidence = replace(evidence, port_uses=uses)
         if self.check.expects_no_answer and evidence.silent_ns is not None:
             evidence = replace(evidence, silence_reasons=self._silence_reasons(evidence.silent_ns, evidence.trail))
         evaluation = evaluate(evidence)
@@ -319,6 +328,7 @@ class CheckAttempt:
             probe.close()
         for dump in self._tcpdumps.values():
             dump.close()
+        self._held.close()
         if self._listener is not None:
             self._listener.close()
 

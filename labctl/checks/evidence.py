@@ -9,6 +9,7 @@ from labctl.core.neighbour_tables import FullTable
 from labctl.core.resources import IP, Interface
 from labctl.core.results import Answer, Sighting
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check, See
+from labctl.core.snat_ports import PortUse
 from labctl.packets.probe_id import Trail
 
 
@@ -30,6 +31,7 @@ class Expectation:
             sighting.at == see.at
             and (self.src is None or sighting.src == self.src)
             and (self.dst is None or sighting.dst == self.dst)
+            and (see.sport is None or sighting.sport in see.sport)
             and (see.ttl is None or sighting.ttl == see.ttl)
             and (see.direction is None or sighting.direction == see.direction)
             and (see.encap is None or see.encap in (sighting.encap, sighting.encap.split()[0]))
@@ -48,6 +50,7 @@ class Expectation:
             f"{name.replace('_', ' ')} {_with_address(word, getattr(self, name))}"
             for name, word in self._address_fields()
         ]
+        parts += [f"sport {see.sport}"] if see.sport is not None else []
         parts += [f"ttl {see.ttl}"] if see.ttl is not None else []
         parts += [f"encap {see.encap}"] if see.encap is not None else []
         return f"{see.packet + ' ' if see.packet != 'request' else ''}{way}{see.at}: {', '.join(parts) or 'the packet'}"
@@ -92,6 +95,7 @@ class CheckEvidence:
     reply_has_probe_id: bool = True  # False: a listener that is not labctl's answers, without our marker
     notes: tuple[str, ...] = ()
     probe_count: int = 1
+    port_uses: tuple[PortUse, ...] = ()  # of rules that had no source port left for the probe
     full_tables: tuple[FullTable, ...] = ()  # the machine's neighbour tables that were full meanwhile
 
     @property

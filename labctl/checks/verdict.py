@@ -209,7 +209,12 @@ def _namespaces_passed(trail: Trail) -> tuple[str, ...]:
 def _last_seen(evidence: CheckEvidence) -> list[str]:
     """Where the trail ends, and the ICMP errors about it."""
     trail = evidence.trail
-    lines = [*dict.fromkeys(f"icmp: {complaint}" for complaint in trail.icmp_errors), *_neighbour_lines(evidence)]
+    ports = (f"snat-port-exhaustion: {use.node} has no source port left, {use}" for use in evidence.port_uses)
+    lines = [
+        *ports,
+        *dict.fromkeys(f"icmp: {complaint}" for complaint in trail.icmp_errors),
+        *_neighbour_lines(evidence),
+    ]
     if trail.replies:
         return [f"the reply was last seen {trail.replies[-1]}", *lines]
     if trail.requests:

@@ -11,6 +11,7 @@ from typing import Any
 
 from labctl.core.resources import IP
 from labctl.core.scenario_types import Check, Expect, See
+from labctl.core.text import count
 
 CONNECTIONS_PER_MACHINE, MAX_DEFAULT_CONNECTIONS = 200, 2000  # of a check of balancing
 STICKY_CONNECTIONS = 40  # of a check that one machine answers all
@@ -58,11 +59,13 @@ class ProbeKind:
     def plan_line(self, check: Check) -> str:
         """The line in a plan: the probe, and what is special about it."""
         size = "" if check.size is None else f", size {check.size}"
-        return f"{self.key} {self.argument(check)}{size}{_answered_text(check)}{_expect_text(check)}"
+        words = (size, _held_text(check), _answered_text(check), _expect_text(check))
+        return f"{self.key} {self.argument(check)}{''.join(words)}"
 
     def page_cell(self, check: Check) -> str:
         """The probe in a table of the documentation, as Markdown."""
-        return f"`{self.key}: {self.argument(check)}`{_expect_text(check)}{_answered_text(check)}"
+        words = (_held_text(check), _expect_text(check), _answered_text(check))
+        return f"`{self.key}: {self.argument(check)}`{''.join(words)}"
 
     def command(self, check: Check, address: IP | None = None) -> str:
         """The arguments of labctl with which a person sends the same probe; `address` is the target's."""
@@ -85,6 +88,7 @@ class _PacketProbe(ProbeKind):
         source, target, suffix = check.source, check.target, "" if check.size is None else f" with {check.size} bytes"
         if check.port is not None:
             suffix = f" on {self.name} port {check.port}" + _sport_clause(check)
+            suffix += _held_clause(check)
         claim = {
             "reply": f"{source} reaches {target}{suffix}",
             "fail": f"{source} does not reach {target}{suffix}",
@@ -229,7 +233,7 @@ PROBE_KINDS: dict[str, ProbeKind] = {
     kind.name: kind
     for kind in (
         _Ping("ping", "ping", ("reply", "fail"), ("size", *_SEE_KEYS), _ENDS),
-        _PacketProbe("tcp", "tcp", _PORT_EXPECTS, ("listen", *_SEE_KEYS), _ENDS),
+        _PacketProbe("tcp", "tcp", _PORT_EXPECTS, ("listen", "while_open", *_SEE_KEYS), _ENDS),
         _PacketProbe("udp", "udp", _PORT_EXPECTS, ("listen", *_SEE_KEYS), _ENDS),
         _Balance("balance", "balance", ("reply",), _BALANCE_KEYS, _ENDS, ("answered_by",)),
         _Mesh("mesh", "mesh", check_keys=("pairs",)),
@@ -281,6 +285,27 @@ def _expect_text(check: Check) -> str:
     return "" if check.expect == "reply" else f", expect {check.expect}"
 
 
+def _held_text(check: Check) -> str:
+    held = check.while_open
+    if held is None:
+        return ""
+    ends = (
+        ""
+        if (held.source, held.target, held.port) == (check.source, check.target, check.port)
+        else (f" ({held.source} -> {held.target}:{held.port})")
+    )
+    return f", {count(held.count, 'connection')} open before{ends}"
+
+
+def _held_clause(check: Check) -> str:
+    held = check.while_open
+    if held is None:
+        return ""
+    who = "" if held.source == check.source else f" of {held.source}"
+    where = "" if (held.target, held.port) == (check.target, check.port) else f" to {held.target} port {held.port}"
+    return f" while {count(held.count, 'other connection')}{who}{where} {'is' if held.count == 1 else 'are'} open"
+
+
 def _answered_text(check: Check) -> str:
     return "" if check.server is None else f", answered by {check.server[0]}:{check.server[1]}"
 
@@ -289,6 +314,8 @@ def _see_clause(see: See) -> str:
     parts = []
     if see.src or see.dst:
         parts.append(f"as {see.src or 'any'} > {see.dst or 'any'}")
+    if see.sport is not None:
+        parts.append(f"from port {see.sport}")
     if see.ttl:
         parts.append(f"with ttl {see.ttl}")
     if see.encap:

@@ -35,6 +35,7 @@ class Sighting:
     eth_dst: str = ""
     length: int = 0
     otherhost: bool = False
+    sport: int | None = None  # the source port of tcp and udp
 
     def __str__(self) -> str:
         ends = "" if self.outer is None else f" {self.outer[0]} > {self.outer[1]}"

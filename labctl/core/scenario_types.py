@@ -6,7 +6,7 @@ Machines are always given by name; addresses appear only where the author of the
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal, TypeAlias
 
 from labctl.core.address_use import AddressUse
@@ -57,6 +57,23 @@ ENDPOINT_FIELDS = ("src", "dst", "outer_src", "outer_dst")  # fields of a See th
 
 
 @dataclass(frozen=True, slots=True)
+class PortRange:
+    """Some ports in a row, as a file writes them: `443`, `1024-2047`."""
+
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def __contains__(self, port: object) -> bool:
+        return isinstance(port, int) and self.first <= port <= self.last
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
 class See:
     """What the request (or reply) packet of a check must look like at one device.
 
@@ -65,7 +82,8 @@ class See:
     `outer_src` and `outer_dst` are the endpoints of that tunnel, given like `src` and `dst`.
     `direction` is `in`, `out` or None for either; leaving packets are seen after NAT. `packet` selects a packet of
     the check: the request, the reply, or the ARP request (IPv6: the neighbour solicitation) for `dst`.
-    `negate` makes it a `not see:`: no such packet passed there, with positive evidence.
+    `negate` makes it a `not see:`: no such packet passed there, with positive evidence. `sport` are the source ports
+    that a packet of TCP or UDP may have there.
     """
 
     at: Interface
@@ -78,6 +96,20 @@ class See:
     negate: bool = False
     outer_src: str | None = None
     outer_dst: str | None = None
+    sport: PortRange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenConnections:
+    """TCP connections that stay open while a check sends its probe: their number, and their ends as in a check."""
+
+    count: int
+    source: str
+    target: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.count} x {self.source} -> {self.target}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +125,7 @@ class Check:
     claims that no other process in `source` can listen on the port, because one listens already; `protocol` belongs to
     that port. `cni` calls the plugins that attached the pods (CHECK). `via` selects what captures: labctl's taps or the
     real tcpdump. `size` is the number of bytes that a ping carries, never in fragments; with `expect: fail` it claims
-    that the packet is too big.
+    that the packet is too big. `while_open` are connections that are open already when a probe of `tcp` is sent.
     `balance` makes `connections` connections by `protocol`, which the machines of `answered_by` must answer, and no
     others, in the shares of the weights there; with `sticky`, one of them all. `saw` is what they must see as the
     client: machines, points or addresses. `host` and `path` are those of the HTTP request.
@@ -122,6 +154,7 @@ class Check:
     sticky: bool = False
     host: str = ""
     path: str = "/who"
+    while_open: OpenConnections | None = None
 
     @property
     def expects_no_answer(self) -> bool:
@@ -172,6 +205,21 @@ class PodContainer:
 
     def __str__(self) -> str:
         return ":".join((self.name, ",".join(map(str, self.ports)))) if self.ports else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRule:
+    """A rule of a firewall that allows connections to a range, as the network rules of Azure Firewall do: `tcp *:443`,
+    `udp 203.0.113.0/24:53`, `icmp 203.0.113.1`, `any 10.0.0.0/8`."""
+
+    protocol: Literal["tcp", "udp", "icmp", "any"]
+    destination: IPv4Network
+    ports: PortRange | None = None  # None: all ports
+
+    def __str__(self) -> str:
+        goal = self.destination
+        where = "*" if not goal.prefixlen else str(goal.network_address if goal.prefixlen == 32 else goal)
+        return f"{self.protocol} {where}" + ("" if self.ports is None else f":{self.ports}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +336,8 @@ def with_netns_names(check: Check, netns_of: dict[str, str]) -> Check:
         (tuple(name for name in one if name not in netns_of), tuple(name for name in other if name not in netns_of))
         for one, other in check.groups
     )
-    return replace(
-        check, source=netns_name(check.source), target=netns_name(check.target), server=server, sees=sees, groups=groups
-    )
+    held = check.while_open
+    if held is not None:
+        held = replace(held, source=netns_name(held.source), target=netns_name(held.target))
+    ends = {"source": netns_name(check.source), "target": netns_name(check.target)}
+    return replace(check, **ends, server=server, sees=sees, groups=groups, while_open=held)  # type: ignore[arg-type]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from labctl.core.observations import Flow
-from labctl.core.resources import IP
+from labctl.core.resources import IP, Chain
+from labctl.core.scenario_types import PortRange
+from labctl.core.snat_ports import matching_rules, snat_ports
 from labctl.faults.chain_changes import insert_rule
 from labctl.faults.claimed_paths import (
     ClaimedPath,
@@ -20,7 +22,9 @@ from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects
 from labctl.faults.rule_walk import source_nat_rule
 
-UDP = 17
+TCP, UDP = 6, 17
+FIRST_USER = 20_000  # the first source port of the connections that use all ports of a block
+MAX_FLOWS = 64  # of one fault, which lists each of them
 PORT, SOURCE_PORT = 8080, 40_000  # of the flow with a stale entry
 
 
@@ -137,6 +141,39 @@ def _stale_dnat_entry(objects: LabObjects) -> Iterator[Fault]:
         yield Fault("conntrack-stale-dnat", name, (), causes, traffic, symptoms, (flow,))
 
 
+def _used_ports(objects: LabObjects) -> Iterator[Fault]:
+    """Connections of a node have every port that source NAT may give it towards one destination."""
+    for ns in namespaces_by_role(objects):
+        chain = objects.chain(ns, "nat", "POSTROUTING")
+        for one in claimed_paths(objects) if chain is not None else ():
+            if one.probe != "tcp" or one.port is None or one.server is not None or one.target_ip.version != 4:
+                continue
+            found = _port_block(objects, chain, one) if passing(objects, ns, one) == "routed" else None
+            if found is None:
+                continue
+            source, address, ports = found
+            used = range(ports.first, ports.last + 1)
+            flows = tuple(
+                Flow(ns, TCP, source, one.target_ip, sport, one.port, one.target_ip, address, one.port, port)
+                for sport, port in enumerate(used, FIRST_USER)
+            )
+            causes = (ExpectedCause(("snat-port-exhaustion",), (ns, str(address))),)
+            traffic = probes((one,), protocols=("tcp",))
+            yield Fault("snat-ports-used", f"{ns}/conntrack/{one.source}", (), causes, traffic, (), flows)
+
+
+def _port_block(objects: LabObjects, chain: Chain | None, one: ClaimedPath) -> tuple[IP, IP, PortRange] | None:
+    """The source that the chain's namespace sees of a TCP probe, and the address and the few ports that it gets."""
+    machine = objects.topology.machines.get(one.source)
+    sources = [objects.topology.address_of(name, 4) for name in (one.source, machine.on if machine else None) if name]
+    for source in (ip for ip in sources if ip is not None):
+        for _, _, rule in matching_rules((chain,) if chain is not None else (), source, "tcp"):
+            given = snat_ports(rule)
+            if given is not None and given.address is not None and len(given.ports) <= MAX_FLOWS:
+                return source, given.address, given.ports
+    return None
+
+
 KINDS: tuple[FaultKind, ...] = (
     FaultKind(
         "notrack-replies",
@@ -169,5 +206,11 @@ KINDS: tuple[FaultKind, ...] = (
         "Datagrams of that flow go to the machine itself instead of the container; those of new flows arrive.",
         _stale_dnat_entry,
         unnoticed="Checks send from a new source port each time, so no probe belongs to the flow.",
+    ),
+    FaultKind(
+        "snat-ports-used",
+        "Connections of one node use all source ports that a load balancer gives it, to one destination.",
+        "A new connection of its pods to that destination times out; those to others and those of other nodes work.",
+        _used_ports,
     ),
 )

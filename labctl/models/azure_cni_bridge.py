@@ -45,7 +45,15 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import option
 from labctl.core.resources import Chain, Interface, Link, Neighbour, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
-from labctl.models.lib import azure, azure_addressing, kubernetes, pods, primitives
+from labctl.models.lib import (
+    azure,
+    azure_addressing,
+    azure_outbound,
+    azure_outbound_options,
+    kubernetes,
+    pods,
+    primitives,
+)
 
 FOLLOWS = "Azure CNI bridge mode, AKS's default until October 2020 (azure-container-networking)"
 MACHINES = ("nodes", "pods")
@@ -61,12 +69,13 @@ PARTS = (
     approximation("the fabric's MAC filter", "is an iptables rule that drops IP packets from another MAC address"),
     approximation("the fabric's ARP in tunnel mode", "is done with proxy_arp_pvlan"),
     approximation("MAC addresses", "of NICs and pods are made from names, so that a plan is always the same"),
-    approximation("the load balancer", "is one SNAT rule without port blocks"),
     skipped("the broute rules for node-local DNS", "ebtables on nftables has no such table"),
     skipped("portmap, IPv6"),
+    *azure_outbound.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
+RESERVED_NAMES = (azure_outbound.FIREWALL,)
 _ARP_REPLY_RULE = "-p ARP --arp-op Request --arp-ip-dst {} -j arpreply --arpreply-mac {} --arpreply-target DROP"
 
 
@@ -85,13 +94,13 @@ class Options(azure_addressing.NodeSubnetOptions):
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric, nodes with NIC and pods on one bridge, `vm` and the internet."""
     options: Options = scenario.options
-    nics = azure_addressing.node_nics(scenario, options.subnet, options.max_pods + 1, bridge="azure0")
+    nics = _nics(scenario)
     vm = azure_addressing.vm_nic(options.vm_cidr, options.subnet)
     yield Machine("fabric", "fabric", (options.subnet.network_address + 1, options.public_ip))
     for nic in nics:
         yield Link(Interface(nic.machine, "azure0"), "bridge", mtu=options.mtu, mac=nic.mac)
-    yield from azure.fabric([*nics, vm], options.mtu)
-    yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
+    yield from azure.fabric([*nics, vm, *azure_outbound.firewall_nics(options)], options.mtu)
+    yield from azure_outbound.way_out(options, azure_outbound.exits(nics), (vm,))
     for nic, node in zip(nics, scenario.nodes, strict=True):
         yield Machine(nic.machine, "node", (nic.address,))
         yield from primitives.netns(nic.machine)
@@ -113,6 +122,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks of Kubernetes' own rules, and of what containers of a pod share."""
     yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
+    yield from azure_outbound.checks(scenario, azure_outbound.exits(_nics(scenario)))
 
 
 def address_use(scenario: Scenario) -> Iterator[AddressUse]:
@@ -126,7 +136,13 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     options: Options = scenario.options
     yield from azure_addressing.refuse_nodes_with_pods(options.subnet, len(scenario.nodes), options.max_pods)
     yield from azure_addressing.refuse_vnet_ranges(options, "subnet", "vm_cidr")
+    yield from azure_outbound_options.refuse(options, len(scenario.nodes))
     yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
+
+
+def _nics(scenario: Scenario) -> list[azure.Nic]:
+    options: Options = scenario.options
+    return azure_addressing.node_nics(scenario, options.subnet, options.max_pods + 1, bridge="azure0")
 
 
 def _nic_rules(nic: azure.Nic, options: Options) -> Iterator[Resource]:

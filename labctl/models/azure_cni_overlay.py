@@ -43,8 +43,18 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import azure, azure_addressing, azure_transparent, kubernetes, pods, primitives
+from labctl.models.lib import (
+    azure,
+    azure_addressing,
+    azure_outbound,
+    azure_outbound_options,
+    azure_transparent,
+    kubernetes,
+    pods,
+    primitives,
+)
 from labctl.models.lib import azure_address_plan as address_plan
+from labctl.models.lib.azure_outbound_options import Outbound
 
 FOLLOWS = "Azure CNI Overlay (azure-container-networking, mode transparent with overlay addresses)"
 MACHINES = ("nodes", "pods")
@@ -58,12 +68,13 @@ PARTS = (
     approximation("the cluster's routing domain", "is a table of the fabric and one rule for each NIC"),
     approximation("pods' addresses", "are assigned in order; Azure assigns any of the 256"),
     approximation("MAC addresses", "of NICs and pods are made from names, so that a plan is always the same"),
-    approximation("the load balancer", "is one SNAT rule without port blocks"),
     skipped("a second cluster with the same pod CIDR"),
     skipped("network security groups, portmap, IPv6 and dual stack"),
+    *azure_outbound.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
+RESERVED_NAMES = (azure_outbound.FIREWALL,)
 ROUTING_DOMAIN_TABLE = 100  # the fabric's routing table for the routing domain of the cluster
 NODE_PREFIX_LENGTH = address_plan.NODE_RANGE_PREFIX_LENGTH  # of each node's part of the pod CIDR
 MAX_NODES = address_plan.LIMITS["overlay"].max_nodes
@@ -80,6 +91,7 @@ class Options:
     public_ip: IPv4Address = option(
         address("203.0.113.50"), "public source address of outgoing traffic (SNAT by the load balancer)"
     )
+    outbound: Outbound | None = option(None, "the cluster's way out: a type, or a section of options", form="section")
     max_pods: int = option(250, "maximum number of pods on one node", minimum=10, maximum=250)
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
 
@@ -91,8 +103,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     vm = azure_addressing.vm_nic(options.vm_cidr, options.node_cidr)
     ranges = kubernetes.node_pod_ranges(options.pod_cidr, NODE_PREFIX_LENGTH, len(nics))
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
-    yield from azure.fabric([*nics, vm], options.mtu)
-    yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
+    yield from azure.fabric([*nics, vm, *azure_outbound.firewall_nics(options)], options.mtu)
+    yield from azure_outbound.way_out(options, azure_outbound.exits(nics), (vm,))
     yield Route("fabric", options.pod_cidr, kind="unreachable")
     for nic, node, pod_range in zip(nics, scenario.nodes, ranges, strict=True):
         yield Rule("fabric", ROUTING_DOMAIN_TABLE, ROUTING_DOMAIN_TABLE, dst=options.pod_cidr, iif=nic.fabric_device)
@@ -113,6 +125,8 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks of Kubernetes' own rules, and of what containers of a pod share."""
     yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
+    nics = azure_addressing.node_nics(scenario, scenario.options.node_cidr)
+    yield from azure_outbound.checks(scenario, azure_outbound.exits(nics))
 
 
 def address_use(scenario: Scenario) -> Iterator[AddressUse]:
@@ -135,3 +149,4 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from azure_addressing.refuse_public_ip(options.internet_cidr, options.public_ip)
     yield from azure_addressing.refuse_reserved_ranges(options)
     yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
+    yield from azure_outbound_options.refuse(options, nodes)

@@ -48,7 +48,17 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import azure, azure_addressing, azure_pod_subnet, azure_transparent, kubernetes, pods, primitives
+from labctl.models.lib import (
+    azure,
+    azure_addressing,
+    azure_outbound,
+    azure_outbound_options,
+    azure_pod_subnet,
+    azure_transparent,
+    kubernetes,
+    pods,
+    primitives,
+)
 from labctl.models.lib.azure_address_plan import LIMITS
 
 FOLLOWS = "Azure CNI transparent mode since August 2022 (azure-container-networking, pull request 1524)"
@@ -65,12 +75,13 @@ PARTS = (
     approximation("addresses of the pod subnet", "are allocated in order; Azure's batches and blocks have gaps"),
     approximation("blocks", "are all but the first and the last of the pod subnet: Azure reserves addresses in these"),
     approximation("MAC addresses", "of NICs and pods are made from names, so that a plan is always the same"),
-    approximation("the load balancer", "is one SNAT rule without port blocks"),
     skipped("portmap, IPv6"),
     skipped("bridge-nf-call-iptables", "there is no bridge"),
+    *azure_outbound.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
+RESERVED_NAMES = (azure_outbound.FIREWALL,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +114,11 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric, nodes with a route to each of their pods, `vm` and the internet."""
     options: Options = scenario.options
     in_node_subnet = options.ip_allocation == "node-subnet"
-    nics = azure_addressing.node_nics(scenario, options.subnet, options.pods_per_node + 1 if in_node_subnet else 1)
+    nics = _nics(scenario)
     vm = azure_addressing.vm_nic(options.vm_cidr, options.subnet)
     yield Machine("fabric", "fabric", (options.subnet.network_address + 1, options.public_ip))
-    yield from azure.fabric([*nics, vm], options.mtu)
-    yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
+    yield from azure.fabric([*nics, vm, *azure_outbound.firewall_nics(options)], options.mtu)
+    yield from azure_outbound.way_out(options, _exits(scenario), (vm,))
     of_nodes = () if in_node_subnet else _node_addresses(scenario)
     for number, (nic, node) in enumerate(zip(nics, scenario.nodes, strict=True)):
         yield Machine(nic.machine, "node", (nic.address,))
@@ -138,6 +149,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks of Kubernetes' own rules, and of what containers of a pod share."""
     yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
+    yield from azure_outbound.checks(scenario, _exits(scenario))
 
 
 def address_use(scenario: Scenario) -> Iterator[AddressUse]:
@@ -162,3 +174,22 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         yield from azure_pod_subnet.refuse(scenario, options.pod_subnet, options.ip_allocation, options.pods_per_node)
         yield from azure_addressing.refuse_vnet_ranges(options, "subnet", "pod_subnet", "vm_cidr")
     yield from kubernetes.refuse_pod_counts(scenario, options.pods_per_node)
+    yield from azure_outbound_options.refuse(options, len(scenario.nodes))
+
+
+def _nics(scenario: Scenario) -> list[azure.Nic]:
+    options: Options = scenario.options
+    in_node_subnet = options.ip_allocation == "node-subnet"
+    return azure_addressing.node_nics(scenario, options.subnet, options.pods_per_node + 1 if in_node_subnet else 1)
+
+
+def _exits(scenario: Scenario) -> tuple[azure_outbound.Exit, ...]:
+    """Where packets for the internet come into the fabric, and their sources: pods of a pod subnet keep theirs."""
+    options: Options = scenario.options
+    nics = _nics(scenario)
+    found = list(azure_outbound.exits(nics))
+    if options.ip_allocation != "node-subnet":
+        for nic, node, addresses in zip(nics, scenario.nodes, _node_addresses(scenario), strict=True):
+            sources = tuple(addresses.first_pod_address + number for number in range(len(node.pods)))
+            found.append(azure_outbound.Exit(node.name, nic.fabric_device, sources, options.pod_subnet))
+    return tuple(found)

@@ -39,7 +39,17 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import azure, azure_addressing, azure_transparent, kubernetes, pods, primitives
+from labctl.models.lib import (
+    azure,
+    azure_addressing,
+    azure_outbound,
+    azure_outbound_options,
+    azure_transparent,
+    kubernetes,
+    pods,
+    primitives,
+)
+from labctl.models.lib.azure_outbound_options import Outbound
 
 FOLLOWS = "Azure CNI transparent-vlan mode (azure-container-networking, multitenancy)"
 MACHINES = ("nodes", "pods")
@@ -59,7 +69,6 @@ PARTS = (
     approximation("pods' addresses", "are assigned in order, from a /24 for each tenant"),
     approximation("namespaces", "have names such as node1-vlan7, not az_ns_7, because names are unique in a lab"),
     approximation("MAC addresses", "of NICs and pods are made from names, so that a plan is always the same"),
-    approximation("the load balancer", "is one SNAT rule without port blocks"),
     needs(
         "vlan",
         "the tenants' VLANs on the nodes' NICs",
@@ -68,8 +77,10 @@ PARTS = (
     skipped("tenants with overlapping addresses", "a check could not distinguish their packets"),
     skipped("the SNAT leg (azSnatbr, a second interface of the pods)"),
     skipped("IPv6"),
+    *azure_outbound.PARTS,
     *pods.PARTS,
 )
+RESERVED_NAMES = (azure_outbound.FIREWALL,)
 GATEWAY = IPv4Address("169.254.2.1")
 GATEWAY_PREFIX = primitives.host_prefix(GATEWAY)
 FWMARK, FWMARK_TABLE, FWMARK_RULE_PREF = 333, 2, 32765  # the mark, its table, the preference that its rule gets
@@ -88,6 +99,7 @@ class Options:
     public_ip: IPv4Address = option(
         address("203.0.113.50"), "public source address of outgoing traffic (SNAT by the load balancer)"
     )
+    outbound: Outbound | None = option(None, "the cluster's way out: a type, or a section of options", form="section")
     max_pods: int = option(30, "maximum number of pods on one node", minimum=10, maximum=250)
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
 
@@ -147,8 +159,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     options: Options = scenario.options
     nics = {nic.machine: nic for nic in azure_addressing.node_nics(scenario, options.node_cidr)}
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
-    yield from azure.fabric(nics.values(), options.mtu)
-    yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
+    yield from azure.fabric([*nics.values(), *azure_outbound.firewall_nics(options)], options.mtu)
+    yield from azure_outbound.way_out(options, _exits(scenario, nics.values()))
     yield Route("fabric", options.tenant_cidr, kind="unreachable")
     for node in scenario.nodes:
         nic = nics[node.name]
@@ -166,11 +178,23 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
             yield from _pods(tenant, nics[name], addresses, options.mtu)
 
 
+def _exits(scenario: Scenario, nics: Iterable[azure.Nic]) -> tuple[azure_outbound.Exit, ...]:
+    """Where packets for the internet come into the fabric: from each node, and from each tenant's VLAN on it."""
+    found = list(azure_outbound.exits(nics))
+    for tenant in tenants(scenario):
+        for node, addresses in tenant.pods:
+            device = primitives.device_name(tenant.netns_name(node))
+            sources = tuple(address for _, address in addresses)
+            found.append(azure_outbound.Exit(node, device, sources, tenant.subnet))
+    return tuple(found)
+
+
 def _network(tenant: Tenant, options: Options) -> Iterator[Resource]:
     """A tenant's virtual network: a table of the fabric, in which nodes and other tenants are unreachable."""
     yield Route("fabric", options.tenant_cidr, table=tenant.table, kind="unreachable")
     yield Route("fabric", options.node_cidr, table=tenant.table, kind="unreachable")
-    yield Rule("fabric", tenant.table, tenant.table, dst=tenant.subnet, iif="pip")
+    for device in azure_outbound.uplink_devices(options):
+        yield Rule("fabric", tenant.table, tenant.table, dst=tenant.subnet, iif=device)
 
 
 def _tenant_uplink(tenant: Tenant, nic: azure.Nic, mtu: int, *, kernel_vlan: bool) -> Iterator[Resource]:
@@ -248,6 +272,8 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         say = "every pod reaches every pod of its tenant and is seen with its own address"
         yield Check(say, "mesh", groups=tuple((names, names) for names in groups if len(names) > 1), origin="model")
     yield from pods.checks(scenario)
+    nics = azure_addressing.node_nics(scenario, scenario.options.node_cidr)
+    yield from azure_outbound.checks(scenario, _exits(scenario, nics))
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
@@ -270,6 +296,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         ("tenant_cidr", what.replace("pod_cidr", "tenant_cidr").replace("nodes", "tenants"), hint)
         for _, what, hint in too_many
     )
+    yield from azure_outbound_options.refuse(options, len(scenario.nodes))
     for tenant in () if too_many else tenants(scenario):
         yield from _refuse_tenant(tenant, scenario)
 

@@ -41,8 +41,19 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Chain, Interface, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode, See
-from labctl.models.lib import azure, azure_addressing, cni_bridge, kubernetes, pods, portmap, primitives
+from labctl.models.lib import (
+    azure,
+    azure_addressing,
+    azure_outbound,
+    azure_outbound_options,
+    cni_bridge,
+    kubernetes,
+    pods,
+    portmap,
+    primitives,
+)
 from labctl.models.lib.azure_address_plan import LIMITS
+from labctl.models.lib.azure_outbound_options import Outbound
 
 FOLLOWS = "kubenet of Kubernetes 1.23 (dockershim) with AKS's agents"
 MACHINES = ("nodes", "pods")
@@ -55,13 +66,14 @@ PARTS = (
     faithful("the ebtables chain against duplicate packets"),
     faithful("one MAC address answers for the whole fabric"),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
-    approximation("the load balancer", "is one SNAT rule without port blocks"),
     approximation("the route table", "is for the nodes' links only, so `vm` is a machine of another subnet"),
     faithful("`hostPort`: portmap's chains and the kubelet's masquerading mark; compared with the CNI plugin"),
     skipped("IPv6"),
     skipped("log_martians", "it would fill the log of the machine that runs labctl"),
+    *azure_outbound.PARTS,
     *pods.PARTS,
 )
+RESERVED_NAMES = (azure_outbound.FIREWALL,)
 CNI_NETWORK_NAME = "kubenet"  # the network's name in its CNI configuration; chain names contain a digest of it
 UDR_TABLE = 100  # the fabric's routing table for the subnet's route table
 MAX_ROUTES = LIMITS["kubenet"].max_nodes  # of one Azure route table, and so the limit of nodes
@@ -105,6 +117,7 @@ class Options:
         True, "IP forwarding on the nodes' NICs; if off, the fabric drops packets from and to pods"
     )
     dedup: bool = option(True, "the ebtables chain that drops duplicate packets on the promiscuous bridge")
+    outbound: Outbound | None = option(None, "the cluster's way out: a type, or a section of options", form="section")
     max_pods: int = option(110, "maximum number of pods on one node", minimum=10, maximum=250)
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
 
@@ -114,7 +127,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     options: Options = scenario.options
     nics, vm = _nics(scenario), _vm_nic(options)
     yield from _vnet(scenario) if options.routing == "udr" else _ethernet(scenario)
-    yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
+    outward = azure_outbound.exits(nics)
+    yield from azure_outbound.way_out(options, outward, () if options.routing == "host" else (vm,))
     for nic, node, pod_range in zip(nics, scenario.nodes, _ranges(scenario), strict=True):
         yield Machine(nic.machine, "node", (nic.address, pod_range.network_address + 1))
         yield from primitives.netns(nic.machine)
@@ -145,6 +159,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     for nic, node, pod_range in zip(_nics(scenario), scenario.nodes, _ranges(scenario), strict=True):
         host_port_pods = _host_port_pods(node, pod_range)
         yield from portmap.checks(node.name, nic.address, host_port_pods, "vm", f"{node.name}/cbr0")
+    yield from azure_outbound.checks(scenario, azure_outbound.exits(_nics(scenario)))
     if options.ip_forwarding or options.routing == "host" or len(scenario.nodes) == 1:
         yield from _router_count_check(scenario)
         yield from kubernetes.network_model_checks(scenario, masqueraded=_masqueraded_pods(scenario))
@@ -200,6 +215,10 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from azure_addressing.refuse_overlapping_ranges(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
     yield from azure_addressing.refuse_public_ip(options.internet_cidr, options.public_ip)
     yield from azure_addressing.refuse_reserved_ranges(options, may_be_any=("non_masquerade_cidr",))
+    if options.outbound is not None and options.routing == "host":
+        what = "outbound does not apply to kubenet outside of a cloud (routing: host)"
+        yield "outbound", what, "use routing: udr, or remove outbound"
+    yield from azure_outbound_options.refuse(options, nodes)
 
 
 def _nics(scenario: Scenario) -> list[azure.Nic]:
@@ -223,7 +242,7 @@ def _vnet(scenario: Scenario) -> Iterator[Resource | Machine]:
     options: Options = scenario.options
     nics, vm = _nics(scenario), _vm_nic(options)
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
-    yield from azure.fabric([*nics, vm], options.mtu)
+    yield from azure.fabric([*nics, vm, *azure_outbound.firewall_nics(options)], options.mtu)
     for nic, pod_range in zip(nics, _ranges(scenario), strict=True):
         yield Route("fabric", pod_range, nic.address, nic.fabric_device, UDR_TABLE, onlink=True)
         if not options.ip_forwarding:

@@ -137,6 +137,7 @@ def sighting(frame: Frame, packet: Packet, reply: bool) -> Sighting:
         eth_dst=packet.eth_dst,
         length=packet.length,
         otherhost=frame.for_other_host,
+        sport=packet.sport if packet.kind in ("tcp", "udp") else None,
     )
 
 

@@ -17,7 +17,7 @@ def check_lines(check: Check) -> Iterator[str]:
 
 def see_text(see: See) -> str:
     """What must be seen (or not) at a device, in the syntax of a scenario file."""
-    names = ("src", "dst", "ttl", "encap", "outer_src", "outer_dst", "direction")
+    names = ("src", "dst", "sport", "ttl", "encap", "outer_src", "outer_dst", "direction")
     conditions = [f"{name} {value}" for name in names if (value := getattr(see, name)) is not None]
     conditions += [f"packet {see.packet}"] if see.packet != "request" else []
     return " ".join(

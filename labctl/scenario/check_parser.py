@@ -10,7 +10,7 @@ from typing import Any
 from labctl.core.names import did_you_mean, is_address, summarize_names
 from labctl.core.probe_kinds import PROBE_KINDS, ProbeKind, probe_kind
 from labctl.core.resources import Address, Attachment, Interface, Link
-from labctl.core.scenario_types import Check, Lab, Scenario, See
+from labctl.core.scenario_types import Check, Lab, OpenConnections, Scenario, See
 from labctl.scenario.document import Position, Reader
 from labctl.scenario.field_types import Located, suggest
 
@@ -64,6 +64,8 @@ def _check_keys(kind: ProbeKind, found: dict[str, Located], reader: Reader) -> N
         if key in found and kind.name == "balance" and found[kind.key].value[2].protocol != "tcp":
             reader.add_problem(found[key].key, f"{key!r} does not apply to datagrams", "they carry no HTTP request")
     for see in (item.value for key in ("see", "not see") if key in found for item in found[key].value):
+        if "sport" in see and (kind.key == "ping" or ("packet" in see and see["packet"].value == "arp")):
+            reader.add_problem(see["sport"].key, "'sport' does not apply to this packet", "ICMP and ARP have no ports")
         if "packet" in see and see["packet"].value == "arp":
             if "dst" not in see:
                 reader.add_problem(see["packet"].at, "packet: arp needs a dst", "name the neighbour that is asked for")
@@ -81,8 +83,20 @@ def _check(kind: ProbeKind, found: dict[str, Located], pods: tuple[str, ...]) ->
         if isinstance(given.get("listen"), tuple):
             given |= {"listen": True, "server": given["listen"]}
     check = Check("", kind.name, **kind.fields(found[kind.key].value, pods), **given)
+    if "while_open" in found:
+        check = replace(check, while_open=_open_connections(found["while_open"].value, check))
     say = found["say"].value if "say" in found else ""
     return replace(check, say=say or kind.sentence(check))
+
+
+def _open_connections(value: Any, check: Check) -> OpenConnections | None:
+    """The connections that stay open: a number of them with the ends of the check, or those that a section names."""
+    if isinstance(value, int):
+        return OpenConnections(value, check.source, check.target, check.port or 0)
+    if not {"count", "tcp"} <= value.keys():
+        return None  # reported when it was read
+    (source, _), (target, port) = value["tcp"].value
+    return OpenConnections(value["count"].value, source, str(target), port)
 
 
 def _sees(found: dict[str, Located]) -> Iterator[See]:
@@ -144,6 +158,9 @@ class _NameChecker:
             self._machine(check.source, probe.label, probe.at)
         if "target" in kind.endpoints:
             self._target(check.target, probe.label, probe.at)
+        if check.while_open is not None and isinstance(ends := found["while_open"].value, dict):
+            self._machine(check.while_open.source, "while_open", ends["tcp"].at)
+            self._target(check.while_open.target, "while_open", ends["tcp"].at)
         if check.server is not None:
             self._machine(check.server[0], "listen", found["listen"].at)
         for item in found["answered_by"].value if "answered_by" in found else ():

@@ -25,6 +25,7 @@ from labctl.scenario.manifests.cluster_keys import CLUSTER_KEYS
 from labctl.scenario.manifests.keys import OBJECT_KEYS
 from labctl.scenario.nodes_field import singular
 from labctl.scenario.raw_language import CHAIN, LINK, NAMESPACE
+from labctl.scenario.settings_field import SettingsField
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -108,11 +109,15 @@ def _model_rows(model: Any) -> tuple[Key, ...]:
 
 
 def inner_keys(model: Any) -> Iterator[tuple[str, tuple[Key, ...]]]:
-    """The keys of a model's networks and of its pods (or containers, ...), each group with a title."""
+    """The keys of a model's networks and of its pods (or containers, ...), and of the options that are sections, each
+    group with a title."""
     for name, title in (("Network", "network"), ("Container", singular(model.MACHINES[1]))):
         settings = setting_keys(model, name)
         if settings is not None:
             yield f"{'An' if title[0] in 'aeiou' else 'A'} {title}", settings.keys
+    for key in option_keys(model):
+        if isinstance(key.field_type, SettingsField):
+            yield f"The section `{key.name}`", key.field_type.settings.keys
 
 
 def _raw_tables() -> Iterator[str]:

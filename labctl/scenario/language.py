@@ -23,9 +23,10 @@ from labctl.core.probe_kinds import (
     STICKY_CONNECTIONS,
 )
 from labctl.core.resources import IP, Interface
-from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPort
+from labctl.core.scenario_types import ListeningPort, NetworkRule, PodContainer, PublishedPort
 from labctl.scenario import port_values, values
 from labctl.scenario.answered_by_field import AnsweredByField
+from labctl.scenario.connections_field import ConnectionsField
 from labctl.scenario.document import quote_text
 from labctl.scenario.fault_field import FaultField
 from labctl.scenario.field_types import (
@@ -42,6 +43,7 @@ from labctl.scenario.field_types import (
 from labctl.scenario.labels_field import LabelsField
 from labctl.scenario.manifests.keys import object_keys
 from labctl.scenario.nodes_field import INNER_WORDS, RESERVED, NodesField, inner_words
+from labctl.scenario.settings_field import SettingsField
 
 _Source: TypeAlias = tuple[str, int | None]  # a machine and its source port
 _Target: TypeAlias = tuple[str | Interface | IP, int | None]
@@ -165,6 +167,14 @@ ENCAP = Scalar(
     _parse_encap,
     {"type": "string", "pattern": f"^({_TUNNEL.pattern})$"},
 )
+_HELD_COUNT = values.integer(1, 1024)  # of connections that a check keeps open
+HELD = Section(
+    "while_open",
+    (
+        Key("count", _HELD_COUNT, "the number of connections", required=True),
+        Key("tcp", CONNECT, "their ends: SOURCE -> TARGET:PORT", required=True),
+    ),
+)
 PACKET = values.choice("request", "reply", "arp")
 PING_SIZE = values.integer(24, 65507)  # ping's time stamp and the payload marker fit; the maximum of IPv4
 
@@ -174,6 +184,7 @@ SEE = Section(
         Key("at", values.POINT, "the point where labctl looks for the packet, MACHINE/DEVICE", required=True),
         Key("src", values.TARGET, "its source there: a machine (meaning its address), a point or an address"),
         Key("dst", values.TARGET, "its destination there: a machine (meaning its address), a point or an address"),
+        Key("sport", port_values.PORT_RANGE, "its source port there (tcp, udp), or a range of ports: 1024-2047"),
         Key("ttl", values.integer(1, 255), "its TTL (IPv6: hop limit) there"),
         Key("encap", ENCAP, "the tunnel that carries it there, with or without the tunnel's number: vxlan 42"),
         Key("outer_src", values.TARGET, "the outer source of that tunnel: a machine, a point or an address"),
@@ -266,6 +277,14 @@ CHECK = Section(
             " `expect: fail` the packet must be too big: only an EMSGSIZE error, or an ICMP 'fragmentation needed' or"
             " 'packet too big', counts as proof",
             "56, and fragments allowed",
+        ),
+        Key(
+            "while_open",
+            ConnectionsField(_HELD_COUNT, HELD),
+            "tcp connections that are open already when the check opens another, which shows how many ports a"
+            " translation has: a number of them with the same ends, or a mapping with `count` and `tcp`, their ends."
+            " All of them must be answered, or the check is inconclusive",
+            "none",
         ),
         Key("via", values.choice("tap", "tcpdump"), "what captures packets at the points of `see`", "tap"),
         Key("see", ListOf(SEE, allow_single=True), "how the check's packet looks at a point on its path"),
@@ -404,6 +423,7 @@ _TYPE_BY_ANNOTATION: dict[Any, Any] = {
     PublishedPort: port_values.PUBLISHED_PORT,
     ListeningPort: port_values.LISTENING_PORT,
     PodContainer: port_values.POD_CONTAINER,
+    NetworkRule: port_values.NETWORK_RULE,
 }
 _FORMS = {
     "name": values.LABEL,
@@ -427,6 +447,8 @@ def _field_type(annotation: Any, metadata: Any) -> Any:
             return values.address()
     if metadata.get("form") == "labels":
         return LabelsField()
+    if metadata.get("form") == "section":
+        return SettingsField(SettingsClass(annotation, _field_keys(annotation)))
     if get_origin(annotation) is tuple:
         return ListOf(_field_type(get_args(annotation)[0], metadata), allow_single=bool(metadata.get("single")))
     if metadata.get("form"):

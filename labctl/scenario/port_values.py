@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPort
+from labctl.core.scenario_types import ListeningPort, NetworkRule, PodContainer, PortRange, PublishedPort
 from labctl.scenario.document import quote_text
 from labctl.scenario.field_types import InvalidValue, Scalar, suggest
-from labctl.scenario.values import BOOLEAN, LABEL, address, integer
+from labctl.scenario.values import BOOLEAN, LABEL, address, integer, network
 
 PORT = integer(1, 65535)
 PUBLISH_EXAMPLES = "such as 8080:80, 127.0.0.1:8080:80 or 53:53/udp"
@@ -127,4 +127,44 @@ NETWORK = Scalar(
     "a network's name or container:NAME",
     _network,
     {"type": "string", "pattern": "^(container:)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"},
+)
+
+
+def _port_range(text: str) -> PortRange:
+    first, dash, last = (part.strip() for part in text.partition("-"))
+    found = PortRange(PORT.convert(first), PORT.convert(last if dash else first))
+    if found.first > found.last:
+        raise InvalidValue(f"{quote_text(text)} begins after its end", f"write {found.last}-{found.first}")
+    return found
+
+
+PORT_RANGE = Scalar(
+    "a port or a range of ports (443, 1024-2047)",
+    _port_range,
+    {"anyOf": [PORT.json, {"type": "string", "pattern": r"^\s*[0-9]{1,5}(\s*-\s*[0-9]{1,5})?\s*$"}]},
+)
+NETWORK_RULE_EXAMPLES = 'such as "tcp *:443", "udp 203.0.113.0/24:53" or "icmp 203.0.113.1"'
+
+
+def _network_rule(text: str) -> NetworkRule:
+    """A protocol, a destination, and for tcp and udp its ports."""
+    protocol, _, place = text.strip().partition(" ")
+    if protocol not in ("tcp", "udp", "icmp", "any"):
+        known = ("tcp", "udp", "icmp", "any")
+        raise InvalidValue(f"{quote_text(protocol)} is not one of {', '.join(known)}", suggest(protocol, known))
+    where, colon, ports = place.strip().partition(":")
+    if not where:
+        raise InvalidValue(f"{quote_text(text)} does not name a destination", NETWORK_RULE_EXAMPLES)
+    destination = network(4).convert("0.0.0.0/0" if where == "*" else where)
+    if colon and protocol not in ("tcp", "udp"):
+        raise InvalidValue(f"{quote_text(text)} names a port, but {protocol} has no ports", "write tcp or udp")
+    if not colon:
+        return NetworkRule(protocol, destination)  # type: ignore[arg-type]
+    return NetworkRule(protocol, destination, _port_range(ports))  # type: ignore[arg-type]
+
+
+NETWORK_RULE = Scalar(
+    "PROTOCOL DESTINATION[:PORT[-PORT]]",
+    _network_rule,
+    {"type": "string", "pattern": r"^\s*(tcp|udp|icmp|any)\s+(\*|[0-9./]+)(:[0-9]{1,5}(-[0-9]{1,5})?)?\s*$"},
 )

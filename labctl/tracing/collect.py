@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from labctl.core.iptables import LEGACY_FAMILIES, TERMINATING_TARGETS
+from labctl.core.iptables import LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallRule
 from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery, RuleRole
 from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
+from labctl.core.snat_ports import PortUse, port_use, snat_ports
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters
@@ -113,6 +114,8 @@ def add_rules_and_flows(
     evidence = evidence.with_details(rule_hits=met)
     before = tuple(flow for flow in instruments.flows_before if _is_earlier_flow(flow, evidence))
     tables = tuple(_nat_tables(instruments, dict.fromkeys(flow.node for flow in before)))
+    if evidence.answer != "reply":
+        evidence = evidence.with_details(port_uses=tuple(_port_uses(instruments, evidence)))
     unknown = (*evidence.unknown, *(("reports of firewall rules were lost: too many",) if lost else ()))
     return evidence.with_details(flows_before=before, nat_tables=tables, counter_increases=moved, unknown=unknown)
 
@@ -251,6 +254,19 @@ def _flow_tuples(evidence: TraceEvidence, item: PacketObservation) -> Iterator[c
         else:
             protocol, kind = ICMP if version == 4 else ICMPV6, ECHO_TYPES[version][is_reply]
             yield conntrack.FlowTuple(protocol, src, dst, item.ident, kind)
+
+
+def _port_uses(instruments: Instruments, evidence: TraceEvidence) -> Iterator[PortUse]:
+    """How many ports are in use of each rule that would have translated the request's source to a range of ports."""
+    for hit in evidence.rule_hits:
+        rule = FirewallRule.from_text(hit.rule)
+        if hit.role != "request" or hit.table != "nat" or hit.dport is None or snat_ports(rule) is None:
+            continue
+        with suppress(OSError):
+            flows = instruments.run(hit.node, conntrack.flows, hit.node, hit.dst.version)
+            end = (hit.dst, hit.dport)
+            use = port_use(hit.node, hit.chain, hit.number, rule, evidence.question.protocol, end, flows)
+            yield from (use,) if use is not None else ()
 
 
 def _is_earlier_flow(flow: Flow, evidence: TraceEvidence) -> bool:

@@ -28,7 +28,7 @@ OPTIONAL = ("filter", "nat")
 ABSENT_NOTES = {"route": "not routed", "rule": "no rule acts"}  # the text if a packet has no such note
 END_KINDS: Mapping[str, DifferenceKind] = {
     "rule": "rule", "no-route": "route", "reject-route": "route", "no-route-back": "route", "link-down": "device",
-    "cable": "device", "stale-conntrack": "nat", "dead-backend": "nat",
+    "cable": "device", "stale-conntrack": "nat", "snat-port-exhaustion": "nat", "dead-backend": "nat",
 }  # fmt: skip
 _IP = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]*:[0-9a-f:]*:[0-9a-f.]*)")
 

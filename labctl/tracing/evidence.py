@@ -15,6 +15,7 @@ from labctl.core.neighbour_tables import FullTable
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
 from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neighbour, Route, Rule
 from labctl.core.results import Answer
+from labctl.core.snat_ports import PortUse
 from labctl.core.text import count, short_repr
 from labctl.tracing.hops import Hop, PacketDirection, PacketObservation, path
 
@@ -219,6 +220,7 @@ class TraceEvidence:
     # only for a chosen source port: the probe's entries of conntrack that were there before it, and the rules there
     flows_before: tuple[Flow, ...] = ()
     nat_tables: tuple[NatTable, ...] = ()
+    port_uses: tuple[PortUse, ...] = ()  # of the rules that translate the probe's source to a range of ports
     full_tables: tuple[FullTable, ...] = ()  # the machine's neighbour tables that were full meanwhile
     policy_denials: tuple[PolicyDenial, ...] = ()  # by the policies of the lab's cluster; none if it was answered
 

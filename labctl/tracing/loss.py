@@ -21,6 +21,7 @@ from labctl.tracing.causes import (
     routes,
     rules,
     segments,
+    snat_ports,
     stale_nat,
     tunnels,
 )
@@ -48,6 +49,7 @@ from labctl.tracing.untracked import with_notrack_rule
 
 EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     addresses.wrong_machine,
+    snat_ports.exhausted,
     rules.rule,
     neighbours.neighbour_rule,
     neighbours.underlay_rule,

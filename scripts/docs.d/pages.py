@@ -225,7 +225,8 @@ def claim(check: Check) -> tuple[str, str, str, str]:
 
 def sight(see: See) -> str:
     """What a check must see, in the words of the scenario."""
-    fields = {"src": see.src, "dst": see.dst, "ttl": see.ttl, "encap": see.encap, "direction": see.direction}
+    names = ("src", "dst", "sport", "ttl", "encap", "direction")
+    fields = {name: getattr(see, name) for name in names}
     words = [f"{key} {value}" for key, value in fields.items() if value is not None]
     if see.packet == "reply":
         words.append("of the reply")

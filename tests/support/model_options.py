@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from labctl import models
 from labctl.cni.conflist import Conflist
-from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPort
+from labctl.core.scenario_types import ListeningPort, NetworkRule, PodContainer, PublishedPort
 from labctl.scenario.nodes_field import RESERVED
 
 # names that mean something to the kernel, to labctl or to a model, and the shortest and the longest ones
@@ -100,6 +100,8 @@ class Values:
                 lambda size: st.lists(item, min_size=min(size, 1), max_size=size, unique=True)
             )
         form = meta.get("form")
+        if form == "section":
+            return settings(annotation, self, 3)
         if form:
             return self._of_form(form)
         if meta.get("choices"):
@@ -137,6 +139,7 @@ class Values:
 _BY_TYPE: dict[Any, Callable[[], st.SearchStrategy[Any]]] = {
     ListeningPort: lambda: _LISTENING,
     PodContainer: _pod_containers,
+    NetworkRule: lambda: st.sampled_from(("tcp *:443", "udp 203.0.113.0/24:53-54", "icmp 10.0.0.1", "any 10.0.0.0/8")),
     Conflist: lambda: st.just(CONFLIST),
     str: lambda: st.just(""),
     IPv6Network: lambda: st.sampled_from(("fd00::/64", "2001:db8::/48", "fd00:1::/112")),

@@ -30,6 +30,7 @@ from labctl.core.resources import (
 )
 from labctl.core.results import BackendAnswer, Outcome, PairCounts, Report, Sighting, UpResult
 from labctl.core.scenario_types import Check, Lab, Machine, See, VirtualAddress
+from labctl.core.snat_ports import PortUse
 from labctl.faults.catalogue import find_kind
 from labctl.faults.fault import Fault
 from labctl.lab.doctor import Finding
@@ -188,6 +189,20 @@ TRACE = TraceEvidence(
     ),
     flows_before=(FLOW,),
     nat_tables=(NatTable("node1", (NAT,)),),
+    port_uses=(
+        PortUse(
+            "r1",
+            "POSTROUTING",
+            1,
+            "-j SNAT --to-source 192.0.2.1:1024-1031",
+            "udp",
+            IPv4Address("192.0.2.2"),
+            53,
+            "192.0.2.1:1024-1031",
+            8,
+            8,
+        ),
+    ),
     full_tables=(FullTable(4),),
     policy_denials=(
         PolicyDenial("node1", IPv4Address("10.244.0.2"), IPv4Address("10.244.1.2"), 80, "Egress", "a", "no rule"),

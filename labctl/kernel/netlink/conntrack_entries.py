@@ -22,7 +22,7 @@ LIFETIME_S = 86_400  # of an entry until its first packet; then the kernel's own
 
 
 def create(flow: Flow) -> None:
-    """Create the entry of a UDP flow that was answered already. Without a translation in `flow` it has none, so no NAT
+    """Create the entry of a flow that was answered already. Without a translation in `flow` it has none, so no NAT
     rule is asked for its packets any more. An entry that exists is replaced.
 
     Raises KernelError if the kernel refuses.

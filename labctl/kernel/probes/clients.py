@@ -255,15 +255,18 @@ class TcpClient(_Client):
     """One connection. A `marker` must also come back through it.
 
     It comes from the source port `sport`, or if that is None from an unused one. A reset closes a connection from a
-    given port, which is then free at once. Raises OSError, with EADDRINUSE if another socket has the port.
+    given port, which is then free at once; with `reset`, any connection. Raises OSError, with EADDRINUSE if another
+    socket has the port.
     """
 
-    def __init__(self, address: IP, port: int, marker: bytes | None, sport: int | None = None) -> None:
+    def __init__(
+        self, address: IP, port: int, marker: bytes | None, sport: int | None = None, reset: bool = False
+    ) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
         self.marker, self._is_connected, self._received = marker, False, b""
         self._bind(sport, port)
-        if sport is not None:
+        if sport is not None or reset:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
         number = self._socket.connect_ex((str(address), port))
         if number not in (0, errno.EINPROGRESS):
