@@ -121,10 +121,12 @@ def way_out(options: Any, nodes: Iterable[Exit], others: Iterable[azure.Nic] = (
     elif outbound.type == "userDefinedRouting":
         yield from _firewall_route(options, (*devices, *(nic.fabric_device for nic in beside)))
     elif outbound.type == "block":
-        rules = (f"-i {device} -o {azure.PUBLIC_DEVICE} -j DROP" for device in devices)
+        new = "-m conntrack --ctstate NEW -j DROP"  # a security group lets the answers of connections from outside pass
+        rules = (f"-i {device} -o {azure.PUBLIC_DEVICE} {new}" for device in devices)
         yield primitives.chain("fabric", "filter", "FORWARD", *rules)
-    without = (nic.fabric_device for nic in others if nic not in beside)
-    yield from _no_route(options, (*without, *(devices if outbound.type == "none" else ())))
+    without = [(nic.fabric_device, nic.subnet) for nic in others if nic not in beside]
+    without += [(one.device, one.subnet) for one in nodes] if outbound.type == "none" else []
+    yield from _no_route(options, without)
 
 
 def _node_addresses(nodes: Iterable[Exit]) -> dict[str, list[IPv4Address]]:
@@ -200,13 +202,14 @@ def _network_rule(one: NetworkRule) -> str:
     return f"{goal}{protocol}{port}-m conntrack --ctstate NEW -j ACCEPT"
 
 
-def _no_route(options: Any, devices: Iterable[str]) -> Iterator[Resource]:
-    """No way to the internet from these devices: the fabric drops their packets and reports nothing."""
-    devices = tuple(devices)
-    if devices:
+def _no_route(options: Any, links: Iterable[tuple[str, IPv4Network]]) -> Iterator[Resource]:
+    """No way to the internet for what comes from these devices with a source of these subnets: the fabric drops it and
+    reports nothing. The answers of a load balancer have another source."""
+    links = tuple(links)
+    if links:
         yield Route("fabric", primitives.ANYWHERE, table=NO_ROUTE_TABLE, kind="blackhole")
-    for device in devices:
-        yield Rule("fabric", NO_ROUTE_TABLE, NO_ROUTE_TABLE, dst=options.internet_cidr, iif=device)
+    for device, subnet in links:
+        yield Rule("fabric", NO_ROUTE_TABLE, NO_ROUTE_TABLE, src=subnet, dst=options.internet_cidr, iif=device)
 
 
 def checks(scenario: Scenario, nodes: Iterable[Exit]) -> Iterator[Check]:

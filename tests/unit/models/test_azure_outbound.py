@@ -159,7 +159,16 @@ def test_none_has_no_route_and_block_has_a_rule() -> None:
         "node1",
         "node2",
     ]
-    assert rules(blocked, "fabric", "filter", "FORWARD") == ["-i node1 -o pip -j DROP", "-i node2 -o pip -j DROP"]
+    assert rules(blocked, "fabric", "filter", "FORWARD") == [
+        f"-i {node} -o pip -m conntrack --ctstate NEW -j DROP" for node in ("node1", "node2")
+    ]
+
+
+def test_the_answers_of_a_load_balancer_leave_whatever_the_nodes_way_out_is() -> None:
+    """Their source is the address of the load balancer."""
+    found = lab(outbound="none")
+    sources = {str(item.src) for item in found.plan if isinstance(item, Rule) and item.table == 91}
+    assert sources == {"10.224.0.0/16", "10.225.0.0/16"}
 
 
 def test_vm_leaves_only_by_a_way_of_the_nodes_subnet() -> None:
@@ -179,6 +188,23 @@ def test_every_type_makes_a_claim_about_the_internet(model: str, kind: str) -> N
     claims = [check for check in found.checks if check.target == "internet" and check.origin == "model"]
     assert claims
     assert all(check.sees for check in claims)
+
+
+def test_pods_of_a_pod_subnet_leave_with_the_ports_of_their_node() -> None:
+    more, nodes = "ip_allocation: pod-subnet\n", "nodes: {node1: {pods: [a]}, node2: {pods: [c]}}\n"
+    found = lab("azure-cni-transparent", "{allocated_outbound_ports: 8}", more, nodes)
+    tcp = [one for one in rules(found, "fabric", "nat", "POSTROUTING") if "-p tcp" in one]
+    assert [(one.split()[1], one.rsplit(":", 1)[1]) for one in tcp] == [
+        ("10.224.0.4/32", "1024-1031"),
+        ("10.226.0.5/32", "1024-1031"),
+        ("10.224.0.5/32", "1032-1039"),
+        ("10.226.0.21/32", "1032-1039"),
+    ]
+    shared = lab("azure-cni-transparent", "natGateway", more, nodes)
+    assert {one.split()[1] for one in rules(shared, "fabric", "nat", "POSTROUTING")} == {
+        "10.224.0.0/16",
+        "10.226.0.0/16",
+    }
 
 
 def test_a_word_and_a_section_mean_the_same() -> None:
