@@ -95,7 +95,7 @@ def test_check_of_plugins_is_only_for_models() -> None:
 
 def test_the_language_has_a_key_for_every_kind_that_a_file_can_ask_for() -> None:
     keys = [key.name for key in CHECK.keys]
-    assert [key for key in keys if key in PROBE_KEYS] == ["ping", "tcp", "udp", *PROBE_KEYS[4:], "mesh"]
+    assert [key for key in keys if key in PROBE_KEYS] == ["ping", "tcp", "udp", "balance", "port_in_use", "mesh"]
     assert {name for kind in PROBE_KINDS.values() for name in kind.check_keys} <= set(keys)
     assert all(kind.name == name for name, kind in PROBE_KINDS.items())
 
