@@ -31,15 +31,19 @@ def machine(name: str) -> str:
     return name.replace("/", "-")
 
 
-def scenario_text(model: str, labels: Mapping[str, Mapping[str, str]] | None = None) -> str:
-    """A scenario with the nine pods. `labels` are further labels of pods."""
+def scenario_text(
+    model: str,
+    labels: Mapping[str, Mapping[str, str]] | None = None,
+    ports: Mapping[str, str] | None = None,
+) -> str:
+    """A scenario with the nine pods. `labels` are further labels of pods, `ports` their containers."""
     lines = [f"name: policies-{model}", f"model: {model}", "nodes:"]
     for node, pods in NODES.items():
         lines.append(f"  {node}:\n    pods:")
         for name in pods:
             own = {"pod": name[2:], **(labels or {}).get(name, {})}
             text = ", ".join(f"{key}: {value}" for key, value in own.items())
-            containers = ", ".join(f"'{one}'" for one in PORTS.split())
+            containers = ", ".join(f"'{one}'" for one in (ports or {}).get(name, PORTS).split())
             lines.append(
                 f"      {machine(name)}: {{namespace: {name[0]}, labels: {{{text}}}, containers: [{containers}]}}"
             )
