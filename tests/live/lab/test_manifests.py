@@ -1,0 +1,52 @@
+"""A lab with a manifest: the pods and Services of the file are there, a changed file changes the running lab, and later
+verbs need no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import labctl
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle
+from tests.support.paths import GOLDEN
+
+SHOP = GOLDEN / "manifests" / "good" / "shop.yaml"
+NAME = "shop"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Iterator[Path]:
+    file = tmp_path / "shop.yaml"
+    file.write_text(SHOP.read_text())
+    yield file
+    if NAME in paths.labs():
+        labctl.down(NAME)
+
+
+def answer(lab: labctl.RunningLab, machine: str, url: str) -> str:
+    return lab[machine].run(["curl", "-s", "-m", "3", url]).stdout.strip()
+
+
+def test_a_shop_serves_and_changes_with_its_manifest(manifest: Path) -> None:
+    lab = labctl.up("flannel", name=NAME, manifests=[manifest])
+
+    assert {"shop-frontend-1", "shop-cart-2", "shop-db-0"} <= set(paths.labs()[NAME])
+    assert answer(lab, "shop-frontend-1", "http://cart.shop:8080/") == "cart"
+    assert lab.status() == ()
+
+    manifest.write_text(SHOP.read_text().replace("port: 8080, targetPort: api", "port: 8181, targetPort: api"))
+    changed = labctl.up("flannel", name=NAME, manifests=[manifest])
+
+    assert changed.result is not None
+    assert not changed.result.created
+    assert {type(one.subject).__name__ for one in changed.result.changes} == {"Chain"}
+    assert answer(changed, "shop-frontend-1", "http://cart.shop:8181/") == "cart"
+    assert answer(changed, "shop-frontend-1", "http://cart.shop:8080/") == ""
+
+    manifest.unlink()
+    assert lifecycle.status(NAME, lifecycle.load_compiled_lab(NAME)) == ()
+    assert labctl.up(labctl.load("flannel", name=NAME)).status() == ()
+    assert "shop-cart-1" not in paths.labs()[NAME]
