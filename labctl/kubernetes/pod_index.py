@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from labctl.core.names import did_you_mean, summarize_names
 from labctl.kubernetes.policy_objects import Namespace, Peer, Pod
 from labctl.kubernetes.selectors import EVERYTHING, Selector
 
@@ -54,18 +55,27 @@ class PodIndex:
         pods = self.in_namespace(namespace)
         if not pods:
             return f"the namespace {namespace} has no pods"
-        known = {f"{key}={value}" for pod in pods for key, value in pod.labels.items()}
+        known = {label for pod in pods for label in pod.labels.items()}
         if not known:
             return f"the pods of the namespace {namespace} have no labels"
-        missing = [f"{key}={value}" for key, value in selector.labels if f"{key}={value}" not in known]
-        return _similar(missing, known)
+        return label_hint(selector.labels, known) or f"pods there have {_some_labels(known)}"
 
 
-def _similar(missing: list[str], known: set[str]) -> str:
-    """A hint with a known label that is similar to a missing one; else with some of the known ones."""
-    from labctl.core.names import did_you_mean, summarize_names
-
-    for label in missing:
-        if hint := did_you_mean(label, sorted(known)):
+def label_hint(wanted: Iterable[tuple[str, str]], known: Iterable[tuple[str, str]]) -> str:
+    """A hint for labels that are not all known: a similar value of the same label, or a similar key. "" if there is
+    neither."""
+    values: dict[str, set[str]] = {}
+    for key, value in known:
+        values.setdefault(key, set()).add(value)
+    for key, value in wanted:
+        if key not in values:
+            hint = did_you_mean(key, sorted(values))
+        else:
+            hint = "" if value in values[key] else did_you_mean(value, sorted(values[key]), 0.6, f"{key}={{}}".format)
+        if hint:
             return hint
-    return f"pods there have {summarize_names(sorted(known), 5)}"
+    return ""
+
+
+def _some_labels(labels: Iterable[tuple[str, str]]) -> str:
+    return summarize_names(sorted(f"{key}={value}" for key, value in labels), 5)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from labctl.core.names import did_you_mean
 from labctl.kubernetes.cluster_policy_objects import ClusterPolicy
 from labctl.kubernetes.declared import Declared
-from labctl.kubernetes.pod_index import PodIndex
+from labctl.kubernetes.pod_index import PodIndex, label_hint
 from labctl.kubernetes.policy_objects import Direction, NetworkPolicy, Peer, Pod, PolicyPort
 from labctl.kubernetes.problems import ObjectProblem
 from labctl.kubernetes.selectors import EVERYTHING
@@ -60,10 +60,8 @@ def _selects_nothing(peer: Peer, namespace: str, index: PodIndex) -> tuple[str, 
     names = list(index.select_namespaces(peer.namespaces))
     if names:
         return "the peer selects no pod", index.explain_nothing(peer.pods or EVERYTHING, names[0])
-    known = {f"{key}={value}" for one in index.namespaces.values() for key, value in one.labels.items()}
-    wanted = [f"{key}={value}" for key, value in peer.namespaces.labels]
-    hints = (did_you_mean(one, sorted(known)) for one in wanted if one not in known)
-    return "the peer selects no namespace that has pods", next((hint for hint in hints if hint), "")
+    known = [label for one in index.namespaces.values() for label in one.labels.items()]
+    return "the peer selects no namespace that the lab has", label_hint(peer.namespaces.labels, known)
 
 
 def _targets(peers: Iterable[Peer], namespace: str, index: PodIndex) -> list[Pod] | None:

@@ -267,7 +267,7 @@ def rule(*peers: Peer, port: int | str | None = None) -> PolicyRule:
             policy(ingress=(rule(Peer(None, Selector((("team", "rad"),)))),)),
             (
                 "warning p: spec.ingress.0.from.0",
-                "the peer selects no namespace that has pods",
+                "the peer selects no namespace that the lab has",
                 "did you mean team=red?",
             ),
         ),
