@@ -1,10 +1,10 @@
-"""NetworkPolicies as Felix writes them: a chain for each policy and direction, an IP set for each selector. Pure.
+"""Policies as Felix writes them: a chain for each policy and direction, an IP set for each selector. Pure.
 
-A rule of a policy becomes one rule for each of its protocols and peers: it sets Felix's mark of acceptance, and the
-next rule returns to the pod's chain. What one rule of iptables cannot say (more than 15 ports, numbers and names
-together, exceptions of an `ipBlock`) is a block of rules before it, which sets or clears another bit of the mark. The
-pod's chain (`labctl.models.lib.calico_felix`) accepts known connections before its policies, and drops at their end
-what none of them marked.
+A rule of a policy becomes one rule for each of its protocols and peers: it sets Felix's mark of acceptance (or, if it
+passes, that of the next tier), and the next rule returns to the pod's chain. A rule that denies drops. What one rule of
+iptables cannot say (more than 15 ports, numbers and names together, exceptions of an `ipBlock`) is a block of rules
+before it, which sets or clears another bit of the mark. The pod's chain (`labctl.models.lib.calico_felix`) accepts
+known connections before its policies, and drops at the end of the tier of NetworkPolicies what none of them marked.
 
 Follows projectcalico/calico 3.31: libcalico-go/lib/backend/k8s/conversion/conversion.go, felix/rules/policy.go,
 felix/rules/endpoints.go.
@@ -12,27 +12,28 @@ felix/rules/endpoints.go.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from labctl.core.resources import IpSet, Resource
-from labctl.kubernetes.calico_selectors import ALL, group_chain, named_port_set, peer_selector, policy_selector
+from labctl.kubernetes.calico_selectors import ALL, group_chain, named_port_set, peer_selector
 from labctl.kubernetes.calico_selectors import selector_set as set_of_selector
+from labctl.kubernetes.calico_tiers import DROPPING_TIERS, CalicoPolicy, CalicoRule, tiers_of
 from labctl.kubernetes.cluster_state import ClusterState
-from labctl.kubernetes.policy_objects import Direction, NetworkPolicy, Peer, Pod, PolicyPort
+from labctl.kubernetes.policy_objects import Direction, Peer, Pod, PolicyPort
 from labctl.kubernetes.policy_peers import (
     BlockNets,
     addresses,
     block_nets,
     filtered_pods,
     ipv4,
-    is_selected,
     named_ports,
     peer_pods,
 )
 from labctl.models.lib import calico_felix
-from labctl.models.lib.calico_felix import MARK_ACCEPT, MARK_PASS, FelixConfig, WorkloadEndpoint
+from labctl.models.lib.calico_felix import MARK_ACCEPT, MARK_PASS, FelixConfig, PolicyTier, WorkloadEndpoint
 
 DIRECTIONS: tuple[Direction, ...] = ("Ingress", "Egress")
 CHAIN_PREFIXES = {"Ingress": "cali-pi-", "Egress": "cali-po-"}
@@ -40,7 +41,8 @@ PORTS_PER_RULE = 15  # that a multiport match can hold; a range takes the place 
 JUMPS_PER_RETURN = 5  # in the chain of a group of policies
 _BLOCK_BIT, _BLOCK_BITS = 0x40000, 0xC0000  # the bit that says that all blocks match, and both bits of blocks
 _SET_BLOCK_BIT = f"-j MARK --set-xmark {_BLOCK_BIT:#x}/{_BLOCK_BIT:#x}"
-_ACCEPTED = f"-m mark --mark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}"
+_MARKS = {"Accept": MARK_ACCEPT, "Pass": MARK_PASS}  # by what a rule does
+_UNSAFE = re.compile(r"[^\w @%+=:,./-]")  # in comments
 
 
 def calico_policies(
@@ -51,22 +53,25 @@ def calico_policies(
     With `workloads_only`, only the chains of pods, profiles and policies: the model has the others already.
     """
     endpoints: list[WorkloadEndpoint] = []
-    policies: dict[str, tuple[NetworkPolicy, Direction]] = {}  # by the names of their chains
+    policies: dict[str, tuple[CalicoPolicy, Direction]] = {}  # by the names of their chains
     groups: dict[str, tuple[str, ...]] = {}  # chains of groups, with the chains of their policies
     for device, pod in pods.items():
-        chains: dict[Direction, tuple[str, ...]] = {}
+        chains: dict[Direction, tuple[PolicyTier, ...]] = {}
         for direction in DIRECTIONS:
-            names = []
-            for selector, members in groupby(_selecting(state, pod, direction), policy_selector):
-                group = {policy_chain_name(one, direction): (one, direction) for one in members}
-                policies |= group
-                if len(group) > 1:
-                    name = group_chain(direction, selector, (_calico_name(one) for one, _ in group.values()))
-                    groups[name] = tuple(group)
-                    names.append(name)
-                else:
-                    names += group
-            chains[direction] = tuple(names)
+            tiers = []
+            for tier, selecting in tiers_of(state, pod, direction):
+                names = []
+                for selector, members in groupby(selecting, lambda one: one.selector):
+                    group = {policy_chain_name(one, direction): (one, direction) for one in members}
+                    policies |= group
+                    if len(group) > 1:
+                        name = group_chain(tier, direction, selector, (one.name for one, _ in group.values()))
+                        groups[name] = tuple(group)
+                        names.append(name)
+                    else:
+                        names += group
+                tiers.append(PolicyTier(tier, tuple(names), tier in DROPPING_TIERS))
+            chains[direction] = tuple(tiers)
         profiles = (f"kns.{pod.namespace}", f"ksa.{pod.namespace}.default")
         endpoints.append(WorkloadEndpoint(device, chains["Ingress"], chains["Egress"], profiles))
     felix = replace(felix, endpoints=tuple(endpoints))
@@ -81,19 +86,9 @@ def calico_policies(
     yield from sets.values()
 
 
-def policy_chain_name(policy: NetworkPolicy, direction: Direction) -> str:
+def policy_chain_name(policy: CalicoPolicy, direction: Direction) -> str:
     """The name of the chain of a policy for a direction."""
-    return calico_felix.length_limited_name(CHAIN_PREFIXES[direction], _calico_name(policy))
-
-
-def _calico_name(policy: NetworkPolicy) -> str:
-    return f"{policy.namespace}/knp.default.{policy.name}"
-
-
-def _selecting(state: ClusterState, pod: Pod, direction: Direction) -> list[NetworkPolicy]:
-    """The policies of a pod in Felix's order: all have the same order, so their names decide."""
-    found = (one for one in state.policies if direction in one.types and is_selected(one, pod))
-    return sorted(found, key=_calico_name)
+    return calico_felix.length_limited_name(CHAIN_PREFIXES[direction], policy.name)
 
 
 def _group_rules(chains: Iterable[str]) -> Iterator[str]:
@@ -114,25 +109,25 @@ class _PolicyWriter:
 
     state: ClusterState
     node: str
-    policy: NetworkPolicy
+    policy: CalicoPolicy
     direction: Direction
     sets: dict[str, IpSet] = field(default_factory=dict)
 
     def rules(self) -> Iterator[str]:
-        """The rules, the first with the policy's name as comment."""
-        comment = f'-m comment --comment "Policy {_calico_name(self.policy)} {self.direction.lower()}"'
-        first, *others = [*self._rules()] or [""]
-        yield f"{comment} {first}".strip()
-        yield from others
+        """The rules, each with its own name as comment if it has one, and the first with the policy's name, too."""
+        comment = f'-m comment --comment "Policy {self.policy.name} {self.direction.lower()}"'
+        for at, (name, text) in enumerate([*self._rules()] or [("", "")]):
+            yield " ".join(part for part in (name, comment if not at else "", text) if part)
 
-    def _rules(self) -> Iterator[str]:
+    def _rules(self) -> Iterator[tuple[str, str]]:
         for rule in self.policy.rules(self.direction):
+            name = f'-m comment --comment "{_UNSAFE.sub("_", f"name={rule.name}")}"' if rule.name else ""
             for protocol, ports in _ports_by_protocol(rule.ports):
                 for peer in rule.peers or (None,):
-                    yield from self._allow(protocol, ports, peer)
+                    yield from ((name, text) for text in self._rule(rule, protocol, ports, peer))
 
-    def _allow(self, protocol: str, ports: tuple[PolicyPort, ...], peer: Peer | None) -> Iterator[str]:
-        """The rules that accept what one peer may send (or get) by one protocol."""
+    def _rule(self, rule: CalicoRule, protocol: str, ports: tuple[PolicyPort, ...], peer: Peer | None) -> Iterator[str]:
+        """The rules that decide about what one peer may send (or get) by one protocol."""
         side, flag = ("src", "--source") if self.direction == "Ingress" else ("dst", "--destination")
         block: BlockNets | None = None
         if peer is not None and peer.block is not None and (block := block_nets(peer.block)) is None:
@@ -159,19 +154,26 @@ class _PolicyWriter:
             match += [f"-m set --match-set {one} dst,dst" for one in names]
         match += [f"-m mark --mark {_BLOCK_BIT:#x}/{_BLOCK_BIT:#x}"] if blocks else []
         yield from blocks
-        yield " ".join((*match, f"-j MARK --set-xmark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}"))
-        yield f"{_ACCEPTED} -j RETURN"
+        if rule.action == "Deny":
+            yield " ".join((*match, "-j DROP"))
+            return
+        mark = _MARKS[rule.action]
+        yield " ".join((*match, f"-j MARK --set-xmark {mark:#x}/{mark:#x}"))
+        yield f"-m mark --mark {mark:#x}/{mark:#x} -j RETURN"
 
     def _selector_set(self, peer: Peer) -> str:
         name = set_of_selector(peer_selector(self.policy.namespace, peer))
-        self.sets[name] = IpSet(self.node, name, members=addresses(peer_pods(self.state, self.policy, peer)))
+        self.sets[name] = IpSet(self.node, name, members=addresses(peer_pods(self.state, self.policy.namespace, peer)))
         return name
 
     def _named_port_set(self, peer: Peer | None, protocol: str, port: str) -> str:
         """The set of the ports that pods name so: the pods of a peer, or all."""
         selector, pods = ALL, filtered_pods(self.state)
         if peer is not None and peer.block is None:
-            selector, pods = peer_selector(self.policy.namespace, peer), peer_pods(self.state, self.policy, peer)
+            selector, pods = (
+                peer_selector(self.policy.namespace, peer),
+                peer_pods(self.state, self.policy.namespace, peer),
+            )
         name = named_port_set(selector, protocol, port)
         found = named_ports(pods, protocol, port)
         members = sorted({f"{ip},{protocol.lower()}:{number}" for pod, number in found for ip in ipv4(pod)})

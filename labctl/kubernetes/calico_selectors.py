@@ -25,13 +25,15 @@ _IN_A_NAMESPACE = "has(projectcalico.org/namespace)"
 
 
 def peer_selector(namespace: str, peer: Peer) -> str:
-    """The selector of a peer of a policy in this namespace."""
+    """The selector of a peer of a policy in this namespace, "" for a ClusterNetworkPolicy."""
     if peer.namespaces is None:
         place = f'projectcalico.org/namespace == "{namespace}"'
     elif peer.namespaces == EVERYTHING:
         place = _IN_A_NAMESPACE
     else:
         place = _all_of(_terms(peer.namespaces, _NAMESPACE_LABELS))
+    if peer.pods is None and not namespace:  # `namespaces` of a ClusterNetworkPolicy
+        return place
     return _all_of((place, _all_of((_IS_POD, *_terms(peer.pods or EVERYTHING)))))
 
 
@@ -39,6 +41,12 @@ def policy_selector(policy: NetworkPolicy) -> str:
     """The selector of the pods that a policy selects."""
     pods = _all_of((_IS_POD, *_terms(policy.pods)))
     return _all_of((pods, f'projectcalico.org/namespace == "{policy.namespace}"'))
+
+
+def cluster_policy_selector(namespaces: Selector, pods: Selector) -> str:
+    """The selector of the pods that a ClusterNetworkPolicy selects."""
+    place = _IN_A_NAMESPACE if namespaces == EVERYTHING else _all_of(_terms(namespaces, _NAMESPACE_LABELS))
+    return _all_of((_all_of((_IS_POD, *_terms(pods))), place))
 
 
 def selector_set(selector: str) -> str:
@@ -51,11 +59,11 @@ def named_port_set(selector: str, protocol: str, name: str) -> str:
     return _set_name(_unique_id("n", f"{_unique_id('s', selector)},{protocol.lower()},{name}"))
 
 
-def group_chain(direction: str, selector: str, names: Iterable[str]) -> str:
-    """The name of the chain of several policies with the same selector that follow one another."""
+def group_chain(tier: str, direction: str, selector: str, names: Iterable[str]) -> str:
+    """The name of the chain of several policies of a tier with the same selector that follow one another."""
     names = tuple(names)
     kind = {"Ingress": "inbound", "Egress": "outbound"}[direction]
-    text = "".join(f"{one}\n" for one in ("default", selector, kind, str(len(names)), *names))
+    text = "".join(f"{one}\n" for one in (tier, selector, kind, str(len(names)), *names))
     prefix = GROUP_CHAIN_PREFIXES[direction]
     return (prefix + _base64(sha3_224(text.encode()).digest()))[:28]
 

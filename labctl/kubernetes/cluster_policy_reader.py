@@ -44,6 +44,7 @@ def read_cluster_policy(item: Mapping[str, Any]) -> ClusterPolicy:
     if not isinstance(priority, int) or isinstance(priority, bool) or not 0 <= priority <= MAX_PRIORITY:
         raise ValueError(f"priority: {priority!r} is not a number from 0 to {MAX_PRIORITY}")
     namespaces, pods = _pods(spec.get("subject") or {}, "subject")
+    pods = EVERYTHING if pods is None else pods
     rules = {}
     for direction, side in (("ingress", "from"), ("egress", "to")):
         given = spec.get(direction) or ()
@@ -98,14 +99,14 @@ def _peers(item: Mapping[str, Any], side: str, at: str) -> list[Peer]:
     return [Peer(block=IPBlock(ip_network(one, strict=False))) for one in item["networks"]]
 
 
-def _pods(item: Mapping[str, Any], at: str) -> tuple[Selector, Selector]:
-    """The selectors of `namespaces` or `pods`: for the namespaces, and for the pods in them."""
+def _pods(item: Mapping[str, Any], at: str) -> tuple[Selector, Selector | None]:
+    """The selectors of `namespaces` or `pods`: for the namespaces, and for the pods in them (None: `namespaces`)."""
     _keys(item, ("namespaces", "pods", "networks"), at)
     given = [key for key in ("namespaces", "pods") if item.get(key) is not None]
     if len(given) != 1:
         raise ValueError(f"{at}: needs exactly one of namespaces and pods")
     if given == ["namespaces"]:
-        return read_selector(item["namespaces"]), EVERYTHING
+        return read_selector(item["namespaces"]), None
     pods = item["pods"]
     _keys(pods, ("namespaceSelector", "podSelector"), f"{at}.pods")
     if pods.get("podSelector") is None:

@@ -92,7 +92,9 @@ class _PolicyWriter:
         selected = [one for one in filtered_pods(self.state) if is_selected(self.policy, one)]
         own = self._set("DST" if self.inbound else "SRC", "", addresses(selected))
         for number, rule in enumerate(self.policy.rules(self.direction)):
-            pods = tuple({one: None for peer in rule.peers for one in peer_pods(self.state, self.policy, peer)})
+            pods = tuple(
+                {one: None for peer in rule.peers for one in peer_pods(self.state, self.policy.namespace, peer)}
+            )
             blocks = [net for peer in rule.peers if peer.block is not None and (net := block_nets(peer.block))]
             side = "SRC" if self.inbound else "DST"
             kind = f"{self.direction.lower()}rule{number}{FAMILY}"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from labctl.core.scenario_types import Check
+from labctl.kubernetes.cluster_policy_objects import Tier
 from labctl.kubernetes.cluster_state import ClusterState
 from labctl.kubernetes.policy_objects import Direction
 from labctl.kubernetes.policy_oracle import PolicyOracle
@@ -49,4 +50,10 @@ def checks_with_policies(checks: Iterable[Check], state: ClusterState) -> Iterat
 def _isolated(state: ClusterState, direction: Direction) -> frozenset[str]:
     oracle = PolicyOracle.of(state)
     pods = (one for one in state.pods if not one.host_network)
-    return frozenset(one.machine for one in pods if any(oracle.selecting(one, direction)))
+    tiers: tuple[Tier, ...] = ("Admin", "Baseline")
+    return frozenset(
+        one.machine
+        for one in pods
+        if any(oracle.selecting(one, direction))
+        or any(oracle.cluster_policies_of(one, direction, tier) for tier in tiers)
+    )

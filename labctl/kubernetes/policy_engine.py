@@ -25,6 +25,7 @@ PolicyEngine: TypeAlias = Literal["calico", "kube-router"]
 ENGINES: tuple[PolicyEngine, ...] = ("calico", "kube-router")
 OWN_ENGINES = {"weave": "weave-npc", "cilium": "Cilium", "antrea": "Antrea"}  # of models with other engines
 INTERFACE_PREFIXES = ("cali", "azv", "eni", "lxc", "gke", "veth")  # of the nodes' devices to pods
+CLUSTER_POLICY = "ClusterNetworkPolicy"
 BRIDGE_CALL = "net.bridge.bridge-nf-call-iptables"
 # of Felix where another program has rules in mangle, too: AWS's manifest sets this
 MANGLE_ALLOW_ACTIONS = {"eni": "RETURN"}
@@ -45,7 +46,7 @@ class _NodePods:
 def policy_chains(state: ClusterState, lab: Lab) -> Iterator[Resource]:
     """The chains and sets that enforce the policies of the cluster, on every node with pods. Nothing without policies,
     and nothing where `policy_problems` has a refusal."""
-    if not state.policies or any(not one.warning for one in policy_problems(state, lab)):
+    if not (state.policies or state.cluster_policies) or any(not one.warning for one in policy_problems(state, lab)):
         return
     there = {(item.ns, item.name) for item in lab.plan if isinstance(item, Chain)}
     engine = policy_engine(state, lab)
@@ -70,11 +71,14 @@ def policy_engine(state: ClusterState, lab: Lab) -> PolicyEngine:
 
 def policy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
     """Why the policies cannot be enforced here, and a warning where the model's own engine is another one."""
-    if not state.policies:
+    if not (state.policies or state.cluster_policies):
         return
-    first, engine = state.policies[0], policy_engine(state, lab)
+    engine = policy_engine(state, lab)
 
     def problem(what: str, hint: str, *, warning: bool = False) -> ObjectProblem:
+        if not state.policies:
+            return ObjectProblem(CLUSTER_POLICY, "", state.cluster_policies[0].name, (), what, hint, warning)
+        first = state.policies[0]
         return ObjectProblem("NetworkPolicy", first.namespace, first.name, (), what, hint, warning)
 
     for one in _node_pods(state, lab):
@@ -90,10 +94,29 @@ def policy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
             what = f"policy_engine calico: {one.node} has no device to the pod {one.others[0].machine}"
             yield problem(what, "kube-router's rules match addresses: policy_engine: kube-router")
             return
+    yield from _cluster_policy_problems(state, engine)
     own = OWN_ENGINES.get(lab.model)
     if own is not None:
         what = f"the model {lab.model} has policies of its own engine, {own}, which labctl does not write"
         yield problem(what, f"labctl writes rules as {engine} does", warning=True)
+
+
+def _cluster_policy_problems(state: ClusterState, engine: PolicyEngine) -> Iterator[ObjectProblem]:
+    """Which ClusterNetworkPolicies the engine does not know."""
+    for one in state.cluster_policies:
+        if engine == "kube-router":
+            what = "kube-router, which enforces the policies of this lab, does not have ClusterNetworkPolicies"
+            hint = "Calico has them: choose a model with a device for each pod, such as calico or azure-cni-transparent"
+            yield ObjectProblem(CLUSTER_POLICY, "", one.name, (), what, hint)
+            continue
+        for side, rules in (("ingress", one.ingress), ("egress", one.egress)):
+            for at, rule in enumerate(rules):
+                if any(isinstance(port.port, str) for port in rule.ports):
+                    path = ("spec", side, at, "protocols")
+                    what = (
+                        "destinationNamedPort: Calico does not know it, and would treat the rule as one for everything"
+                    )
+                    yield ObjectProblem(CLUSTER_POLICY, "", one.name, path, what, "write the numbers of the ports")
 
 
 def _felix(one: _NodePods) -> FelixConfig:

@@ -29,12 +29,12 @@ def is_selected(policy: NetworkPolicy, pod: Pod) -> bool:
     return pod.namespace == policy.namespace and not pod.host_network and policy.pods.matches(pod.labels)
 
 
-def peer_pods(state: ClusterState, policy: NetworkPolicy, peer: Peer) -> tuple[Pod, ...]:
-    """The pods that a peer of a policy means; none for an `ipBlock`."""
+def peer_pods(state: ClusterState, namespace: str, peer: Peer) -> tuple[Pod, ...]:
+    """The pods that a peer of a policy in this namespace means; none for an `ipBlock`."""
     if peer.block is not None:
         return ()
     if peer.namespaces is None:
-        namespaces = {policy.namespace}
+        namespaces = {namespace}
     else:
         names = {one.namespace for one in state.pods}
         labels_of = {one: (state.namespaces.get(one) or Namespace(one)).labels for one in names}

@@ -11,6 +11,7 @@ from typing import Any
 from labctl import models
 from labctl.core.resources import Interface, Link, Plan
 from labctl.core.scenario_types import Lab, Scenario
+from labctl.kubernetes.cluster_policy_objects import ClusterPolicy
 from labctl.kubernetes.cluster_state import ClusterState
 from labctl.kubernetes.composition import cluster_state, merge
 from labctl.kubernetes.declared import Declared
@@ -119,13 +120,18 @@ def policy_lab(
     labels: Mapping[str, Mapping[str, str]] | None = None,
     engine: Any = None,
     pods: Mapping[str, Pod] | None = None,
+    cluster_policies: Iterable[ClusterPolicy] = (),
 ) -> PolicyLab:
     """The lab of a model with policies. `pods` are other pods of these names, with the addresses of the lab's."""
     lab, scenario = bare_lab(model)
     names = tuple((machine(name), name[2:]) for name in NAMES)
     case = PolicyCase("", (), (), labels=labels or {})
     declared = Declared(
-        tuple(case.oracle.namespaces.values()), policies=tuple(policies), pod_names=names, policy_engine=engine
+        tuple(case.oracle.namespaces.values()),
+        policies=tuple(policies),
+        pod_names=names,
+        policy_engine=engine,
+        cluster_policies=tuple(cluster_policies),
     )
     state = cluster_state(lab, replace(scenario, kubernetes=declared), declared, models_defaults(model))
     state = replace(state, pods=tuple(_as_in(case, one, (pods or {}).get(str(one))) for one in state.pods))

@@ -2,8 +2,8 @@
 
 A packet is accepted by a mark. A pod's chain sets the mark and returns, so that a packet passes both the sender's chain
 (`cali-fw-`) and the receiver's (`cali-tw-`). The end of FORWARD accepts packets with the mark. For a pod without
-policies its profiles set the mark. Policies come before the profiles: `WorkloadEndpoint.ingress_policies` and
-`egress_policies` name their chains in order.
+policies its profiles set the mark. Policies come before the profiles, in tiers: `WorkloadEndpoint.ingress` and `egress`
+name their chains in order.
 
 Follows projectcalico/calico 3.31: felix/rules/static.go, endpoints.go, dispatch.go, nat.go, rule_defs.go.
 """
@@ -31,13 +31,23 @@ _HOST_ENDPOINT_ACCEPTED = f'-m comment --comment "Host endpoint policy accepted 
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyTier:
+    """A tier with policies for a pod in one direction: their chains in order. `drops` is what happens at its end to a
+    packet that none of them decided: it is dropped, or goes on to the next tier."""
+
+    name: str
+    chains: tuple[str, ...]
+    drops: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadEndpoint:
-    """A pod for Felix: the node's device to it, the chains of the policies that select it, by direction, and the
-    profiles of its namespace and of its service account."""
+    """A pod for Felix: the node's device to it, the tiers with policies that select it, by direction, and the profiles
+    of its namespace and of its service account."""
 
     device: str
-    ingress_policies: tuple[str, ...] = ()
-    egress_policies: tuple[str, ...] = ()
+    ingress: tuple[PolicyTier, ...] = ()
+    egress: tuple[PolicyTier, ...] = ()
     profiles: tuple[str, str] = PROFILES
 
 
@@ -221,9 +231,9 @@ def workload_chains(felix: FelixConfig) -> Iterator[Resource]:
         for name, rules in dispatch_chains(f"cali-{direction}-wl-dispatch", flag, prefix, devices):
             yield _chain(node, "filter", name, *rules)
     for one in felix.endpoints:
-        to_pod = _endpoint_chain_rules("pri", one.profiles, one.ingress_policies)
+        to_pod = _endpoint_chain_rules("pri", one.profiles, one.ingress)
         yield _chain(node, "filter", f"cali-tw-{one.device}", *to_pod)
-        from_pod = _endpoint_chain_rules("pro", one.profiles, one.egress_policies, _DROP_TUNNELS)
+        from_pod = _endpoint_chain_rules("pro", one.profiles, one.egress, _DROP_TUNNELS)
         yield _chain(node, "filter", f"cali-fw-{one.device}", *from_pod)
     for profiles in dict.fromkeys(one.profiles for one in felix.endpoints):
         for direction, name in (("ingress", "pri"), ("egress", "pro")):
@@ -271,20 +281,21 @@ _DROP_TUNNELS = (
 
 
 def _endpoint_chain_rules(
-    kind: str, profiles: Iterable[str], policies: Iterable[str], first_rules: Iterable[str] = ()
+    kind: str, profiles: Iterable[str], tiers: Iterable[PolicyTier], first_rules: Iterable[str] = ()
 ) -> Iterator[str]:
-    """A pod's chain in one direction: known connections pass, then come its policies (if any), then its profiles."""
+    """A pod's chain in one direction: known connections pass, then come its policies by tiers, then its profiles."""
     yield "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
     yield "-m conntrack --ctstate INVALID -j DROP"
     yield _clear(MARK_ACCEPT | MARK_PASS)
     yield from first_rules
-    undecided, policies = f"-m mark --mark 0x0/{MARK_PASS:#x}", tuple(policies)
-    if policies:
-        yield f"{_comment('Start of tier default')} {_clear(MARK_PASS)}"
-        for policy in policies:
+    undecided = f"-m mark --mark 0x0/{MARK_PASS:#x}"
+    for tier in tiers:
+        yield f"{_comment(f'Start of tier {tier.name}')} {_clear(MARK_PASS)}"
+        for policy in tier.chains:
             yield f"{undecided} -j {policy}"
             yield f"{_comment('Return if policy accepted')} {_MATCH_ACCEPT} -j RETURN"
-        yield f"{_comment('End of tier default. Drop if no policies passed packet')} {undecided} -j DROP"
+        if tier.drops:
+            yield f"{_comment(f'End of tier {tier.name}. Drop if no policies passed packet')} {undecided} -j DROP"
     for profile in profiles:
         yield f"-j {length_limited_name(f'cali-{kind}-', profile)}"
         yield f"{_comment('Return if profile accepted')} {_MATCH_ACCEPT} -j RETURN"

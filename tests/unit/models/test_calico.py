@@ -12,7 +12,7 @@ import pytest
 
 from labctl.core.resources import Address, Chain, Fdb, Interface, IpSet, Link, Neighbour, Process, Route, Sysctl
 from labctl.core.scenario_types import Lab
-from labctl.models.lib.calico_felix import FelixConfig, WorkloadEndpoint, dispatch_chains, firewall
+from labctl.models.lib.calico_felix import FelixConfig, PolicyTier, WorkloadEndpoint, dispatch_chains, firewall
 from labctl.models.lib.calico_rule_hash import APPEND_SUFFIX, with_hash_comments
 from labctl.render.resources import resource_values
 from labctl.scenario.definition import parse_and_compile
@@ -350,7 +350,7 @@ def test_what_a_pod_says_to_its_node_can_be_refused(word: str, target: str) -> N
 
 def test_policies_come_before_profiles_and_end_in_a_drop() -> None:
     told = FelixConfig(
-        "n", None, (WorkloadEndpoint("cali1", ingress_policies=("cali-pi-web",)),), (), (), "10.244.0.0/16"
+        "n", None, (WorkloadEndpoint("cali1", (PolicyTier("default", ("cali-pi-web",)),)),), (), (), "10.244.0.0/16"
     )
     chains = {item.name: [MARK.sub("", str(rule)) for rule in item.rules] for item in firewall(told)
               if isinstance(item, Chain)}  # fmt: skip
