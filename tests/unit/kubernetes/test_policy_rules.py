@@ -7,7 +7,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from labctl.core.resources import Chain, IpSet
-from labctl.kubernetes import calico_policies, calico_selectors, kube_router_policies
+from labctl.kubernetes import calico_policies, calico_selectors, calico_tiers, kube_router_policies
 from labctl.kubernetes.policy_objects import NetworkPolicy, Peer
 from labctl.kubernetes.policy_peers import BlockNets
 from labctl.kubernetes.selectors import EVERYTHING, Requirement, Selector
@@ -50,7 +50,8 @@ def test_rules_and_sets_of_a_node(model: str, golden: Golden) -> None:
     ],
 )
 def test_a_chain_has_the_name_that_a_real_calico_gave_it(name: str, chain: str) -> None:
-    assert calico_policies.policy_chain_name(NetworkPolicy("default", name), "Ingress") == chain
+    policy = calico_tiers.of_network_policy(NetworkPolicy("default", name))
+    assert calico_policies.policy_chain_name(policy, "Ingress") == chain
 
 
 def test_a_set_has_the_name_that_a_real_calico_gave_it() -> None:
