@@ -20,6 +20,10 @@ from labctl.kubernetes.policy_oracle import Endpoint, PolicyOracle, Traffic
 from labctl.kubernetes.policy_words import endpoint_name
 
 Named: TypeAlias = Pod | Service | IP
+ICMP_NOTE = (
+    "the API does not define ICMP: Calico denies what no rule without ports allows (as this answer does), kube-router"
+    " lets pings pass"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ def answer(lab: Lab, state: ClusterState, source: str, target: str, protocol: Tr
     if isinstance(wanted, Service):
         return _about_service(state, oracle, opening, wanted, protocol, port)
     one = explain(oracle, opening, wanted, protocol, port)
-    notes = tuple(_endpoint_notes(lab, opening, wanted))
+    notes = (*_endpoint_notes(opening, wanted), *((ICMP_NOTE,) if protocol == "ICMP" and one.directions else ()))
     return PolicyAnswer(_shown(source, opening), _shown(target, wanted), protocol, port, (one,), notes)
 
 
@@ -150,7 +154,7 @@ def _backends(state: ClusterState, service: Service, port: ServicePort) -> list[
     return [one for version in of_version for one in version]
 
 
-def _endpoint_notes(lab: Lab, source: Endpoint, target: Endpoint) -> Iterable[str]:
+def _endpoint_notes(source: Endpoint, target: Endpoint) -> Iterable[str]:
     for end in (source, target):
         if isinstance(end, Pod) and end.host_network:
             yield f"{endpoint_name(end)} uses the network of its node: no policy selects it"

@@ -168,7 +168,8 @@ class NatTable:
 class PolicyDenial:
     """What the policies of the lab's cluster say about the probe, in the form that it had with these addresses and this
     port (None for ICMP): they deny it. `direction` is `Egress` or `Ingress`, `pod` the pod that is asked, by its name
-    in the lab, `node` its node, where the policy engine enforces it; `reason` names the policy and why it denies."""
+    in the lab, `node` its node, and `chains` those there in which a policy engine drops or rejects it; `reason` names
+    the policy and why it denies."""
 
     node: str
     src: IP
@@ -176,6 +177,7 @@ class PolicyDenial:
     dport: int | None
     direction: Literal["Ingress", "Egress"]
     pod: str
+    chains: tuple[str, ...]
     reason: str
 
 

@@ -7,12 +7,16 @@ sees one of these forms, and so a denial is kept with its addresses and port.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 
 from labctl.core.resources import IP
+from labctl.kubernetes.calico_policies import policy_chain_name
+from labctl.kubernetes.calico_tiers import of_cluster_policy
 from labctl.kubernetes.cluster_state import ClusterState
 from labctl.kubernetes.policy_explanation import explain
 from labctl.kubernetes.policy_objects import Pod
-from labctl.kubernetes.policy_oracle import Endpoint, PolicyOracle, Traffic
+from labctl.kubernetes.policy_oracle import Decision, Endpoint, PolicyOracle, Traffic
+from labctl.models.lib.kube_router_node import PodFirewall
 from labctl.tracing.evidence import PolicyDenial, TraceEvidence
 from labctl.tracing.hop_routing import nat_endpoint
 
@@ -50,4 +54,19 @@ def _denials(oracle: PolicyOracle, pods: dict[IP, Pod], evidence: TraceEvidence,
     for one in found.directions:
         pod = source if one.decision.direction == "Egress" else target
         if not one.decision.allowed and isinstance(pod, Pod):
-            yield PolicyDenial(pod.node, src, dst, port, one.decision.direction, pod.machine, one.reason)
+            chains = tuple(_chains(oracle, evidence, pod, one.decision))
+            yield PolicyDenial(pod.node, src, dst, port, one.decision.direction, pod.machine, chains, one.reason)
+
+
+def _chains(oracle: PolicyOracle, evidence: TraceEvidence, pod: Pod, decision: Decision) -> Iterator[str]:
+    """The chains that enforce a denial: of kube-router, that of the pod; of Calico, that of the node's device to the
+    pod, or that of the ClusterNetworkPolicy that denies."""
+    yield from (PodFirewall(pod.name, ip, pod.namespace).chain for ip in pod.ips[:1] if isinstance(ip, IPv4Address))
+    if decision.tier != "NetworkPolicy":
+        policy = next(one for one in oracle.cluster_policies if one.name == decision.policy)
+        yield policy_chain_name(of_cluster_policy(policy), decision.direction)
+        return
+    prefix = "cali-fw-" if decision.direction == "Egress" else "cali-tw-"
+    for link in evidence.namespace(pod.node).links:
+        if link.peer is not None and link.peer.ns == pod.machine:
+            yield f"{prefix}{link.at.dev}"

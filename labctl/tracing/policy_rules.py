@@ -1,7 +1,7 @@
 """A rule of a policy engine that dropped the probe, and the policy that it enforces. Pure.
 
-A denial is named only for a rule that dropped the packet in the very form that the policies deny, in a chain that an
-engine writes for this direction, on the pod's own node.
+A denial is named only for a rule that dropped the packet in the very form that the policies deny, in a chain in which a
+policy engine enforces this denial, on the pod's own node.
 """
 
 from __future__ import annotations
@@ -12,34 +12,14 @@ from labctl.tracing.hop_routing import nat_endpoint
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import PROGRAM
 
-# the chains in which a policy engine drops or rejects, and the directions of which they decide
-ENGINE_CHAINS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("cali-fw-", ("Egress",)),
-    ("cali-po-", ("Egress",)),
-    ("cali-tw-", ("Ingress",)),
-    ("cali-pi-", ("Ingress",)),
-    ("KUBE-POD-FW-", ("Egress", "Ingress")),  # a packet comes to the chain of its source first
-)
-
 
 def find_denial(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> PolicyDenial | None:
     """The denial that a rule enforces, if it dropped the packet in a chain of a policy engine."""
-    directions = next((way for prefix, way in ENGINE_CHAINS if one.chain.startswith(prefix)), ())
     form = (one.src, one.dst, one.dport) if isinstance(one, RuleHit) else _form_at_loss(loss_point)
-    for direction in directions:
-        for denial in loss_point.evidence.policy_denials:
-            here = (denial.direction, denial.node) == (direction, one.node)
-            if here and (denial.src, denial.dst, denial.dport) == form and _is_chain_of(loss_point, one, denial.pod):
-                return denial
+    for denial in loss_point.evidence.policy_denials:
+        if (denial.src, denial.dst, denial.dport) == form and denial.node == one.node and one.chain in denial.chains:
+            return denial
     return None
-
-
-def _is_chain_of(loss_point: LossPoint, one: RuleHit | CounterIncrease, pod: str) -> bool:
-    """Whether a chain can be that of a pod: Calico's are named by the node's device of the pod."""
-    if not one.chain.startswith(("cali-fw-", "cali-tw-")):
-        return True
-    link = loss_point.evidence.link(one.node, one.chain[len("cali-fw-") :])
-    return link is None or link.peer is None or link.peer.ns == pod
 
 
 def why_command(evidence: TraceEvidence, denial: PolicyDenial) -> str:

@@ -205,7 +205,16 @@ TRACE = TraceEvidence(
     ),
     full_tables=(FullTable(4),),
     policy_denials=(
-        PolicyDenial("node1", IPv4Address("10.244.0.2"), IPv4Address("10.244.1.2"), 80, "Egress", "a", "no rule"),
+        PolicyDenial(
+            "node1",
+            IPv4Address("10.244.0.2"),
+            IPv4Address("10.244.1.2"),
+            80,
+            "Egress",
+            "a",
+            ("cali-fw-veth1",),
+            "no rule",
+        ),
     ),
 )
 STORY = diagnose(TRACE)

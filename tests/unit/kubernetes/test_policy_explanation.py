@@ -85,6 +85,8 @@ def test_a_ping_fits_rules_without_ports_only() -> None:
     assert into.reason.endswith("no rule of them allows ICMP from f")
     assert into.misses[0].reasons == ("ICMP is not TCP port http",)
     assert ask("e", "c", 0, "ICMP").allowed
+    assert "kube-router lets pings pass" in ask("e", "c", 0, "ICMP").notes[0]
+    assert not ask("node1", "a", 0, "ICMP").notes
     assert ask("c", "x/web", 0, "ICMP").notes == ("Service x/web does not forward ICMP: name one of its pods",)
 
 

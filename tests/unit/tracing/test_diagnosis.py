@@ -15,13 +15,19 @@ from labctl.render import dataclass_json
 from labctl.report.trace import lines
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import TraceEvidence
-from tests.support import trace_end_cases, trace_port_cases, trace_snat_cases
+from tests.support import trace_end_cases, trace_policy_cases, trace_port_cases, trace_snat_cases
 from tests.support.golden import Golden
 from tests.support.trace_cases import CASES as PATH_CASES
 from tests.support.trace_cases import Case, routes_of, rules_of
 from tests.support.traces import TRACES, recording
 
-CASES = (*PATH_CASES, *trace_end_cases.CASES, *trace_port_cases.CASES, *trace_snat_cases.CASES)
+CASES = (
+    *PATH_CASES,
+    *trace_end_cases.CASES,
+    *trace_policy_cases.CASES,
+    *trace_port_cases.CASES,
+    *trace_snat_cases.CASES,
+)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -7,6 +7,9 @@ from dataclasses import replace
 import pytest
 
 from labctl.core.resources import IP, Interface, Link
+from labctl.kubernetes.calico_policies import policy_chain_name
+from labctl.kubernetes.calico_tiers import of_cluster_policy
+from labctl.models.lib.kube_router_node import PodFirewall
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, Question, RuleHit, TraceEvidence
 from labctl.tracing.hops import PacketObservation
@@ -18,11 +21,14 @@ PODS = {one.machine: one for one in STATE.pods}
 A, B, E = (PODS[name].ips[0] for name in "abe")
 NODE_IP = policy_lab().machine("node2").addresses[0]  # type: ignore[union-attr]
 SERVICE = next(one.cluster_ips[0] for one in STATE.cluster.services if one.name == "web")
+GUARD = policy_chain_name(of_cluster_policy(STATE.cluster_policies[0]), "Ingress")
+POD_A, POD_B = (PodFirewall(name, A, "x").chain for name in "ab")
 DROP = '-m comment --comment "Drop if no policies passed packet" -j DROP'
 FROM_E = (
     "ClusterNetworkPolicy guard (Admin tier, ingress) denies it:"
     " rule 1 (no-e) denies all ports from pods with pod=e in all namespaces"
 )
+TO_A = "NetworkPolicies x/deny-all and x/allow-web (ingress) deny it: no rule of them allows TCP 8080 from b"
 FROM_B = "NetworkPolicy x/deny-all (egress) denies it: no rule allows TCP 8080 to a"
 
 
@@ -62,40 +68,41 @@ def cause(found: TraceEvidence) -> tuple[str, str]:
 
 
 def test_the_policy_is_the_cause_and_its_command_explains_it() -> None:
-    sentence, command = cause(evidence(hit("cali-tw-vetha", E, A)))
+    sentence, command = cause(evidence(hit(GUARD, E, A)))
 
     assert sentence == FROM_E
     assert command == "labctl policy why e a --tcp 8080"
 
 
 def test_the_rule_stays_as_a_fact() -> None:
-    facts = diagnose(evidence(hit("cali-tw-vetha", E, A))).facts
+    facts = diagnose(evidence(hit(GUARD, E, A))).facts
 
-    assert any(one.label == "rule" and "filter/cali-tw-vetha rule 9: -j DROP" in one.text for one in facts)
+    assert any(one.label == "rule" and f"filter/{GUARD} rule 9: -j DROP" in one.text for one in facts)
 
 
 def test_the_egress_of_the_source_is_the_cause_in_its_chain() -> None:
     assert cause(evidence(hit("cali-fw-vethb", B, A), source="b"))[0] == FROM_B
 
 
-def test_kube_router_s_chain_of_a_pod_decides_in_both_directions() -> None:
-    rejected = evidence(hit("KUBE-POD-FW-ABCDEF", E, A, target="REJECT"))
+def test_the_ingress_of_the_target_is_the_cause_in_its_chain() -> None:
+    assert cause(evidence(hit("cali-tw-vetha", B, A), source="b"))[0] == TO_A
 
-    assert cause(rejected)[0] == FROM_E
-    assert cause(evidence(hit("KUBE-POD-FW-ABCDEF", B, A), source="b"))[0] == FROM_B
+
+def test_kube_router_s_chain_of_a_pod_says_which_end_denied_it() -> None:
+    """One chain is for both directions of a pod, and both ends may deny the same packet."""
+    assert cause(evidence(hit(POD_A, B, A, target="REJECT"), source="b"))[0] == TO_A
+    assert cause(evidence(hit(POD_B, B, A, target="REJECT"), source="b"))[0] == FROM_B
 
 
 def test_the_form_after_the_translation_of_a_service_counts() -> None:
-    found = evidence(hit("cali-tw-vetha", E, A), asked=SERVICE, port=80)
-    other = evidence(hit("cali-tw-vetha", E, A, 80), asked=SERVICE, port=80)
+    found = evidence(hit(GUARD, E, A), asked=SERVICE, port=80)
 
     assert cause(found)[0] == FROM_E
     assert {(one.dst, one.dport) for one in found.policy_denials} == {(A, 8080)}
-    assert cause(other)[0] == FROM_E  # the rule of e has no ports
 
 
 def test_a_ping_has_no_port() -> None:
-    sentence, command = cause(evidence(hit("cali-tw-vetha", E, A, None), port=None))
+    sentence, command = cause(evidence(hit(GUARD, E, A, None), port=None))
 
     assert sentence == FROM_E
     assert command == "labctl policy why e a --icmp"
@@ -111,18 +118,17 @@ def test_a_masqueraded_source_is_denied_as_what_it_is() -> None:
     ("one", "why"),
     [
         (hit("FORWARD", E, A), "the chain is no engine's"),
-        (hit("cali-fw-vetha", E, A), "the chain is that of the other direction"),
-        (hit("cali-tw-vethb", E, A), "the chain is that of another pod"),
-        (hit("cali-tw-vetha", E, A, node="node2"), "the node is not the pod's"),
+        (hit("cali-fw-vetha", B, A), "the chain is that of the other direction"),
+        (hit("cali-tw-vethb", B, A), "the chain is that of another pod"),
+        (hit("cali-tw-vetha", E, A), "the tier of NetworkPolicies was not asked"),
+        (hit(GUARD, E, A, node="node2"), "the node is not the pod's"),
         (hit("cali-tw-vetha", PODS["d"].ips[0], A), "the policies allow this packet"),
     ],
 )
 def test_another_rule_is_not_blamed_on_a_policy(one: RuleHit, why: str) -> None:
     found = evidence(one)
-    other = replace(
-        found, rule_hits=(one,), observations=tuple(replace(each, node=one.node) for each in found.observations)
-    )
-    sentence, command = cause(other)
+    seen_there = tuple(replace(each, node=one.node) for each in found.observations)
+    sentence, command = cause(replace(found, observations=seen_there))
 
     assert "NetworkPolicy" not in sentence, why
     assert "a rule of " in sentence
@@ -130,7 +136,7 @@ def test_another_rule_is_not_blamed_on_a_policy(one: RuleHit, why: str) -> None:
 
 
 def test_a_counter_is_a_probable_cause() -> None:
-    one = CounterIncrease("node1", "ip", "filter", "cali-tw-vetha", 9, 1, DROP, "DROP")
+    one = CounterIncrease("node1", "ip", "filter", GUARD, 9, 1, DROP, "DROP")
     found = evidence(counter_increases=(one,), drops_traced=False, rules_traced=False)
 
     assert cause(found)[0].startswith(f"probably {FROM_E} (its counter increased")
