@@ -18,13 +18,13 @@ from dataclasses import replace
 from labctl.checks.context import CheckContext, ProbeEndpoints, find_faults, open_listener, source_port_error
 from labctl.checks.drift import drift
 from labctl.checks.drop_counters import drops_since
-from labctl.checks.evidence import CheckEvidence, Expectation
+from labctl.checks.evidence import CheckEvidence, Expectation, HttpAnswer
 from labctl.checks.held_connections import HeldConnections
 from labctl.checks.port_uses import exhausted_ports
 from labctl.checks.verdict import Evaluation, cannot_change, evaluate
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.neighbour_tables import NeighbourTables, full_tables
-from labctl.core.probe_kinds import probe_kind
+from labctl.core.probe_kinds import http_host, probe_kind
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check
 from labctl.core.topology import LEAF_ROLES, Topology
@@ -34,6 +34,7 @@ from labctl.kernel.firewall import chains
 from labctl.kernel.host import paths
 from labctl.kernel.netlink import neighbour_tables
 from labctl.kernel.probes.clients import Echo, Ping, Probe, TcpClient, UdpClient, ping_program, route_problem
+from labctl.kernel.probes.http_client import HttpClient
 from labctl.kernel.probes.listener import Listener
 from labctl.packets.decode import Frame, Packet
 from labctl.packets.probe_id import (
@@ -235,6 +236,8 @@ class CheckAttempt:
         check, port = self.check, self.check.port or 0
         if check.probe == "tcp":
             return TcpClient(self.address, port, marker if self._listener else None, check.sport)
+        if check.probe == "http":
+            return HttpClient(self.address, port, marker, http_host(check), check.path)
         if check.probe == "udp":
             return UdpClient(self.address, port, marker, check.sport)
         program = ping_program()
@@ -305,13 +308,24 @@ class CheckAttempt:
             forwarded_to=self._forwarded_to(trail),
             reply_has_probe_id=self.check.probe != "udp" or self._listener is not None,
             notes=(*self.notes, *(f"tcpdump at {at}: {trouble}" for at, trouble in troubles.items() if trouble)),
+            http=self._http_answer(probe) if isinstance(probe, HttpClient) else None,
             probe_count=len(self._probes),
             full_tables=full_tables(self._tables_before, neighbour_tables.read()),
         )
 
+    def _http_answer(self, probe: HttpClient) -> HttpAnswer:
+        """What came back for an HTTP request, with what the check claims, by address."""
+
+        def addresses(*names: str) -> frozenset[IP]:
+            found = (self.context.topology.address_of(name, self.address.version) for name in names)
+            return frozenset(ip for ip in found if ip is not None)
+
+        forwarded_for = addresses(self.check.forwarded_for) if self.check.forwarded_for else frozenset()
+        return HttpAnswer(probe.status, probe.backend, addresses(*self.check.saw), forwarded_for)
+
     def _probe_id(self, probe: Probe | None, frames: list[tuple[Frame, Packet]]) -> ProbeId | None:
         ports = {port for port in (self.check.port, self.server[1]) if port is not None}
-        if probe is not None and self.check.probe == "tcp":
+        if probe is not None and self.check.probe in ("tcp", "http"):
             return tcp_probe_id(frames, self.check.source, probe.sport, ports, probe.marker)
         return probe.probe_id if probe is not None else None
 

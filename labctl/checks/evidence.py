@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from labctl.core.neighbour_tables import FullTable
 from labctl.core.resources import IP, Interface
-from labctl.core.results import Answer, Sighting
+from labctl.core.results import Answer, BackendAnswer, Sighting
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check, See
 from labctl.core.snat_ports import PortUse
 from labctl.packets.probe_id import Trail
@@ -60,6 +60,20 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """The answer to an HTTP request: its status, None without an answer, and what a server of labctl says in it.
+
+    `clients` are the addresses of which the server must see one, `forwarded_for` that of which X-Forwarded-For must
+    consist; empty where the check does not claim it.
+    """
+
+    status: int | None
+    backend: BackendAnswer
+    clients: frozenset[IP] = frozenset()
+    forwarded_for: frozenset[IP] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class CheckEvidence:
     """All that is known about one probe of one check.
 
@@ -94,6 +108,7 @@ class CheckEvidence:
     drift: tuple[str, ...] = ()
     reply_has_probe_id: bool = True  # False: a listener that is not labctl's answers, without our marker
     notes: tuple[str, ...] = ()
+    http: HttpAnswer | None = None  # of an HTTP request
     probe_count: int = 1
     port_uses: tuple[PortUse, ...] = ()  # of rules that had no source port left for the probe
     full_tables: tuple[FullTable, ...] = ()  # the machine's neighbour tables that were full meanwhile

@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from labctl.checks.evidence import CheckEvidence, Expectation
+from labctl.checks.http_verdict import judge_answer
 from labctl.core.names import summarize_names
 from labctl.core.results import Answer, MeshResult, PairCounts, Sighting, Verdict
 from labctl.packets.probe_id import Trail
@@ -45,6 +46,11 @@ def evaluate(evidence: CheckEvidence) -> Evaluation:
     """The verdict on one probe, with the sentences that support it."""
     verdict, sentences = _evaluate_answer(evidence)
     lines = [*sentences]
+    if verdict == "pass" and evidence.http is not None:
+        lines = []  # the first of these has the status as well
+        for found, line in judge_answer(evidence.check, evidence.http):
+            verdict = worse(verdict, found)
+            lines.append(line)
     if verdict == "pass":
         for want in evidence.expectations:
             found, words = _evaluate_expectation(evidence, want)
@@ -290,9 +296,12 @@ def _observed_instead(evidence: CheckEvidence, expectation: Expectation, observe
 
 
 def cannot_change(evidence: CheckEvidence) -> bool:
-    """Whether no other probe can change the verdict: a forbidden packet was seen, or an unexpected reply came."""
+    """Whether no other probe can change the verdict: a forbidden packet was seen, or an unexpected reply came. An HTTP
+    answer that contradicts the check is final: with another one, a server that answers only sometimes would pass."""
     if evidence.check.expect != "reply" and evidence.answer == "reply":
         return True
+    if evidence.http is not None and any(found == "fail" for found, _ in judge_answer(evidence.check, evidence.http)):
+        return evidence.http.status is not None
     forbidden = (want for want in evidence.expectations if want.see.negate)
     return any(want.matches(seen) for want in forbidden for seen in _packets(evidence.trail, want))
 

@@ -16,6 +16,7 @@ from labctl.core.text import count
 CONNECTIONS_PER_MACHINE, MAX_DEFAULT_CONNECTIONS = 200, 2000  # of a check of balancing
 STICKY_CONNECTIONS = 40  # of a check that one machine answers all
 MAX_CONNECTIONS = 20000
+HTTP_PORT, HTTP_OK = 80, 200
 CAPTURE_S = 3  # seconds that an advised capture lasts: it starts a second before the probe
 
 
@@ -165,6 +166,49 @@ class _Balance(ProbeKind):
         return f"{check.port}" + ("" if check.protocol == "tcp" else f"/{check.protocol}")
 
 
+class _Http(_PacketProbe):
+    """One HTTP request. Its key reads as a source, a target, a port and a path. The target is the host, unless the
+    key `host` gives another one."""
+
+    def fields(self, value: Any, pods: tuple[str, ...]) -> dict[str, Any]:
+        source, target, port, path = value
+        return {"source": source, "target": str(target), "port": port, "path": path}
+
+    def sentence(self, check: Check) -> str:
+        url = self._url(check)
+        if check.status != HTTP_OK:
+            claim = f"{check.source} gets status {check.status} for {url}"
+        elif check.answered_by:
+            claim = f"{' or '.join(name for name, _ in check.answered_by)} answers {check.source} for {url}"
+        else:
+            claim = f"{check.source} gets {url}"
+        seen = f", and sees {' or '.join(check.saw)} as the client" if check.saw else ""
+        forwarded = f", with {check.forwarded_for} in X-Forwarded-For" if check.forwarded_for else ""
+        return claim + seen + forwarded + "".join(map(_see_clause, check.sees))
+
+    def argument(self, check: Check) -> str:
+        return f"{check.source} -> {self._url(check)}"
+
+    def plan_line(self, check: Check) -> str:
+        parts = [] if check.status == HTTP_OK else [f"status {check.status}"]
+        parts += [f"answered by {' or '.join(name for name, _ in check.answered_by)}"] if check.answered_by else []
+        parts += [f"who sees {' or '.join(check.saw)}"] if check.saw else []
+        parts += [f"forwarded for {check.forwarded_for}"] if check.forwarded_for else []
+        return ", ".join((self.line(check), *parts))
+
+    def command(self, check: Check, address: IP | None = None) -> str:
+        host = f"[{address}]" if address is not None and address.version == 6 else f"{address}"
+        port = "" if check.port == HTTP_PORT else f":{check.port}"
+        headers = f"-H 'Accept: application/json' -H 'Host: {http_host(check)}'"
+        return f"exec {check.source} -- curl -si {headers} http://{host}{port}{check.path}"
+
+    def ip_protocol(self, version: int) -> str:
+        return "tcp"
+
+    def _url(self, check: Check) -> str:
+        return f"{http_host(check)}{check.path}"
+
+
 class _Mesh(ProbeKind):
     """Pings between all pods. Its key reads as the word `pods` or `containers`, which means all of them."""
 
@@ -228,6 +272,7 @@ class _CniCheck(ProbeKind):
 _SEE_KEYS = ("see", "not see", "via")
 _ENDS = ("source", "target")
 _BALANCE_KEYS = ("answered_by", "saw", "connections", "sticky", "host", "path")
+_HTTP_KEYS = ("answered_by", "saw", "host", "status", "forwarded_for")
 _PORT_EXPECTS: tuple[Expect, ...] = ("reply", "refused", "timeout")
 PROBE_KINDS: dict[str, ProbeKind] = {
     kind.name: kind
@@ -235,6 +280,7 @@ PROBE_KINDS: dict[str, ProbeKind] = {
         _Ping("ping", "ping", ("reply", "fail"), ("size", *_SEE_KEYS), _ENDS),
         _PacketProbe("tcp", "tcp", _PORT_EXPECTS, ("listen", "while_open", *_SEE_KEYS), _ENDS),
         _PacketProbe("udp", "udp", _PORT_EXPECTS, ("listen", *_SEE_KEYS), _ENDS),
+        _Http("http", "http", ("reply",), (*_HTTP_KEYS, *_SEE_KEYS), _ENDS),
         _Balance("balance", "balance", ("reply",), _BALANCE_KEYS, _ENDS, ("answered_by",)),
         _Mesh("mesh", "mesh", check_keys=("pairs",)),
         _PortInUse("taken", "port_in_use", endpoints=("source",)),
@@ -247,6 +293,12 @@ PROBE_KEYS = tuple(kind.key for kind in PROBE_KINDS.values() if kind.key)  # in 
 def probe_kind(check: Check) -> ProbeKind:
     """The kind of a check's probe."""
     return PROBE_KINDS[check.probe]
+
+
+def http_host(check: Check) -> str:
+    """The header `Host` of an HTTP request: the target, as its author wrote it, or what the key `host` says."""
+    target = f"[{check.target}]" if ":" in check.target else check.target
+    return check.host or (target if check.port == HTTP_PORT else f"{target}:{check.port}")
 
 
 def connection_count(check: Check) -> int:

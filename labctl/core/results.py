@@ -75,7 +75,8 @@ class BackendAnswer:
 
     `machine` is the one that answered, "" if the answer does not say it; `client` and `client_port` are what that
     machine saw as the other end, `name` is what its program is called. `problem` says why no answer came,
-    `tool_fault` whether that is a problem of labctl itself.
+    `tool_fault` whether that is a problem of labctl itself. `forwarded_for` is the header X-Forwarded-For that the
+    machine got.
     """
 
     machine: str = ""
@@ -84,6 +85,7 @@ class BackendAnswer:
     name: str = ""
     problem: str = ""
     tool_fault: bool = False
+    forwarded_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

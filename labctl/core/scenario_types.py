@@ -129,6 +129,8 @@ class Check:
     `balance` makes `connections` connections by `protocol`, which the machines of `answered_by` must answer, and no
     others, in the shares of the weights there; with `sticky`, one of them all. `saw` is what they must see as the
     client: machines, points or addresses. `host` and `path` are those of the HTTP request.
+    `http` is one HTTP request, which must be answered with `status`, and if named by a machine of `answered_by`, which
+    sees one of `saw` as the client and has `forwarded_for` (a machine, a point or an address) in X-Forwarded-For.
     """
 
     say: str
@@ -155,6 +157,8 @@ class Check:
     host: str = ""
     path: str = "/who"
     while_open: OpenConnections | None = None
+    status: int = 200
+    forwarded_for: str = ""
 
     @property
     def expects_no_answer(self) -> bool:

@@ -37,6 +37,7 @@ def with_addresses(services: Iterable[Service], service_cidrs: tuple[Net, ...], 
     `lb_ranges` without one of `taken`, or none if there is no range; with `proxied` its ipMode is Proxy."""
     found = tuple(services)
     ips = {ip for one in found for ip in (*one.cluster_ips, *one.load_balancer_ips, *one.proxied_ips)} | set(taken)
+    ips |= {one.wanted_ip for one in found if one.wanted_ip is not None}
     ports = {port.node_port for one in found for port in one.ports} | {one.health_check_node_port for one in found}
     chosen = []
     for service in found:
@@ -47,7 +48,7 @@ def with_addresses(services: Iterable[Service], service_cidrs: tuple[Net, ...], 
             service = replace(service, ports=tuple(_with_node_port(service, one, ports) for one in service.ports))
         if service.type == "LoadBalancer":
             if not (service.load_balancer_ips or service.proxied_ips) and lb_ranges:
-                ip = free_address(f"{service} load balancer", lb_ranges[0], ips)
+                ip = service.wanted_ip or free_address(f"{service} load balancer", lb_ranges[0], ips)
                 chosen_ips = () if ip is None else (ip,)
                 field = "proxied_ips" if proxied else "load_balancer_ips"
                 service = replace(service, **{field: chosen_ips})  # type: ignore[arg-type]

@@ -61,6 +61,7 @@ class Service:
     selector: dict[str, str] = field(default_factory=dict, hash=False)  # without one, its slices are written by hand
     headless: bool = False
     traffic_distribution: str = ""  # PreferSameZone (older: PreferClose) or PreferSameNode
+    wanted_ip: IP | None = None  # loadBalancerIP: the address that its author asks the load balancer for
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

@@ -83,6 +83,7 @@ def read_service(item: Mapping[str, Any]) -> Service:
         dict(spec.get("selector") or {}),
         "None" in ips,
         spec.get("trafficDistribution") or "",
+        ip_address(spec["loadBalancerIP"]) if spec.get("loadBalancerIP") else None,
     )
 
 

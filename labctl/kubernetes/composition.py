@@ -225,7 +225,9 @@ def virtual_addresses(state: ClusterState) -> Iterator[VirtualAddress]:
         hosts |= {*new}
         if new and balancer.address:
             ports = tuple(f"{port}/TCP" for port, _ in balancer.tables)
-            yield VirtualAddress(new, (ip_address(balancer.address),), (), balancer.kind, ports)
+            services = (one.service for one in balancer.backends)
+            machines = tuple(dict.fromkeys(name for key in services for name in reached.get(key, ())))
+            yield VirtualAddress(new, (ip_address(balancer.address),), machines, balancer.kind, ports)
 
 
 def service_names(service: Service) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ NO_ROUTE, NO_ENDPOINTS, NO_SERVICE = 404, 503, 500  # status codes of the answer
 
 @dataclass(frozen=True, slots=True)
 class HttpBackend:
-    """A backend of a route: its weight, and its targets as `address:port`. `name` is for people.
+    """A backend of a route: its weight, and its targets as `address:port`. `name` is its Service and port:
+    `default/web:80`.
 
     Requests for a backend without targets get the answer `status`.
     """
@@ -26,6 +27,12 @@ class HttpBackend:
     targets: tuple[str, ...] = ()
     weight: int = 1
     status: int = NO_ENDPOINTS
+
+    @property
+    def service(self) -> tuple[str, str]:
+        """The namespace and the name of its Service."""
+        namespace, _, name = self.name.partition("/")
+        return namespace, name.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from labctl.packets.decode import ACK, RST, SYN, Frame, Packet, decode, sighting
 MAGIC = b"\x6c\x61\x62\x63"  # the first half of every marker, for the kernel's packet filter
 MESH_MAGIC = b"\x6c\x61\x62\x6d"  # the same for all-pairs probes, which the taps must not capture
 MARKER_BYTES = 8  # bytes of a marker
+HTTP_GET = b"GET "  # how the segment begins that has the marker of an HTTP request, in a header
 TIMESTAMP_BYTES = 16  # bytes of an echo's payload before the marker; `ping` writes a timestamp there
 REQUEST_SUFFIX, REPLY_SUFFIX = b"?", b"!"  # the byte after the marker in a datagram
 
@@ -146,7 +147,7 @@ def _marked_connections(frames: Sequence[tuple[Frame, Packet]], marker: bytes) -
     connections = {
         (frame.at, *_four_tuple(packet))
         for frame, packet in frames
-        if packet.kind == "tcp" and packet.payload.startswith(marker + REQUEST_SUFFIX)
+        if packet.kind == "tcp" and _carries(packet.payload, marker + REQUEST_SUFFIX)
     }
     for frame, packet in frames:
         if (
@@ -155,6 +156,11 @@ def _marked_connections(frames: Sequence[tuple[Frame, Packet]], marker: bytes) -
             and (frame.at, *_four_tuple(packet)) in connections
         ):
             yield frame.at.ns, packet.seq
+
+
+def _carries(payload: bytes, marker: bytes) -> bool:
+    """Whether the data of a segment begin with a marker, or are an HTTP request with the marker in a header."""
+    return payload.startswith(marker) or (payload.startswith(HTTP_GET) and marker in payload)
 
 
 def _four_tuple(packet: Packet) -> tuple[IP, int, IP, int]:

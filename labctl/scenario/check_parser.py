@@ -15,7 +15,10 @@ from labctl.scenario.document import Position, Reader
 from labctl.scenario.field_types import Located, suggest
 
 _KIND_BY_KEY = {kind.key: kind for kind in PROBE_KINDS.values() if kind.key}
-_VALUE_KEYS = ("expect", "listen", "within", "via", "size", "pairs", "sticky", "connections", "host", "path")
+_VALUE_KEYS = (
+    "expect", "listen", "within", "via", "size", "pairs", "sticky", "connections", "host", "path", "status",
+    "forwarded_for",
+)  # fmt: skip
 _SPECIAL_KEYS = tuple(dict.fromkeys(key for kind in PROBE_KINDS.values() for key in kind.check_keys))
 
 
@@ -167,6 +170,8 @@ class _NameChecker:
             self._machine(item.value[0], "answered_by", item.at)
         for item in found["saw"].value if "saw" in found else ():
             self._target(str(item.value), "saw", item.at)
+        if "forwarded_for" in found:
+            self._target(check.forwarded_for, "forwarded_for", found["forwarded_for"].at)
         for key in ("see", "not see"):
             for item in found[key].value if key in found else ():
                 see: dict[str, Located] = item.value

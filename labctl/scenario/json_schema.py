@@ -180,6 +180,27 @@ checks:
 - If there are too few answers to say so, or if a server answers that is not labctl's, the check is inconclusive.
 
 labctl's servers are those of `containers`, and the pods behind a Service. They answer `GET /who` as JSON, also to curl.
+
+## HTTP requests
+
+`http` sends one request. Its answer must have the `status`, and come from a machine of `answered_by`, which sees one of
+`saw` as the client. Behind a proxy, that is the proxy; `forwarded_for` is the client that the proxy names. `see` is for
+the packets of the client's connection, and of those that proxies open for it:
+
+```yaml
+model: kubenet
+nodes:
+  node1: {pods: {a: {labels: {app: web}}}}
+services:
+  web: {type: NodePort, selector: {app: web}, ports: [80]}
+ingress:
+  shop: {rules: {shop.example/cart: web:80}}
+checks:
+  - {http: internet -> shop.example/cart, answered_by: a, forwarded_for: internet, see: {at: node1/eth0, src: lb}}
+  - {http: internet -> shop.example/, status: 404}
+```
+
+An answer that is not as claimed fails the check at once; another try could have another answer.
 """
 _PASTED = """
 ## A firewall as it is

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 from labctl.core.mesh_pairs import MAX_PAIRS
 from labctl.core.probe_kinds import (
     CONNECTIONS_PER_MACHINE,
+    HTTP_PORT,
     MAX_CONNECTIONS,
     MAX_DEFAULT_CONNECTIONS,
     PROBE_KEYS,
@@ -99,6 +100,18 @@ def _parse_balance(text: str) -> tuple[str, str | Interface | IP, ListeningPort]
     return source, target, ListeningPort(port or 0, "udp" if protocol == "udp" else "tcp")
 
 
+def _parse_http(text: str) -> tuple[str, str | Interface | IP, int, str]:
+    """The source, the target, the port and the path of an HTTP request: `a -> shop.example/cart`."""
+    source, url = _parse_arrow(text)
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme.lower() != "http":
+        raise InvalidValue(f"{quote_text(scheme)} is not http", "labctl sends HTTP without TLS")
+    end, slash, path = (rest if separator else url).partition("/")
+    host, port = _split_port(end)
+    number = HTTP_PORT if port is None else port_values.PORT.convert(port)
+    return values.LABEL.convert(source), values.target(host), number, HTTP_PATH.convert(slash + path or "/")
+
+
 def _parse_source(text: str) -> _Source:
     """A machine with or without a source port: `a`, `a:4000`."""
     name, colon, port = text.partition(":")
@@ -148,6 +161,11 @@ BALANCE = Scalar(
 )
 HTTP_HOST = _matching("the name of a host, such as shop.example", r"[A-Za-z0-9]([-.:A-Za-z0-9]*[A-Za-z0-9])?")
 HTTP_PATH = _matching("a path, such as /cart", r"/[!-~]*")
+HTTP = Scalar(
+    "SOURCE -> HOST[:PORT][/PATH]",
+    _parse_http,
+    {"type": "string", "pattern": r"^\s*[a-z0-9][-a-z0-9]*\s*->\s*\S+\s*$"},
+)
 _TUNNELS = ("none", "vxlan", "geneve", "ipip", "udp")
 _TUNNEL = re.compile(rf"({'|'.join(_TUNNELS)})|(vxlan|geneve) [0-9]{{1,8}}")
 
@@ -205,6 +223,19 @@ CHECK = Section(
         ),
         Key("udp", CONNECT, "a UDP datagram and its reply: a -> dns:53, or with its source port a:4000 -> dns:53"),
         Key(
+            "http",
+            HTTP,
+            "one HTTP request (GET): a -> web:8080, or with a path internet -> shop.example/cart. The target is also"
+            " the header Host",
+        ),
+        Key("status", values.integer(100, 599), "the status of the answer to `http`", "200"),
+        Key(
+            "forwarded_for",
+            values.TARGET,
+            "the client that the server of `http` finds in X-Forwarded-For: a machine, a point or an address",
+            "anything",
+        ),
+        Key(
             "balance",
             BALANCE,
             "many TCP connections, or datagrams, each from another source port, to an address with several servers"
@@ -213,8 +244,8 @@ CHECK = Section(
         Key(
             "answered_by",
             AnsweredByField(),
-            "the machines that answer these connections, each of them and no other. Their shares are equal, or as the"
-            " weights say; the chi-square test judges them",
+            "the machines that answer the connections of `balance`, each of them and no other. Their shares are equal,"
+            " or as the weights say; the chi-square test judges them. The answer to `http` is from one of them",
         ),
         Key(
             "saw",
@@ -230,7 +261,7 @@ CHECK = Section(
             f"{CONNECTIONS_PER_MACHINE} for each machine of `answered_by`, at most {MAX_DEFAULT_CONNECTIONS}; for one"
             f" machine, and for `sticky`, {STICKY_CONNECTIONS}",
         ),
-        Key("host", HTTP_HOST, "the header `Host` of the HTTP requests of `balance`", "the address"),
+        Key("host", HTTP_HOST, "the header `Host` of HTTP requests", "the target of `http`, the address of `balance`"),
         Key("path", HTTP_PATH, "the path of the HTTP requests of `balance`", "/who"),
         Key(
             "port_in_use",

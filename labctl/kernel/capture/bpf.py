@@ -25,7 +25,7 @@ from labctl.packets.decode import (
     VXLAN_FLAGS,
     VXLAN_PORTS,
 )
-from labctl.packets.probe_id import MAGIC, TIMESTAMP_BYTES
+from labctl.packets.probe_id import HTTP_GET, MAGIC, TIMESTAMP_BYTES
 
 NET = 0xFFF00000  # SKF_NET_OFF: offsets from the network header
 ETHERTYPE_OFFSET = 0xFFFFF000  # SKF_AD_OFF + SKF_AD_PROTOCOL: the packet's ethertype
@@ -111,6 +111,7 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
     program.do(RSH, 2)  # the length of the TCP header with its options, after which the data comes
     program.do(TAX)
     program.load(LD_W_X, base + head)
+    program.jump(JEQ, int.from_bytes(HTTP_GET, "big"), f"yes{name}")
     program.jump(JEQ, int.from_bytes(MAGIC, "big"), f"yes{name}", f"no{name}")
     program.add_label(f"udp{name}")
     program.load(LD_H, base + head + 2)

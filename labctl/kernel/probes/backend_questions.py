@@ -169,6 +169,8 @@ def read_answer(body: bytes) -> BackendAnswer:
     try:
         fields: dict[str, Any] = json.loads(body)
         host, _, port = str(fields["client"]).rpartition(":")
-        return BackendAnswer(str(fields["machine"]), ip_address(host.strip("[]")), int(port), str(fields["name"]))
+        client, name = ip_address(host.strip("[]")), str(fields["name"])
+        forwarded_for = str(fields.get("forwarded_for") or "")
+        return BackendAnswer(str(fields["machine"]), client, int(port), name, forwarded_for=forwarded_for)
     except (ValueError, KeyError, TypeError):
         return BackendAnswer()

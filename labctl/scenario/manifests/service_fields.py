@@ -88,9 +88,10 @@ SERVICE_SPEC = ApiFields(
         "sessionAffinity": ApiChoice(("None", "ClientIP")),
         "sessionAffinityConfig": _AFFINITY,
         "healthCheckNodePort": ApiNumber(0, 65535),
+        "loadBalancerIP": ADDRESS,
     },
     unused=frozenset({
-        "loadBalancerIP", "loadBalancerClass", "publishNotReadyAddresses", "ipFamilies", "ipFamilyPolicy",
+        "loadBalancerClass", "publishNotReadyAddresses", "ipFamilies", "ipFamilyPolicy",
         "allocateLoadBalancerNodePorts", "trafficDistribution",
     }),
     elsewhere={

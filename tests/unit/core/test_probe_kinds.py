@@ -95,7 +95,8 @@ def test_check_of_plugins_is_only_for_models() -> None:
 
 def test_the_language_has_a_key_for_every_kind_that_a_file_can_ask_for() -> None:
     keys = [key.name for key in CHECK.keys]
-    assert [key for key in keys if key in PROBE_KEYS] == ["ping", "tcp", "udp", "balance", "port_in_use", "mesh"]
+    in_order = ["ping", "tcp", "udp", "http", "balance", "port_in_use", "mesh"]
+    assert [key for key in keys if key in PROBE_KEYS] == in_order
     assert {name for kind in PROBE_KINDS.values() for name in kind.check_keys} <= set(keys)
     assert all(kind.name == name for name, kind in PROBE_KINDS.items())
 
@@ -103,7 +104,7 @@ def test_the_language_has_a_key_for_every_kind_that_a_file_can_ask_for() -> None
 @pytest.mark.parametrize("kind", PROBE_KINDS.values(), ids=PROBE_KINDS)
 def test_a_kind_with_a_path_has_a_protocol_for_both_versions_of_ip(kind: ProbeKind) -> None:
     if kind.has_path:
-        protocols = {"ping": ["icmp", "ipv6-icmp"]}.get(kind.name, [kind.name] * 2)
+        protocols = {"ping": ["icmp", "ipv6-icmp"], "http": ["tcp", "tcp"]}.get(kind.name, [kind.name] * 2)
         assert [kind.ip_protocol(version) for version in (4, 6)] == protocols
 
 
