@@ -24,6 +24,8 @@ from labctl.checks import runner
 from labctl.core.resources import Interface
 from labctl.core.results import Outcome
 from labctl.core.scenario_types import Check, Lab, See
+from labctl.kernel.host import paths
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.programs.load_balancer import Flow, choose, key, parse_frontend
 from labctl.kubernetes.api_objects import Service
 from labctl.kubernetes.load_balancer import FIRST_MARK
@@ -37,7 +39,7 @@ TEXT = """
 name: ways-in
 model: MODEL
 nodes:
-  node1: {pods: {client: , drained: {labels: {app: both}}}}
+  node1: {pods: {client: , drained: {labels: {app: both}, containers: ['web:80']}}}
   node2: {pods: {server: {labels: {app: web, tier: one}}, stays: {labels: {app: both}}}}
 services:
   web: {type: NodePort, selector: {app: web}, ports: [80]}
@@ -74,13 +76,16 @@ class WaysIn:
     def run(self, check: Check) -> Outcome:
         return runner.run(replace(self.lab, checks=(check,))).outcomes[0]
 
-    def sport(self, name: str, node: int) -> int:
-        """A source port from which `internet` reaches this node through a Service's load balancer."""
+    def sport(self, name: str, node: int, first: int = 41000) -> int:
+        """A source port, `first` or a later one, from which `internet` reaches this node through a Service's load
+        balancer."""
         client = self.lab.machine("internet")
         assert client is not None
         frontend = parse_frontend(f"tcp:{self.address(name)}:80@1")
         source = client.addresses[0].packed
-        flows = ((port, Flow(socket.IPPROTO_TCP, source, port, frontend.address, 80)) for port in range(41000, 41999))
+        flows = (
+            (port, Flow(socket.IPPROTO_TCP, source, port, frontend.address, 80)) for port in range(first, first + 999)
+        )
         marks = (FIRST_MARK, FIRST_MARK + 1)
         return next(port for port, flow in flows if choose(marks, key(flow, frontend)) == FIRST_MARK + node)
 
@@ -184,16 +189,41 @@ def test_status_stays_clean_and_no_route_answers_404(ways: WaysIn) -> None:
     assert drift("ways-in") == []
 
 
+def connect(ways: WaysIn, service: str, node: int) -> socket.socket:
+    """A connection from `internet` that goes through this node."""
+
+    def start() -> socket.socket:
+        client = socket.socket()
+        client.settimeout(3)
+        client.bind(("", ways.sport(service, node, 42000)))
+        client.connect((ways.address(service), 80))
+        return client
+
+    with NetnsThread() as thread:
+        client = thread.run(paths.netns_path("ways-in", "internet"), start)
+    assert echo(client, b"hello") == b"hello"
+    return client
+
+
+def echo(client: socket.socket, data: bytes) -> bytes:
+    """What comes back."""
+    client.sendall(data)
+    return client.recv(4096)
+
+
 def test_a_drained_node_gets_no_traffic_under_local_and_cluster_goes_on(ways: WaysIn) -> None:
-    """The last local endpoint goes: the health port answers 503, and the load balancer leaves the node out."""
+    """The last local endpoint goes: the health port answers 503, and the load balancer leaves the node out. Connections
+    that exist stay where they are."""
     port = ways.service("both").health_check_node_port
     health = Check("", "http", "fabric", "node1", port, path="/")
     assert ways.run(health).verdict == "pass"
     model = ways.lab.model
-    text = TEXT.replace("MODEL", model).replace("drained: {labels: {app: both}}", "drained: {labels: {app: none}}")
+    text = TEXT.replace("MODEL", model).replace("drained: {labels: {app: both}", "drained: {labels: {app: none}")
+    connection = connect(ways, "both", node=0)
     drained = replace(ways, lab=lifecycle.up(define_text("ways-in.yaml", text)).lab)
     try:
         assert drained.run(replace(health, status=503)).verdict == "pass"
+        assert drift("ways-in") == []
         await_answers(drained, "both", "stays")
         await_answers(drained, "everywhere", "stays")
         local = drained.run(Check("", "http", "internet", drained.address("both"), 80, path="/", saw=("internet",)))
@@ -202,6 +232,8 @@ def test_a_drained_node_gets_no_traffic_under_local_and_cluster_goes_on(ways: Wa
         check = Check("", "tcp", "internet", drained.address("everywhere"), 80, listen=False, sport=through_node1)
         outcome = drained.run(check)
         assert (outcome.verdict, entered(outcome)) == ("pass", ["node1", "node2"])
+        assert echo(connection, b"still here") == b"still here"
     finally:
+        connection.close()
         lifecycle.up(define_text("ways-in.yaml", TEXT.replace("MODEL", model)))
         await_answers(ways, "both", "drained", "stays")
