@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from labctl.checks.context import CheckContext, ProbeEndpoints, find_faults, open_listener, source_port_error
 from labctl.checks.drift import drift
-from labctl.checks.drop_counters import drops_since
+from labctl.checks.drop_counters import drops_since, rejects_since
 from labctl.checks.evidence import CheckEvidence, Expectation, HttpAnswer
 from labctl.checks.held_connections import HeldConnections
 from labctl.checks.port_uses import exhausted_ports
@@ -82,6 +82,7 @@ class CheckAttempt:
         self._reported: list[Probe] = []
         self._losses_before: Mapping[str, int] = {}
         self._counters_before: tuple[ChainCounters, ...] = ()
+        self._own_counters: tuple[ChainCounters, ...] = ()  # of the source, after its first refused probe
         self._tables_before: NeighbourTables = ()
 
     def run(self) -> tuple[CheckEvidence, Evaluation]:
@@ -90,7 +91,7 @@ class CheckAttempt:
             stack.callback(self._close)
             try:
                 self._prepare()
-                self._counters_before = self._read_counters() if self.check.expects_no_answer else ()
+                self._counters_before = self._read_counters(self.target_ns) if self.check.expects_no_answer else ()
                 self.context.taps.discard()
                 self._losses_before = self.context.taps.losses()
                 self._tables_before = neighbour_tables.read()
@@ -156,15 +157,22 @@ class CheckAttempt:
             evidence = replace(evidence, port_uses=uses)
         if self.check.expects_no_answer and evidence.silent_ns is not None:
             evidence = replace(evidence, silence_reasons=self._silence_reasons(evidence.silent_ns, evidence.trail))
+        elif evidence.answer == self.check.expect == "refused" and evidence.departure is None:
+            evidence = replace(evidence, own_rejects=self._own_rejects())
         evaluation = evaluate(evidence)
         if evaluation[0] == "pass" and self.check.expects_no_answer:
             evidence = replace(evidence, drift=drift(self.context.topology, self._path(evidence.trail)))
             evaluation = evaluate(evidence)
         return evidence, evaluation
 
+    def _own_rejects(self) -> tuple[str, ...]:
+        """The rules of the source that rejected a probe since the last reading; nothing after the first reading."""
+        before, self._own_counters = self._own_counters, self._read_counters(self.check.source)
+        return rejects_since(before, self._own_counters, self.check, self.address.version)
+
     def _silence_reasons(self, node: str, trail: Trail) -> tuple[str, ...]:
         """The reasons, found in the namespace that the probe entered, why it does not answer."""
-        after = self._read_counters() if node == self.target_ns else ()
+        after = self._read_counters(node) if node == self.target_ns else ()
         reasons = drops_since(self._counters_before, after, self.check, self.address.version)
         last = next(item for item in reversed(trail.requests) if item.at.ns == node and item.direction == "in")
         try:
@@ -174,17 +182,15 @@ class CheckAttempt:
             return reasons
         return (*reasons, f"{node} has no route back to {last.src}: {why}") if why else reasons
 
-    def _read_counters(self) -> tuple[ChainCounters, ...]:
-        """The current counters of the target's firewall. Empty if they cannot be read: then they prove nothing."""
-        if self.target_ns is None:
+    def _read_counters(self, ns: str | None) -> tuple[ChainCounters, ...]:
+        """The current counters of a namespace's firewall. Empty if they cannot be read: then they prove nothing."""
+        if ns is None:
             return ()
         try:
-            netns = paths.netns_path(self.context.lab, self.target_ns)
-            return self.context.thread.run(
-                netns, chains.read_chain_counters, self.target_ns, self.context.topology.lab.firewall
-            )
+            netns = paths.netns_path(self.context.lab, ns)
+            return self.context.thread.run(netns, chains.read_chain_counters, ns, self.context.topology.lab.firewall)
         except (KernelError, MissingError) as error:
-            self.notes.append(f"the firewall of {self.target_ns} could not be read: {error.message}")
+            self.notes.append(f"the firewall of {ns} could not be read: {error.message}")
         except OSError:  # the namespace does not exist: `CheckEvidence.faults` reports it
             pass
         return ()

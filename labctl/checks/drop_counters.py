@@ -36,6 +36,14 @@ def drops_since(
     return tuple(text for text in texts if text)
 
 
+def rejects_since(
+    before: Iterable[ChainCounters], after: Iterable[ChainCounters], check: Check, version: int
+) -> tuple[str, ...]:
+    """The rules that rejected packets between two readings, as sentences."""
+    done = TERMINATING_TARGETS["REJECT"]
+    return tuple(text for text in drops_since(before, after, check, version) if text.startswith(done))
+
+
 def _drop_text(chain: Chain, number: int, protocol: str) -> str:
     """What a rule of the chain (0: its policy) did to the packets that it counted; empty if that is not evidence."""
     table_text = f"in {chain.ns} by {CHAIN_TOOLS[chain.family]} -t {chain.table}"

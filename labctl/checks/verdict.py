@@ -8,6 +8,7 @@
   an address or a route on the path is not as planned.
 - If the probe entered the target and got no reply, the check passes only if the reason is known: a rule
   counted a drop meanwhile, or there is no route back.
+- A refusal counts only if its packet was seen, or if a rule of the source itself rejected what never left it.
 - That a packet is too big is proven only by a kernel or a router that reports it, never by a missing reply.
 - A missing reply of a dead target (no namespace, device down, address missing) proves nothing.
 - A missing reply proves nothing if the machine's neighbour table was full meanwhile, unless its reason is known: a rule
@@ -147,6 +148,8 @@ def _evaluate_refusal(evidence: CheckEvidence) -> Evaluation:
         return "pass", (f"refused: a reset, first seen {teller}",)
     if complaint is not None:
         return "pass", (f"refused: {complaint}",)
+    if evidence.own_rejects:
+        return "pass", tuple(f"refused: {text}" for text in evidence.own_rejects)
     blind = evidence.untrusted_taps([evidence.source])
     return "inconclusive", (f"a refusal was reported ({evidence.detail}), but its packet was never seen", *blind)
 

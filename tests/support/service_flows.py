@@ -6,7 +6,7 @@ Service has, for 127.0.0.1 and for a second address of a node are what the rules
 A row names a client, a target and a port. The target is a machine or a point, of which the nodePort is meant; `svc
 NAME`, the cluster IP of a Service; `lb NAME`, the address of its load balancer; `self`, 127.0.0.1; or an external IP.
 The answer says which client each pod must see: a machine, or `snat NODE`, the address that a node gives to packets for
-that pod; or it is a word for an answer of another kind. A node refuses its own packets before a tap can see them.
+that pod; or it is a word for an answer of another kind.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Answer: TypeAlias = "dict[str, str] | Literal['refused', 'refused at once', 'dropped', 'unreachable']"
+Answer: TypeAlias = "dict[str, str] | Literal['refused', 'dropped', 'unreachable']"
 
 TEXT = """
 name: flows
@@ -142,7 +142,7 @@ ROWS = (
     Row("node to LB, Local", "node1", "lb local", 80, _all("snat node1")),
     Row("pod to ClusterIP, no endpoints", "q", "svc empty", 80, "refused"),
     Row("pod to ClusterIP, no endpoints, UDP", "q", "svc empty", 53, "refused", "udp"),
-    Row("node to ClusterIP, no endpoints", "node1", "svc empty", 80, "refused at once"),
+    Row("node to ClusterIP, no endpoints", "node1", "svc empty", 80, "refused"),
     Row("external to NodePort, no endpoints", "vm", "node1", 30083, "refused"),
     Row("pod to NodePort, no endpoints", "q", "node1", 30083, "refused"),
     Row("external to externalIP, no endpoints", "vm", "192.0.2.21", 80, "refused"),

@@ -38,7 +38,7 @@ SNAT_DEVICES = {
 }
 
 CONNECTIONS = 40  # for each pod; the first row has the default, which is judged more sharply
-PROBLEMS = {"unreachable": "Network is unreachable", "refused at once": "Connection refused"}  # what the client gets
+PROBLEMS = {"unreachable": "Network is unreachable"}  # what the client gets
 
 
 @dataclass(frozen=True)

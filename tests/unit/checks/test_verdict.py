@@ -306,6 +306,10 @@ def test_a_refusal_needs_its_reset_or_its_icmp_error() -> None:
     assert "first seen leaving c/eth0" in words(evidence(TCP, "refused", RESET))
     assert verdict(evidence(TCP, "refused", Trail(REQUESTS, icmp_errors=(told,)))) == "pass"
     assert verdict(evidence(TCP, "refused", Trail(REQUESTS))) == "inconclusive"
+    assert verdict(evidence(TCP, "refused", Trail(()))) == "inconclusive"
+    own = evidence(TCP, "refused", Trail(()), own_rejects=("rejected in a by iptables -t filter -A OUTPUT -j REJECT",))
+    assert verdict(own) == "pass"
+    assert words(own) == "refused: rejected in a by iptables -t filter -A OUTPUT -j REJECT"
 
 
 def test_refused_timeout_and_unreachable_are_three_things() -> None:
