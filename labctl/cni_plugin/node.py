@@ -110,7 +110,7 @@ class PluginNode:
         raise Failure(FIRST_PLUGIN_CODE, "the kernel does not keep what was created", lines)
 
     def _apply(self, changes: tuple[Change, ...]) -> None:
-        Builder(self._kernel.namespaces, lambda ns, ns_changes: None, self._kernel.snapshot).apply(changes)
+        Builder(self._kernel.namespaces, None, self._kernel.snapshot).apply(changes)
 
     def remove(self, at: Interface) -> None:
         """Remove a device if it exists; the other end of a veth pair is removed with it. Raises Failure."""

@@ -56,6 +56,7 @@ UNSHOWN = "a rule of nft's that iptables cannot show"  # stands for the matches 
 
 _ACCOUNTING = "--nfacct-name"
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
+_QUOTED = frozenset(" \t\"'\\")
 _ESCAPED = re.compile(r"\\(.)")
 
 
@@ -131,7 +132,7 @@ def unshown_rule(shown: FirewallRule) -> FirewallRule:
 
 def quote(word: str) -> str:
     """A word as iptables-save prints it: in double quotes if it contains blanks, quotes or backslashes."""
-    if word and not any(letter in word for letter in " \t\"'\\"):
+    if word and _QUOTED.isdisjoint(word):
         return word
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

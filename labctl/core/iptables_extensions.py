@@ -165,12 +165,20 @@ def flags_like_main_options() -> frozenset[str]:
     return frozenset(flag for flag in all_flags() if any(main.startswith(flag) for main in _main_flags()))
 
 
+@cache
+def _harmless_flags() -> frozenset[str]:
+    """The options of rules and of their heads that never look like one of the tools' own."""
+    return (all_flags() | _HEADS) - flags_like_main_options()
+
+
 def stray_word(args: Sequence[str], family: str) -> str | None:
     """A word of a rule that must not reach the tools: one that they would take for one of their options, or one with
     a control character. None for a rule without any.
 
     `labctl.core.iptables.rule` makes no such rule; this looks at those that were made without it.
     """
+    if _harmless_flags().issuperset([word for word in args if word[:1] == "-"]) and "".join(args).isprintable():
+        return None  # fast: this is called for every rule that is written
     known, previous = all_flags(), ""
     for word in args:
         if not word.isprintable() and any(ord(letter) < 32 or ord(letter) == 127 for letter in word):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from types import TracebackType
 
@@ -20,6 +23,8 @@ from labctl.kernel.namespaces.entry import returning
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import conntrack_entries, dump, ipset
 from labctl.kernel.observe import snapshot, sysctl_values
+
+MAX_CHAIN_READERS = 2 * (os.cpu_count() or 1)  # namespaces in which chains are read at the same time
 
 
 class KernelLab:
@@ -133,21 +138,26 @@ class KernelLab:
         firewall_backend = self.backend if with_chains else "legacy"
         current = snapshot.Snapshot(complete=complete)
         found: list[Resource] = []
-        for node in opened:
-            namespaces.enter(node)
-            found.append(snapshot.netns(node))
-            current.add(node, dump.links(namespaces.channels[node]), down_devices.get(node, ()))
-            sysctls = planned_sysctls.get(node, ())
-            found += sysctl_values.read_sysctls(sysctls)
-            found += sysctl_values.differing_forwarding(node, current.links[node].values(), sysctls)
-            found += (
-                (*ipset.read_sets(node), *chains.read_chains(node, planned_chains.get(node, ()), firewall_backend))
-                if with_chains
-                else ()
-            )
-        for node in opened:
-            found += snapshot.links(current, node, namespaces.nsid)
-            found += snapshot.tables(namespaces.channels[node], current, node, namespaces.nsid)
+        with ExitStack() as held:
+            reading: deque[Callable[[], Iterable[Chain]]] = deque()
+            for node in opened:
+                namespaces.enter(node)
+                found.append(snapshot.netns(node))
+                current.add(node, dump.links(namespaces.channels[node]), down_devices.get(node, ()))
+                sysctls = planned_sysctls.get(node, ())
+                found += sysctl_values.read_sysctls(sysctls)
+                found += sysctl_values.differing_forwarding(node, current.links[node].values(), sysctls)
+                if with_chains:
+                    found += ipset.read_sets(node)
+                    wanted = planned_chains.get(node, ())
+                    reading.append(chains.start_reading(node, wanted, firewall_backend, held))
+                if len(reading) > MAX_CHAIN_READERS:
+                    found += reading.popleft()()
+            for node in opened:
+                found += snapshot.links(current, node, namespaces.nsid)
+                found += snapshot.tables(namespaces.channels[node], current, node, namespaces.nsid)
+            for read in reading:
+                found += read()
         if any(isinstance(item, Attachment) for item in plan):
             from labctl.kernel.cni import attachment_records
 
@@ -166,8 +176,6 @@ class KernelLab:
 
         from labctl.kernel.apply.builder import Builder  # reading a lab does not need it
 
-        def write_chains(ns: str, ns_changes: Sequence[Change]) -> None:
-            chains.write(ns, ns_changes, lock, self.backend)
-
         self.namespaces.require_room(sum(isinstance(change.want, Netns) for change in changes if change.have is None))
-        Builder(self.namespaces, write_chains, self.snapshot).apply(changes)
+        with chains.ChainWriter(lock, self.backend) as writer:
+            Builder(self.namespaces, writer, self.snapshot).apply(changes)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labctl.core.diff import Change, same
 from labctl.core.kernel_defaults import kernel_default_rules, replaces_local_rule
@@ -41,16 +42,21 @@ from labctl.kernel.netlink.rtnetlink import Refusal, flush_all
 from labctl.kernel.observe import sysctl_values
 from labctl.kernel.observe.snapshot import FALLBACK_DEVICES, Snapshot
 
+if TYPE_CHECKING:
+    from labctl.kernel.firewall.chains import ChainWriter
+
 GONE = {errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENXIO}
-ChangeWriter = Callable[[str, Sequence[Change]], None]  # writes the changes of chains of the namespace it runs in
+ChangeWriter = Callable[[str, Sequence[Change]], None]  # writes changes of the namespace it runs in
+MAX_CHAIN_WRITERS = 2 * (os.cpu_count() or 1)  # namespaces in which chains are written at the same time
 
 
 class Builder:
-    """Carries out one list of changes. `snapshot` has the links that exist already, in a repair."""
+    """Carries out one list of changes. `snapshot` has the links that exist already, in a repair. Without `chains`,
+    changes of the firewall are left out."""
 
-    def __init__(self, namespaces: NamespaceSet, write_chains: ChangeWriter, snapshot: Snapshot | None = None) -> None:
+    def __init__(self, namespaces: NamespaceSet, chains: ChainWriter | None, snapshot: Snapshot | None = None) -> None:
         self._namespaces = namespaces
-        self._write_chains = write_chains
+        self._chains = chains
         self._indexes = Indexes(snapshot)
         self._linker = LinkBuilder(namespaces, self._indexes)
 
@@ -71,7 +77,8 @@ class Builder:
         self._each([change for change in changes if device_state.needs_carrier(change.want)], _update_carriers)
         sets = [change for change in changes if isinstance(change.subject, IpSet)]
         self._each(sets, ipset.write)
-        self._each([change for change in changes if isinstance(change.subject, Chain)], self._write_chains)
+        if self._chains is not None:
+            self._write_chains([change for change in changes if isinstance(change.subject, Chain)], self._chains)
         self._each(sets, ipset.remove)
         self._start_processes(changes)
 
@@ -216,6 +223,25 @@ class Builder:
             if ns in self._namespaces.fds:
                 self._namespaces.enter(ns)
                 write(ns, ns_changes)
+
+    def _write_chains(self, changes: Sequence[Change], writer: ChainWriter) -> None:
+        """Write the chains of all namespaces, of several at the same time."""
+        running: deque[str] = deque()
+
+        def finish() -> None:
+            ns = running.popleft()
+            self._namespaces.enter(ns)
+            writer.finish(ns)
+
+        def start(ns: str, ns_changes: Sequence[Change]) -> None:
+            writer.start(ns, ns_changes)
+            running.append(ns)
+            if len(running) > MAX_CHAIN_WRITERS:
+                finish()
+
+        self._each(changes, start)
+        while running:
+            finish()
 
     def _start_processes(self, changes: Iterable[Change]) -> None:
         by_ns: dict[str, list[Process]] = {}

@@ -9,10 +9,11 @@ other backend are never the lab's; they always count as extra.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -21,10 +22,18 @@ from labctl.core import nft_ruleset
 from labctl.core.diff import Change
 from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, Backend, accounting_objects, unshown_rule
 from labctl.core.iptables_extensions import stray_word
-from labctl.core.iptables_save import ChainCounters, TableEdit, edits_by_table, incompatible_tables, parse_save
+from labctl.core.iptables_save import (
+    ChainCounters,
+    TableEdit,
+    edits_by_table,
+    incompatible_tables,
+    parse_chains,
+    parse_save,
+)
 from labctl.core.resources import Chain
 from labctl.errors import KernelError
 from labctl.kernel.firewall import commands, nft_program, tools
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import nfacct, nft_rules, nft_tables
 
 MAX_IPTC_RULES = 12  # up to so many rules python-iptables (0.1 ms each) is faster than one restore (1.5 ms), measured
@@ -38,29 +47,76 @@ def read_chains(ns: str, wanted_chains: Iterable[Chain] = (), backend: Backend =
     there is no nft table of the bridge family. A namespace without tables costs two small reads of /proc.
     Raises KernelError, MissingError.
     """
-    chains: list[Chain] = []
-    if tables := tools.legacy_tables("ip_tables_names"):
-        chains += _read_ip(ns, tables) if backend == "legacy" else _strays(ns, "ip")
-    if tools.legacy_tables("ip6_tables_names"):
-        chains += (
-            (one.chain for one in tools.read_chains(commands.IP6TABLES_LEGACY, ns))
-            if backend == "legacy"
-            else _strays(ns, "ip6")
-        )
-    made = nft_tables.tables()
-    own: set[tuple[str, str]] = set()
-    bridge = (commands.EBTABLES_NFT,) if any(chain.family == "bridge" for chain in wanted_chains) else ()
     with ExitStack() as held:
-        found, own = _start_reading_nft(ns, made, backend, held, bridge)()
-    chains += (one.chain for one in found)
-    # a table of nft (or, in a legacy lab, of iptables-nft) becomes one Chain as a whole, and one for each chain in it;
-    # they are extra, unless CNI plugins wrote them
+        return start_reading(ns, wanted_chains, backend, held)()
+
+
+def start_reading(
+    ns: str, wanted_chains: Iterable[Chain], backend: Backend, held: ExitStack
+) -> Callable[[], tuple[Chain, ...]]:
+    """Start what `read_chains` does. The returned function waits for the programs, in any thread: so those of several
+    namespaces run at the same time. Leaving `held` ends those that still run. Raises KernelError, MissingError,
+    OSError, LimitError; the function raises KernelError."""
+    wanted_chains = tuple(wanted_chains)
+    read_now: list[Chain] = []
+    reading: list[Callable[[], Iterable[Chain]]] = []
+    if tables := tools.legacy_tables("ip_tables_names"):
+        small = _read_small_tables(ns, tables) if backend == "legacy" else None
+        if small is not None:
+            read_now += small
+        else:
+            reading.append(_start_legacy(commands.IPTABLES_LEGACY, ns, backend, held))
+    if tools.legacy_tables("ip6_tables_names"):
+        reading.append(_start_legacy(commands.IP6TABLES_LEGACY, ns, backend, held))
+    made = nft_tables.tables()
+    bridge = (commands.EBTABLES_NFT,) if any(chain.family == "bridge" for chain in wanted_chains) else ()
+    runs = _start_saving_nft(ns, made, backend, held, bridge)
     nft_chains = [chain for chain in wanted_chains if chain.family == "nft"]
-    for family, name in made:
-        if (family, name) not in own:
-            chains.append(nft_ruleset.table_item(ns, family, name))
-            chains += nft_program.read_chains(ns, family, name, nft_chains)
-    return tuple(chains)
+    candidates = {table for run in runs for table in run.tables}
+    foreign = {table: _read_foreign(ns, table, nft_chains) for table in made if table not in candidates}
+    netns = _open_netns(held) if candidates else -1
+
+    def finish() -> tuple[Chain, ...]:
+        found = [*read_now, *(chain for read in reading for chain in read())]
+        own: set[Table] = set()
+        for run in runs:
+            chains, of_run = run.chains()
+            found += chains
+            own |= of_run
+        for table in made:
+            if table in foreign:
+                found += foreign[table]
+            elif table not in own:  # its program could not read it
+                with NetnsThread() as inside:
+                    found += inside.run(netns, _read_foreign, ns, table, nft_chains)
+        return tuple(found)
+
+    return finish
+
+
+def _read_foreign(ns: str, table: Table, wanted: list[Chain]) -> tuple[Chain, ...]:
+    """A table of nft (or, in a legacy lab, of iptables-nft) becomes one Chain as a whole, and one for each chain in it;
+    they are extra, unless CNI plugins wrote them."""
+    return (nft_ruleset.table_item(ns, *table), *nft_program.read_chains(ns, *table, wanted))
+
+
+def _open_netns(held: ExitStack) -> int:
+    """A descriptor of this thread's namespace, until `held` is left."""
+    netns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    held.callback(os.close, netns)
+    return netns
+
+
+def _start_legacy(
+    tool: commands.FirewallTool, ns: str, backend: Backend, held: ExitStack
+) -> Callable[[], Iterable[Chain]]:
+    run = held.enter_context(tools.SaveRun(tool, ns, counters=False))
+    return run.chains if backend == "legacy" else partial(_stray_chains, run)
+
+
+def _stray_chains(run: tools.SaveRun) -> Iterator[Chain]:
+    """The chains of legacy tables in a lab with the nft backend."""
+    return (replace(one, family=LEGACY_FAMILIES[one.family]) for one in run.chains())
 
 
 def read_chain_counters(ns: str, backend: Backend = "legacy") -> tuple[ChainCounters, ...]:
@@ -75,18 +131,19 @@ def start_reading_counters(ns: str, backend: Backend, held: ExitStack) -> Callab
     of several namespaces run at the same time. Leaving `held` ends those that still run. Raises OSError, MissingError,
     LimitError; the function raises KernelError."""
     made = nft_tables.tables()
-    reading: list[Callable[[], Iterable[ChainCounters]]] = []
-    own = _start_reading_nft(ns, made, backend, held)
-    reading.append(lambda: own()[0])
+    reading: list[Callable[[], Iterable[ChainCounters]]] = [
+        run.chain_counters for run in _start_saving_nft(ns, made, backend, held, counters=True)
+    ]
     for tool, names in ((commands.IPTABLES_LEGACY, "ip_tables_names"), (commands.IP6TABLES_LEGACY, "ip6_tables_names")):
         if tools.legacy_tables(names):
-            run = held.enter_context(tools.SaveRun(tool, ns))
-            reading.append(run.chains if backend == "legacy" else partial(_stray_chains, run))
+            run = held.enter_context(tools.SaveRun(tool, ns, counters=True))
+            reading.append(run.chain_counters if backend == "legacy" else partial(_stray_counters, run))
     return lambda: tuple(one for read in reading for one in read())
 
 
-def _stray_chains(run: tools.SaveRun) -> Iterator[ChainCounters]:
-    return _stray(run.chains())
+def _stray_counters(run: tools.SaveRun) -> Iterator[ChainCounters]:
+    for one in run.chain_counters():
+        yield replace(one, chain=replace(one.chain, family=LEGACY_FAMILIES[one.chain.family]))
 
 
 def has_tables() -> bool:
@@ -103,90 +160,134 @@ def write(ns: str, changes: Iterable[Change], lock: Path | None = None, backend:
     the writers of this lab share; None if there is only one writer.
     Raises KernelError, which names the refused rule, and MissingError.
     """
-    changes = tuple(changes)
-    for change in changes:
-        if change.want is None and isinstance(change.have, Chain) and nft_ruleset.is_table_item(change.have):
-            nft_tables.remove(ns, *change.have.name.split(" ", 1))
-    nft_program.write(ns, changes)
-    families: dict[str, list[TableEdit]] = {}
-    names = accounting_objects(one for change in changes if isinstance(change.want, Chain) for one in change.want.rules)
-    if names:
-        nfacct.create(ns, names)
-    for edit in edits_by_table(change for change in changes if getattr(change.subject, "family", "") != "nft"):
-        _check_words(ns, edit, commands.TOOLS[backend])
-        families.setdefault(edit.family, []).append(edit)
-    for family, changing in families.items():
-        if family == "ip" and backend == "legacy" and sum(edit.rule_count for edit in changing) <= MAX_IPTC_RULES:
-            from labctl.kernel.firewall import iptc_legacy
+    with ChainWriter(lock, backend) as writer:
+        writer.start(ns, changes)
+        writer.finish(ns)
 
-            changing = iptc_legacy.write(changing)
-        if changing:
-            tools.write(commands.TOOLS[backend][family], ns, changing, lock)
+
+class ChainWriter:
+    """Writes the chains of several namespaces at the same time. A context manager: leaving it ends the programs that
+    still run, and gives the lock back."""
+
+    def __init__(self, lock: Path | None = None, backend: Backend = "legacy") -> None:
+        self._lock, self._backend = commands.WriteLock(lock), backend
+        self._running: dict[str, list[tools.RunningWrite]] = {}
+
+    def __enter__(self) -> ChainWriter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for one in (run for runs in self._running.values() for run in runs):
+            one.close()
+        self._running.clear()
+        self._lock.release()
+
+    def start(self, ns: str, changes: Iterable[Change]) -> None:
+        """Start what `write` does, in this thread's namespace. Few rules are written at once, others by a program that
+        `finish` waits for. Raises KernelError, MissingError."""
+        changes = tuple(changes)
+        for change in changes:
+            if change.want is None and isinstance(change.have, Chain) and nft_ruleset.is_table_item(change.have):
+                nft_tables.remove(ns, *change.have.name.split(" ", 1))
+        nft_program.write(ns, changes)
+        families: dict[str, list[TableEdit]] = {}
+        names = accounting_objects(
+            one for change in changes if isinstance(change.want, Chain) for one in change.want.rules
+        )
+        if names:
+            nfacct.create(ns, names)
+        backend = self._backend
+        for edit in edits_by_table(change for change in changes if getattr(change.subject, "family", "") != "nft"):
+            _check_words(ns, edit, commands.TOOLS[backend])
+            families.setdefault(edit.family, []).append(edit)
+        running = self._running.setdefault(ns, [])
+        for family, changing in families.items():
+            if family == "ip" and backend == "legacy" and sum(edit.rule_count for edit in changing) <= MAX_IPTC_RULES:
+                from labctl.kernel.firewall import iptc_legacy
+
+                changing = iptc_legacy.write(changing)
+            if changing:
+                self._lock.acquire()
+                running.append(tools.RunningWrite(commands.TOOLS[backend][family], ns, changing))
+
+    def finish(self, ns: str) -> None:
+        """Wait until the changes of a namespace are made. This thread must be in it again. Raises KernelError, which
+        names the refused rule, and MissingError."""
+        for one in self._running.pop(ns, ()):
+            one.finish()
 
 
 Table: TypeAlias = tuple[str, str]  # family, name
-NftChains: TypeAlias = tuple[list[ChainCounters], set[Table]]
 _Unshown: TypeAlias = Mapping[str, Mapping[str, frozenset[int]]]  # table -> chain -> numbers of rules
 
 
-def _start_reading_nft(
+@dataclass(frozen=True, slots=True)
+class _NftSave:
+    """A run of iptables-nft-save, ip6tables-nft-save or ebtables-nft-save, and the tables of nft that it should print.
+    `unshown` are the rules that it shows as other ones."""
+
+    tables: frozenset[Table]
+    run: tools.SaveRun
+    unshown: _Unshown
+
+    def chains(self) -> tuple[list[Chain], frozenset[Table]]:
+        """The chains that it printed, and the tables that contain only such chains. Waits for its end."""
+        text, refused = self._text()
+        chains = [one for one in parse_chains(self.run.ns, self.run.tool.family, text) if one.table not in refused]
+        own = frozenset(table for table in self.tables if table[1] not in refused)
+        return [_mark_unshown(one, self.unshown) for one in chains], own
+
+    def chain_counters(self) -> Iterator[ChainCounters]:
+        """The chains that it printed with counters. Waits for its end."""
+        text, refused = self._text()
+        for one in parse_save(self.run.ns, self.run.tool.family, text):
+            if one.chain.table not in refused:
+                yield replace(one, chain=_mark_unshown(one.chain, self.unshown))
+
+    def _text(self) -> tuple[str, frozenset[str]]:
+        text = self.run.text()
+        return text, frozenset(incompatible_tables(text))
+
+
+def _start_saving_nft(
     ns: str,
     present: Iterable[Table],
     backend: Backend,
     held: ExitStack,
     read_anyway: Iterable[commands.FirewallTool] = (),
-) -> Callable[[], NftChains]:
-    """Start reading the chains that iptables-nft (only with that backend) and ebtables-nft wrote. The returned function
-    waits for them, and also returns those nft tables among `present` that contain only such chains. The tools of
-    `read_anyway` are called also if there is no table. Leaving `held` ends those that still run."""
+    *,
+    counters: bool = False,
+) -> list[_NftSave]:
+    """Start reading the chains that iptables-nft (only with that backend) and ebtables-nft wrote, in those tables among
+    `present` that can contain some. The tools of `read_anyway` are called also if there is no table. Leaving `held`
+    ends those that still run."""
     present = tuple(present)
-    runs: list[tuple[set[Table], tools.SaveRun, _Unshown]] = []
+    runs = []
     iptables = (commands.IPTABLES_NFT, commands.IP6TABLES_NFT) if backend == "nft" else ()
     for tool in (*iptables, commands.EBTABLES_NFT):
-        tables = {table for table in present if table[0] == tool.family and table in BUILTIN}
+        tables = frozenset(table for table in present if table[0] == tool.family and table in BUILTIN)
         if tables or tool in read_anyway:
             named = () if tool.family == "bridge" else tables
             unshown = {table: nft_rules.unshown_rules(tool.family, table) for _, table in named}
-            runs.append((tables, held.enter_context(tools.SaveRun(tool, ns)), unshown))
-
-    def finish() -> NftChains:
-        found: list[ChainCounters] = []
-        own: set[Table] = set()
-        for tables, run, unshown in runs:
-            text, family = run.text(), run.tool.family
-            refused = {(family, name) for name in incompatible_tables(text)}
-            own |= tables - refused
-            read = (one for one in parse_save(ns, family, text) if (family, one.chain.table) not in refused)
-            found += _mark_unshown(read, unshown)
-        return found, own
-
-    return finish
+            run = held.enter_context(tools.SaveRun(tool, ns, counters=counters))
+            runs.append(_NftSave(tables, run, unshown))
+    return runs
 
 
-def _mark_unshown(found: Iterable[ChainCounters], unshown: _Unshown) -> Iterator[ChainCounters]:
-    """The chains with a sentence in place of each rule that iptables-nft shows as another one."""
-    for one in found:
-        chain = one.chain
-        if numbers := unshown.get(chain.table, {}).get(chain.name):
-            rules = (unshown_rule(item) if number in numbers else item for number, item in enumerate(chain.rules, 1))
-            one = replace(one, chain=replace(chain, rules=tuple(rules)))
-        yield one
+def _mark_unshown(chain: Chain, unshown: _Unshown) -> Chain:
+    """The chain with a sentence in place of each rule that iptables-nft shows as another one."""
+    if numbers := unshown.get(chain.table, {}).get(chain.name):
+        rules = (unshown_rule(item) if number in numbers else item for number, item in enumerate(chain.rules, 1))
+        return replace(chain, rules=tuple(rules))
+    return chain
 
 
-def _strays(ns: str, family: str) -> Iterator[Chain]:
-    """The chains of legacy tables in a lab with the nft backend."""
-    return (one.chain for one in _stray(tools.read_chains(commands.TOOLS["legacy"][family], ns)))
-
-
-def _stray(found: Iterable[ChainCounters]) -> Iterator[ChainCounters]:
-    return (replace(one, chain=replace(one.chain, family=LEGACY_FAMILIES[one.chain.family])) for one in found)
-
-
-def _read_ip(ns: str, tables: list[str]) -> Iterable[Chain]:
+def _read_small_tables(ns: str, tables: list[str]) -> Iterable[Chain] | None:
+    """The legacy IPv4 chains, without starting a program; None if the tables are too large for that, or not readable
+    that way."""
     from labctl.kernel.firewall import iptc_legacy
 
-    found = iptc_legacy.read_tables(ns, tables)
-    return found if found is not None else (one.chain for one in tools.read_chains(commands.IPTABLES_LEGACY, ns))
+    return iptc_legacy.read_tables(ns, tables)
 
 
 def _check_words(ns: str, edit: TableEdit, family_tools: Mapping[str, commands.FirewallTool]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from labctl.errors import KernelError, MissingError
 from labctl.kernel.host import child_process
 
 TIMEOUT_S = 300.0  # seconds that a program may take: some need minutes for ten thousands of rules
+LOCK_INTERVAL_S = 0.02  # seconds between two attempts to lock
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _TOOL_NAMES = tuple(f"{name}{verb}" for name in ("iptables", "ip6tables") for verb in ("", "-save", "-restore"))
 
@@ -81,58 +85,132 @@ def find(program: str) -> str:
     return path
 
 
-def try_restore(tool: FirewallTool, work: RestoreScript, lock: Path | None = None) -> str | None:
+def try_restore(tool: FirewallTool, work: RestoreScript) -> str | None:
     """Run the restore program with a script as its input. Returns its standard error, or None if it succeeded.
 
     A restore has nothing to print. If it prints something (a version, a help text), it did not do its work.
     """
-    done = run([find(tool.restore), "--noflush", *(["-w"] if tool.legacy else [])], work.text, lock)
-    if done.returncode == 0 and done.stdout.strip():
-        return f"{tool.restore} printed {done.stdout.strip().splitlines()[0][:80]!r} instead of writing the rules"
-    return done.stderr if done.returncode else None
+    return RestoreRun(tool, work).finish()
 
 
-def run(command: list[str], text: str | None = None, lock: Path | None = None) -> child_process.Finished:
-    """Run one of the tools in this thread's namespace, with `text` as its input.
+class RestoreRun:
+    """A restore program that has started in this thread's namespace, with a script as its input. It works on while
+    nobody waits for it. Any thread may wait for its end. Raises LimitError, OSError, MissingError."""
 
-    Without a `lock` file (to read, or in a namespace that no other process uses) the tool locks /dev/null. Raises
-    KernelError after `TIMEOUT_S` seconds.
-    """
-    if lock is not None:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return child_process.run(command, text=text, environment=_environment(lock), timeout_s=TIMEOUT_S)
-    except child_process.ChildTimeoutError:
-        raise _timeout_error(command[0], lock) from None
+    def __init__(self, tool: FirewallTool, work: RestoreScript) -> None:
+        self._tool = tool
+        self._running = RunningTool([find(tool.restore), "--noflush", *(["-w"] if tool.legacy else [])], work.text)
+
+    def finish(self) -> str | None:
+        """Wait for its end. Returns its standard error, or None if it succeeded. Raises KernelError."""
+        done = self._running.finish()
+        if done.returncode == 0 and done.stdout.strip():
+            first_line = done.stdout.strip().splitlines()[0][:80]
+            return f"{self._tool.restore} printed {first_line!r} instead of writing the rules"
+        return done.stderr if done.returncode else None
+
+    def close(self) -> None:
+        """End it, if it still runs."""
+        self._running.close()
+
+
+def run(command: Sequence[str], text: str | None = None) -> child_process.Finished:
+    """Run one of the tools in this thread's namespace, with `text` as its input. Raises KernelError after `TIMEOUT_S`
+    seconds."""
+    return RunningTool(command, text).finish()
 
 
 class RunningTool:
-    """One of the tools, started in this thread's namespace to read: without input, and without a lock. Any thread may
-    wait for its end. Raises LimitError, OSError."""
+    """One of the tools, started in this thread's namespace with `text` as its input. Its input and output are files in
+    memory, so it works on while no thread waits for it; then any thread may. It locks /dev/null: who writes holds the
+    lab's lock (`WriteLock`). Raises LimitError, OSError."""
 
-    def __init__(self, command: list[str]) -> None:
-        self._child = child_process.Child(command, environment=_environment(None))
+    def __init__(self, command: Sequence[str], text: str | None = None) -> None:
         self._program = command[0]
+        self._output = os.memfd_create("labctl-output")
+        given = -1 if text is None else os.memfd_create("labctl-input")
+        try:
+            if text is not None:
+                _write_all(given, text.encode(errors="replace"))
+            self._child = child_process.Child(
+                command,
+                environment={**os.environ, "LC_ALL": "C", "XTABLES_LOCKFILE": os.devnull},
+                input_file=None if text is None else given,
+                output_file=self._output,
+            )
+        except BaseException:
+            self._close_output()
+            raise
+        finally:
+            if given >= 0:
+                os.close(given)
 
     def finish(self) -> child_process.Finished:
         """Wait for its end. Raises KernelError after `TIMEOUT_S` seconds."""
         try:
-            return self._child.communicate("", TIMEOUT_S)
+            done = self._child.communicate("", TIMEOUT_S)
+            return replace(done, stdout=_read_all(self._output))
         except child_process.ChildTimeoutError:
-            raise _timeout_error(self._program) from None
+            raise KernelError(f"{os.path.basename(self._program)} did not finish within {TIMEOUT_S:g} s") from None
+        finally:
+            self.close()
 
     def close(self) -> None:
-        """End it, if it still runs."""
+        """End it, if it still runs. Can be called twice."""
         self._child.close()
+        self._close_output()
+
+    def _close_output(self) -> None:
+        if self._output >= 0:
+            os.close(self._output)
+            self._output = -1
 
 
-def _timeout_error(program: str, lock: Path | None = None) -> KernelError:
-    hint = f"does another process hold its lock? fuser {lock}" if lock is not None else ""
-    return KernelError(f"{os.path.basename(program)} did not finish within {TIMEOUT_S:g} s", hint)
+def _write_all(fd: int, data: bytes) -> None:
+    """Write a file in memory, and go back to its beginning."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+    os.lseek(fd, 0, os.SEEK_SET)
 
 
-def _environment(lock: Path | None) -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C", "XTABLES_LOCKFILE": str(lock or os.devnull)}
+def _read_all(fd: int) -> str:
+    with open(os.dup(fd), "rb") as file:
+        file.seek(0)
+        return file.read().decode(errors="replace")
+
+
+class WriteLock:
+    """The lock of a lab's writers, for the time between `acquire` and `release`: the file that iptables locks in CNI
+    plugins, too. This process holds it, so that the tools can work in several namespaces at the same time."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path, self._fd = path, -1
+
+    def acquire(self) -> None:
+        """Take the lock, if this object does not have it. Without a file there is nothing to lock. Raises KernelError
+        after `TIMEOUT_S` seconds, OSError."""
+        if self._path is None or self._fd >= 0:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    self.release()
+                    what = f"cannot lock {self._path} within {TIMEOUT_S:g} s"
+                    raise KernelError(what, f"another process holds it: fuser {self._path}") from None
+                time.sleep(LOCK_INTERVAL_S)
+
+    def release(self) -> None:
+        """Give the lock back. Can be called twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 def make_tool_directory(directory: Path | str, backend: Backend = "legacy") -> Path:

@@ -9,6 +9,7 @@ under a lock. IPv6 does not use the library: the two families in one process bre
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -20,7 +21,9 @@ from labctl.core.resources import Chain
 from labctl.kernel.firewall.iptc_import import load
 from labctl.kernel.firewall.iptc_rules import build
 from labctl.kernel.firewall.iptc_words import RuleFormatter, StdoutCapture, UnsupportedRule
+from labctl.kernel.host.syscalls import probe_legacy_table
 
+MAX_CHAIN_ENTRIES = 100  # entries that are no rules, of a table with so few rules
 MAX_RULES = 120  # up to so many rules in a table, reading is not slower than one run of iptables-save, measured
 
 _lock = threading.Lock()
@@ -61,6 +64,8 @@ def read_tables(ns: str, tables: Sequence[str]) -> list[Chain] | None:
     iptc = library()
     if iptc is None:
         return None
+    if _entries(tables) > MAX_RULES + MAX_CHAIN_ENTRIES:
+        return None  # to open a table, the library copies all of it
     chains: list[Chain] = []
     with _lock, StdoutCapture() as printer:
         try:
@@ -70,6 +75,12 @@ def read_tables(ns: str, tables: Sequence[str]) -> list[Chain] | None:
         except (UnsupportedRule, iptc.IPTCError, OSError, ValueError):
             return None
     return chains
+
+
+def _entries(tables: Sequence[str]) -> int:
+    """How many entries the largest of these tables has: its rules, and what begins and ends its chains."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as sock:
+        return max((probe_legacy_table(sock.fileno(), name) for name in tables), default=0)
 
 
 def write(table_edits: Sequence[TableEdit]) -> list[TableEdit]:

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from labctl.core.iptables import BUILTIN
-from labctl.core.iptables_save import ChainCounters, TableEdit, incompatible_line, parse_save, restore_script
+from labctl.core.iptables_save import (
+    ChainCounters,
+    TableEdit,
+    incompatible_line,
+    parse_chains,
+    parse_save,
+    restore_script,
+)
+from labctl.core.resources import Chain
 from labctl.kernel.firewall import written_rules
-from labctl.kernel.firewall.commands import FirewallTool, RunningTool, find, run, try_restore
+from labctl.kernel.firewall.commands import FirewallTool, RestoreRun, RunningTool, find, run
 from labctl.kernel.namespaces.thread import NetnsThread
 
 _UNREADABLE = "Parsing nftables rule failed"
@@ -32,22 +39,16 @@ def legacy_tables(name: str) -> list[str]:
         os.close(fd)
 
 
-def read_chains(tool: FirewallTool, ns: str) -> tuple[ChainCounters, ...]:
-    """All chains of the tool's family in this thread's namespace. Raises KernelError, MissingError."""
-    with SaveRun(tool, ns) as run:
-        return run.chains()
-
-
 class SaveRun:
     """A save program that has started in this thread's namespace. Any thread may wait for its end. A context manager:
-    leaving it ends the program.
+    leaving it ends the program. It prints the counters of rules only with `counters`.
 
     Raises LimitError, OSError, MissingError.
     """
 
-    def __init__(self, tool: FirewallTool, ns: str) -> None:
+    def __init__(self, tool: FirewallTool, ns: str, *, counters: bool) -> None:
         self.tool, self.ns = tool, ns
-        self._running = RunningTool([find(tool.save), "-c"])
+        self._running = RunningTool([find(tool.save), *(["-c"] if counters else [])])
         # only iptables-nft and ebtables-nft can meet tables that they cannot read; then they are called again
         self._netns = -1 if tool.legacy else os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -59,7 +60,7 @@ class SaveRun:
         self._forget_netns()
 
     def text(self) -> str:
-        """What it prints, with counters. Waits for its end.
+        """What it prints. Waits for its end.
 
         A table with a rule that the program cannot read is left out and named in a comment, as the program itself does
         with some of them. Raises KernelError.
@@ -82,8 +83,12 @@ class SaveRun:
             os.close(self._netns)
             self._netns = -1
 
-    def chains(self) -> tuple[ChainCounters, ...]:
-        """The chains that it prints. Waits for its end. Raises KernelError."""
+    def chains(self) -> tuple[Chain, ...]:
+        """The chains that it prints without counters. Waits for its end. Raises KernelError."""
+        return tuple(parse_chains(self.ns, self.tool.family, self.text()))
+
+    def chain_counters(self) -> tuple[ChainCounters, ...]:
+        """The chains that it prints with counters. Waits for its end. Raises KernelError."""
         return tuple(parse_save(self.ns, self.tool.family, self.text()))
 
 
@@ -98,14 +103,29 @@ def _readable_tables(tool: FirewallTool) -> str:
     return "".join(texts)
 
 
-def write(tool: FirewallTool, ns: str, table_edits: Sequence[TableEdit], lock: Path | None = None) -> None:
-    """Make these edits, each table atomically; other chains do not change.
+class RunningWrite:
+    """Edits that the restore program of one family makes in this thread's namespace, each table atomically; other
+    chains do not change."""
 
-    Raises KernelError with table, chain, rule and cause, or MissingError.
-    """
-    work = restore_script(table_edits)
-    if (stderr := try_restore(tool, work, lock)) is not None:
-        from labctl.kernel.firewall.diagnose import explain_refusal
+    def __init__(self, tool: FirewallTool, ns: str, table_edits: Sequence[TableEdit]) -> None:
+        self._tool, self._ns, self._edits = tool, ns, table_edits
+        self._work = restore_script(table_edits)
+        self._running = RestoreRun(tool, self._work)
 
-        raise explain_refusal(tool, ns, table_edits, work, stderr)
-    written_rules.verify(tool, ns, table_edits)
+    def finish(self) -> None:
+        """Wait for the end, in the same namespace. Raises KernelError with table, chain, rule and cause, or
+        MissingError."""
+        if (stderr := self._running.finish()) is not None:
+            from labctl.kernel.firewall.diagnose import explain_refusal
+
+            raise explain_refusal(self._tool, self._ns, self._edits, self._work, stderr)
+        written_rules.verify(self._tool, self._ns, self._edits)
+
+    def close(self) -> None:
+        """End it, if it still runs."""
+        self._running.close()
+
+
+def write(tool: FirewallTool, ns: str, table_edits: Sequence[TableEdit]) -> None:
+    """Make these edits in this thread's namespace, and wait for their end. Raises KernelError, MissingError."""
+    RunningWrite(tool, ns, table_edits).finish()

@@ -43,8 +43,9 @@ class Child:
     what is left of the child and its process group.
 
     `stdout` and `stderr` are file descriptors that never block, and so is `stdin`, which is -1 without `with_input`.
-    `pidfd` is readable when the child has ended. Raises LimitError if no process can be started, OSError if the program
-    cannot be run.
+    `pidfd` is readable when the child has ended. With `input_file` and `output_file`, which are descriptors too, it
+    reads and writes these files: then it works on while nobody waits for it, whatever the size, and `stdout` is -1.
+    Raises LimitError if no process can be started, OSError if the program cannot be run.
     """
 
     def __init__(
@@ -55,23 +56,28 @@ class Child:
         environment: Mapping[str, str] | None = None,
         folder: str | None = None,
         with_input: bool = False,
+        input_file: int | None = None,
+        output_file: int | None = None,
         before_exec: Callable[[], object] | None = None,
     ) -> None:
         pipe = subprocess.PIPE
+        stdin = input_file if input_file is not None else pipe if with_input else subprocess.DEVNULL
+        stdout = output_file if output_file is not None else pipe
         self.pidfd = -1
         self._outputs: dict[int, bytearray] = {}
         with starting(os.path.basename(command[0])):
             # all descriptors of Python close on exec, so close_fds is not needed
             self._process = subprocess.Popen(
-                command, bufsize=0, executable=executable, stdin=pipe if with_input else subprocess.DEVNULL,
-                stdout=pipe, stderr=pipe, env=environment, cwd=folder, start_new_session=True, close_fds=False,
-                preexec_fn=before_exec,
+                command, bufsize=0, executable=executable, stdin=stdin, stdout=stdout, stderr=pipe,
+                env=environment, cwd=folder, start_new_session=True, close_fds=False, preexec_fn=before_exec,
             )  # fmt: skip
             self._pipes = [one for one in (self._process.stdin, self._process.stdout, self._process.stderr) if one]
             for one in self._pipes:
                 os.set_blocking(one.fileno(), False)
-            self.stdin = self._pipes[0].fileno() if with_input else -1
-            self.stdout, self.stderr = (one.fileno() for one in self._pipes[-2:])
+            self.stdin, self.stdout, self.stderr = (
+                -1 if one is None else one.fileno()
+                for one in (self._process.stdin, self._process.stdout, self._process.stderr)
+            )
             try:
                 self.pidfd = os.pidfd_open(self._process.pid)
             except BaseException:
@@ -105,8 +111,8 @@ class Child:
         signal.pidfd_send_signal(self.pidfd, number)
 
     def output(self) -> tuple[str, str]:
-        """What it has written so far to standard output and standard error."""
-        out, err = (self._read_all(fd) for fd in (self.stdout, self.stderr))
+        """What it has written so far to standard output and standard error; nothing of an output file."""
+        out, err = (self._read_all(fd) if fd >= 0 else bytearray() for fd in (self.stdout, self.stderr))
         return out.decode(errors="replace"), err.decode(errors="replace")
 
     def communicate(self, text: str, timeout_s: float, *, keep_group: bool = False) -> Finished:
@@ -118,7 +124,8 @@ class Child:
         data, deadline = memoryview(text.encode(errors="replace")), time.monotonic() + timeout_s
         poll = select.poll()
         for fd in (self.pidfd, self.stdout, self.stderr):
-            poll.register(fd, select.POLLIN)
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
         if self.stdin >= 0:
             poll.register(self.stdin, select.POLLOUT)
         while (left := deadline - time.monotonic()) > 0:

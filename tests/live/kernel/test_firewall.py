@@ -157,7 +157,7 @@ def test_reading_makes_no_table_and_writing_only_its_own(fresh: Run) -> None:
 def test_small_tables_are_written_and_read_without_starting_a_program(
     fresh: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for starts in ("RunningTool", "try_restore", "run"):
+    for starts in ("RunningTool", "RestoreRun", "run"):
         monkeypatch.setattr(tools, starts, lambda *_: pytest.fail("a program was started"))
     assert fresh(chains.read_chains, "n") == ()
     wanted = chains_of("nat", NAT[:4])

@@ -143,10 +143,10 @@ def test_what_runs_without_a_record_is_not_turned_into_something_else() -> None:
 
 
 def test_a_failing_up_rolls_back_unless_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(ns: str, *words: object) -> None:
+    def refuse(_: object, ns: str, *words: object) -> None:
         raise KernelError(f"cannot write rules in {ns}: no")
 
-    monkeypatch.setattr(lab_kernel.chains, "write", refuse)
+    monkeypatch.setattr(lab_kernel.chains.ChainWriter, "start", refuse)
     with pytest.raises(KernelError, match="cannot write rules"):
         lifecycle.up(lifecycle.define("kubenet"))
     assert paths.labs() == {}
