@@ -9,4 +9,4 @@ from hashlib import sha256
 def chain_hash(text: str) -> str:
     """The 16 characters that stand for a text in a chain's name: the beginning of the base32 of its SHA-256. kube-proxy
     and kube-router use it, because a chain's name has at most 28 characters."""
-    return b32encode(sha256(text.encode()).digest()).decode()[:16]
+    return b32encode(sha256(text.encode()).digest()[:10]).decode()  # ten bytes are sixteen characters

@@ -60,8 +60,15 @@ _QUOTED = frozenset(" \t\"'\\")
 _ESCAPED = re.compile(r"\\(.)")
 
 
+class _CachedText:
+    """A place for the text that restore programs get, which is made once: the nodes of a cluster share most rules."""
+
+    __slots__ = ("restore_text",)
+    restore_text: str
+
+
 @dataclass(frozen=True, slots=True)
-class FirewallRule:
+class FirewallRule(_CachedText):
     """One rule: its words in canonical form, without the chain's name."""
 
     args: tuple[str, ...]

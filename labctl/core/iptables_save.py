@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import chain
 
 from labctl.core.diff import Change
 from labctl.core.iptables import BUILTIN, FirewallRule, rule, split_words
@@ -15,7 +15,7 @@ from labctl.core.iptables_parts import protocol_position
 from labctl.core.resources import Chain
 
 Counter = tuple[int, int]  # packets, bytes
-CACHED_RULES = 1 << 16  # texts and rules that are kept: the nodes of a cluster mostly have the same ones
+CACHED_RULES = 1 << 17  # texts and rules that are kept: the nodes of a cluster mostly have the same ones
 
 _NOT_OURS = re.compile(r"# Table `(\S+)' (?:is incompatible|contains incompatible)")
 _RULE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+) ?(.*)")
@@ -177,9 +177,12 @@ class RestoreScript:
 
     def subject_of_line(self, number: int) -> tuple[Chain, FirewallRule | None] | None:
         """What line `number` (from 1) is about; None for a line that frames the others."""
-        lines = (line for edit in self.edits for line in _lines(edit))
-        _, chain, one = next(islice(lines, number - 1, None), ("", None, None)) if number > 0 else ("", None, None)
-        return None if chain is None else (chain, one)
+        for edit in self.edits:
+            for lines, subject, rules in _line_groups(edit):
+                if number <= len(lines):
+                    return None if subject is None or number < 1 else (subject, rules[number - 1] if rules else None)
+                number -= len(lines)
+        return None
 
 
 def restore_script(table_edits: Sequence[TableEdit]) -> RestoreScript:
@@ -188,40 +191,43 @@ def restore_script(table_edits: Sequence[TableEdit]) -> RestoreScript:
     Within a table everything is emptied first, then filled, then what is to go is deleted, so that a
     chain can go in the same stroke as the rules that jump to it.
     """
-    return RestoreScript(tuple(line for edit in table_edits for line, *_ in _lines(edit)), tuple(table_edits))
+    groups = (lines for edit in table_edits for lines, *_ in _line_groups(edit))
+    return RestoreScript(tuple(chain.from_iterable(groups)), tuple(table_edits))
 
 
-def _lines(edit: TableEdit) -> Iterator[tuple[str, Chain | None, FirewallRule | None]]:
-    """The lines for one table, each with the chain and the rule that it is about."""
-    going = {chain.key for chain in edit.chains_to_delete}
-    yield f"*{edit.table}", None, None
-    for chain in edit.chains_to_write:
-        yield _chain_line(chain), chain, None
-    for chain in (*edit.chains_to_write, *edit.chains_to_delete):
-        goes, builtin = chain.key in going, is_builtin(chain)
+def _line_groups(edit: TableEdit) -> Iterator[tuple[list[str], Chain | None, tuple[FirewallRule, ...]]]:
+    """The lines for one table in groups, each about one chain, or about these rules of a chain, a line for each."""
+    going = {one.key for one in edit.chains_to_delete}
+    yield [f"*{edit.table}"], None, ()
+    for one in edit.chains_to_write:
+        yield [_chain_line(one)], one, ()
+    for one in (*edit.chains_to_write, *edit.chains_to_delete):
+        goes, builtin = one.key in going, is_builtin(one)
         if goes and builtin:
-            yield _chain_line(Chain(chain.ns, chain.table, chain.name, family=chain.family)), chain, None
+            yield [_chain_line(Chain(one.ns, one.table, one.name, family=one.family))], one, ()
         if goes or builtin:
-            yield f"-F {chain.name}", chain, None
-    for chain in edit.chains_to_write:
-        name, is_bridge = chain.name, chain.family == "bridge"
-        for one in chain.rules:
-            yield f"-A {name} {_rule_text(one, is_bridge)}", chain, one
-    for chain in edit.chains_to_delete:
-        if not is_builtin(chain):
-            yield f"-X {chain.name}", chain, None
-    yield "COMMIT", None, None
+            yield [f"-F {one.name}"], one, ()
+    for one in edit.chains_to_write:
+        head, text_of = f"-A {one.name} ", str if one.family == "bridge" else _rule_text
+        yield [head + text_of(rule_of_chain) for rule_of_chain in one.rules], one, one.rules
+    for one in edit.chains_to_delete:
+        if not is_builtin(one):
+            yield [f"-X {one.name}"], one, ()
+    yield ["COMMIT"], None, ()
 
 
-@lru_cache(maxsize=CACHED_RULES)
-def _rule_text(one: FirewallRule, is_bridge: bool) -> str:
+def _rule_text(one: FirewallRule) -> str:
     """A rule for a restore program, with its protocol as a number, since a machine's own list of names may be older
     than ours."""
-    position = None if is_bridge else protocol_position(one.args)
-    if position is None:
-        return str(one)
-    number = str(IP_PROTOCOLS.get(one.args[position], one.args[position]))
-    return str(FirewallRule((*one.args[:position], number, *one.args[position + 1 :])))
+    try:
+        return one.restore_text
+    except AttributeError:  # it is made once for each rule
+        position, numeric = protocol_position(one.args), one
+        if position is not None:
+            number = str(IP_PROTOCOLS.get(one.args[position], one.args[position]))
+            numeric = FirewallRule((*one.args[:position], number, *one.args[position + 1 :]))
+        object.__setattr__(one, "restore_text", str(numeric))
+        return one.restore_text
 
 
 def _chain_line(chain: Chain) -> str:

@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from labctl.core.resources import IP
-from labctl.kubernetes.api_objects import Cluster, Endpoint, Node, Service, ServicePort
+from labctl.kubernetes.api_objects import Cluster, Endpoint, EndpointSlice, Node, Service, ServicePort
 
 TOPOLOGY_ANNOTATIONS = ("service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints")
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """An endpoint with the port that it serves. `local` is whether it is on the node that chooses."""
+    """An endpoint with the port that it serves. `local` is whether it is on the node that chooses, `text` its address
+    and port."""
 
     endpoint: Endpoint
     port: int
     local: bool
+    text: str
 
     @property
     def ip(self) -> IP:
@@ -29,8 +31,7 @@ class Backend:
         return self.endpoint.address
 
     def __str__(self) -> str:
-        ip = self.endpoint.address
-        return f"{ip}:{self.port}" if ip.version == 4 else f"[{ip}]:{self.port}"
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,9 @@ class Choice:
     @property
     def reachable(self) -> tuple[Backend, ...]:
         """All of both, without repeats."""
-        return tuple(sorted({str(one): one for one in (*self.cluster, *self.local)}.values(), key=str))
+        if not self.local:
+            return self.cluster
+        return tuple(sorted({one.text: one for one in (*self.cluster, *self.local)}.values(), key=str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +63,46 @@ class HintRules:
     for_nodes: bool
 
 
+class EndpointIndex:
+    """The endpoints of a cluster by Service, with their texts: what the kube-proxies of all nodes have in common."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._slices: dict[tuple[str, str, int], list[EndpointSlice]] = {}
+        for one in cluster.slices:
+            self._slices.setdefault((one.namespace, one.service, one.version), []).append(one)
+        self._found: dict[tuple[str, str, int, ServicePort], list[tuple[str, Endpoint, int]]] = {}
+
+    def backends(self, service: Service, port: ServicePort, version: Literal[4, 6], node: str) -> list[Backend]:
+        """The endpoints of this port in the slices of one address family, sorted as kube-proxy does, by their text. An
+        endpoint in two slices is one."""
+        key = (service.namespace, service.name, version, port)
+        listed = self._found.get(key)
+        if listed is None:
+            listed = self._found[key] = sorted(self._list(service, port, version), key=lambda one: one[0])
+        found: dict[str, Backend] = {}
+        for text, endpoint, number in listed:
+            local = endpoint.node == node
+            if local or text not in found:
+                found[text] = Backend(endpoint, number, local, text)
+        return list(found.values())
+
+    def _list(self, service: Service, port: ServicePort, version: Literal[4, 6]) -> list[tuple[str, Endpoint, int]]:
+        return [
+            (_endpoint_text(endpoint.address, at.port), endpoint, at.port)
+            for one in self._slices.get((service.namespace, service.name, version), ())
+            for at in one.ports
+            if (at.name, at.protocol) == (port.name, port.protocol)
+            for endpoint in one.endpoints
+        ]
+
+
 def backends(cluster: Cluster, service: Service, port: ServicePort, version: Literal[4, 6], node: str) -> list[Backend]:
-    """The endpoints of this port in the slices of one address family. An endpoint in two slices is one."""
-    found: dict[str, Backend] = {}
-    for one in cluster.slices:
-        if (one.namespace, one.service, one.version) != (service.namespace, service.name, version):
-            continue
-        for at in one.ports:
-            if (at.name, at.protocol) == (port.name, port.protocol):
-                for endpoint in one.endpoints:
-                    backend = Backend(endpoint, at.port, endpoint.node == node)
-                    if str(backend) not in found or backend.local:
-                        found[str(backend)] = backend
-    return sorted(found.values(), key=str)
+    """The endpoints of one port, see `EndpointIndex.backends`."""
+    return EndpointIndex(cluster).backends(service, port, version, node)
+
+
+def _endpoint_text(ip: IP, port: int) -> str:
+    return f"{ip}:{port}" if ip.version == 4 else f"[{ip}]:{port}"
 
 
 def choose(

@@ -19,12 +19,14 @@ Source: kubernetes `pkg/proxy/iptables/proxier.go`, 1.28 to 1.36. The texts are 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
 
 from labctl.core.chain_hash import chain_hash
 from labctl.core.resources import IP
 from labctl.kubernetes.api_objects import Cluster, Service, ServicePort
-from labctl.kubernetes.endpoint_choice import Backend, Choice, backends, choose
+from labctl.kubernetes.endpoint_choice import Backend, Choice, EndpointIndex, choose
 from labctl.kubernetes.kube_proxy_config import ProxyConfig
 
 Chains = dict[tuple[str, str], list[str]]  # (table, chain): its rules, without `-A CHAIN`
@@ -37,10 +39,23 @@ LB_FIREWALL = "kubernetes load balancer firewall"
 LAST_RULE = "kubernetes service nodeports; NOTE: this must be the last rule in this chain"
 
 
-def kube_proxy_chains(cluster: Cluster, config: ProxyConfig, version: Literal[4, 6]) -> Chains:
+class SharedRules:
+    """What the kube-proxies of a cluster's nodes have in common: most rules are the same on every node, so they are
+    made once. The lists of rules in the answers are then the same objects."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.endpoints = EndpointIndex(cluster)
+        self.parts: dict[Any, _PortRules] = {}
+
+
+def kube_proxy_chains(
+    cluster: Cluster, config: ProxyConfig, version: Literal[4, 6], shared: SharedRules | None = None
+) -> Chains:
     """The chains of kube-proxy and the built-in chains with its rules, for one address family. The order of Services
-    in KUBE-SERVICES is that of the cluster; kube-proxy's own changes with every sync."""
-    return _Proxy(cluster, config, version).chains()
+    in KUBE-SERVICES is that of the cluster; kube-proxy's own changes with every sync. `shared` is that of the other
+    nodes of the same cluster."""
+    return _Proxy(shared or SharedRules(cluster), config, version).chains()
 
 
 def chain_name(
@@ -62,11 +77,20 @@ def is_proxied(service: Service) -> bool:
     return service.type != "ExternalName" and bool(service.cluster_ips) and PROXY_NAME_LABEL not in service.labels
 
 
+@dataclass(slots=True)
+class _PortRules:
+    """The rules of one port of a Service: those it adds to the chains of all Services, by table and chain, and its
+    separate chains."""
+
+    added: list[tuple[str, str, str]] = field(default_factory=list)
+    chains: dict[str, list[str]] = field(default_factory=dict)
+
+
 class _Proxy:
     """One sync of one family."""
 
-    def __init__(self, cluster: Cluster, config: ProxyConfig, version: Literal[4, 6]) -> None:
-        self.cluster, self.config, self.version = cluster, config, version
+    def __init__(self, shared: SharedRules, config: ProxyConfig, version: Literal[4, 6]) -> None:
+        self.shared, self.cluster, self.config, self.version = shared, shared.cluster, config, version
         self.local = config.local_traffic.match(version)
         self.has_localhost = version == 4 and config.serves_localhost
         self.nat: dict[str, list[str]] = {}
@@ -76,7 +100,7 @@ class _Proxy:
     def chains(self) -> Chains:
         self._static_chains()
         found = [
-            (service, port, backends(self.cluster, service, port, self.version, self.config.node.name))
+            (service, port, self.shared.endpoints.backends(service, port, self.version, self.config.node.name))
             for service in self.cluster.services
             if is_proxied(service)
             for port in service.ports
@@ -85,7 +109,10 @@ class _Proxy:
         for service, port, candidates in found:
             cluster_ip = next((ip for ip in service.cluster_ips if ip.version == self.version), None)
             if cluster_ip is not None:
-                _ServicePortRules(self, service, port, cluster_ip, candidates).write()
+                part = _ServicePortRules(self, service, port, cluster_ip, candidates).rules()
+                for table, chain, text in part.added:
+                    (self.nat if table == "nat" else self.filter)[chain].append(text)
+                self.nat.update(part.chains)
         self.nat["KUBE-SERVICES"] += self._node_port_jumps()
         canary: dict[str, list[str]] = {"KUBE-PROXY-CANARY": []}
         tables = {"nat": self.nat, "filter": self.filter, "mangle": canary}
@@ -173,36 +200,56 @@ class _ServicePortRules:
         self.lb_ips = self._of_family(lb_ips)
         self.is_external = bool(port.node_port or self.lb_ips or self.external_ips)
         self.choice: Choice = choose(candidates, service, config.node, config.hints, accepts_external=self.is_external)
-        self.svc, self.svl, self.ext, self.fw = (
-            chain_name(kind, service, port) for kind in ("SVC", "SVL", "EXT", "FW")
-        )
         ranges = [one for one in service.source_ranges if one.version == proxy.version]
         if config.release.ignores_open_source_range and any(one.prefixlen == 0 for one in ranges):
             ranges = []
         self.ranges = ranges
+        self._part = _PortRules()
+        self._seps: dict[str, str] = {}
 
-    def write(self) -> None:
-        """Add all rules of this port."""
-        nat, rejecting, choice = self.proxy.nat, self.proxy.filter, self.choice
+    def rules(self) -> _PortRules:
+        """All rules of this port: those that another node has, if all that they depend on is the same there."""
+        config, choice = self.proxy.config, self.choice
+        key = (
+            self.proxy.version, self.service.namespace, self.service.name, self.port,
+            tuple([one.text for one in choice.cluster]), tuple([one.text for one in choice.local]), choice.exist,
+            self.proxy.has_comments, self.proxy.has_localhost, self.proxy.local, config.masquerade_all, config.release,
+            config.has_nfacct, config.node_ip(self.proxy.version) if self.ranges else None,
+        )  # fmt: skip
+        found = self.proxy.shared.parts.get(key)
+        if found is None:
+            self._write()
+            found = self.proxy.shared.parts[key] = self._part
+        return found
+
+    def _add(self, table: str, chain: str, text: str) -> None:
+        self._part.added.append((table, chain, text))
+
+    def _write(self) -> None:
+        choice = self.choice
+        self.svc, self.svl, self.ext, self.fw = (
+            chain_name(kind, self.service, self.port) for kind in ("SVC", "SVL", "EXT", "FW")
+        )
         internal_local, external_local = self.service.internal_policy == "Local", self._external_local
         has_internal = choice.exist and (bool(choice.local) or not internal_local)
         has_external = choice.exist and (bool(choice.local) or not external_local)
         internal = self.svl if internal_local else self.svc
         has_firewall = choice.exist and bool(self.lb_ips and self.ranges)
         if has_internal:
-            nat["KUBE-SERVICES"].append(f"{self._to(self.cluster_ip, 'cluster IP')} -j {internal}")
+            self._add("nat", "KUBE-SERVICES", f"{self._to(self.cluster_ip, 'cluster IP')} -j {internal}")
         else:
-            rejecting["KUBE-SERVICES"].append(self._unserved(f"-d {_host(self.cluster_ip)} "))
+            self._add("filter", "KUBE-SERVICES", self._unserved(f"-d {_host(self.cluster_ip)} "))
         for ip in self.external_ips:
             self._external_address(ip, "external IP", self.ext, has_external)
         for ip in self.lb_ips:
             self._external_address(ip, "loadbalancer IP", self.fw if has_firewall else self.ext, has_external)
             if has_firewall:
-                rejecting["KUBE-PROXY-FIREWALL"].append(f"{self._to(ip, f'traffic not accepted by {self.fw}')} -j DROP")
+                text = f"{self._to(ip, f'traffic not accepted by {self.fw}')} -j DROP"
+                self._add("filter", "KUBE-PROXY-FIREWALL", text)
         self._node_port(has_external)
         if not choice.exist:
             return
-        chains: dict[str, list[str]] = {}
+        chains = self._part.chains
         if choice.cluster:
             chains[self.svc] = []
         if choice.local:
@@ -218,7 +265,6 @@ class _ServicePortRules:
                 chains[chain] += self._jumps(found)
         for backend in choice.reachable:
             chains[self._sep(backend)] = list(self._endpoint_chain(backend))
-        nat.update(chains)
 
     @property
     def _external_local(self) -> bool:
@@ -249,28 +295,27 @@ class _ServicePortRules:
 
     def _external_address(self, ip: IP, what: str, chain: str, has_external: bool) -> None:
         if self.choice.exist:
-            self.proxy.nat["KUBE-SERVICES"].append(f"{self._to(ip, what)} -j {chain}")
+            self._add("nat", "KUBE-SERVICES", f"{self._to(ip, what)} -j {chain}")
         if not has_external:
-            self.proxy.filter["KUBE-EXTERNAL-SERVICES"].append(self._unserved(f"-d {_host(ip)} "))
+            self._add("filter", "KUBE-EXTERNAL-SERVICES", self._unserved(f"-d {_host(ip)} "))
 
     def _node_port(self, has_external: bool) -> None:
         node_port, protocol = self.port.node_port, self.protocol
-        rejecting, config = self.proxy.filter, self.proxy.config
+        config = self.proxy.config
         if node_port:
             match = f"-p {protocol} {_comment(self.name)} -m {protocol} --dport {node_port} "
             if self.choice.exist:
                 if config.has_nfacct and config.release.counts_with_nfacct and self.proxy.has_localhost:
                     counted = f"-d 127.0.0.0/8 {match}-m nfacct --nfacct-name localhost_nps_accepted_pkts "
-                    self.proxy.nat["KUBE-NODEPORTS"].append(f"{counted}-j {self.ext}")
-                self.proxy.nat["KUBE-NODEPORTS"].append(f"{match}-j {self.ext}")
+                    self._add("nat", "KUBE-NODEPORTS", f"{counted}-j {self.ext}")
+                self._add("nat", "KUBE-NODEPORTS", f"{match}-j {self.ext}")
             if not has_external:
                 local = "-m addrtype --dst-type LOCAL "
-                rejecting["KUBE-EXTERNAL-SERVICES"].append(self._unserved("", node_port, local))
+                self._add("filter", "KUBE-EXTERNAL-SERVICES", self._unserved("", node_port, local))
         if self.service.type == "LoadBalancer" and self.service.health_check_node_port and self._external_local:
             comment = _comment(f"{self.name} health check node port")
-            rejecting["KUBE-NODEPORTS"].append(
-                f"-p tcp {comment} -m tcp --dport {self.service.health_check_node_port} -j ACCEPT"
-            )
+            text = f"-p tcp {comment} -m tcp --dport {self.service.health_check_node_port} -j ACCEPT"
+            self._add("filter", "KUBE-NODEPORTS", text)
 
     def _masquerade_internal(self) -> Iterator[str]:
         """Mark the packets to the cluster IP that do not come from pods: their answers must come back here."""
@@ -331,7 +376,10 @@ class _ServicePortRules:
         yield f"-p {protocol} {comment}{recent}-m {protocol} -j DNAT --to-destination {backend}"
 
     def _sep(self, backend: Backend) -> str:
-        return chain_name("SEP", self.service, self.port, str(backend))
+        found = self._seps.get(backend.text)
+        if found is None:
+            found = self._seps[backend.text] = chain_name("SEP", self.service, self.port, backend.text)
+        return found
 
     def _recent(self, name: str) -> str:
         mask = "255.255.255.255" if self.proxy.version == 4 else "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
@@ -341,6 +389,7 @@ class _ServicePortRules:
         return f"{_comment(text)} " if self.proxy.has_comments else ""
 
 
+@lru_cache(maxsize=4096)
 def _probability(left: int) -> str:
     """1/n as the kernel keeps it: kube-proxy writes ten decimals, and the kernel rounds them to 2^-31."""
     return f"{round(float(f'{1 / left:.10f}') * STATISTIC_ONE) / STATISTIC_ONE:.11f}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from labctl.core.iptables import FirewallRule, split_words
+from labctl.core.iptables import FirewallRule
+from labctl.core.iptables_save import saved_rule
 from labctl.core.resources import IP, Chain, Plan, Resource, Sysctl
 from labctl.core.resources import Address as AddressResource
 from labctl.kubernetes.api_objects import Node
 from labctl.kubernetes.cluster_state import ClusterState
 from labctl.kubernetes.kube_proxy_config import ProxyConfig, Release, read_config
-from labctl.kubernetes.kube_proxy_iptables import kube_proxy_chains
+from labctl.kubernetes.kube_proxy_iptables import SharedRules, kube_proxy_chains
 
 RELEASE = "1.35"  # the release whose rules are written, if the scenario does not say
 FAMILIES: tuple[tuple[Literal[4, 6], str], ...] = ((4, "ip"), (6, "ip6"))
@@ -26,6 +27,7 @@ def kube_proxy(state: ClusterState, plan: Plan) -> Iterator[Resource]:
     for item in plan:
         if isinstance(item, AddressResource):
             addresses.setdefault(item.ns, []).append(item.addr.ip)
+    shared, rules = SharedRules(state.cluster), _ParsedRules()
     versions = {ip.version for node in state.cluster.nodes for ip in node.internal_ips}
     for node in state.cluster.nodes:
         config = proxy_config(state, node, tuple(addresses.get(node.name, ())))
@@ -33,8 +35,23 @@ def kube_proxy(state: ClusterState, plan: Plan) -> Iterator[Resource]:
             yield Sysctl(node.name, "net.ipv4.conf.all.route_localnet", "1")
         for version, family in FAMILIES:
             if version in versions:
-                for (table, name), texts in kube_proxy_chains(state.cluster, config, version).items():
-                    yield Chain(node.name, table, name, _rules(texts), family=family)
+                for (table, name), texts in kube_proxy_chains(state.cluster, config, version, shared).items():
+                    yield Chain(node.name, table, name, rules.parse(texts), family=family)
+
+
+class _ParsedRules:
+    """Lists of texts as rules, each list once: the nodes share most lists. The texts are in the form that the kernel
+    gives back, so they are only split."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, tuple[list[str], tuple[FirewallRule, ...]]] = {}  # with the list, which keeps its id
+
+    def parse(self, texts: list[str]) -> tuple[FirewallRule, ...]:
+        """The rules in a list of texts."""
+        found = self._by_id.get(id(texts))
+        if found is None:
+            found = self._by_id[id(texts)] = (texts, tuple([saved_rule(text, "ip") for text in texts]))
+        return found[1]
 
 
 def proxy_config(state: ClusterState, node: Node, addresses: tuple[IP, ...]) -> ProxyConfig:
@@ -44,21 +61,3 @@ def proxy_config(state: ClusterState, node: Node, addresses: tuple[IP, ...]) -> 
     has_nfacct = bool(settings.pop("nfacct", False))
     settings.setdefault("clusterCIDR", ",".join(map(str, state.cluster_cidrs)))
     return read_config(settings, release, node, addresses, has_nfacct=has_nfacct)
-
-
-_PARSED: dict[str, FirewallRule] = {}
-
-
-def _rules(texts: list[str]) -> tuple[FirewallRule, ...]:
-    """Texts of iptables-save as rules. They are in the form that the kernel gives back, so only the words are split;
-    a node's rules are mostly those of the other nodes."""
-    return tuple(_rule(text) for text in texts)
-
-
-def _rule(text: str) -> FirewallRule:
-    found = _PARSED.get(text)
-    if found is None:
-        found = FirewallRule(tuple(split_words(text) if '"' in text else text.split()))
-        if len(_PARSED) < 200_000:
-            _PARSED[text] = found
-    return found

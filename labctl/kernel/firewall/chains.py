@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from labctl.core import nft_ruleset
 from labctl.core.diff import Change
-from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, Backend, accounting_objects, unshown_rule
+from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, Backend, FirewallRule, accounting_objects, unshown_rule
 from labctl.core.iptables_extensions import stray_word
 from labctl.core.iptables_save import (
     ChainCounters,
@@ -172,6 +172,7 @@ class ChainWriter:
     def __init__(self, lock: Path | None = None, backend: Backend = "legacy") -> None:
         self._lock, self._backend = commands.WriteLock(lock), backend
         self._running: dict[str, list[tools.RunningWrite]] = {}
+        self._words = _AcceptedWords()
 
     def __enter__(self) -> ChainWriter:
         return self
@@ -191,14 +192,10 @@ class ChainWriter:
                 nft_tables.remove(ns, *change.have.name.split(" ", 1))
         nft_program.write(ns, changes)
         families: dict[str, list[TableEdit]] = {}
-        names = accounting_objects(
-            one for change in changes if isinstance(change.want, Chain) for one in change.want.rules
-        )
-        if names:
-            nfacct.create(ns, names)
         backend = self._backend
         for edit in edits_by_table(change for change in changes if getattr(change.subject, "family", "") != "nft"):
-            _check_words(ns, edit, commands.TOOLS[backend])
+            if names := self._words.check(ns, edit, commands.TOOLS[backend]):
+                nfacct.create(ns, names)
             families.setdefault(edit.family, []).append(edit)
         running = self._running.setdefault(ns, [])
         for family, changing in families.items():
@@ -290,15 +287,35 @@ def _read_small_tables(ns: str, tables: list[str]) -> Iterable[Chain] | None:
     return iptc_legacy.read_tables(ns, tables)
 
 
-def _check_words(ns: str, edit: TableEdit, family_tools: Mapping[str, commands.FirewallTool]) -> None:
-    """Raise KernelError for names and rules that would have another meaning in the tools' input."""
-    for chain in (*edit.chains_to_write, *edit.chains_to_delete):
-        if chain.family not in family_tools:
-            raise KernelError(f"cannot write chain {chain.name} in {ns}: there is no firewall family {chain.family}")
-        for name in (chain.table, chain.name):
-            if not _NAME.fullmatch(name):
-                raise KernelError(f"cannot write table {chain.table} in {ns}: {name!r} is not a valid name for a chain")
-        for one in chain.rules:
-            if (word := stray_word(one.args, chain.family)) is not None:
-                where = f"in {edit.table} {chain.name} of {ns}"
-                raise KernelError(f"cannot write rule {one} {where}: {word[:60]!r} cannot be part of a rule")
+class _AcceptedWords:
+    """Looks for names and rules that would have another meaning in the tools' input. The nodes of a cluster often share
+    the rules of a chain; these are looked at once."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, str], tuple[tuple[FirewallRule, ...], tuple[str, ...]]] = {}
+        self._names: set[str] = set()
+
+    def check(self, ns: str, edit: TableEdit, family_tools: Mapping[str, commands.FirewallTool]) -> tuple[str, ...]:
+        """The accounting objects that the rules name. Raises KernelError for a name or a rule that must not reach the
+        tools."""
+        found: dict[str, None] = {}
+        for chain in (*edit.chains_to_write, *edit.chains_to_delete):
+            if chain.family not in family_tools:
+                what = f"there is no firewall family {chain.family}"
+                raise KernelError(f"cannot write chain {chain.name} in {ns}: {what}")
+            for name in (chain.table, chain.name):
+                if name not in self._names and not _NAME.fullmatch(name):
+                    what = f"{name!r} is not a valid name for a chain"
+                    raise KernelError(f"cannot write table {chain.table} in {ns}: {what}")
+                self._names.add(name)
+            key = (id(chain.rules), chain.family)
+            if key not in self._seen:
+                for one in chain.rules:
+                    if (word := stray_word(one.args, chain.family)) is not None:
+                        where = f"in {edit.table} {chain.name} of {ns}"
+                        what = f"{word[:60]!r} cannot be part of a rule"
+                        raise KernelError(f"cannot write rule {one} {where}: {what}")
+                self._seen[key] = chain.rules, accounting_objects(chain.rules)  # the rules keep their id
+            if names := self._seen[key][1]:
+                found |= dict.fromkeys(names)
+        return tuple(found)

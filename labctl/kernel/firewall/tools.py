@@ -22,6 +22,7 @@ from labctl.core.resources import Chain
 from labctl.kernel.firewall import written_rules
 from labctl.kernel.firewall.commands import FirewallTool, RestoreRun, RunningTool, find, run
 from labctl.kernel.namespaces.thread import NetnsThread
+from labctl.kernel.netlink import nft_tables
 
 _UNREADABLE = "Parsing nftables rule failed"
 
@@ -110,7 +111,9 @@ class RunningWrite:
     def __init__(self, tool: FirewallTool, ns: str, table_edits: Sequence[TableEdit]) -> None:
         self._tool, self._ns, self._edits = tool, ns, table_edits
         self._work = restore_script(table_edits)
-        self._running = RestoreRun(tool, self._work)
+        present = () if tool.legacy else nft_tables.tables()
+        new_tables = not any((tool.family, edit.table) in present for edit in table_edits)
+        self._running = RestoreRun(tool, self._work, new_tables=new_tables)
 
     def finish(self) -> None:
         """Wait for the end, in the same namespace. Raises KernelError with table, chain, rule and cause, or

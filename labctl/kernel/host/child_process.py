@@ -44,7 +44,7 @@ class Child:
 
     `stdout` and `stderr` are file descriptors that never block, and so is `stdin`, which is -1 without `with_input`.
     `pidfd` is readable when the child has ended. With `input_file` and `output_file`, which are descriptors too, it
-    reads and writes these files: then it works on while nobody waits for it, whatever the size, and `stdout` is -1.
+    reads and writes these files: then it works on while no thread waits for it, whatever the size, and `stdout` is -1.
     Raises LimitError if no process can be started, OSError if the program cannot be run.
     """
 
