@@ -50,6 +50,7 @@ from labctl.models.lib import (
     azure_addressing,
     azure_outbound,
     azure_outbound_options,
+    azure_platform,
     kubernetes,
     pods,
     primitives,
@@ -72,6 +73,7 @@ PARTS = (
     skipped("the broute rules for node-local DNS", "ebtables on nftables has no such table"),
     skipped("portmap, IPv6"),
     *azure_outbound.PARTS,
+    *azure_platform.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
@@ -101,13 +103,15 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield Link(Interface(nic.machine, "azure0"), "bridge", mtu=options.mtu, mac=nic.mac)
     yield from azure.fabric([*nics, vm, *azure_outbound.firewall_nics(options)], options.mtu)
     yield from azure_outbound.way_out(options, azure_outbound.exits(nics), (vm,))
+    yield from azure_platform.services(options, (*nics, vm))
     for nic, node in zip(nics, scenario.nodes, strict=True):
         yield Machine(nic.machine, "node", (nic.address,))
         yield from primitives.netns(nic.machine)
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0", "azure0"))
         yield Sysctl(nic.machine, "net.bridge.bridge-nf-call-iptables", "1")
-        yield from kubernetes.ip_masq_agent(nic.machine, (options.vnet_cidr,))
+        yield from azure_platform.imds_restriction(options, nic)
+        yield from kubernetes.ip_masq_agent(nic.machine, (*azure_platform.exempt_ranges(options), options.vnet_cidr))
         yield from _nic_rules(nic, options)
         yield from _pods(nic, node, options)
         yield from pods.pause_and_containers(node)
@@ -123,6 +127,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
     yield from azure_outbound.checks(scenario, azure_outbound.exits(_nics(scenario)))
+    yield from azure_platform.checks(scenario)
 
 
 def address_use(scenario: Scenario) -> Iterator[AddressUse]:

@@ -48,6 +48,7 @@ from labctl.models.lib import (
     azure_addressing,
     azure_outbound,
     azure_outbound_options,
+    azure_platform,
     azure_transparent,
     kubernetes,
     pods,
@@ -55,6 +56,7 @@ from labctl.models.lib import (
 )
 from labctl.models.lib import azure_address_plan as address_plan
 from labctl.models.lib.azure_outbound_options import Outbound
+from labctl.models.lib.azure_platform import Platform
 
 FOLLOWS = "Azure CNI Overlay (azure-container-networking, mode transparent with overlay addresses)"
 MACHINES = ("nodes", "pods")
@@ -71,6 +73,7 @@ PARTS = (
     skipped("a second cluster with the same pod CIDR"),
     skipped("network security groups, portmap, IPv6 and dual stack"),
     *azure_outbound.PARTS,
+    *azure_platform.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
@@ -92,6 +95,9 @@ class Options:
         address("203.0.113.50"), "public source address of outgoing traffic (SNAT by the load balancer)"
     )
     outbound: Outbound | None = option(None, "the cluster's way out: a type, or a section of options", form="section")
+    platform: Platform | None = option(
+        None, "the addresses of Azure's platform: true, or a section of options", form="section"
+    )
     max_pods: int = option(250, "maximum number of pods on one node", minimum=10, maximum=250)
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
 
@@ -105,6 +111,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
     yield from azure.fabric([*nics, vm, *azure_outbound.firewall_nics(options)], options.mtu)
     yield from azure_outbound.way_out(options, azure_outbound.exits(nics), (vm,))
+    yield from azure_platform.services(options, (*nics, vm))
     yield Route("fabric", options.pod_cidr, kind="unreachable")
     for nic, node, pod_range in zip(nics, scenario.nodes, ranges, strict=True):
         yield Rule("fabric", ROUTING_DOMAIN_TABLE, ROUTING_DOMAIN_TABLE, dst=options.pod_cidr, iif=nic.fabric_device)
@@ -113,7 +120,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from primitives.netns(nic.machine)
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0",))
-        yield from kubernetes.ip_masq_agent(nic.machine, (options.pod_cidr,))
+        yield from azure_platform.imds_restriction(options, nic)
+        yield from kubernetes.ip_masq_agent(nic.machine, (*azure_platform.exempt_ranges(options), options.pod_cidr))
         yield from azure_transparent.routed_pods(
             node, pod_range.network_address + 1, options.pod_cidr.prefixlen, options.mtu
         )
@@ -127,6 +135,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     yield from pods.checks(scenario)
     nics = azure_addressing.node_nics(scenario, scenario.options.node_cidr)
     yield from azure_outbound.checks(scenario, azure_outbound.exits(nics))
+    yield from azure_platform.checks(scenario)
 
 
 def address_use(scenario: Scenario) -> Iterator[AddressUse]:

@@ -53,6 +53,7 @@ from labctl.models.lib import (
     azure_addressing,
     azure_outbound,
     azure_outbound_options,
+    azure_platform,
     azure_pod_subnet,
     azure_transparent,
     kubernetes,
@@ -78,6 +79,7 @@ PARTS = (
     skipped("portmap, IPv6"),
     skipped("bridge-nf-call-iptables", "there is no bridge"),
     *azure_outbound.PARTS,
+    *azure_platform.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
@@ -119,14 +121,17 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield Machine("fabric", "fabric", (options.subnet.network_address + 1, options.public_ip))
     yield from azure.fabric([*nics, vm, *azure_outbound.firewall_nics(options)], options.mtu)
     yield from azure_outbound.way_out(options, _exits(scenario), (vm,))
+    yield from azure_platform.services(options, (*nics, vm))
     of_nodes = () if in_node_subnet else _node_addresses(scenario)
     for number, (nic, node) in enumerate(zip(nics, scenario.nodes, strict=True)):
         yield Machine(nic.machine, "node", (nic.address,))
         yield from primitives.netns(nic.machine)
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0",))
+        yield from azure_platform.imds_restriction(options, nic)
         if in_node_subnet:
-            yield from kubernetes.ip_masq_agent(nic.machine, (options.vnet_cidr,))
+            exempt = (*azure_platform.exempt_ranges(options), options.vnet_cidr)
+            yield from kubernetes.ip_masq_agent(nic.machine, exempt)
             yield from azure_transparent.routed_pods(node, nic.address + 1, options.subnet.prefixlen, options.mtu)
             yield from pods.pause_and_containers(node)
             yield from azure.secondary_address_routes(nic, len(node.pods))
@@ -150,6 +155,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
     yield from azure_outbound.checks(scenario, _exits(scenario))
+    yield from azure_platform.checks(scenario)
 
 
 def address_use(scenario: Scenario) -> Iterator[AddressUse]:
@@ -175,6 +181,10 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         yield from azure_addressing.refuse_vnet_ranges(options, "subnet", "pod_subnet", "vm_cidr")
     yield from kubernetes.refuse_pod_counts(scenario, options.pods_per_node)
     yield from azure_outbound_options.refuse(options, len(scenario.nodes))
+    not_masqueraded = options.platform is not None and not options.platform.masq_link_local
+    if not_masqueraded and options.ip_allocation != "node-subnet":
+        what = "masq_link_local is an option of ip-masq-agent, which does not run with a pod subnet"
+        yield "platform/masq_link_local", what, "remove it: the node translates requests to the metadata service"
 
 
 def _nics(scenario: Scenario) -> list[azure.Nic]:

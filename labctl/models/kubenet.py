@@ -46,6 +46,7 @@ from labctl.models.lib import (
     azure_addressing,
     azure_outbound,
     azure_outbound_options,
+    azure_platform,
     cni_bridge,
     kubernetes,
     pods,
@@ -54,6 +55,7 @@ from labctl.models.lib import (
 )
 from labctl.models.lib.azure_address_plan import LIMITS
 from labctl.models.lib.azure_outbound_options import Outbound
+from labctl.models.lib.azure_platform import Platform
 
 FOLLOWS = "kubenet of Kubernetes 1.23 (dockershim) with AKS's agents"
 MACHINES = ("nodes", "pods")
@@ -71,6 +73,7 @@ PARTS = (
     skipped("IPv6"),
     skipped("log_martians", "it would fill the log of the machine that runs labctl"),
     *azure_outbound.PARTS,
+    *azure_platform.PARTS,
     *pods.PARTS,
 )
 RESERVED_NAMES = (azure_outbound.FIREWALL,)
@@ -118,6 +121,9 @@ class Options:
     )
     dedup: bool = option(True, "the ebtables chain that drops duplicate packets on the promiscuous bridge")
     outbound: Outbound | None = option(None, "the cluster's way out: a type, or a section of options", form="section")
+    platform: Platform | None = option(
+        None, "the addresses of Azure's platform: true, or a section of options", form="section"
+    )
     max_pods: int = option(110, "maximum number of pods on one node", minimum=10, maximum=250)
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
 
@@ -129,11 +135,13 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from _vnet(scenario) if options.routing == "udr" else _ethernet(scenario)
     outward = azure_outbound.exits(nics)
     yield from azure_outbound.way_out(options, outward, () if options.routing == "host" else (vm,))
+    yield from azure_platform.services(options, (*nics, vm))
     for nic, node, pod_range in zip(nics, scenario.nodes, _ranges(scenario), strict=True):
         yield Machine(nic.machine, "node", (nic.address, pod_range.network_address + 1))
         yield from primitives.netns(nic.machine)
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0", "cbr0"))
+        yield from azure_platform.imds_restriction(options, nic)
         yield from _cbr0(nic.machine, pod_range, options)
         yield from cni_bridge.pods_on_bridge(node, pod_range, _bridge(options))
         yield from pods.pause_and_containers(node)
@@ -160,9 +168,18 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         host_port_pods = _host_port_pods(node, pod_range)
         yield from portmap.checks(node.name, nic.address, host_port_pods, "vm", f"{node.name}/cbr0")
     yield from azure_outbound.checks(scenario, azure_outbound.exits(_nics(scenario)))
+    yield from azure_platform.checks(scenario, masqueraded=_masquerades_platform(options))
     if options.ip_forwarding or options.routing == "host" or len(scenario.nodes) == 1:
         yield from _router_count_check(scenario)
         yield from kubernetes.network_model_checks(scenario, masqueraded=_masqueraded_pods(scenario))
+
+
+def _masquerades_platform(options: Options) -> bool:
+    """Whether nodes masquerade what pods send to the addresses of Azure's platform."""
+    exempt = options.non_masquerade_cidr
+    return options.masquerade != "kubelet" or not any(
+        address in exempt for address in (azure_platform.DNS, azure_platform.IMDS)
+    )
 
 
 def _masqueraded_pods(scenario: Scenario) -> dict[str, IPv4Address]:
@@ -219,6 +236,12 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         what = "outbound does not apply to kubenet outside of a cloud (routing: host)"
         yield "outbound", what, "use routing: udr, or remove outbound"
     yield from azure_outbound_options.refuse(options, nodes)
+    if options.platform is not None and options.routing == "host":
+        what = "platform does not apply to kubenet outside of a cloud (routing: host)"
+        yield "platform", what, "use routing: udr, or remove platform"
+    if options.platform is not None and not options.platform.masq_link_local and options.masquerade == "kubelet":
+        what = "masq_link_local is an option of ip-masq-agent, which does not run with masquerade: kubelet"
+        yield "platform/masq_link_local", what, "remove one of them"
 
 
 def _nics(scenario: Scenario) -> list[azure.Nic]:
@@ -297,4 +320,4 @@ def _masquerade(ns: str, options: Options) -> Iterator[Resource]:
             yield primitives.chain(ns, "nat", "POSTROUTING", _OUTBOUND.format(options.non_masquerade_cidr))
         return
     subnet = (options.node_cidr,) if options.masquerade == "podcidr+subnet" else ()
-    yield from kubernetes.ip_masq_agent(ns, (options.pod_cidr, *subnet))
+    yield from kubernetes.ip_masq_agent(ns, (*azure_platform.exempt_ranges(options), options.pod_cidr, *subnet))

@@ -75,6 +75,16 @@ def test_what_a_type_claims_is_true(model: str, outbound: str) -> None:
     assert drift(NAME) == []
 
 
+@pytest.mark.parametrize("model", ["kubenet", "azure-cni-transparent"])
+@pytest.mark.parametrize("platform", ["true", "{imds_restriction: true}", "{masq_link_local: false}"])
+def test_the_platforms_addresses_answer_nodes_and_not_pods(model: str, platform: str) -> None:
+    lab = up(FIREWALL, model, f"platform: {platform}\n")
+    found = [*runner.run(lab, "platform").outcomes, *runner.run(lab, "metadata").outcomes]
+    assert len({one.check.say for one in found}) == 3
+    assert [(one.check.say, one.evidence) for one in found if one.verdict != "pass"] == []
+    assert drift(NAME) == []
+
+
 def test_a_check_names_the_block_that_is_used_up() -> None:
     checks = """
 checks:
