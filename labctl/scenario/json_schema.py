@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from labctl import models
+from labctl.scenario.check_language import CHECK, SEE
 from labctl.scenario.field_types import Json, Key, key_schema, object_schema
 from labctl.scenario.ipset_field import IP_SET
 from labctl.scenario.language import (
-    CHECK,
-    SEE,
     common_keys,
     machine_keys,
     model_keys,

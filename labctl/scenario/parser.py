@@ -12,6 +12,7 @@ from labctl import models
 from labctl.core.scenario_types import Scenario
 from labctl.errors import ScenarioError
 from labctl.scenario import values
+from labctl.scenario.check_language import check_section
 from labctl.scenario.check_parser import LocatedCheck, read_checks, scenario_pods
 from labctl.scenario.document import (
     FileOpener,
@@ -28,7 +29,6 @@ from labctl.scenario.document import (
 from labctl.scenario.fault_field import FaultField
 from labctl.scenario.field_types import InvalidValue, ListOf, Located, plain_values, read_keys, suggest
 from labctl.scenario.language import (
-    check_section,
     common_keys,
     machine_keys,
     model_keys,

@@ -18,9 +18,9 @@ from labctl.core.resources import Chain, Netns
 from labctl.core.scenario_types import Lab, Machine, Scenario
 from labctl.errors import ScenarioError, UsageError
 from labctl.render.resources import plan_text
+from labctl.scenario.check_language import check_section
 from labctl.scenario.definition import parse_and_compile
 from labctl.scenario.json_schema import reference, schema
-from labctl.scenario.language import check_section
 from labctl.scenario.nodes_field import singular
 from tests.support.paths import ROOT
 

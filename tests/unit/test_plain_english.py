@@ -28,7 +28,7 @@ from labctl import errors, models
 from labctl.cli.app import VERBS, app
 from labctl.cli.session import Session
 from labctl.core.fidelity import Fidelity
-from labctl.scenario import catalog, json_schema, language
+from labctl.scenario import catalog, check_language, json_schema, language
 from labctl.scenario.definition import parse_and_compile
 
 ROOT = Path(labctl.__file__).resolve().parents[1]
@@ -176,7 +176,7 @@ def command_texts() -> Iterator[Text]:
 def language_texts() -> Iterator[Text]:
     """The keys of the scenario language: what they are, which values they take, their defaults."""
     yield Text("docs/scenario.md", json_schema.reference())
-    for key in (*language.common_keys(models.model_names()), *language.CHECK.keys, *language.SEE.keys):
+    for key in (*language.common_keys(models.model_names()), *check_language.CHECK.keys, *check_language.SEE.keys):
         yield Text(f"key {key.name}", f"{key.help}; {key.default}; {getattr(key.field_type, 'what', '')}")
     for name in models.model_names():
         model = models.find_model(name)

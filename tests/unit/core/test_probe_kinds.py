@@ -10,8 +10,8 @@ import pytest
 from labctl.core.probe_kinds import PROBE_KEYS, PROBE_KINDS, ProbeKind, probe_kind, probe_text
 from labctl.core.scenario_types import Check
 from labctl.render.checks import check_lines
+from labctl.scenario.check_language import CHECK
 from labctl.scenario.definition import parse_and_compile
-from labctl.scenario.language import CHECK
 
 LAB = "model: kubenet\nnodes: {node1: {pods: [a, b]}, node2: {pods: [c]}}\n"
 ADDRESS = ip_address("10.0.0.1")

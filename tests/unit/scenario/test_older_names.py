@@ -15,11 +15,12 @@ from labctl.errors import ScenarioError, UsageError
 from labctl.render.checks import check_lines
 from labctl.render.plan_json import plan_json
 from labctl.scenario import catalog
+from labctl.scenario.check_language import CHECK, SEE
 from labctl.scenario.definition import parse_and_compile
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode
 from labctl.scenario.field_types import Key, Section, object_schema, read_keys
 from labctl.scenario.json_schema import reference, schema
-from labctl.scenario.language import CHECK, SEE, model_keys, older_names, setting_keys
+from labctl.scenario.language import model_keys, older_names, setting_keys
 from labctl.scenario.raw_language import CHAIN, LINK, NAMESPACE
 from labctl.scenario.values import BOOLEAN
 from labctl.scenario.yaml_reader import parse_yaml
