@@ -155,6 +155,9 @@ class _Balance(ProbeKind):
         parts += [f"host {check.host}"] if check.host else []
         return ", ".join((self.line(check), *parts))
 
+    def page_cell(self, check: Check) -> str:
+        return f"`{self.key}: {self.argument(check)}`, answered by {', '.join(name for name, _ in check.answered_by)}"
+
     def command(self, check: Check, address: IP | None = None) -> str:
         if check.protocol == "udp":
             return f"trace {check.source} {address} --udp {check.port}"

@@ -6,9 +6,9 @@ ports that the Service leads to, which answers who it is and which client it saw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from labctl.core.resources import IP, Plan, Process, Resource
+from labctl.core.resources import IP, Process, Resource
 from labctl.core.scenario_types import Lab
 from labctl.kubernetes.api_objects import Cluster, Protocol, Service
 from labctl.kubernetes.cluster_state import ClusterState
@@ -32,18 +32,24 @@ def backend_processes(state: ClusterState, lab: Lab) -> Iterator[Resource]:
     for ip, protocol, port in _endpoints(state.cluster):
         if ip in pods and protocol in PROGRAM_PROTOCOLS:
             wanted.setdefault(pods[ip].machine, {})[PROGRAM_PROTOCOLS[protocol], port] = None
+    processes: dict[str, list[Process]] = {}
+    for item in lab.plan:
+        if isinstance(item, Process):
+            processes.setdefault(item.ns, []).append(item)
+    netns_of = {one.name: one.netns_of for one in lab.machines if one.netns_of is not None}
     for machine, ports in wanted.items():
-        found = lab.machine(machine)
-        ns = found.netns_of if found is not None and found.netns_of is not None else machine
-        served = served_ports(lab.plan, ns)
+        ns = netns_of.get(machine, machine)
+        there = processes.setdefault(ns, [])
+        served = _served_ports(there)
         words = tuple(f"{protocol}:{port}" for protocol, port in sorted(ports) if (protocol, port) not in served)
         if words:
-            yield _server(lab.plan, ns, machine, words)
+            there.append(_server(there, ns, machine, words))
+            yield there[-1]
 
 
-def served_ports(plan: Plan, ns: str) -> frozenset[tuple[str, int]]:
-    """The ports of a namespace at which labctl's own servers listen on all addresses."""
-    words = (item.command[2:] for item in plan if isinstance(item, Process) and item.ns == ns and _is_server(item))
+def _served_ports(processes: Iterable[Process]) -> frozenset[tuple[str, int]]:
+    """The ports at which labctl's own servers listen on all addresses."""
+    words = (item.command[2:] for item in processes if item.command[:1] == (SERVE,))
     parts = (word.split(":") for ports in words for word in ports)
     return frozenset((one[0], int(one[1])) for one in parts if len(one) == 2)
 
@@ -54,25 +60,31 @@ def health_checks(state: ClusterState, lab: Lab) -> Iterator[Resource]:
     The number of local endpoints is part of the command, so a change of the endpoints restarts the process.
     """
     services = [one for one in state.cluster.services if _has_health_check(one)]
+    counts = _ready_endpoints(state.cluster) if services else {}
+    machines = {one.name for one in lab.machines}
     for node in state.cluster.nodes:
-        if lab.machine(node.name) is None:
-            continue
-        words = (
-            f"{one}:{one.health_check_node_port}:{local_endpoints(state.cluster, one, node.name)}" for one in services
-        )
-        yield Process(node.name, KUBE_PROXY, ("healthcheck", str(HEALTHZ_PORT), *words))
+        if node.name in machines:
+            words = (
+                f"{one}:{one.health_check_node_port}:{len(counts.get((str(one), node.name), ()))}" for one in services
+            )
+            yield Process(node.name, KUBE_PROXY, ("healthcheck", str(HEALTHZ_PORT), *words))
 
 
-def local_endpoints(cluster: Cluster, service: Service, node: str) -> int:
-    """How many ready endpoints of a Service are on a node, in its first address family: in each family a kube-proxy of
-    its own counts. An address with several ports counts once.
+def _ready_endpoints(cluster: Cluster) -> dict[tuple[str, str], set[IP]]:
+    """The ready endpoints of each Service on each node, in the Service's first address family: in each family, a
+    separate kube-proxy counts. An address with several ports counts once.
 
     Source: `LocalReadyEndpoints` in kubernetes pkg/proxy/endpoints.go, 1.28 to 1.36.
     """
-    slices = [one for one in cluster.slices if (one.namespace, one.service) == (service.namespace, service.name)]
-    version = service.cluster_ips[0].version if service.cluster_ips else 4
-    mine = (one for one in slices if one.ports and one.version == version)
-    return len({at.address for one in mine for at in one.endpoints if at.node == node and at.ready})
+    versions = {str(one): one.cluster_ips[0].version if one.cluster_ips else 4 for one in cluster.services}
+    found: dict[tuple[str, str], set[IP]] = {}
+    for one in cluster.slices:
+        name = f"{one.namespace}/{one.service}"
+        if one.ports and versions.get(name) == one.version:
+            for at in one.endpoints:
+                if at.ready:
+                    found.setdefault((name, at.node), set()).add(at.address)
+    return found
 
 
 def _endpoints(cluster: Cluster) -> Iterator[tuple[IP, Protocol, int]]:
@@ -90,13 +102,9 @@ def _has_health_check(service: Service) -> bool:
     return is_local and bool(service.health_check_node_port)
 
 
-def _is_server(process: Process) -> bool:
-    return process.command[:1] == (SERVE,)
-
-
-def _server(plan: Plan, ns: str, machine: str, words: tuple[str, ...]) -> Process:
-    """The process of a pod's server, inside its sandbox if it has one."""
-    names = {item.name for item in plan if isinstance(item, Process) and item.ns == ns}
+def _server(there: Iterable[Process], ns: str, machine: str, words: tuple[str, ...]) -> Process:
+    """The process of a pod's server, beside those that are there; inside the pod's sandbox if it has one."""
+    names = {item.name for item in there}
     inside = SANDBOX_PROCESS if SANDBOX_PROCESS in names and ns == machine else None
     name = BACKEND if ns == machine else f"{machine}-{BACKEND}"
     while name in names:

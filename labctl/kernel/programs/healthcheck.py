@@ -20,6 +20,7 @@ from labctl.kernel.programs.daemon import accept, daemonize, report_ready
 from labctl.kernel.programs.host_sockets import bind_everywhere
 from labctl.kernel.programs.http_messages import MAX_REQUEST_BYTES, Request, answer, parse_request
 
+MANY_PORTS = 100  # each needs two sockets, and connections need more
 OK, NOT_FOUND, UNAVAILABLE = "200 OK", "404 Not Found", "503 Service Unavailable"
 JSON = "application/json"
 NO_SNIFF = "X-Content-Type-Options: nosniff"
@@ -30,6 +31,10 @@ def main(args: Sequence[str]) -> int:
     """Serve until a signal ends the process. Returns 1 if a port cannot be bound."""
     healthz_port, *services = args
     daemonize("kube-proxy")
+    if len(services) > MANY_PORTS:
+        from labctl.kernel.host.limits import raise_open_file_limit
+
+        raise_open_file_limit()
     servers: list[tuple[int, Answer]] = [(int(healthz_port), healthz)]
     for service in services:
         name, number, endpoints = service.rsplit(":", 2)

@@ -34,6 +34,7 @@ from labctl.kernel.programs.http_messages import (
     parse_request,
 )
 
+MANY_PORTS = 100  # each needs two sockets, and connections need more
 BACKLOG = 64  # connections that may wait to be accepted
 MAX_DATAGRAM_BYTES = 65535
 WHO_PATH = "/who"
@@ -45,6 +46,10 @@ def main(args: Sequence[str]) -> int:
     """Serve until a signal ends the process. Returns 1 if a port cannot be bound."""
     name, *ports = args
     daemonize(name)
+    if len(ports) > MANY_PORTS:
+        from labctl.kernel.host.limits import raise_open_file_limit
+
+        raise_open_file_limit()
     selector = selectors.DefaultSelector()
     for port in ports:
         protocol, _, place = port.partition(":")

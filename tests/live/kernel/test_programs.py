@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -120,3 +121,18 @@ def test_a_silent_client_does_not_hold_up_others(fresh: Callable[..., Any], star
     started("healthcheck", "10256")
     with fresh(socket.create_connection, ("127.0.0.1", 10256)):
         assert ask(fresh, 10256, b"GET /livez HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.0 200 OK\r\n")
+
+
+def test_a_server_has_files_for_more_ports_than_the_usual_limit(
+    fresh: Callable[..., Any], started: Callable[..., None]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        started("serve", "web", *(f"tcp:{port}" for port in range(2000, 2400)))
+        started("healthcheck", "10256", *(f"default/s{port}:{port}:1" for port in range(3000, 3200)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert ask(fresh, 2399, b"GET / HTTP/1.0\r\n\r\n").endswith(b"web\n")
+    assert ask(fresh, 3199, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 OK\r\n")

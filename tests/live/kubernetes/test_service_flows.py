@@ -211,3 +211,22 @@ def test_a_node_without_its_last_endpoint_fails_its_health_check(kubenet: Lab) -
 
     assert (before, _health(lab, "node2", 30181)[:2]) == ((200, "1"), (503, "0"))
     assert report.verdict == "pass", str(report)
+
+
+def test_a_node_port_with_the_policy_local_takes_a_foreign_address_for_a_pod() -> None:
+    """kubernetes issue 95555. Azure's nodes are in the range that kube-proxy takes for that of pods, and the packets of
+    its pods keep their address. So a node takes a pod of another node for one of its own, and sends a part of the
+    connections to pods elsewhere, without translation of the source: the answer comes from a foreign address."""
+    text = (TEXT + SERVICES).format(model="azure-cni-transparent", vm="10.225.0.4").replace("flows", "foreign")
+    lab = lifecycle.up(define_text("foreign.yaml", text)).lab
+    try:
+        target = _address(lab, "node1")
+        check = Check("", "balance", "e", target, 30081, answered_by=(("a", 1), ("b", 1)), connections=80, within=1)
+        (outcome,) = runner.run(replace(lab, checks=(check,))).outcomes
+    finally:
+        lifecycle.down("foreign")
+
+    assert {one.problem for one in outcome.answers} == {"", "no answer"}
+    assert {(one.machine, str(one.client)) for one in outcome.answers if not one.problem} == {
+        (pod, _address(lab, "e")) for pod in ("a", "b")
+    }
