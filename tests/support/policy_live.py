@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv4Address
 
 from labctl import api
@@ -42,24 +42,27 @@ def build(model: str, case: PolicyCase, ports: Mapping[str, str] | None = None) 
 
 
 def not_enforced(lab: Lab, protocol: str, port: int) -> list[str]:
-    """The flows that do not meet what the oracle says, each with both."""
-    state = lab.kubernetes
-    oracle = PolicyOracle.of(state)
+    """The pairs of pods that do not meet what the oracle says, each with both."""
+    oracle, pods = PolicyOracle.of(lab.kubernetes), {one.machine: one for one in lab.kubernetes.pods}
     wrong = []
-    for (one, other), answer in connected(lab, protocol, port).items():
-        ends = [next(pod for pod in state.pods if pod.machine == machine(name)) for name in (one, other)]
-        verdict = oracle.verdict(ends[0], ends[1], PROTOCOLS[protocol.upper()], port)
+    for (one, other), answer in answers(lab, protocol, port).items():
+        verdict = oracle.verdict(pods[one], pods[other], PROTOCOLS[protocol.upper()], port)
         if verdict.allowed != (answer == "connected"):
             wrong.append(f"{one} > {other}:{port} {answer}, {verdict}")
     return wrong
 
 
 def connected(lab: Lab, protocol: str, port: int, flows: Iterable[Flow] = ()) -> dict[Flow, str]:
-    """What each pair of pods meets: connected, refused, timeout; without `flows`, all pairs of different pods."""
-    addresses = {one.name: IPv4Address(one.addresses[0]) for one in lab.machines if one.addresses}
+    """What flows between the nine pods meet: connected, refused, timeout; without `flows`, all of them."""
     names = {machine(name): name for name in NAMES}
-    wanted = {(machine(one), machine(other)) for one, other in flows}
-    requests = in_turns(list(names), [(name, addresses[name]) for name in names])
+    found = answers(lab, protocol, port, {(machine(one), machine(other)) for one, other in flows})
+    return {(names[one], names[other]): answer for (one, other), answer in found.items()}
+
+
+def answers(lab: Lab, protocol: str, port: int, wanted: Collection[Flow] = ()) -> dict[Flow, str]:
+    """What each pair of pods meets, by their names in the lab; only the `wanted` ones, if any are given."""
+    pods = [(one.name, IPv4Address(one.addresses[0])) for one in lab.machines if one.role == "pod"]
+    requests = in_turns([name for name, _ in pods], pods)
     with NetnsThread() as thread, PortPairs(lab.name, protocol.lower(), port, thread) as pairs:
-        answers = pairs.ask(one for one in requests if not wanted or one[:2] in wanted)
-    return {(names[one], names[other]): answer for (one, other), (answer, _) in answers.items()}
+        found = pairs.ask(one for one in requests if not wanted or one[:2] in wanted)
+    return {pair: answer for pair, (answer, _) in found.items()}

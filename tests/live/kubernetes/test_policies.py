@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from labctl import api
 from labctl.core.scenario_types import Lab
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread
@@ -161,3 +162,48 @@ def test_a_policy_that_goes_opens_what_it_closed() -> None:
         after = policy_live.connected(policy_live.build("kubenet", OPEN), "TCP", PORT, [flow])[flow]
         assert (before, after) == ("refused", "connected")
         assert lifecycle.status(lab.name, policy_live.build("kubenet", OPEN)) == ()
+
+
+TIERS = """
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: guard}
+spec:
+  tier: Admin
+  priority: 10
+  subject: {namespaces: {matchLabels: {kubernetes.io/metadata.name: x}}}
+  ingress:
+  - {action: Accept, from: [{namespaces: {matchLabels: {kubernetes.io/metadata.name: y}}}],
+     protocols: [{tcp: {destinationPort: {number: 81}}}]}
+  - {action: Pass, from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {pod: b}}}}]}
+  - {action: Deny, from: [{namespaces: {matchLabels: {kubernetes.io/metadata.name: z}}}]}
+---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: closed}
+spec:
+  tier: Baseline
+  priority: 10
+  subject: {namespaces: {matchLabels: {kubernetes.io/metadata.name: x}}}
+  egress:
+  - {action: Deny, to: [{namespaces: {matchLabels: {kubernetes.io/metadata.name: z}}}]}
+"""
+
+
+@pytest.mark.parametrize("model", ["calico", "azure-cni-transparent"])
+def test_packets_meet_what_the_tiers_of_the_cluster_mean(model: str, tmp_path: Path) -> None:
+    """Accept, Pass and Deny of the Admin tier before a NetworkPolicy, and the Baseline tier behind it."""
+    (tmp_path / "tiers.yaml").write_text(TIERS)
+    (tmp_path / "lab.yaml").write_text(policy_live.policy_text(model, ALLOWED) + "manifests: tiers.yaml\n")
+    lab = lifecycle.up(api.load(tmp_path / "lab.yaml")).lab
+    try:
+        assert len(lab.kubernetes.cluster_policies) == 2
+        found = policy_live.connected(lab, "TCP", 81)
+        problems = [text for port in (80, 81) for text in policy_live.not_enforced(lab, "TCP", port)]
+    finally:
+        lifecycle.down(lab.name)
+
+    assert problems == []
+    # allowed by the Admin tier; denied by it; passed on to the NetworkPolicy; denied by the Baseline tier
+    flows = ("y/a", "x/b"), ("z/a", "x/b"), ("x/b", "x/a"), ("x/a", "z/a")
+    assert [found[one] == "connected" for one in flows] == [True, False, False, False]
