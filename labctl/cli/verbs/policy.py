@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labctl.cli.failure import has_json_flag
-from labctl.cli.options import global_options
+from labctl.cli.options import global_options, manifests_option, print_warnings, sets_option
 from labctl.cli.param_types import POLICY_END, POLICY_FILTER, SCENARIO, NumberParam
 from labctl.cli.session import Session
 from labctl.errors import UsageError
@@ -40,13 +40,11 @@ class PolicyGroup(click.Group):
 
 
 def definition_options(function: Any) -> Any:
-    """--scenario and --set: a lab that need not run."""
-    for option in (
-        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set a value of the scenario."),
-        click.option("--scenario", type=SCENARIO, metavar="FILE", help="Ask about this scenario; no lab has to run."),
-    ):
-        function = option(function)
-    return function
+    """--scenario, --manifest and --set: a lab that need not run."""
+    option = click.option(
+        "--scenario", type=SCENARIO, metavar="FILE", help="Ask about this scenario; no lab has to run."
+    )
+    return option(manifests_option(sets_option(function)))
 
 
 @click.group("policy", cls=PolicyGroup, short_help="Show which pods reach which under policies, and why.")
@@ -99,6 +97,7 @@ def matrix(
     targets: tuple[str, ...],
     live: bool,
     scenario: str | None,
+    manifests: tuple[str, ...],
     sets: tuple[str, ...],
 ) -> int:
     """Show which pods reach which on one port: pods as sources in rows, pods as targets in columns.
@@ -114,7 +113,7 @@ def matrix(
       labctl policy matrix --port 80
       sudo labctl policy matrix --port 80 --live
       labctl policy matrix --port 53 --protocol udp --from x --to app=dns
-      labctl policy matrix --scenario ./my-lab.yaml --json
+      labctl policy matrix --scenario kubenet --manifest policies.yaml --json
     """
     from labctl.kubernetes.policy_matrix import policy_matrix
 
@@ -125,7 +124,7 @@ def matrix(
     if live:
         session.require_root()
         session.handle_termination()
-    lab = _lab(session, scenario, sets)
+    lab = _lab(session, scenario, manifests, sets)
     found = policy_matrix(lab.kubernetes, PROTOCOLS[protocol], port, sources, targets)
     if live:
         found = _measured(session, lab, found)
@@ -167,6 +166,7 @@ def why(
     source: str,
     target: str,
     scenario: str | None,
+    manifests: tuple[str, ...],
     sets: tuple[str, ...],
     **options: Any,
 ) -> int:
@@ -181,7 +181,7 @@ def why(
       labctl policy why a b --tcp 80
       labctl policy why x/client service/x/web --tcp 80
       labctl policy why internet a --udp 53 --json
-      labctl policy why a b --tcp 80 --scenario ./my-lab.yaml
+      labctl policy why a b --tcp 80 --scenario network-policy
     """
     from labctl.kubernetes.policy_question import answer
 
@@ -189,7 +189,7 @@ def why(
     if len(given) != 1:
         what = "names no port" if not given else f"has --{given[0]} and --{given[1]}"
         raise UsageError(f"policy why: the question {what}", "such as: labctl policy why a b --tcp 80")
-    lab = _lab(session, scenario, sets)
+    lab = _lab(session, scenario, manifests, sets)
     port = 0 if options["icmp"] else int(options[given[0]])
     found = answer(lab, lab.kubernetes, source, target, PROTOCOLS.get(given[0], "ICMP"), port)
     if session.json:
@@ -203,15 +203,17 @@ def why(
     return 0
 
 
-def _lab(session: Session, scenario: str | None, sets: tuple[str, ...]) -> Lab:
+def _lab(session: Session, scenario: str | None, manifests: tuple[str, ...], sets: tuple[str, ...]) -> Lab:
     """The lab of the question: the scenario that is named, else a running lab. Raises UsageError."""
     import labctl
     from labctl.lab import lifecycle
 
     if scenario is not None:
-        lab = labctl.load(scenario, name=session.lab, set=sets).compiled
-    elif sets:
-        raise UsageError("--set needs --scenario FILE", "the record of a running lab has its values")
+        lab = labctl.load(scenario, name=session.lab, set=sets, manifests=manifests).compiled
+        print_warnings(session, lab)
+    elif sets or manifests:
+        option, what = ("--set", "values") if sets else ("--manifest", "manifests")
+        raise UsageError(f"{option} needs --scenario FILE", f"the record of a running lab has its {what}")
     else:
         lab = lifecycle.load_compiled_lab(lifecycle.resolve_lab_name(session.lab))
     return _with_cluster(lab)

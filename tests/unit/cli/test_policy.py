@@ -14,6 +14,7 @@ from labctl.cli.param_types import POLICY_END, POLICY_FILTER
 from labctl.core.scenario_types import Lab
 from labctl.kubernetes.policy_matrix import PolicyMatrix
 from labctl.lab import lifecycle, records
+from tests.support.cluster_policy_cases import policy, rules
 from tests.support.command_line import Run, error, in_process, pretend_empty_machine
 from tests.support.policy_lab import policy_lab
 
@@ -107,7 +108,8 @@ def test_every_rule_is_shown_with_v(run: Run) -> None:
         (("why", "b", "x/aa", "--tcp", "80"), "has no pod, Service, machine or address 'x/aa'", "did you mean x/a?"),
         (("matrix", "--from", "x/aa"), "no pod is meant by 'x/aa'", "did you mean x/a?"),
         (("matrix", "--port", "99999"), "'99999' is not a whole number from 1 to 65535", ""),
-        (("matrix", "--set", "a=b"), "--set needs --scenario FILE", ""),
+        (("matrix", "--set", "a=b"), "--set needs --scenario FILE", "has its values"),
+        (("matrix", "--manifest", "p.yaml"), "--manifest needs --scenario FILE", "has its manifests"),
         (("matrx",), "policy: there is no 'matrx'", "did you mean `labctl policy matrix`?"),
         (("matrix", "--scenario", "docker-bridge"), "lab docker-bridge has no pods", "Kubernetes model"),
     ],
@@ -124,6 +126,16 @@ def test_a_lab_without_policies_allows_everything(run: Run) -> None:
     code, out, _ = run("policy", "matrix", "--scenario", "kubenet")
 
     assert (code, out.splitlines()[-1]) == (0, "6 pairs: 6 allowed, 0 denied")
+
+
+def test_a_manifest_is_asked_without_a_lab(run: Run, tmp_path: Path) -> None:
+    guard = policy({"namespaces": {}}, ingress=rules("from", ("Deny", {"namespaces": {}}, {})))
+    item = {"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy"}
+    (tmp_path / "p.json").write_text(json.dumps({**item, "metadata": {"name": "guard"}, "spec": guard}))
+    code, out, _ = run("policy", "matrix", "--scenario", "calico", "--manifest", str(tmp_path / "p.json"))
+
+    assert code == 0
+    assert "0 allowed" in out.splitlines()[-1]
 
 
 def test_names_are_completed() -> None:
