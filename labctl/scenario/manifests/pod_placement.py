@@ -177,7 +177,9 @@ class PodPlacement:
                     self._add_problem(source, path, what, "the containers of a pod share its ports")
             ports = dict.fromkeys((*one.ports, *(containers[one.name].ports if one.name in containers else ())))
             containers[one.name] = PodContainer(one.name, tuple(ports))
-        changed = {"containers": tuple(containers.values()), "labels": tuple(labels.items())}
+        changed: dict[str, Any] = {"containers": tuple(containers.values()), "labels": tuple(labels.items())}
+        if self._has_setting("host_ports"):
+            changed["host_ports"] = tuple(dict.fromkeys((*old.host_ports, *source.host_ports)))
         self.pods[node][machine] = dataclasses.replace(old, **changed)
 
     def _add_problem(self, source: PodSource, path: Path, what: str, hint: str = "") -> None:

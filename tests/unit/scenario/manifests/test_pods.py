@@ -86,7 +86,7 @@ def test_what_kubectl_printed_of_a_deployment_makes_its_pods_once() -> None:
 def test_a_pod_that_the_scenario_has_gets_labels_and_ports() -> None:
     text = "name: t\nmodel: kubenet\nmanifests: shop.yaml\n"
     text += "nodes: {node1: {pods: {a: {labels: {app: web}, containers: [web:80]}}}, node2: {pods: [b]}}\n"
-    ports = "[{name: http, containerPort: 80}, {containerPort: 81}]"
+    ports = "[{name: http, containerPort: 80}, {containerPort: 81, hostPort: 8081}]"
     manifest = pod("a", f"nodeName: node1, containers: [{{name: web, ports: {ports}}}]", ", labels: {tier: front}")
 
     scenario = parse_and_compile(text, "t.yaml", files={"shop.yaml": manifest + pod("b", meta=", labels: {x: y}")})[0]
@@ -95,6 +95,7 @@ def test_a_pod_that_the_scenario_has_gets_labels_and_ports() -> None:
     assert found.labels == (("app", "web"), ("tier", "front"))
     assert found.containers == (PodContainer("web", (ListeningPort(80, "tcp", "http"), ListeningPort(81))),)
     assert found.containers[0].ports[0].name == "http"
+    assert found.host_ports == (PublishedPort(8081, 81),)
     assert dict(scenario.nodes[1].settings)["b"].labels == (("x", "y"),)
 
 
