@@ -28,11 +28,16 @@ def service_problems(declared: Declared, state: ClusterState, index: PodIndex) -
     """The problems of all Services and slices that the author wrote."""
     yield from _shared_cluster_ips(declared.services)
     yield from _shared_node_ports(declared.services)
+    machines = {pod.machine or pod.name for pod in state.pods} | {node.name for node in state.cluster.nodes}
     sliced = {(one.namespace, one.service) for one in declared.slices}
     for service in declared.services:
         yield from _ports(service)
         yield from _addresses(service, state)
         yield from _type(service)
+        if service.namespace == "default" and service.name in machines:
+            what = f"{service.name!r} is also a machine: in checks, traces and /etc/hosts this name means the machine"
+            hint = f"the name of the Service is {service.name}.default"
+            yield ObjectProblem("Service", "default", service.name, ("metadata", "name"), what, hint, True)
         yield from _endpoints(service, sliced, index)
     known = {(one.namespace, one.name) for one in declared.services}
     for one in declared.slices:
@@ -108,7 +113,8 @@ def _addresses(service: Service, state: ClusterState) -> Iterator[ObjectProblem]
         own = [one for one in ranges if one.version == ip.version]
         if own and not any(ip in one for one in own):
             what = f"the cluster IP {ip} is outside of the range of Services, {' and '.join(map(str, own))}"
-            yield _problem(service, "clusterIP", what=what, hint="without clusterIP, labctl chooses one")
+            hint = "without clusterIP, labctl chooses one; the key service_cidr is another range"
+            yield _problem(service, "clusterIP", what=what, hint=hint)
     for number, ip in enumerate(service.external_ips):
         if ip.is_unspecified or ip.is_loopback or ip.is_link_local or ip.is_multicast:
             yield _problem(service, "externalIPs", number, what=f"{ip} cannot be an external IP")

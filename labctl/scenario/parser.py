@@ -164,6 +164,11 @@ class _Parser:
         if isinstance(node, Text) and not node.is_null and models.has_model(node.value):
             return models.find_model(node.value)
         known = models.model_names()
+        written = {key.value for key, _ in self.root.items}
+        if node is None and {"apiVersion", "kind"} <= written:
+            what = "this is a manifest of Kubernetes, not a scenario"
+            self.reader.add_problem(self.root, what, "name a scenario, and this file by --manifest FILE")
+            raise ScenarioError(self.reader.problems)
         if node is None:
             hint = f"the models are {', '.join(known)}"
             self.reader.add_problem(self.root, "scenario: 'model' is missing", hint)

@@ -26,6 +26,7 @@ SCENARIO = TextLimits(
     size_hint="a scenario has a few dozen lines",
     nodes_hint="'count' makes many machines in one line",
 )
+_SECOND_DOCUMENT_HINT = "a file holds one scenario; manifests of Kubernetes are for --manifest FILE"
 _INVALID_ASCII = "[^\t\n\r\x20-\x7e]"
 _INVALID_CHARACTER = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # takes long to compile
 
@@ -134,7 +135,7 @@ class _Composer:
             self.documents += 1
             self.anchors = {}
             if self.documents > 1 and not self.limits.several_documents:
-                fail(position, "a second document ('---') begins here", "a file holds one scenario")
+                fail(position, "a second document ('---') begins here", _SECOND_DOCUMENT_HINT)
         elif kind == "AliasEvent":
             self._alias(event.anchor, position)
         elif kind in ("SequenceEndEvent", "MappingEndEvent"):

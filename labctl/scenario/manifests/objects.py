@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from labctl.core.names import did_you_mean, summarize_names
+from labctl.kubernetes.api_objects import EndpointSlice
 from labctl.kubernetes.declared import Declared
 from labctl.scenario.document import Map, Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import shorten
@@ -16,6 +17,8 @@ from labctl.scenario.manifests.kinds import KINDS, NODES, OTHERS, PODS, SILENT, 
 from labctl.scenario.manifests.places import ObjectPlaces, object_title
 from labctl.scenario.manifests.pod_sources import PodSource
 
+MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
+CONTROLLER = "endpointslice-controller.k8s.io"
 MAX_NAMED = 12  # fields and kinds that the warning names
 
 
@@ -45,8 +48,18 @@ class ObjectReader:
         self._add(kind, item, node)
 
     def declared(self) -> Declared:
-        """Everything that was read, but nodes and what makes pods."""
+        """Everything that was read, but nodes, what makes pods, and slices that a controller made: labctl makes them of
+        the pods of the lab."""
         others = (PODS, NODES)
+        selecting = {(one.namespace, one.name) for one in self.objects.get("services", ()) if one.selector}
+        slices = self.objects.get("slices", ())
+        copies = [one for one in slices if self._is_copy(one) and (one.namespace, one.service) in selecting]
+        if copies:
+            more = f" (and {len(copies) - 1} more)" if len(copies) > 1 else ""
+            reason = f"a controller made it{more} for pods of another cluster; labctl takes the pods of the lab"
+            self._warn_left_out("EndpointSlice", copies[0].namespace, copies[0].name, reason)
+            left_out = {id(one) for one in copies}
+            self.objects["slices"] = [one for one in slices if id(one) not in left_out]
         objects: dict[str, Any] = {name: tuple(found) for name, found in self.objects.items() if name not in others}
         return Declared(**objects, warnings=self._warnings())
 
@@ -54,6 +67,11 @@ class ObjectReader:
     def pod_sources(self) -> tuple[PodSource, ...]:
         """What makes pods, in the order of the text."""
         return tuple(self.objects.get(PODS, ()))
+
+    def _is_copy(self, one: EndpointSlice) -> bool:
+        """Whether the controller of EndpointSlices made a slice, as its label says."""
+        tree = self.places.trees["EndpointSlice", one.namespace, one.name]
+        return _word(descend(tree, ("metadata", "labels", MANAGED_BY_LABEL))) == CONTROLLER
 
     def zones(self, nodes: Collection[str]) -> dict[str, str]:
         """The zones of the nodes that manifests describe. Those that are not among `nodes` are left out with a

@@ -107,7 +107,7 @@ WITHOUT = "without nodePort, labctl chooses one"
             (
                 "error web: spec.clusterIP",
                 "the cluster IP 10.0.0.9 is outside of the range of Services, 10.96.0.0/16",
-                "without clusterIP, labctl chooses one",
+                "without clusterIP, labctl chooses one; the key service_cidr is another range",
             ),
         ),
         (
@@ -196,6 +196,14 @@ WITHOUT = "without nodePort, labctl chooses one"
                 "warning web: spec.ports.0.targetPort",
                 "no selected pod has a port with the name 'dns'",
                 "dns is a port of UDP, this one is of TCP",
+            ),
+        ),
+        (
+            (service("a"),),
+            (
+                "warning a: metadata.name",
+                "'a' is also a machine: in checks, traces and /etc/hosts this name means the machine",
+                "the name of the Service is a.default",
             ),
         ),
         (

@@ -152,3 +152,19 @@ def test_nodes_of_manifests_give_their_zones_and_others_are_left_out() -> None:
         "shop.yaml:9:18: Node aks-0: left out: the lab has no such node",
         "not used: spec.podCIDR (2 objects)",
     )
+
+
+def test_slices_that_a_controller_made_for_another_cluster_are_left_out() -> None:
+    labels = "kubernetes.io/service-name: web, endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io"
+    manifest = (
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n"
+        f"metadata: {{name: web-x, labels: {{{labels}}}}}\n"
+        "endpoints: [{addresses: [10.1.2.3]}]\nports: [{port: 80}]\n"
+    )
+
+    found = declared("services: {web: {ports: [80], selector: {app: web}}}\n", manifest)
+    assert found.slices == ()
+    assert found.warnings[0].startswith("shop.yaml:4:18: EndpointSlice web-x: left out: a controller made it")
+
+    by_hand = declared("services: {web: {ports: [80]}}\n", manifest)
+    assert [str(one.endpoints[0].address) for one in by_hand.slices] == ["10.1.2.3"]
