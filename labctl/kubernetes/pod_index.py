@@ -8,6 +8,8 @@ from labctl.core.names import did_you_mean, summarize_names
 from labctl.kubernetes.policy_objects import Namespace, Peer, Pod
 from labctl.kubernetes.selectors import EVERYTHING, Selector
 
+MOST_LABELS = 200  # of a namespace, for hints
+
 
 class PodIndex:
     """The pods of a cluster by namespace and label."""
@@ -15,6 +17,7 @@ class PodIndex:
     def __init__(self, pods: Iterable[Pod], namespaces: Mapping[str, Namespace]) -> None:
         self.namespaces = dict(namespaces)
         self._pods: dict[str, list[Pod]] = {}
+        self._labels: dict[str, list[tuple[str, str]]] = {}
         self._by_label: dict[tuple[str, str, str], list[Pod]] = {}
         for pod in pods:
             self._pods.setdefault(pod.namespace, []).append(pod)
@@ -55,10 +58,17 @@ class PodIndex:
         pods = self.in_namespace(namespace)
         if not pods:
             return f"the namespace {namespace} has no pods"
-        known = {label for pod in pods for label in pod.labels.items()}
+        known = self._known_labels(namespace)
         if not known:
             return f"the pods of the namespace {namespace} have no labels"
         return label_hint(selector.labels, known) or f"pods there have {_some_labels(known)}"
+
+    def _known_labels(self, namespace: str) -> list[tuple[str, str]]:
+        """The labels of the pods of a namespace, sorted; the first MOST_LABELS of very many."""
+        if namespace not in self._labels:
+            found = {label for pod in self.in_namespace(namespace) for label in pod.labels.items()}
+            self._labels[namespace] = sorted(found)[:MOST_LABELS]
+        return self._labels[namespace]
 
 
 def label_hint(wanted: Iterable[tuple[str, str]], known: Iterable[tuple[str, str]]) -> str:
@@ -78,4 +88,4 @@ def label_hint(wanted: Iterable[tuple[str, str]], known: Iterable[tuple[str, str
 
 
 def _some_labels(labels: Iterable[tuple[str, str]]) -> str:
-    return summarize_names(sorted(f"{key}={value}" for key, value in labels), 5)
+    return summarize_names([f"{key}={value}" for key, value in labels], 5)

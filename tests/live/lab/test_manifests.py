@@ -35,6 +35,7 @@ def test_a_shop_serves_and_changes_with_its_manifest(manifest: Path) -> None:
 
     assert {"shop-frontend-1", "shop-cart-2", "shop-db-0"} <= set(paths.labs()[NAME])
     assert answer(lab, "shop-frontend-1", "http://cart.shop:8080/") == "cart"
+    assert answer(lab, "a", "http://cart.shop:8080/") == "", "a policy of the shop allows its front end alone"
     assert lab.status() == ()
 
     manifest.write_text(SHOP.read_text().replace("port: 8080, targetPort: api", "port: 8181, targetPort: api"))
