@@ -90,9 +90,7 @@ def _ways(lab: Lab) -> Iterator[Resource]:
 
 def _check(lab: Lab, row: Row) -> Check:
     target = _address(lab, row.target)
-    balance = Check(
-        str(row), "balance", row.source, target, row.port, protocol=row.protocol, sticky=row.sticky, within=2
-    )
+    balance = Check(str(row), "balance", row.source, target, row.port, protocol=row.protocol, sticky=row.sticky)
     if isinstance(row.answer, dict):
         connections = None if row is ROWS[0] or row.sticky else CONNECTIONS * len(row.answer)
         return replace(balance, answered_by=tuple((pod, 1) for pod in row.answer), connections=connections)
