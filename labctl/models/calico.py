@@ -60,7 +60,10 @@ PARTS = (
     approximation("pods", "are all in the namespace default, with its service account"),
     approximation("MAC addresses", "of pods are made from names, so that a plan is always the same"),
     approximation("the underlay", "is one Ethernet for each subnet, with one router between them, which masquerades"),
-    skipped("NetworkPolicy, host policies and host endpoints, tiers, quality of service, flow logs"),
+    faithful(
+        "NetworkPolicies: Felix's chains, IP sets, their names and comments; ClusterNetworkPolicies as two more tiers"
+    ),
+    skipped("Calico's own kinds of policies, host policies and host endpoints, quality of service, flow logs"),
     skipped("the eBPF and nftables dataplanes, WireGuard, Typha, hostPort, IPv6"),
     *primitives.PARTS,
     *pods.PARTS,

@@ -60,7 +60,10 @@ PARTS = (
     approximation("a node without pods", "has its bridge's address too, so that it can get pods later"),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
     skipped("the service proxy: IPVS, kube-dummy-if and its addresses, arp_ignore and arp_announce"),
-    skipped("network policies, and the option to reject packets of pods that have none yet (netpol-default-deny)"),
+    approximation(
+        "network policies", "have kube-router's chains and IP sets, and the rules of the API where kube-router differs"
+    ),
+    skipped("the option to reject packets of pods that have no policies yet (netpol-default-deny)"),
     skipped("tunnels in UDP (fou), BGP with external peers, a separate egress address, hostPort, IPv6"),
     *primitives.PARTS,
     *pods.PARTS,

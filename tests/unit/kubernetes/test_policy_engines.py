@@ -64,7 +64,7 @@ def test_the_specs_of_generated_policies_mean_these_policies() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(some.data())
 def test_rules_decide_as_the_oracle_for_drawn_policies(model: str, data: some.DataObject) -> None:
     bare = policy_lab(model, ())
