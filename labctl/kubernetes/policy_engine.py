@@ -8,7 +8,7 @@ frames pass iptables (bridge-nf-call-iptables).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -19,7 +19,7 @@ from labctl.kubernetes.cluster_state import ClusterState
 from labctl.kubernetes.kube_router_policies import kube_router_policies
 from labctl.kubernetes.policy_objects import Pod
 from labctl.kubernetes.problems import ObjectProblem
-from labctl.models.lib.calico_felix import FelixConfig
+from labctl.models.lib.calico_felix import FelixConfig, common_prefix
 
 PolicyEngine: TypeAlias = Literal["calico", "kube-router"]
 ENGINES: tuple[PolicyEngine, ...] = ("calico", "kube-router")
@@ -34,13 +34,17 @@ MANGLE_ALLOW_ACTIONS = {"eni": "RETURN"}
 @dataclass(frozen=True, slots=True)
 class _NodePods:
     """The pods of a node by the node's devices to them; `bridged` if these are ports of a bridge, and `filtered` if
-    the frames of that bridge pass iptables. `others` are pods without such a device."""
+    the frames of that bridge pass iptables. `prefix` is that of the devices to pods and of no other device of the node,
+    "" if there is none. `elsewhere` are pods that are connected to another namespace, `unknown` those without an
+    address."""
 
     node: str
     pods: dict[str, Pod]
     bridged: bool
     filtered: bool
-    others: tuple[Pod, ...] = ()
+    prefix: str
+    elsewhere: tuple[Pod, ...] = ()
+    unknown: tuple[Pod, ...] = ()
 
 
 def policy_chains(state: ClusterState, lab: Lab) -> Iterator[Resource]:
@@ -56,7 +60,7 @@ def policy_chains(state: ClusterState, lab: Lab) -> Iterator[Resource]:
             yield from calico_policies(state, _felix(one), one.pods, workloads_only=only)
         else:
             jumps = (one.node, "KUBE-ROUTER-FORWARD") not in there
-            yield from kube_router_policies(state, one.node, (*one.pods.values(), *one.others), jumps=jumps)
+            yield from kube_router_policies(state, one.node, one.pods.values(), jumps=jumps)
 
 
 def policy_engine(state: ClusterState, lab: Lab) -> PolicyEngine:
@@ -65,7 +69,7 @@ def policy_engine(state: ClusterState, lab: Lab) -> PolicyEngine:
     if state.policy_engine is not None:
         return state.policy_engine
     nodes = _node_pods(state, lab)
-    routed = lab.model != "kube-router" and not any(one.bridged or one.others for one in nodes)
+    routed = lab.model != "kube-router" and all(one.prefix and not one.bridged for one in nodes)
     return "calico" if routed else "kube-router"
 
 
@@ -90,8 +94,16 @@ def policy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
             what = f"policy_engine calico: the pods of {one.node} are on a bridge, where Calico sees no device of a pod"
             yield problem(what, "kube-router's rules match addresses: policy_engine: kube-router")
             return
-        if one.others and engine == "calico":
-            what = f"policy_engine calico: {one.node} has no device to the pod {one.others[0].machine}"
+        if one.unknown:
+            what = f"the address of the pod {one.unknown[0].machine} is known only when a plugin has attached it"
+            yield problem(what, f"policies need addresses: choose another model than {lab.model}")
+            return
+        if one.elsewhere:
+            what = f"no packet of the pod {one.elsewhere[0].machine} passes the rules of {one.node}"
+            yield problem(what, f"in the model {lab.model}, its cable leads to another namespace: choose another model")
+            return
+        if engine == "calico" and not one.prefix:
+            what = f"policy_engine calico: the devices of {one.node} to its pods have no common prefix"
             yield problem(what, "kube-router's rules match addresses: policy_engine: kube-router")
             return
     yield from _cluster_policy_problems(state, engine)
@@ -121,10 +133,9 @@ def _cluster_policy_problems(state: ClusterState, engine: PolicyEngine) -> Itera
 
 def _felix(one: _NodePods) -> FelixConfig:
     """Felix where it only enforces policies, with the prefix of the node's devices to pods."""
-    prefix = next((prefix for prefix in INTERFACE_PREFIXES if all(name.startswith(prefix) for name in one.pods)), "")
-    action = MANGLE_ALLOW_ACTIONS.get(prefix, "ACCEPT")
+    action = MANGLE_ALLOW_ACTIONS.get(one.prefix, "ACCEPT")
     return FelixConfig(
-        one.node, None, (), (), (), "", nat_outgoing=False, interface_prefix=prefix, mangle_allow_action=action
+        one.node, None, (), (), (), "", nat_outgoing=False, interface_prefix=one.prefix, mangle_allow_action=action
     )
 
 
@@ -133,23 +144,39 @@ def _node_pods(state: ClusterState, lab: Lab) -> tuple[_NodePods, ...]:
     filtered = {
         item.ns for item in lab.plan if isinstance(item, Sysctl) and (item.name, item.value) == (BRIDGE_CALL, "1")
     }
-    found: dict[str, list[tuple[str, Pod, bool]]] = {}
+    pods_of: dict[str, list[Pod]] = {}
     for pod in state.pods:
-        if pod.host_network:
-            continue
-        inner = links.get(Interface(pod.machine, "eth0"))
-        outer = links.get(inner.peer) if inner is not None and inner.peer is not None else None
-        direct = outer is not None and outer.at.ns == pod.node
-        device = outer.at.dev if outer is not None and direct else ""
-        bridged = outer is not None and outer.master is not None
-        found.setdefault(pod.node, []).append((device, pod, bridged))
-    return tuple(
-        _NodePods(
-            node,
-            {device: pod for device, pod, _ in pods if device},
-            any(bridged for _, _, bridged in pods),
-            node in filtered,
-            tuple(pod for device, pod, _ in pods if not device),
+        if not pod.host_network:
+            pods_of.setdefault(pod.node, []).append(pod)
+    found = []
+    for node, pods in pods_of.items():
+        outer = {pod.machine: _outer(links, pod) for pod in pods}
+        own = {pod.machine: link for pod in pods if (link := outer[pod.machine]) is not None and link.at.ns == node}
+        devices = {own[pod.machine].at.dev: pod for pod in pods if pod.machine in own}
+        others = {at.dev for at in links if at.ns == node} - devices.keys()
+        elsewhere = tuple(one for one in pods if outer[one.machine] is not None and one.machine not in own)
+        found.append(
+            _NodePods(
+                node,
+                devices,
+                any(link.master is not None for link in own.values()),
+                node in filtered,
+                _prefix(devices, others),
+                elsewhere,
+                tuple(one for one in pods if outer[one.machine] is None or not one.ips),
+            )
         )
-        for node, pods in found.items()
-    )
+    return tuple(found)
+
+
+def _outer(links: Mapping[Interface, Link], pod: Pod) -> Link | None:
+    """The other end of the veth pair of a pod."""
+    inner = links.get(Interface(pod.machine, "eth0"))
+    return links.get(inner.peer) if inner is not None and inner.peer is not None else None
+
+
+def _prefix(devices: Collection[str], others: Collection[str]) -> str:
+    """The prefix of all these devices that no other device has."""
+    known = (one for one in INTERFACE_PREFIXES if all(name.startswith(one) for name in devices))
+    prefix = next(known, common_prefix(sorted(devices)).rstrip("0123456789"))
+    return "" if any(name.startswith(prefix) for name in others) else prefix

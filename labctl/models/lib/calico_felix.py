@@ -250,7 +250,7 @@ def dispatch_chains(root: str, flag: str, chain_prefix: str, devices: Sequence[s
     Devices that share one letter after the common prefix get a separate chain, so that many pods need few steps.
     """
     unknown = f"{_comment('Unknown interface')} -j DROP"
-    common = len(_common_prefix(devices))
+    common = len(common_prefix(devices))
     rules, children = [], []
     for prefix, group in groupby(devices, lambda device: device[: common + 1]):
         rules_of_group = [f"{flag} {device} -g {chain_prefix}{device}" for device in group]
@@ -264,7 +264,7 @@ def dispatch_chains(root: str, flag: str, chain_prefix: str, devices: Sequence[s
     yield from children
 
 
-def _common_prefix(devices: Sequence[str]) -> str:
+def common_prefix(devices: Sequence[str]) -> str:
     """The common prefix of the sorted names."""
     if not devices:
         return ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from labctl.core.resources import Chain, IpSet
+from labctl.core.resources import Chain, Interface, IpSet, Link
 from labctl.core.scenario_types import Lab
 from labctl.kubernetes.policy_engine import policy_engine
 from tests.support.kubernetes_labs import lab_with, service
+from tests.support.paths import ROOT
 
 DENY_ALL = {
     "kind": "NetworkPolicy",
@@ -79,6 +81,7 @@ def test_the_engine_is_the_one_of_the_scenario_or_fits_the_model(model: str, wan
     [
         ("kubenet", "calico", "the pods of node1 are on a bridge, where Calico sees no device of a pod"),
         ("antrea", None, "packets between pods of node1 pass no iptables rule"),
+        ("azure-cni-transparent-vlan", None, "no packet of the pod a passes the rules of node1"),
     ],
 )
 def test_what_cannot_enforce_policies_is_refused_and_writes_nothing(model: str, wanted: Any, what: str) -> None:
@@ -91,6 +94,13 @@ def test_what_cannot_enforce_policies_is_refused_and_writes_nothing(model: str, 
     assert errors[0].hint
     sets = [one for one in found.plan if isinstance(one, IpSet)]
     assert sets == [one for one in without.plan if isinstance(one, IpSet)]
+
+
+def test_pods_that_plugins_attach_are_refused() -> None:
+    found = lab_with([DENY_ALL], (ROOT / "scenarios/cni.yaml").read_text())
+    (error,) = found.kubernetes.problems
+    assert "the address of the pod a is known only when a plugin has attached it" in error.what
+    assert not [one for one in found.plan if isinstance(one, Chain) and one.name.startswith("KUBE-")]
 
 
 @pytest.mark.parametrize(("model", "own"), [("weave", "weave-npc"), ("cilium", "Cilium")])
@@ -116,3 +126,23 @@ def test_without_policies_nothing_is_added() -> None:
     names = {one.name for one in with_services.plan if isinstance(one, Chain)}
     assert not [one for one in names if one.startswith(("cali-pi-knp", "cali-pi-default", "KUBE-NWPLCY"))]
     assert {one.key for one in without.plan} <= {one.key for one in with_services.plan}
+
+
+def test_devices_without_a_prefix_of_their_kind_are_for_kube_router() -> None:
+    """Felix would take the node's other devices for pods."""
+    found = lab("azure-cni-transparent")
+    renamed = {one.at: f"eth{number}" for number, one in enumerate(links_to_pods(found), 1)}
+
+    def other(at: Interface | None) -> Interface | None:
+        return at if at is None else Interface(at.ns, renamed.get(at, at.dev))
+
+    plan = tuple(
+        replace(one, at=other(one.at), peer=other(one.peer)) if isinstance(one, Link) else one for one in found.plan
+    )
+    assert policy_engine(found.kubernetes, found) == "calico"
+    assert policy_engine(found.kubernetes, replace(found, plan=plan)) == "kube-router"
+
+
+def links_to_pods(found: Lab) -> list[Link]:
+    pods = {one.machine for one in found.kubernetes.pods}
+    return [one for one in found.plan if isinstance(one, Link) and one.peer is not None and one.peer.ns in pods]
