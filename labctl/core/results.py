@@ -201,9 +201,11 @@ class UpResult:
     dry: bool
     seconds: float
     replaced: bool = False  # a lab of that name existed and was (or would be) removed first
+    updated: bool = False  # the running lab had other Services, policies or the like, and was (or would be) changed
 
     def __repr__(self) -> str:
-        what = "created" if self.created else "repaired" if self.changes else "as defined"
+        done = "updated" if self.updated else "repaired"
+        what = "created" if self.created else done if self.changes else "as defined"
         what = f"dry run, {what}" if self.dry else what
         return short_repr(
             self, f"{self.lab.name}: {what}, {count(len(self.changes), 'change')}, {duration(self.seconds)}"

@@ -54,27 +54,28 @@ def up(
     definition, lab = use_available_features(
         _with_backend(definition, replace, notify), _missing_feature_finder(notify), approximate=approximate
     )
+    updated = False
     if dry_run:
         running_nodes = paths.labs().get(lab.name)
         if running_nodes is not None and not replace:
-            _refuse_another(lab, running_nodes)
+            updated = _is_update(lab, running_nodes)
         changes = _differences(lab) if running_nodes is not None and not replace else diff(lab.plan, ())
         replaced = running_nodes is not None and replace
-        return UpResult(lab, changes, running_nodes is None or replaced, True, time.monotonic() - started, replaced)
+        created, seconds = running_nodes is None or replaced, time.monotonic() - started
+        return UpResult(lab, changes, created, True, seconds, replaced, updated)
     require_plugins(lab)
     with lab_state.lock(lab.name):
         running_nodes = paths.labs().get(lab.name)
         if running_nodes is not None and not replace:
-            _refuse_another(lab, running_nodes)
+            updated = _is_update(lab, running_nodes)
         replaced = running_nodes is not None and replace
         if replaced:
             notify(f"removing the existing lab {lab.name}")
             _remove(lab.name, notify)
             running_nodes = None
         changes = _build(definition, lab, keep, notify) if running_nodes is None else _repair(definition, lab, notify)
-    return UpResult(
-        with_pod_addresses(lab), changes, running_nodes is None, False, time.monotonic() - started, replaced
-    )
+    created, seconds = running_nodes is None, time.monotonic() - started
+    return UpResult(with_pod_addresses(lab), changes, created, False, seconds, replaced, updated)
 
 
 def down(name: str, *, warn: Progress | None = None) -> tuple[str, ...]:
@@ -126,9 +127,11 @@ def _missing_feature_finder(notify: Progress) -> FindMissing:
     return lacking
 
 
-def _refuse_another(lab: Lab, running_nodes: tuple[str, ...]) -> None:
-    """Refuse to change a running lab of another definition. If the record of the running lab is lost, namespaces that
-    this definition does not have show that it is another one."""
+def _is_update(lab: Lab, running_nodes: tuple[str, ...]) -> bool:
+    """Whether the running lab is the same cluster with other API objects. Raises UsageError if it is another lab.
+
+    If the record of the running lab is lost, namespaces that this definition does not have show that it is another one.
+    """
     from labctl.kernel.host import paths
 
     hint = f"remove it first ({paths.command_prefix()} down {lab.name}), use --replace, or use another --name"
@@ -137,11 +140,13 @@ def _refuse_another(lab: Lab, running_nodes: tuple[str, ...]) -> None:
         foreign = sorted(set(running_nodes) - {item.name for item in lab.plan if isinstance(item, Netns)})
         if foreign:
             raise UsageError(f"a lab {lab.name} with {', '.join(foreign)} runs, and its definition is lost", hint)
-        return
+        return False
+    has_same_plan = False
     try:
         compiled = compile_definition(old)
+        has_same_plan = compiled.plan == lab.plan
         same = (compiled.faults, old.firewall) == (lab.faults, lab.firewall) and (
-            compiled.plan == lab.plan or _is_same_cluster(compiled, lab)
+            has_same_plan or _is_same_cluster(compiled, lab)
         )
     except LabError:
         same = False
@@ -149,6 +154,7 @@ def _refuse_another(lab: Lab, running_nodes: tuple[str, ...]) -> None:
         otherwise = f", with --approximate for {', '.join(old.substitute_features)}" if old.substitute_features else ""
         otherwise += f", with --firewall {old.firewall}" if old.firewall != lab.firewall else ""
         raise UsageError(f"a lab {lab.name} of another definition runs ({old.file}{otherwise})", hint)
+    return not has_same_plan
 
 
 def _is_same_cluster(old: Lab, new: Lab) -> bool:

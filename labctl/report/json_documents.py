@@ -45,6 +45,7 @@ def up_document(result: UpResult, report: Report | None) -> Document:
         "model": result.lab.model,
         "created": result.created,
         "replaced": result.replaced,
+        "updated": result.updated,
         "dry_run": result.dry,
         "seconds": round(result.seconds, 4),
         "changes": [change(one) for one in result.changes],

@@ -98,7 +98,8 @@ def headline(result: UpResult) -> str:
     if not number:
         return f"{name} is up and as defined: nothing to do ({duration(result.seconds)})"
     if not result.created:
-        return f"{name} is repaired: {count(line_count(result.changes), 'change')} in {duration(result.seconds)}"
+        done = "updated" if result.updated else "repaired"
+        return f"{name} is {done}: {count(line_count(result.changes), 'change')} in {duration(result.seconds)}"
     namespaces = sum(isinstance(change.want, Netns) for change in result.changes)
     counts = f"{count(namespaces, 'namespace')}, {count(number, 'object')}"
     return f"{name} is up: {counts} in {duration(result.seconds)}"

@@ -43,6 +43,7 @@ def test_a_shop_serves_and_changes_with_its_manifest(manifest: Path) -> None:
 
     assert changed.result is not None
     assert not changed.result.created
+    assert changed.result.updated
     assert {type(one.subject).__name__ for one in changed.result.changes} == {"Chain"}
     assert answer(changed, "shop-frontend-1", "http://cart.shop:8181/") == "cart"
     assert answer(changed, "shop-frontend-1", "http://cart.shop:8080/") == ""

@@ -124,6 +124,13 @@ def test_a_second_up_says_that_nothing_was_done_or_what_was_repaired() -> None:
     assert "\n  added    route 10.244.1.0/24" in repaired
 
 
+def test_a_lab_with_other_objects_of_kubernetes_is_updated_and_not_repaired() -> None:
+    result = replace(samples.result(created=False, changes=samples.DRIFT), updated=True)
+
+    assert printed(up_status.print_up, result, None).startswith("kubenet is updated: 3 changes in 0.21 s\nnode1\n")
+    assert "updated, 3 changes" in repr(result)
+
+
 @pytest.mark.parametrize(("dry", "says"), [(False, "is removed"), (True, "would be removed")])
 def test_a_replaced_lab_is_told_in_the_summary(dry: bool, says: str) -> None:
     result = replace(samples.result(dry=dry), replaced=True)
