@@ -1,12 +1,27 @@
-"""A matrix of policies, measured: a connection for each pair of pods, from the pod itself to the pod itself."""
+"""A matrix of policies, measured: a connection for each pair of pods, from the pod itself to the pod itself.
+
+A silent pair may be a pair that a rule denies, or one of which a packet is late. The counters of the rules say which:
+if they dropped and rejected as many packets as there are pairs without a connection, nothing is late. (A kernel limits
+how many ICMP errors it sends to one address, so of many rejected packets some are silent.)
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from labctl.core.iptables_save import ChainCounters, counter_increases
+from labctl.core.resources import Chain
 from labctl.core.scenario_types import Lab
+from labctl.kernel.firewall import chains
+from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes.port_pairs import PortPairs, in_turns
 from labctl.kubernetes.policy_matrix import Measured, PolicyMatrix
 from labctl.lab.cni_attach import with_pod_addresses
+
+DENIALS = ("DROP", "REJECT")
+BY_RULES = "the rules of the nodes counted as many dropped and rejected packets as there are pairs without a connection"
 
 
 def measure(lab: Lab, matrix: PolicyMatrix) -> PolicyMatrix:
@@ -18,11 +33,12 @@ def measure(lab: Lab, matrix: PolicyMatrix) -> PolicyMatrix:
     sources = [one.machine for one in matrix.sources]
     targets = [(one.machine, addresses[one.machine][0]) for one in matrix.targets if addresses.get(one.machine)]
     with NetnsThread() as thread, PortPairs(lab.name, matrix.protocol.lower(), matrix.port, thread) as pairs:
-        answers = pairs.ask(
+        requests = (
             (namespaces[source], namespaces[target], address)
             for source, target, address in in_turns(sources, targets)
             if namespaces[source] != namespaces[target]
         )
+        answers = pairs.ask(requests, DroppedPackets(lab, thread).explain)
     for cell in matrix:
         pair = cell.source.machine, cell.target.machine
         ends = namespaces[pair[0]], namespaces[pair[1]]
@@ -30,3 +46,45 @@ def measure(lab: Lab, matrix: PolicyMatrix) -> PolicyMatrix:
         if not addresses.get(pair[1]):
             results[pair] = ("unknown", f"{pair[1]} has no address")
     return matrix.measured(results)
+
+
+class DroppedPackets:
+    """The packets that firewall rules of the lab dropped or rejected since this object was made, or since the last
+    explanation."""
+
+    def __init__(self, lab: Lab, thread: NetnsThread) -> None:
+        self._lab, self._thread = lab, thread
+        dropping = (item for item in lab.plan if isinstance(item, Chain) and item.family in ("ip", "ip6"))
+        self._nodes = tuple(
+            dict.fromkeys(one.ns for one in dropping if any(rule.target in DENIALS for rule in one.rules))
+        )
+        self._before = self._read()
+
+    def explain(self, denied: int) -> str:
+        """Why so many pairs have no connection; "" if the rules dropped and rejected fewer packets."""
+        if not self._nodes:
+            return ""
+        now = self._read()
+        dropped = sum(_dropped(self._before[node], now[node]) for node in self._nodes)
+        if dropped < denied:
+            return ""
+        self._before = now
+        return BY_RULES
+
+    def _read(self) -> dict[str, tuple[ChainCounters, ...]]:
+        """The counters of all nodes with such rules; the programs that read them run at the same time."""
+        reading: dict[str, Callable[[], tuple[ChainCounters, ...]]] = {}
+        with ExitStack() as held:
+            for node in self._nodes:
+                path = paths.netns_path(self._lab.name, node)
+                reading[node] = self._thread.run(path, chains.start_reading_counters, node, self._lab.firewall, held)
+            return {node: read() for node, read in reading.items()}
+
+
+def _dropped(before: tuple[ChainCounters, ...], after: tuple[ChainCounters, ...]) -> int:
+    """The packets that rules and policies with the targets DROP and REJECT counted in between."""
+    return sum(
+        packets
+        for chain, number, packets in counter_increases(before, after)
+        if (chain.rules[number - 1].target if number else chain.policy) in DENIALS
+    )

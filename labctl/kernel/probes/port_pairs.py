@@ -1,8 +1,9 @@
 """Connections between many pairs of namespaces at one port: TCP and SCTP connect, UDP asks and is echoed.
 
 Each target listens, on a socket that labctl opens there; where a program already has the port, that program answers.
-All connections of a part are open at the same time, so that many silent pairs take as long as one. A pair that stays
-silent is asked again, with a new source port: one lost packet decides nothing.
+All connections of a part are open at the same time, so that many silent pairs take as long as one. When no more answers
+come, the caller is asked whether it knows why the other pairs are silent. If it does not, they are asked again, with
+new source ports: one lost packet decides nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -35,7 +36,7 @@ PART = 1000  # connections that are open at the same time
 TRIES = 2
 TRY_S = 0.5  # seconds that a silent pair is waited for, in each try
 BACKLOG = 4096  # connections that may wait to be accepted
-POLL_S = 0.05
+QUIET_S = 0.05  # seconds without an answer after which the caller is asked about the silent pairs
 IPPROTO_SCTP = 132
 LINGER_OFF = struct.pack("ii", 1, 0)  # a closed connection is reset at once, and keeps no port
 UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM, errno.ENOPROTOOPT, errno.EHOSTDOWN}
@@ -53,6 +54,7 @@ class PortPairs:
     answers: Answers = field(default_factory=dict)
     _listeners: dict[tuple[str, int], socket.socket | Listener] = field(default_factory=dict)
     _problems: dict[tuple[str, int], str] = field(default_factory=dict)
+    _refusals: int = 0  # pairs of the present try that met an error
 
     def __enter__(self) -> PortPairs:
         return self
@@ -62,16 +64,20 @@ class PortPairs:
             one.close()
         self._listeners.clear()
 
-    def ask(self, requests: Iterable[PortRequest]) -> Answers:
-        """The answer of each pair. A pair that cannot be asked is `unknown`, with the reason. Raises MissingError if
-        the kernel does not have the protocol."""
+    def ask(self, requests: Iterable[PortRequest], explain_silence: Callable[[int], str] = lambda _: "") -> Answers:
+        """The answer of each pair. A pair that cannot be asked is `unknown`, with the reason.
+
+        `explain_silence` is called with the number of pairs of a part that are silent or refused, and returns why the
+        silent ones are silent, "" if it does not know that of all. Raises MissingError if the kernel does not have the
+        protocol.
+        """
         self._require_protocol()
         feed = iter(requests)
         while part := list(islice(feed, PART)):
             for _, target, address in part:
                 self._listen(target, address.version)
             for _ in range(TRIES):
-                part = self._ask_once(part)
+                part = self._ask_once(part, explain_silence)
         return self.answers
 
     def _require_protocol(self) -> None:
@@ -111,12 +117,13 @@ class PortPairs:
             raise
         return sock
 
-    def _ask_once(self, part: Sequence[PortRequest]) -> list[PortRequest]:
-        """Open a connection for each pair, and wait for the answers. Returns the pairs that were silent."""
+    def _ask_once(self, part: Sequence[PortRequest], explain_silence: Callable[[int], str]) -> list[PortRequest]:
+        """Open a connection for each pair, and wait for the answers. Returns the pairs with an unexplained silence."""
         by_source: dict[str, list[PortRequest]] = {}
         for request in part:
             by_source.setdefault(request[0], []).append(request)
         open_sockets: dict[int, tuple[socket.socket, PortRequest]] = {}
+        self._refusals = 0
         for source, requests in by_source.items():
             try:
                 opened = self.thread.run(paths.netns_path(self.lab, source), self._open_all, requests)
@@ -124,16 +131,17 @@ class PortPairs:
                 self._all_unknown(requests, f"cannot open a socket in {source}: {error.strerror}")
                 continue
             open_sockets |= {sock.fileno(): (sock, request) for sock, request in opened}
+        why = ""
         try:
-            self._wait(open_sockets)
+            why = self._wait(open_sockets, explain_silence)
         finally:
             silent = [request for _, request in open_sockets.values()]
             for sock, _ in open_sockets.values():
                 sock.close()
         for source, target, address in silent:
             problem = self._problems.get((target, address.version))
-            self.answers[source, target] = ("unknown", problem) if problem else ("timeout", "")
-        return silent
+            self.answers[source, target] = ("unknown", problem) if problem else ("timeout", why)
+        return [] if why else silent
 
     def _open_all(self, requests: Sequence[PortRequest]) -> list[tuple[socket.socket, PortRequest]]:
         opened = []
@@ -162,17 +170,27 @@ class PortPairs:
         if self.kind == "udp":
             sock.send(QUESTION)
 
-    def _wait(self, open_sockets: dict[int, tuple[socket.socket, PortRequest]]) -> None:
-        """Take every socket with an answer out of `open_sockets`, until all have one or the time is up."""
-        deadline = time.monotonic() + TRY_S
+    def _wait(
+        self, open_sockets: dict[int, tuple[socket.socket, PortRequest]], explain_silence: Callable[[int], str]
+    ) -> str:
+        """Take every socket with an answer out of `open_sockets`, until all have one, or the silence of the others is
+        explained, or the time is up. Returns the explanation."""
+        deadline, is_asked = time.monotonic() + TRY_S, False
         wanted = select.EPOLLIN if self.kind == "udp" else select.EPOLLOUT
         with select.epoll() as epoll:
             for fd in open_sockets:
                 epoll.register(fd, wanted)
             for listener in self._listeners.values():
-                epoll.register(listener.fileno() if isinstance(listener, socket.socket) else _fd(listener))
+                epoll.register(
+                    listener.fileno() if isinstance(listener, socket.socket) else _fd(listener), select.EPOLLIN
+                )
             while open_sockets and (left := deadline - time.monotonic()) > 0:
-                for fd, _ in epoll.poll(min(left, POLL_S)):
+                events = epoll.poll(min(left, QUIET_S))
+                if not events and not is_asked:
+                    is_asked = True
+                    if why := explain_silence(len(open_sockets) + self._refusals):
+                        return why
+                for fd, _ in events:
                     if fd in open_sockets:
                         sock, request = open_sockets.pop(fd)
                         epoll.unregister(fd)
@@ -180,9 +198,11 @@ class PortPairs:
                         sock.close()
                 for listener in self._listeners.values():
                     _serve(listener)
+        return ""
 
     def _decide(self, request: PortRequest, code: int) -> None:
         source, target, _ = request
+        self._refusals += bool(code)
         if not code:
             self.answers[source, target] = ("connected", "")
         elif code == errno.ECONNREFUSED:

@@ -28,11 +28,14 @@ def lab() -> Iterator[RunningLab]:
         yield running
 
 
-def measured(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, str]]:
+def measured(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, str], dict[str, str]]:
+    """The exit code, and what each pair met, with its detail."""
     capsys.readouterr()
     code = main(["-l", LAB, "policy", "matrix", "--live", "--json", *words])
     pairs = json.loads(capsys.readouterr().out)["pairs"]
-    return code, {f"{one['source'][-1]}{one['target'][-1]}": one["measured"] for one in pairs}
+    names = [f"{one['source'][-1]}{one['target'][-1]}" for one in pairs]
+    found = {name: one["measured"] for name, one in zip(names, pairs, strict=True)}
+    return code, found, {name: one["detail"] for name, one in zip(names, pairs, strict=True)}
 
 
 def sctp_sockets() -> bool:
@@ -46,7 +49,7 @@ def sctp_sockets() -> bool:
 @pytest.mark.parametrize("words", [("--port", "80"), ("--port", "81"), ("--port", "53", "--protocol", "udp")])
 def test_an_open_lab_connects_every_pair(lab: RunningLab, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     """Port 80 is that of a program in b, which answers itself."""
-    code, found = measured(capsys, *words)
+    code, found, _ = measured(capsys, *words)
 
     assert (code, set(found.values())) == (0, {"connected"})
     assert len(found) == 6
@@ -62,13 +65,14 @@ def test_what_rules_do_is_told_apart(lab: RunningLab, capsys: pytest.CaptureFixt
     for node, rule in rules:
         assert lab[node].run(f"iptables -I {rule}").ok
     try:
-        code, found = measured(capsys, "--port", "80")
-        udp_code, udp = measured(capsys, "--port", "80", "--protocol", "udp")
+        code, found, why = measured(capsys, "--port", "80")
+        udp_code, udp, _ = measured(capsys, "--port", "80", "--protocol", "udp")
     finally:
         for node, rule in rules:
             assert lab[node].run(f"iptables -D {rule}").ok
 
     assert (code, udp_code) == (1, 1)
+    assert why["ab"] == ""  # no planned rule of this lab drops: the silence is not explained, and the pair asked twice
     assert found == {
         "ab": "timeout",
         "ac": "timeout",

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import labctl
+from labctl.checks import policy_pairs
 from labctl.cli import main
+from labctl.kubernetes.policy_engine import policy_engine
 from labctl.running_lab import RunningLab
 from tests.support.cluster_policy_cases import Spec, houses, policy, ports, rules
 
@@ -70,6 +72,19 @@ def test_the_packets_do_what_the_policies_say(lab: RunningLab, capsys: pytest.Ca
 
     assert (code, differences) == (0, 0)
     assert denied == FROM_X | ({"cb", "db", "da", "ec", "ed"} if has_guard else TO_B | {"ea"})
+
+
+def test_the_silence_of_denied_pairs_is_explained_by_the_counters_of_rules(
+    lab: RunningLab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    main(["-l", LAB, "policy", "matrix", "--live", "--json", "--port", "80"])
+    found = json.loads(capsys.readouterr().out)["pairs"]
+    silent = [one for one in found if one["measured"] == "timeout"]
+
+    assert all(one["detail"] == policy_pairs.BY_RULES for one in silent)
+    if policy_engine(lab.compiled.kubernetes, lab.compiled) == "calico":  # kube-router rejects
+        assert len(silent) == len([one for one in found if not one["allowed"]])
 
 
 def test_another_port_and_protocol(lab: RunningLab, capsys: pytest.CaptureFixture[str]) -> None:
