@@ -48,6 +48,7 @@ from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
 from labctl.models.lib import (
     azure,
     azure_addressing,
+    azure_egress_gateway,
     azure_outbound,
     azure_outbound_options,
     azure_platform,
@@ -74,10 +75,11 @@ PARTS = (
     skipped("portmap, IPv6"),
     *azure_outbound.PARTS,
     *azure_platform.PARTS,
+    *azure_egress_gateway.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
-RESERVED_NAMES = (azure_outbound.FIREWALL,)
+RESERVED_NAMES = (azure_outbound.FIREWALL, azure_egress_gateway.NAMESPACE)
 _ARP_REPLY_RULE = "-p ARP --arp-op Request --arp-ip-dst {} -j arpreply --arpreply-mac {} --arpreply-target DROP"
 
 
@@ -95,6 +97,11 @@ class Options(azure_addressing.NodeSubnetOptions):
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric, nodes with NIC and pods on one bridge, `vm` and the internet."""
+    yield from azure_egress_gateway.with_gateway(scenario, _nics(scenario), _cluster(scenario))
+
+
+def _cluster(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The lab without an egress gateway."""
     options: Options = scenario.options
     nics = _nics(scenario)
     vm = azure_addressing.vm_nic(options.vm_cidr, options.subnet)
@@ -128,6 +135,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     yield from pods.checks(scenario)
     yield from azure_outbound.checks(scenario, azure_outbound.exits(_nics(scenario)))
     yield from azure_platform.checks(scenario)
+    yield from azure_egress_gateway.checks(scenario)
 
 
 def address_use(scenario: Scenario) -> Iterator[AddressUse]:
@@ -142,6 +150,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from azure_addressing.refuse_nodes_with_pods(options.subnet, len(scenario.nodes), options.max_pods)
     yield from azure_addressing.refuse_vnet_ranges(options, "subnet", "vm_cidr")
     yield from azure_outbound_options.refuse(options, len(scenario.nodes))
+    yield from azure_egress_gateway.refuse(scenario)
     yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
 
 

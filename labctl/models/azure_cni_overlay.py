@@ -46,6 +46,7 @@ from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.models.lib import (
     azure,
     azure_addressing,
+    azure_egress_gateway,
     azure_outbound,
     azure_outbound_options,
     azure_platform,
@@ -55,6 +56,7 @@ from labctl.models.lib import (
     primitives,
 )
 from labctl.models.lib import azure_address_plan as address_plan
+from labctl.models.lib.azure_egress_gateway import EgressGateway
 from labctl.models.lib.azure_outbound_options import Outbound
 from labctl.models.lib.azure_platform import Platform
 
@@ -74,10 +76,11 @@ PARTS = (
     skipped("network security groups, portmap, IPv6 and dual stack"),
     *azure_outbound.PARTS,
     *azure_platform.PARTS,
+    *azure_egress_gateway.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
-RESERVED_NAMES = (azure_outbound.FIREWALL,)
+RESERVED_NAMES = (azure_outbound.FIREWALL, azure_egress_gateway.NAMESPACE)
 ROUTING_DOMAIN_TABLE = 100  # the fabric's routing table for the routing domain of the cluster
 NODE_PREFIX_LENGTH = address_plan.NODE_RANGE_PREFIX_LENGTH  # of each node's part of the pod CIDR
 MAX_NODES = address_plan.LIMITS["overlay"].max_nodes
@@ -98,12 +101,22 @@ class Options:
     platform: Platform | None = option(
         None, "the addresses of Azure's platform: true, or a section of options", form="section"
     )
+    egress_gateway: EgressGateway | None = option(
+        None, "a static egress gateway: its node, or a section of options", form="section"
+    )
     max_pods: int = option(250, "maximum number of pods on one node", minimum=10, maximum=250)
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric with the cluster's routing domain, nodes with a route to each pod, `vm` and the internet."""
+    yield from azure_egress_gateway.with_gateway(
+        scenario, azure_addressing.node_nics(scenario, scenario.options.node_cidr), _cluster(scenario)
+    )
+
+
+def _cluster(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The lab without an egress gateway."""
     options: Options = scenario.options
     nics = azure_addressing.node_nics(scenario, options.node_cidr)
     vm = azure_addressing.vm_nic(options.vm_cidr, options.node_cidr)
@@ -136,6 +149,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     nics = azure_addressing.node_nics(scenario, scenario.options.node_cidr)
     yield from azure_outbound.checks(scenario, azure_outbound.exits(nics))
     yield from azure_platform.checks(scenario)
+    yield from azure_egress_gateway.checks(scenario)
 
 
 def address_use(scenario: Scenario) -> Iterator[AddressUse]:
@@ -159,3 +173,4 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from azure_addressing.refuse_reserved_ranges(options)
     yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
     yield from azure_outbound_options.refuse(options, nodes)
+    yield from azure_egress_gateway.refuse(scenario)

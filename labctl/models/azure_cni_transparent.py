@@ -51,6 +51,7 @@ from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.models.lib import (
     azure,
     azure_addressing,
+    azure_egress_gateway,
     azure_outbound,
     azure_outbound_options,
     azure_platform,
@@ -80,10 +81,11 @@ PARTS = (
     skipped("bridge-nf-call-iptables", "there is no bridge"),
     *azure_outbound.PARTS,
     *azure_platform.PARTS,
+    *azure_egress_gateway.PARTS,
     *pods.PARTS,
 )
 Container = pods.PodSettings
-RESERVED_NAMES = (azure_outbound.FIREWALL,)
+RESERVED_NAMES = (azure_outbound.FIREWALL, azure_egress_gateway.NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,11 @@ class Options(azure_addressing.NodeSubnetOptions):
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric, nodes with a route to each of their pods, `vm` and the internet."""
+    yield from azure_egress_gateway.with_gateway(scenario, _nics(scenario), _cluster(scenario))
+
+
+def _cluster(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The lab without an egress gateway."""
     options: Options = scenario.options
     in_node_subnet = options.ip_allocation == "node-subnet"
     nics = _nics(scenario)
@@ -156,6 +163,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     yield from pods.checks(scenario)
     yield from azure_outbound.checks(scenario, _exits(scenario))
     yield from azure_platform.checks(scenario)
+    yield from azure_egress_gateway.checks(scenario)
 
 
 def address_use(scenario: Scenario) -> Iterator[AddressUse]:
@@ -181,6 +189,9 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         yield from azure_addressing.refuse_vnet_ranges(options, "subnet", "pod_subnet", "vm_cidr")
     yield from kubernetes.refuse_pod_counts(scenario, options.pods_per_node)
     yield from azure_outbound_options.refuse(options, len(scenario.nodes))
+    yield from azure_egress_gateway.refuse(scenario)
+    if options.egress_gateway is not None and options.ip_allocation != "node-subnet":
+        yield "egress_gateway", "AKS has no static egress gateway with a pod subnet", "use ip_allocation: node-subnet"
     not_masqueraded = options.platform is not None and not options.platform.masq_link_local
     if not_masqueraded and options.ip_allocation != "node-subnet":
         what = "masq_link_local is an option of ip-masq-agent, which does not run with a pod subnet"

@@ -44,6 +44,7 @@ from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, 
 from labctl.models.lib import (
     azure,
     azure_addressing,
+    azure_egress_gateway,
     azure_outbound,
     azure_outbound_options,
     azure_platform,
@@ -54,6 +55,7 @@ from labctl.models.lib import (
     primitives,
 )
 from labctl.models.lib.azure_address_plan import LIMITS
+from labctl.models.lib.azure_egress_gateway import EgressGateway
 from labctl.models.lib.azure_outbound_options import Outbound
 from labctl.models.lib.azure_platform import Platform
 
@@ -74,9 +76,10 @@ PARTS = (
     skipped("log_martians", "it would fill the log of the machine that runs labctl"),
     *azure_outbound.PARTS,
     *azure_platform.PARTS,
+    *azure_egress_gateway.PARTS,
     *pods.PARTS,
 )
-RESERVED_NAMES = (azure_outbound.FIREWALL,)
+RESERVED_NAMES = (azure_outbound.FIREWALL, azure_egress_gateway.NAMESPACE)
 CNI_NETWORK_NAME = "kubenet"  # the network's name in its CNI configuration; chain names contain a digest of it
 UDR_TABLE = 100  # the fabric's routing table for the subnet's route table
 MAX_ROUTES = LIMITS["kubenet"].max_nodes  # of one Azure route table, and so the limit of nodes
@@ -124,12 +127,20 @@ class Options:
     platform: Platform | None = option(
         None, "the addresses of Azure's platform: true, or a section of options", form="section"
     )
+    egress_gateway: EgressGateway | None = option(
+        None, "a static egress gateway: its node, or a section of options", form="section"
+    )
     max_pods: int = option(110, "maximum number of pods on one node", minimum=10, maximum=250)
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric of the chosen kind, nodes with their bridges and pods, `vm` and the internet."""
+    yield from azure_egress_gateway.with_gateway(scenario, _nics(scenario), _cluster(scenario))
+
+
+def _cluster(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The lab without an egress gateway."""
     options: Options = scenario.options
     nics, vm = _nics(scenario), _vm_nic(options)
     yield from _vnet(scenario) if options.routing == "udr" else _ethernet(scenario)
@@ -168,6 +179,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         host_port_pods = _host_port_pods(node, pod_range)
         yield from portmap.checks(node.name, nic.address, host_port_pods, "vm", f"{node.name}/cbr0")
     yield from azure_outbound.checks(scenario, azure_outbound.exits(_nics(scenario)))
+    yield from azure_egress_gateway.checks(scenario)
     yield from azure_platform.checks(scenario, masqueraded=_masquerades_platform(options))
     if options.ip_forwarding or options.routing == "host" or len(scenario.nodes) == 1:
         yield from _router_count_check(scenario)
@@ -236,6 +248,17 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         what = "outbound does not apply to kubenet outside of a cloud (routing: host)"
         yield "outbound", what, "use routing: udr, or remove outbound"
     yield from azure_outbound_options.refuse(options, nodes)
+    yield from azure_egress_gateway.refuse(scenario)
+    if options.egress_gateway is not None and options.dedup:
+        what = "egress_gateway: the chain against duplicates (dedup) drops what its pods send to pods of the same node"
+        yield (
+            "egress_gateway",
+            what,
+            "such a packet passes cbr0's address, and so has its MAC address: set dedup: false",
+        )
+    if options.egress_gateway is not None and options.routing == "host":
+        what = "egress_gateway does not apply to kubenet outside of a cloud (routing: host)"
+        yield "egress_gateway", what, "use routing: udr, or remove egress_gateway"
     if options.platform is not None and options.routing == "host":
         what = "platform does not apply to kubenet outside of a cloud (routing: host)"
         yield "platform", what, "use routing: udr, or remove platform"

@@ -22,6 +22,7 @@ from labctl.models.lib.azure import Nic
 from labctl.models.lib.azure_address_plan import FIRST_USABLE_OFFSET as FIRST_USABLE_OFFSET
 from labctl.models.lib.azure_address_plan import RESERVED_ADDRESSES as RESERVED_ADDRESSES
 from labctl.models.lib.azure_address_plan import RESERVED_RANGES as RESERVED_RANGES
+from labctl.models.lib.azure_egress_gateway import EgressGateway
 from labctl.models.lib.azure_outbound_options import Outbound
 from labctl.models.lib.azure_platform import Platform
 from labctl.models.lib.primitives import refuse_public_ip as refuse_public_ip
@@ -41,6 +42,9 @@ class NodeSubnetOptions:
     outbound: Outbound | None = option(None, "the cluster's way out: a type, or a section of options", form="section")
     platform: Platform | None = option(
         None, "the addresses of Azure's platform: true, or a section of options", form="section"
+    )
+    egress_gateway: EgressGateway | None = option(
+        None, "a static egress gateway: its node, or a section of options", form="section"
     )
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
 

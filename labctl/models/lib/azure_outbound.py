@@ -39,7 +39,6 @@ PARTS = (
         "the idle timeouts and the waiting times of SNAT ports",
         "the kernel keeps a connection as long as its conntrack timeouts say, which are longer for TCP",
     ),
-    skipped("the static egress gateway", "it needs WireGuard from each pod to the gateway's node"),
 )
 FIREWALL = "azure-firewall"
 FIREWALL_LOG_GROUP = 26  # `tcpdump -i nflog:26` in azure-firewall shows what it refuses
@@ -216,7 +215,9 @@ def checks(scenario: Scenario, nodes: Iterable[Exit]) -> Iterator[Check]:
     """What follows from `outbound:`: whether pods reach the internet, and the public address that it sees."""
     outbound: Outbound | None = scenario.options.outbound
     nodes = tuple(nodes)
-    ends = tuple((node.name, node.pods[0]) for node in scenario.nodes if node.pods)
+    elsewhere = getattr(scenario.options, "egress_gateway", None)
+    others = () if elsewhere is None else elsewhere.pods
+    ends = tuple((node.name, pod) for node in scenario.nodes for pod in node.pods[:1] if pod not in others)
     if outbound is None or not ends:
         return
     found = {

@@ -85,6 +85,17 @@ def test_the_platforms_addresses_answer_nodes_and_not_pods(model: str, platform:
     assert drift(NAME) == []
 
 
+@pytest.mark.kernel
+@pytest.mark.parametrize("model", ["kubenet", "azure-cni-bridge", "azure-cni-transparent"])
+def test_chosen_pods_leave_through_the_static_egress_gateway(model: str) -> None:
+    nodes = "nodes: {node1: {pods: [a, b]}, node2: {pods: [c]}, gw: {}}\negress_gateway: {node: gw, pods: [a, c]}\n"
+    text = f"name: {NAME}\nmodel: {model}\n{nodes}" + ("dedup: false\n" if model == "kubenet" else "")
+    lifecycle.up(define_text("way-out.yaml", text, NAME))
+    found = runner.run(lifecycle.load_compiled_lab(NAME)).outcomes
+    assert [(one.check.say, one.evidence) for one in found if one.verdict != "pass"] == []
+    assert drift(NAME) == []
+
+
 def test_a_check_names_the_block_that_is_used_up() -> None:
     checks = """
 checks:
