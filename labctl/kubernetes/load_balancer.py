@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from labctl.core.resources import Interface, Link, Process, Resource, Route, Rule
+from labctl.core.resources import IP, Interface, Link, Process, Resource, Route, Rule
 from labctl.core.scenario_types import Lab
 from labctl.kubernetes.api_objects import Node, Service, ServicePort
 from labctl.kubernetes.backends import HEALTHZ_PORT
@@ -29,6 +29,7 @@ from labctl.models.lib import primitives
 PROGRAM = "load-balancer"
 DEVICE = "l4lb"  # the fabric's TUN device, from which the program reads
 FIRST_MARK = 0x4C0001  # the mark of packets for the first node; the table of the node has the same number
+MARKS_MASK = 0xFF0000  # the part that all marks of nodes have in common
 RULE_PREF = 50  # before every rule of the models' fabrics
 PROTOCOLS = {"TCP": "tcp", "UDP": "udp"}
 
@@ -53,13 +54,17 @@ class Frontend:
     proxied: bool
 
     @property
+    def health_port(self) -> int:
+        """The port of nodes at which the load balancer checks them."""
+        local = self.service.external_policy == "Local" and self.service.health_check_node_port
+        return self.service.health_check_node_port if local else HEALTHZ_PORT
+
+    @property
     def word(self) -> str:
         """It as an argument of the program: `tcp:203.0.113.9:80@30999`, with `/client` if all flows of one client go to
         one node."""
-        local = self.service.external_policy == "Local" and self.service.health_check_node_port
-        health_port = self.service.health_check_node_port if local else HEALTHZ_PORT
         affinity = "/client" if self.service.affinity_timeout_s is not None else ""
-        return f"{PROTOCOLS[self.port.protocol]}:{self.ip}:{self.port.port}@{health_port}{affinity}"
+        return f"{PROTOCOLS[self.port.protocol]}:{self.ip}:{self.port.port}@{self.health_port}{affinity}"
 
 
 def load_balancer(state: ClusterState, lab: Lab) -> Iterator[Resource]:
@@ -82,9 +87,20 @@ def load_balancer(state: ClusterState, lab: Lab) -> Iterator[Resource]:
         yield Rule(FABRIC, RULE_PREF, target.mark, mark=target.mark)
         via = target.hop.via or target.ip
         yield Route(FABRIC, primitives.ANYWHERE, via, target.hop.dev, target.mark, onlink=True)
+    # a marked packet that finds no way to its node must not come to the program again, by the route to the address
+    guard = FIRST_MARK & MARKS_MASK
+    yield Rule(FABRIC, RULE_PREF + 1, mark=guard, mask=MARKS_MASK, kind="blackhole")
     yield from _node_port_rules(frontends, targets)
     nodes = (f"{target.mark}={target.ip}" for target in targets)
     yield Process(FABRIC, PROGRAM, (PROGRAM, device.dev, *nodes, *(one.word for one in frontends)))
+
+
+def health_port(state: ClusterState, ip: IP, protocol: str, port: int | None) -> int | None:
+    """Where the load balancer of an address checks its nodes for this port: 0 if it does not serve the port, None if no
+    load balancer has the address."""
+    mine = [one for one in _frontends(state) if one.ip == ip]
+    served = (one for one in mine if (PROTOCOLS[one.port.protocol], one.port.port) == (protocol, port))
+    return next((one.health_port for one in served), 0 if mine else None)
 
 
 def unused_name(name: str, taken: frozenset[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from labctl.core.resources import IP
 from labctl.kubernetes.api_objects import Service, ServicePort
 from labctl.kubernetes.cluster_state import ClusterState
+from labctl.kubernetes.ingress_rules import HttpLoadBalancer
 from labctl.kubernetes.kube_proxy_iptables import is_proxied, port_name
 
 MOST_ENDPOINTS = 4  # more are counted
@@ -17,6 +18,9 @@ def service_fact(state: ClusterState, ip: IP, protocol: str, port: int | None) -
 
     `protocol` is tcp, udp or icmp; `port` is None for icmp.
     """
+    for balancer in state.http_balancers:
+        if balancer.address == str(ip):
+            return _http_fact(balancer, port)
     for service in state.cluster.services:
         if (kind := _kind(service, ip)) and is_proxied(service):
             return _address_fact(state, service, kind, ip, protocol, port)
@@ -31,11 +35,21 @@ def service_fact(state: ClusterState, ip: IP, protocol: str, port: int | None) -
     return ""
 
 
+def _http_fact(balancer: HttpLoadBalancer, port: int | None) -> str:
+    ports = [number for number, _ in balancer.tables]
+    about = f"{balancer.address} is the load balancer's address of {balancer} (mode {balancer.mode})"
+    if port is None or port not in ports:
+        return f"{about}, which serves {' and '.join(f'TCP {number}' for number in ports) or 'no port'}"
+    names = [one.name for one in balancer.backends]
+    more = f" and {len(names) - MOST_ENDPOINTS} more" if len(names) > MOST_ENDPOINTS else ""
+    return f"{about}: it ends connections, and opens others to {', '.join(names[:MOST_ENDPOINTS]) or 'nothing'}{more}"
+
+
 def _kind(service: Service, ip: IP) -> str:
     """What the address is for a Service; "" if it is none of its addresses."""
     if ip in service.cluster_ips:
         return "the cluster IP"
-    if ip in service.load_balancer_ips:
+    if ip in (*service.load_balancer_ips, *service.proxied_ips):
         return "the load balancer's address"
     return "an external address" if ip in service.external_ips else ""
 

@@ -187,7 +187,7 @@ def _namespace_state(
         if ports:
             listening = instruments.run(node, counters.listening_sockets, instruments.question.protocol, ports)
     links: list[Link] = kinds.get(Link, [])  # type: ignore[assignment]
-    cables = [link.at.dev for link in links if link.kind == "veth" and link.up]
+    cables = [link.at.dev for link in links if link.kind in ("veth", "tun") and link.up]
     without_carrier: tuple[str, ...] = ()
     with suppress(OSError):
         without_carrier = instruments.run(node, device_state.devices_without_carrier, cables) if cables else ()

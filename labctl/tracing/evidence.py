@@ -39,7 +39,8 @@ class Question:
     `target_ns` is the namespace that has the address, None if no machine of the lab has it. `size` is the payload in
     bytes, None for the default. Without `fragment`, the DF bit is set: no router may fragment the packet. `sport` is
     the source port of a TCP or UDP probe, None for an unused one. `listener` is where labctl listens, None if it does
-    not. `service` is what the cluster knows about the address and port, "" if that is nothing.
+    not. `service` is what the cluster knows about the address and port, "" if that is nothing. `health_port` is where
+    the load balancer that has the address checks its nodes: 0 if it does not serve the port, None if there is none.
     """
 
     JSON_KEYS: ClassVar[Mapping[str, str]] = {"target_ns": "home"}
@@ -56,6 +57,7 @@ class Question:
     sport: int | None = None
     listener: ListenPoint | None = None
     service: str = ""
+    health_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ def question_of(topology: Topology, source: str, target: str, options: dict[str,
     return Question(
         topology.lab.name, source, target, address, target_ns, protocol, port, options["size"], options["fragment"],
         sport, _listen_point(topology, options["listen"], target_ns, port), _service(topology, address, protocol, port),
+        _health_port(topology, address, protocol, port),
     )  # fmt: skip
 
 
@@ -60,6 +61,15 @@ def _service(topology: Topology, address: IP, protocol: str, port: int | None) -
     from labctl.kubernetes.service_facts import service_fact
 
     return service_fact(topology.lab.kubernetes, address, protocol, port)
+
+
+def _health_port(topology: Topology, address: IP, protocol: str, port: int | None) -> int | None:
+    """Where the load balancer of an address checks its nodes (`Question.health_port`)."""
+    if topology.lab.kubernetes is None:
+        return None
+    from labctl.kubernetes.load_balancer import health_port
+
+    return health_port(topology.lab.kubernetes, address, protocol, port)
 
 
 def _listen_point(

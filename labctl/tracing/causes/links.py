@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labctl.tracing.causes.load_balancers import no_program
 from labctl.tracing.causes.macvlan import stacked_neighbour
 from labctl.tracing.causes.neighbour_answers import asked_note, no_proxy_notes, own_answer, proxy_answer
 from labctl.tracing.causes.neighbour_owner import advice, owner_clause, silent_owner
@@ -148,6 +149,8 @@ def link_down(loss_point: LossPoint) -> Cause | None:
         )
     if link.at.dev not in loss_point.namespace.no_carrier:
         return None
+    if link.kind == "tun":
+        return no_program(link)
     if link.peer is None:
         return Cause("link-down", f"{link.at} has no carrier: the other end of its cable does not exist")
     command_text = f"ip link set {link.peer.dev} up"

@@ -14,6 +14,7 @@ machines, and how many routers it passes. One pod is on node2; packets come thro
 from __future__ import annotations
 
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.programs.load_balancer import Flow, choose, key, parse_frontend
 from labctl.kubernetes.api_objects import Service
-from labctl.kubernetes.load_balancer import FIRST_MARK
+from labctl.kubernetes.load_balancer import FIRST_MARK, RULE_PREF
 from labctl.lab import lifecycle
 from labctl.scenario.definition import define_text
 from tests.support.drift import drift
@@ -187,6 +188,21 @@ def test_status_stays_clean_and_no_route_answers_404(ways: WaysIn) -> None:
     assert ways.run(check).verdict == "pass"
     assert ways.run(replace(check, host="shop.example")).verdict == "fail"
     assert drift("ways-in") == []
+
+
+def test_a_packet_without_a_way_to_its_node_does_not_go_round(ways: WaysIn) -> None:
+    """Without the rules for marked packets, the route to the address would lead them to the program again."""
+    sport = ways.sport("lb", 0, 43000)
+    check = Check("", "tcp", "internet", ways.address("lb"), 80, "timeout", listen=False, sport=sport)
+    remove = ["ip", "-n", paths.netns_name("ways-in", "fabric"), "rule", "del", "pref", str(RULE_PREF)]
+    try:
+        for _ in ("node1", "node2"):
+            subprocess.run(remove, check=True)
+        outcome = ways.run(check)
+        to_program = [seen for seen in outcome.sightings if seen.at == Interface("fabric", "l4lb")]
+        assert 1 <= len(to_program) <= 3, outcome.evidence  # the SYN, and its repetition
+    finally:
+        lifecycle.up(define_text("ways-in.yaml", TEXT.replace("MODEL", ways.lab.model)))
 
 
 def connect(ways: WaysIn, service: str, node: int) -> socket.socket:

@@ -18,7 +18,13 @@ from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.lab import lifecycle
 from labctl.render import dataclass_json
-from tests.support import trace_end_cases, trace_policy_cases, trace_port_cases, trace_snat_cases
+from tests.support import (
+    load_balancer_trace_cases,
+    trace_end_cases,
+    trace_policy_cases,
+    trace_port_cases,
+    trace_snat_cases,
+)
 from tests.support.golden import Golden
 from tests.support.trace_cases import CASES as PATH_CASES
 from tests.support.trace_cases import LABS as PATH_LABS
@@ -32,8 +38,10 @@ CASES = (
     *trace_policy_cases.CASES,
     *trace_port_cases.CASES,
     *trace_snat_cases.CASES,
+    *load_balancer_trace_cases.CASES,
 )
 LABS = PATH_LABS | trace_end_cases.LABS | trace_policy_cases.LABS | trace_port_cases.LABS | trace_snat_cases.LABS
+LABS |= load_balancer_trace_cases.LABS
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from labctl.core.resources import Chain, Link, Neighbour, Netns, Process, Route,
 from labctl.core.scenario_types import Lab
 from labctl.kubernetes.fabric import Fabric
 from labctl.kubernetes.ingress_objects import Ingress, read_ingress
-from labctl.kubernetes.load_balancer import FIRST_MARK
+from labctl.kubernetes.load_balancer import FIRST_MARK, health_port
+from labctl.kubernetes.service_facts import service_fact
 from tests.support.kubernetes_labs import TWO_NODES, lab_with, service
 
 NODES = ("node1", "node2")
@@ -53,7 +54,7 @@ def test_packets_to_the_service_are_routed_to_the_program_and_from_it_to_nodes()
     routes = of_fabric(lab, Route)
 
     assert [one.dev for one in routes if ip in one.dst and one.dst.prefixlen == 32] == ["l4lb"]
-    assert [(one.mark, one.table) for one in of_fabric(lab, Rule) if one.mark] == [
+    assert [(one.mark, one.table) for one in of_fabric(lab, Rule) if one.mark and one.kind == "lookup"] == [
         (FIRST_MARK, FIRST_MARK),
         (FIRST_MARK + 1, FIRST_MARK + 1),
     ]
@@ -79,6 +80,27 @@ def test_packets_to_the_service_are_routed_to_the_program_and_from_it_to_nodes()
 def test_policy_and_affinity_are_those_of_the_service(spec: dict[str, Any], suffix: str) -> None:
     (program,) = of_fabric(balanced(**spec), Process)
     assert program.command[-1].endswith(suffix)
+
+
+def test_the_cluster_knows_what_an_address_of_a_load_balancer_is_for() -> None:
+    lab = balanced("kubenet", shop("ip"), externalTrafficPolicy="Local", healthCheckNodePort=31000)
+    state = lab.kubernetes
+    (ip,), (shop_ip,) = state.cluster.services[0].load_balancer_ips, [one.address for one in state.http_balancers]
+    asked = ((ip, "tcp", 80), (ip, "tcp", 81), (ip, "icmp", None), (ip_address("192.0.2.1"), "tcp", 80))
+
+    assert [health_port(state, *one) for one in asked] == [31000, 0, 0, None]
+    assert service_fact(state, ip_address(shop_ip), "tcp", 80) == (
+        f"{shop_ip} is the load balancer's address of Ingress default/shop (mode ip): it ends connections, and opens"
+        " others to default/web:80"
+    )
+    assert service_fact(state, ip_address(shop_ip), "tcp", 81).endswith("(mode ip), which serves TCP 80")
+
+
+def test_a_marked_packet_without_a_way_does_not_come_back_to_the_program() -> None:
+    guard = next(one for one in of_fabric(balanced(), Rule) if one.kind == "blackhole")
+    assert guard.mask is not None
+    assert all(FIRST_MARK + number & guard.mask == guard.mark for number in (0, 1, 5000))
+    assert guard.pref == 51
 
 
 def test_other_types_of_services_get_no_load_balancer() -> None:

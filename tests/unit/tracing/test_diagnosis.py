@@ -15,7 +15,13 @@ from labctl.render import dataclass_json
 from labctl.report.trace import lines
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import TraceEvidence
-from tests.support import trace_end_cases, trace_policy_cases, trace_port_cases, trace_snat_cases
+from tests.support import (
+    load_balancer_trace_cases,
+    trace_end_cases,
+    trace_policy_cases,
+    trace_port_cases,
+    trace_snat_cases,
+)
 from tests.support.golden import Golden
 from tests.support.trace_cases import CASES as PATH_CASES
 from tests.support.trace_cases import Case, routes_of, rules_of
@@ -27,6 +33,7 @@ CASES = (
     *trace_policy_cases.CASES,
     *trace_port_cases.CASES,
     *trace_snat_cases.CASES,
+    *load_balancer_trace_cases.CASES,
 )
 
 
