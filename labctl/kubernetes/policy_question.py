@@ -65,8 +65,9 @@ def answer(lab: Lab, state: ClusterState, source: str, target: str, protocol: Tr
 
 
 def find(lab: Lab, state: ClusterState, name: str) -> Named:
-    """What a name means: a pod (`a`, `x/a`, `pod/x/a`), a Service (`web`, `x/web`, `service/x/web`), another machine
-    of the lab, or an address. A pod comes before a Service of the same name. Raises UsageError."""
+    """What a name means: a pod (`a`, `x/a`, `pod/x/a`), a Service (`web`, `x/web`, `service/x/web`, or `web.x` as in
+    cluster DNS), another machine of the lab, or an address. A pod comes before a Service of the same name. Raises
+    UsageError."""
     kind, slash, rest = name.partition("/")
     wanted, kinds = (rest, (kind,)) if slash and kind in ("pod", "service") else (name, ("pod", "service"))
     if "pod" in kinds:
@@ -78,6 +79,9 @@ def find(lab: Lab, state: ClusterState, name: str) -> Named:
         services = [one for one in state.cluster.services if wanted in (str(one), one.name)]
         if services:
             return _only(name, services)
+    virtual = next((one for one in lab.virtual_addresses if name in one.names), None)
+    if virtual is not None:
+        return _by_address(state, virtual.ips[0])
     machine = lab.machine(name)
     if machine is not None and machine.addresses:
         return _by_address(state, machine.addresses[0])

@@ -26,8 +26,10 @@ def why_command(evidence: TraceEvidence, denial: PolicyDenial) -> str:
     """The command that explains the denial."""
     names = {ip: name for name, ips in evidence.machines.items() for ip in ips}
     source, target = (names.get(ip, str(ip)) for ip in (denial.src, denial.dst))
-    protocol = evidence.question.protocol
-    port = "--icmp" if denial.dport is None else f"--{protocol} {denial.dport}"
+    number, protocol = denial.dport, evidence.question.protocol
+    if denial.src == denial.dst:  # by way of a Service that chose the pod itself
+        target, number = str(evidence.question.address), evidence.question.port
+    port = "--icmp" if number is None else f"--{protocol} {number}"
     return f"{PROGRAM} policy why {source} {target} {port}"
 
 

@@ -47,7 +47,12 @@ def definition_options(function: Any) -> Any:
     return option(manifests_option(sets_option(function)))
 
 
-@click.group("policy", cls=PolicyGroup, short_help="Show which pods reach which under policies, and why.")
+@click.group(
+    "policy",
+    cls=PolicyGroup,
+    no_args_is_help=False,
+    short_help="Show which pods reach which under policies, and why.",
+)
 @global_options("lab", "json")
 @click.pass_context
 def policy(ctx: click.Context) -> None:

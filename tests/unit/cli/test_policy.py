@@ -110,6 +110,7 @@ def test_every_rule_is_shown_with_v(run: Run) -> None:
         (("matrix", "--port", "99999"), "'99999' is not a whole number from 1 to 65535", ""),
         (("matrix", "--set", "a=b"), "--set needs --scenario FILE", "has its values"),
         (("matrix", "--manifest", "p.yaml"), "--manifest needs --scenario FILE", "has its manifests"),
+        ((), "policy: missing command", "labctl policy --help"),
         (("matrx",), "policy: there is no 'matrx'", "did you mean `labctl policy matrix`?"),
         (("matrix", "--scenario", "docker-bridge"), "lab docker-bridge has no pods", "Kubernetes model"),
     ],

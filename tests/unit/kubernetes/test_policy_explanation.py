@@ -167,6 +167,7 @@ def test_a_service_is_answered_for_each_backend_at_its_own_port() -> None:
     assert (found.service, found.allowed) == ("x/web", True)
     assert [(str(one.target), one.port) for one in found.explanations] == [("x/a", 8080)]
     assert ask("c", str(service_ip("web")), 80).explanations == found.explanations
+    assert ask("c", "web.x", 80).explanations == ask("c", "web.x.svc", 80).explanations == found.explanations
 
 
 def test_a_pod_behind_a_service_is_asked_for_its_own_packets() -> None:

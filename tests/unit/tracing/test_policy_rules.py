@@ -101,6 +101,14 @@ def test_the_form_after_the_translation_of_a_service_counts() -> None:
     assert {(one.dst, one.dport) for one in found.policy_denials} == {(A, 8080)}
 
 
+def test_a_pod_that_a_service_leads_back_to_itself_is_asked_about_by_the_service() -> None:
+    found = evidence(hit("cali-fw-vetha", A, A), source="a", asked=SERVICE, port=80)
+    sentence, command = cause(found)
+
+    assert sentence == FROM_B
+    assert command == f"labctl policy why a {SERVICE} --tcp 80"
+
+
 def test_a_ping_has_no_port() -> None:
     sentence, command = cause(evidence(hit(GUARD, E, A, None), port=None))
 
