@@ -7,9 +7,9 @@ vlan_filtering`), or a match or target of iptables as it is written in a rule (`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from labctl.core.iptables import FirewallRule
+from labctl.core.iptables import PartNames
 from labctl.core.resources import Chain, Link, Resource
 
 BASIC_LINK_KINDS = frozenset({"loopback", "veth", "bridge"})  # link kinds that every lab needs; `doctor` checks them
@@ -41,6 +41,7 @@ def required_features(plan: Iterable[Resource]) -> dict[str, Resource]:
     items = tuple(plan)
     chains = {(item.ns, item.name) for item in items if isinstance(item, Chain)}
     found: dict[str, Resource] = {}
+    parts = PartNames()
     for item in items:
         if isinstance(item, Link):
             if item.kind not in BASIC_LINK_KINDS:
@@ -49,10 +50,12 @@ def required_features(plan: Iterable[Resource]) -> dict[str, Resource]:
                 if name in _OPTION_FEATURES and (name, value) not in DEFAULT_LINK_OPTIONS:
                     found.setdefault(f"bridge {_OPTION_FEATURES[name]}", item)
         elif isinstance(item, Chain) and item.family != "bridge":
-            for rule in item.rules:
-                for feature in _extensions(rule):
-                    if (item.ns, feature.removeprefix("-j ")) not in chains:
-                        found.setdefault(feature, item)
+            for flag, name in parts.of(item.rules):
+                if flag == "-m":
+                    if name not in BASIC_MATCHES:
+                        found.setdefault(f"-m {name}", item)
+                elif name not in BASIC_TARGETS and (item.ns, name) not in chains:
+                    found.setdefault(f"-j {name}", item)
     return found
 
 
@@ -73,11 +76,3 @@ def remedy(feature: str, reason: str) -> str:
     if reason == PERMISSION_DENIED:  # only a TUN device needs access to a file
         return "sudo chmod 666 /dev/net/tun"
     return f"modprobe {kernel_module(feature)}"
-
-
-def _extensions(rule: FirewallRule) -> Iterator[str]:
-    for flag, name in rule.part_names:
-        if flag == "-m" and name not in BASIC_MATCHES:
-            yield f"-m {name}"
-        elif flag != "-m" and name not in BASIC_TARGETS:
-            yield f"-j {name}"

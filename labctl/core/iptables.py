@@ -60,15 +60,17 @@ _QUOTED = frozenset(" \t\"'\\")
 _ESCAPED = re.compile(r"\\(.)")
 
 
-class _CachedText:
-    """A place for the text that restore programs get, which is made once: the nodes of a cluster share most rules."""
+class _RuleCache:
+    """Places for what is made once of a rule, because the nodes of a cluster share most rules: the text that restore
+    programs get, and the names of its parts."""
 
-    __slots__ = ("restore_text",)
+    __slots__ = ("names_of_parts", "restore_text")
+    names_of_parts: tuple[tuple[str, str], ...]
     restore_text: str
 
 
 @dataclass(frozen=True, slots=True)
-class FirewallRule(_CachedText):
+class FirewallRule(_RuleCache):
     """One rule: its words in canonical form, without the chain's name."""
 
     args: tuple[str, ...]
@@ -91,8 +93,13 @@ class FirewallRule(_CachedText):
     def part_names(self) -> tuple[tuple[str, str], ...]:
         """The matches and the target as (`-m`, `-j` or `-g`, name), in order. Cheaper than `parts`. ebtables does not
         name its matches."""
-        args = self.args
-        return tuple([(args[at], args[at + 1]) for at in part_positions(args)])
+        try:
+            return self.names_of_parts
+        except AttributeError:
+            args = self.args
+            names = tuple([(args[at], args[at + 1]) for at in part_positions(args)])
+            object.__setattr__(self, "names_of_parts", names)
+            return names
 
     @property
     def matches(self) -> tuple[RulePart, ...]:
@@ -122,6 +129,22 @@ class FirewallRule(_CachedText):
         for part in self.parts:
             words += part.args if (part.flag, part.name) != ("-m", name) else ()
         return FirewallRule(tuple(words))
+
+
+class PartNames:
+    """The matches and targets of the rules of many chains. The nodes of a cluster often share the rules of a chain;
+    these are looked at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[tuple[FirewallRule, ...], tuple[tuple[str, str], ...]]] = {}
+
+    def of(self, rules: tuple[FirewallRule, ...]) -> tuple[tuple[str, str], ...]:
+        """The `part_names` of all rules of a chain, each once, in order."""
+        found = self._found.get(id(rules))
+        if found is None:
+            names = tuple(dict.fromkeys([part for one in rules for part in one.part_names]))
+            found = self._found[id(rules)] = (rules, names)  # the rules keep their id
+        return found[1]
 
 
 def accounting_objects(rules: Iterable[FirewallRule]) -> tuple[str, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
+from typing import Any
 
 from labctl.core.diff import Change
 from labctl.core.iptables import Backend
@@ -99,12 +101,20 @@ class KernelLab:
             flow for flow in present if run(paths.netns_path(self.lab, flow.node), conntrack_entries.delete, flow)
         )
 
-    def kernel_spelling(self, plan: Plan) -> Plan:
-        """The plan with its firewall rules in the spelling of this machine's kernel and tools."""
+    def kernel_spelling(
+        self, plan: Plan, keys: Container[tuple[Any, ...]] | None = None
+    ) -> dict[tuple[Any, ...], Chain]:
+        """The chains of a plan in the spelling of this machine's kernel and tools, by key: those with one of these
+        keys, or all. A chain that it cannot spell is left out."""
         sets = [item for item in plan if isinstance(item, IpSet)]
         chains = [item for item in plan if isinstance(item, Chain) and item.family != "nft"]  # nft prints its own text
-        spelled = kernel_spelling(chains, sets, self.backend)
-        return tuple(spelled.get(item.key, item) if isinstance(item, Chain) else item for item in plan)
+        wanted = [item for item in chains if keys is None or item.key in keys]
+        places = {(item.ns, item.family, item.table, rule.target) for item in wanted for rule in item.rules}
+        others = [item for item in chains if (item.ns, item.family, item.table, item.name) in places]
+        empty = {item.key: replace(item, rules=()) for item in others}  # what the rules jump to must exist
+        every = empty | {item.key: item for item in wanted}
+        spelled = kernel_spelling(every.values(), sets, self.backend)
+        return {item.key: spelled[item.key] for item in wanted if item.key in spelled}
 
     def destroy(self) -> tuple[str, ...]:
         """Remove every namespace of the lab; only their names are needed. Returns the nodes that were removed.

@@ -32,6 +32,7 @@ from labctl.render.plan_json import process_tag
 PROCESS_VARIABLE = "LABCTL_PROCESS"
 READY_TIMEOUT_S = 10.0  # seconds within which a program must be ready
 REAP_TIMEOUT_S = 1.0  # seconds within which the process that started a program must end
+MAX_STARTING = 4 * (os.cpu_count() or 1)  # processes that start at the same time
 MAX_FDS = 4096  # file descriptors to close in the process that only waits
 
 
@@ -52,23 +53,36 @@ def find_anywhere(lab: str) -> tuple[int, ...]:
     return tuple(pid for pid in occupants.find_outside_host() if _tagged_process(pid, lab) is not None)
 
 
-def start(lab: str, processes: Iterable[Process]) -> None:
-    """Start processes in this thread's namespace, and wait until each is ready.
+class Starter:
+    """Starts processes in the namespaces of a lab, and waits for several at the same time. A context manager: leaving
+    it without an error waits until each is ready."""
 
-    Raises KernelError if one does not get ready, with its output.
-    """
-    children: list[tuple[Process, subprocess.Popen[bytes]]] = []
-    try:
+    def __init__(self, lab: str) -> None:
+        self._lab = lab
+        self._children: list[tuple[Process, subprocess.Popen[bytes]]] = []
+
+    def __enter__(self) -> Starter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        try:
+            if kind is None:
+                _wait_until_ready(self._children)
+        finally:
+            for _, child in self._children:
+                if child.stdout is not None:
+                    child.stdout.close()
+                _reap(child)
+            self._children.clear()
+
+    def start(self, processes: Iterable[Process]) -> None:
+        """Start processes in this thread's namespace. Raises KernelError if one of this or of another namespace does
+        not get ready, with its output."""
         for process in processes:
-            if process.inside is not None:
-                _wait_until_ready(children)
-            children.append((process, _spawn(lab, process)))
-        _wait_until_ready(children)
-    finally:
-        for _, child in children:
-            if child.stdout is not None:
-                child.stdout.close()
-            _reap(child)
+            starting_now = sum(child.stdout is not None and not child.stdout.closed for _, child in self._children)
+            if process.inside is not None or starting_now >= MAX_STARTING:
+                _wait_until_ready(self._children)
+            self._children.append((process, _spawn(self._lab, process)))
 
 
 def stop(process: Process) -> None:
@@ -234,7 +248,8 @@ def main(args: Sequence[str]) -> int:
         print("usage: python3 -m labctl.kernel.processes TAG (from labctl plan --as shell)", file=sys.stderr)
         return 2
     try:
-        start(parsed[0], [parsed[1]])
+        with Starter(parsed[0]) as starter:
+            starter.start([parsed[1]])
     except KernelError as error:
         print(error.message, file=sys.stderr)
         return 3

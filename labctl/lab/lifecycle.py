@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.cni_runtime.observed_state import attachments_of, merge, without_attachments
-from labctl.core.diff import Change, diff
+from labctl.core.diff import Change, diff, same
 from labctl.core.resources import Attachment, Chain, Netns, Plan, Resource
 from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
@@ -286,9 +286,24 @@ def _diff_plan(plan: Plan, kernel: KernelLab) -> tuple[Change, ...]:
     differ, they are compared again in the kernel's spelling."""
     found = kernel.observe(plan)
     changes = diff(plan, found)
-    if not any(isinstance(change.want, Chain) and isinstance(change.have, Chain) for change in changes):
+    differing = {change.want.key for change in changes if isinstance(change.want, Chain) and change.have is not None}
+    if not differing:
         return changes
-    return diff(kernel.kernel_spelling(plan), found)
+    spelled = kernel.kernel_spelling(plan, differing)
+    respelled = (
+        Change(spelled.get(change.want.key, change.want), change.have)
+        if isinstance(change.want, Chain) and change.have is not None
+        else change
+        for change in changes
+    )
+    return tuple(
+        change
+        for change in respelled
+        if change.want is None
+        or change.have is None
+        or not isinstance(change.want, Chain)
+        or not same(change.want, change.have)
+    )
 
 
 def _remove(name: str, warn: Progress | None = None) -> tuple[str, ...]:

@@ -24,6 +24,16 @@ def targets(results: dict[str, Any], command_times: dict[str, float]) -> list[di
         ("trace of a dropped probe, ms", command_times.get("trace_dropped_ms"), 700.0, "<="),
         ("trace of a refused probe, ms", command_times.get("trace_refused_ms"), 700.0, "<="),
         ("trace to a neighbour without an answer, ms", command_times.get("trace_neighbour_ms"), 1800.0, "<="),
+        ("1,000 Services: up / iptables-restore", command_times.get("services_up_ratio"), 1.5, "<="),
+        ("1,000 Services: status / iptables-restore", command_times.get("services_status_ratio"), 0.5, "<="),
+        ("one endpoint more: rules written / all rules", command_times.get("services_rewritten_ratio"), 0.02, "<="),
+        ("one endpoint more: time of writing / up", command_times.get("services_write_ratio"), 0.02, "<="),
+        (
+            "the same: iptables-restore --noflush itself / up",
+            command_times.get("services_small_restore_ratio"),
+            None,
+            "",
+        ),
         ("trace of a delivered probe / the other commit", command_times.get("trace_delivered_ratio"), 0.5, "<="),
         ("trace to a silent neighbour / the other commit", command_times.get("trace_neighbour_ratio"), 0.45, "<="),
     ]

@@ -248,10 +248,11 @@ class Builder:
         for change in changes:
             if isinstance(change.want, Process):
                 by_ns.setdefault(change.want.ns, []).append(change.want)
-        for ns, ns_processes in by_ns.items():
-            if ns in self._namespaces.fds:
-                self._namespaces.enter(ns)
-                processes.start(self._namespaces.lab, ns_processes)
+        with processes.Starter(self._namespaces.lab) as starter:
+            for ns, ns_processes in by_ns.items():
+                if ns in self._namespaces.fds:
+                    self._namespaces.enter(ns)
+                    starter.start(ns_processes)
 
     # sending to the kernel
 

@@ -14,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from labctl.core.features import kernel_module
-from labctl.core.iptables import Backend, FirewallRule
+from labctl.core.iptables import Backend, FirewallRule, PartNames
 from labctl.core.resources import Chain, Link, Resource, Sysctl
 from labctl.errors import KernelError
 from labctl.kernel.host.work_record import WorkRecord
@@ -39,7 +39,8 @@ def modules_for(plan: Iterable[Resource], backend: Backend = "legacy") -> tuple[
     """The modules for a plan's links, sysctls and firewall rules, each once, in the order of the plan. Pure."""
     items = tuple(plan)
     chain_names = {(item.ns, item.name) for item in items if isinstance(item, Chain)}
-    return tuple(dict.fromkeys(name for item in items for name in _needs(item, chain_names, backend)))
+    parts = PartNames()
+    return tuple(dict.fromkeys(name for item in items for name in _needs(item, chain_names, backend, parts)))
 
 
 def missing_modules(wanted: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
@@ -65,6 +66,8 @@ def ensure(
     Call it from a thread in the machine's own namespace, before the work. `notify` gets a sentence on each change.
     `host_root` is the folder with /proc and /sys. Raises KernelError if a side effect cannot be undone.
     """
+    if not (host_root / "proc/modules").exists():
+        return ()  # a kernel without module support has everything built in
     return load(modules_for(plan, backend), notify, host_root)
 
 
@@ -149,7 +152,7 @@ def _module_name(path: str) -> str:
     return path.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
 
 
-def _needs(item: Resource, chain_names: set[tuple[str, str]], backend: Backend) -> Iterator[str]:
+def _needs(item: Resource, chain_names: set[tuple[str, str]], backend: Backend, parts: PartNames) -> Iterator[str]:
     if isinstance(item, Link):
         if item.kind != "loopback":
             yield kernel_module(item.kind)
@@ -162,13 +165,14 @@ def _needs(item: Resource, chain_names: set[tuple[str, str]], backend: Backend) 
             return
         core, table = _TABLES[item.family]
         yield from NFT_MODULES if backend == "nft" else (core, table + item.table)
-        for rule in item.rules:
-            yield from _extensions(rule, item, chain_names)
+        yield from _extensions(parts.of(item.rules), item, chain_names)
 
 
-def _extensions(rule: FirewallRule, chain: Chain, chain_names: set[tuple[str, str]]) -> Iterator[str]:
+def _extensions(
+    part_names: Iterable[tuple[str, str]], chain: Chain, chain_names: set[tuple[str, str]]
+) -> Iterator[str]:
     modules = _EXTENSION_MODULES6 if chain.family == "ip6" else _EXTENSION_MODULES
-    for flag, name in rule.part_names:
+    for flag, name in part_names:
         if flag != "-m" and (chain.ns, name) in chain_names:
             continue
         if name == "physdev":
