@@ -251,7 +251,25 @@ class Echo(_Client):
                 return self.set_answer("reply", self.reply_text)
 
 
-class TcpClient(_Client):
+class StreamClient(_Client):
+    """A client of one TCP connection."""
+
+    def __init__(self, address: IP) -> None:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
+        self._is_connected, self._received = False, b""
+
+    def _connect(self, address: IP, port: int) -> None:
+        """Send the first packet. An error that says at once why it cannot leave is the answer."""
+        number = self._socket.connect_ex((str(address), port))
+        if number not in (0, errno.EINPROGRESS):
+            self._fail_to_send(number)
+
+    def _events(self) -> int:
+        return int(select.POLLIN if self._is_connected else select.POLLOUT)
+
+
+class TcpClient(StreamClient):
     """One connection. A `marker` must also come back through it.
 
     It comes from the source port `sport`, or if that is None from an unused one. A reset closes a connection from a
@@ -262,18 +280,12 @@ class TcpClient(_Client):
     def __init__(
         self, address: IP, port: int, marker: bytes | None, sport: int | None = None, reset: bool = False
     ) -> None:
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
-        self.marker, self._is_connected, self._received = marker, False, b""
+        super().__init__(address)
+        self.marker = marker
         self._bind(sport, port)
         if sport is not None or reset:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
-        number = self._socket.connect_ex((str(address), port))
-        if number not in (0, errno.EINPROGRESS):
-            self._fail_to_send(number)
-
-    def _events(self) -> int:
-        return int(select.POLLIN if self._is_connected else select.POLLOUT)
+        self._connect(address, port)
 
     def _step(self) -> None:
         if not self._is_connected:

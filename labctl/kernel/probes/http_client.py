@@ -5,40 +5,29 @@ The request has a marker in a header, so that a connection that a proxy opens fo
 
 from __future__ import annotations
 
-import errno
-import select
-import socket
-
 from labctl.core.resources import IP
 from labctl.core.results import BackendAnswer
 from labctl.kernel.probes.backend_questions import MAX_ANSWER_BYTES, read_answer
-from labctl.kernel.probes.clients import _Client
+from labctl.kernel.probes.clients import StreamClient
 from labctl.packets.probe_id import REQUEST_SUFFIX
 
 MARKER_HEADER = "X-Labctl-Probe"
 
 
-class HttpClient(_Client):
+class HttpClient(StreamClient):
     """One connection with one GET request. `status` is that of the answer, None as long as there is none, and
     `backend` what a server of labctl says in it. Raises OSError."""
 
     def __init__(self, address: IP, port: int, marker: bytes, host: str, path: str) -> None:
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
+        super().__init__(address)
         self.status: int | None = None
         self.backend = BackendAnswer()
         self.marker = marker.hex().encode()
         fields = (f"GET {path} HTTP/1.1", f"Host: {host}", "Accept: application/json", "Connection: close")
         value = (self.marker + REQUEST_SUFFIX).decode()
         self._request = "\r\n".join((*fields, f"{MARKER_HEADER}: {value}", "", "")).encode()
-        self._is_connected, self._received = False, b""
         self._bind(None, port)
-        number = self._socket.connect_ex((str(address), port))
-        if number not in (0, errno.EINPROGRESS):
-            self._fail_to_send(number)
-
-    def _events(self) -> int:
-        return int(select.POLLIN if self._is_connected else select.POLLOUT)
+        self._connect(address, port)
 
     def _step(self) -> None:
         if not self._is_connected:
