@@ -143,6 +143,14 @@ def commands(runs: int, commit: str | None) -> dict[str, float]:
     return times
 
 
+def all_commands(options: argparse.Namespace) -> dict[str, float]:
+    """The times of single commands, and of a matrix of policies."""
+    from policies import policies
+
+    runs = 1 if options.quick else options.runs
+    return {**commands(runs, options.against), **policies(runs)}
+
+
 def main() -> int:
     options = arguments()
     if os.environ.get("LABCTL_BENCH_SANDBOX") != "1":
@@ -155,9 +163,7 @@ def main() -> int:
     report_progress("")
     results = summary(samples)
     try:
-        command_times = (
-            commands(1 if options.quick else options.runs, options.against) if wanted("labctl", options.only) else {}
-        )
+        command_times = all_commands(options) if wanted("labctl", options.only) else {}
     except Exception as error:
         command_times = {}
         errors.append(f"commands: {error}")

@@ -36,6 +36,7 @@ def targets(results: dict[str, Any], command_times: dict[str, float]) -> list[di
         ),
         ("trace of a delivered probe / the other commit", command_times.get("trace_delivered_ratio"), 0.5, "<="),
         ("trace to a silent neighbour / the other commit", command_times.get("trace_neighbour_ratio"), 0.45, "<="),
+        ("9 x 9 pods: connections with policies / without", command_times.get("policy_matrix_ratio"), 1.5, "<="),
     ]
     return [
         {"what": what, "value": value, "goal": f"{sign} {goal:g}" if goal else "", "met": meets(value, sign, goal)}
