@@ -1,4 +1,5 @@
-"""Faults of the cloud's network: source checks that do not know a pod's address, interfaces that may not forward."""
+"""Faults of the cloud's network: source checks that do not know a pod's address, interfaces that may not forward,
+firewalls that do not let connections out."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from ipaddress import ip_network
 
 from labctl.core.diff import Change
 from labctl.core.resources import Chain, Link, Route
-from labctl.faults.chain_changes import insert_rule
+from labctl.faults.chain_changes import insert_rule, without_rule
 from labctl.faults.claimed_paths import ClaimedPath, claimed_paths, probes
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects
@@ -78,6 +79,33 @@ def _forwarding_not_allowed(objects: LabObjects) -> Iterator[Fault]:
         yield Fault("nic-forwarding-off", f"{peer.ns}/{peer.dev}", (change,), causes, probes(paths))
 
 
+def _connection_not_allowed(objects: LabObjects) -> Iterator[Fault]:
+    """A firewall on the way out has no rule for connections to a port, so its last rule drops them."""
+    for chain in objects.all(Chain):
+        last = chain.rules[-1] if chain.rules else None
+        if (chain.table, chain.name) != ("filter", "FORWARD") or last is None or last.args != ("-j", "DROP"):
+            continue
+        for number, one in enumerate(chain.rules):
+            protocol, port = one.option("-p"), one.option("--dport")
+            if (
+                one.target != "ACCEPT"
+                or protocol is None
+                or port is None
+                or objects.topology.role(chain.ns) != "machine"
+            ):
+                continue
+            allowed = (protocol.values[0], port.values[0])
+            paths = [
+                path
+                for path in claimed_paths(objects)
+                if (path.probe, str(path.port)) == allowed and objects.topology.role(path.target_ns) == "internet"
+            ]
+            if traffic := probes(paths, protocols=("tcp", "udp")):
+                causes = (ExpectedCause(("rule",), (chain.ns, "FORWARD")),)
+                name = f"{chain.ns}/FORWARD/{':'.join(allowed)}"
+                yield Fault("firewall-rule-missing", name, (without_rule(chain, number),), causes, traffic)
+
+
 KINDS: tuple[FaultKind, ...] = (
     FaultKind(
         "source-check",
@@ -96,5 +124,11 @@ KINDS: tuple[FaultKind, ...] = (
         "IP forwarding is off at a node's interface in the cloud (Azure: IP forwarding, Google Cloud: canIpForward).",
         "The cloud drops what the node sends with the address of a pod.",
         _forwarding_not_allowed,
+    ),
+    FaultKind(
+        "firewall-rule-missing",
+        "The firewall on the cluster's way out lacks the rule that allows connections to a port.",
+        "It drops these connections by its last rule; those to other ports leave.",
+        _connection_not_allowed,
     ),
 )

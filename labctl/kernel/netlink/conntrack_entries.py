@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -23,7 +24,7 @@ LIFETIME_S = 86_400  # of an entry until its first packet; then the kernel's own
 
 def create(flow: Flow) -> None:
     """Create the entry of a flow that was answered already. Without a translation in `flow` it has none, so no NAT
-    rule is asked for its packets any more. An entry that exists is replaced.
+    rule is asked for its packets any more. Entries that have one of its two directions are replaced.
 
     Raises KernelError if the kernel refuses.
     """
@@ -37,7 +38,11 @@ def create(flow: Flow) -> None:
         + _attribute(CTA_STATUS, status)
         + _attribute(CTA_TIMEOUT, struct.pack("!I", LIFETIME_S))
     )
-    if error := _request(IPCTNL_MSG_CT_NEW, flow, body, CREATE | EXCL):
+    error = _request(IPCTNL_MSG_CT_NEW, flow, body, CREATE | EXCL)
+    if error == errno.EEXIST:  # another connection has the same answers: it uses the same port of a translation
+        _request(IPCTNL_MSG_CT_DELETE, flow, _nested(CTA_TUPLE_REPLY, back), 0)
+        error = _request(IPCTNL_MSG_CT_NEW, flow, body, CREATE | EXCL)
+    if error:
         raise KernelError(f"the kernel refused a conntrack entry in {flow.node}: {os.strerror(error)}")
 
 

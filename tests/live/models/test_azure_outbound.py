@@ -120,6 +120,7 @@ checks:
 
 def test_a_fault_uses_the_ports_of_one_node_and_a_trace_names_them() -> None:
     lab = up(BLOCKS, "azure-cni-overlay")
+    traced(NAME, "a internet --tcp 443 --listen")  # its connection still has a port of the block
     break_fix.break_lab(lab, find_fault(lab, "snat-ports-used", "fabric/conntrack/a"))
     _, lost = traced(NAME, "a internet --tcp 443 --listen")
     _, other_node = traced(NAME, "c internet --tcp 443 --listen")
