@@ -7,7 +7,7 @@ from dataclasses import replace
 from labctl import models
 from labctl.core.scenario_types import Lab, ScenarioNode
 from labctl.errors import UsageError
-from labctl.scenario.definition import Definition, parse_and_compile
+from labctl.scenario.definition import Definition, parse_and_compile, with_kubernetes
 
 EXTRA_POD = "one-more"  # the name of the additional pod
 
@@ -32,7 +32,7 @@ def with_extra_pod(definition: Definition, lab: Lab, node: str) -> Lab:
     model = models.find_model(scenario.model)
     for _, what, _ in model.refuse(scenario) if hasattr(model, "refuse") else ():
         raise UsageError(what)
-    return models.compile_lab(scenario)
+    return with_kubernetes(scenario)
 
 
 def _with_pod(node: ScenarioNode) -> ScenarioNode:

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from labctl.compare.roles import Roles
 from labctl.core.fidelity import Fidelity
 from labctl.core.resources import IP, Address, Interface, Link, Plan
-from labctl.core.results import Sighting
+from labctl.core.results import Answer, Sighting
 from labctl.core.scenario_types import Check, Lab, Machine
 from labctl.core.topology import LEAF_ROLES
 
@@ -44,6 +44,22 @@ class ProbeResult:
             sighting for sighting in self.requests if sighting.at.ns in namespaces and sighting.direction == "out"
         ]
         return departures[-1] if departures else None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceProbe:
+    """One connection to a Service, or one that a policy denies: its answer and what was captured of it."""
+
+    check: Check
+    answer: Answer
+    detail: str = ""
+    requests: tuple[Sighting, ...] = ()
+    replies: tuple[Sighting, ...] = ()
+
+    def arrival(self, machine: str) -> Sighting | None:
+        """The last sighting of the request as it entered a machine."""
+        found = [one for one in self.requests if one.at.ns == machine and one.direction == "in" and not one.otherhost]
+        return found[-1] if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,7 @@ class Measurements:
     path_mtu: PathMtu | str = ""
     extra_pod: ExtraPod | str = ""
     timings: Timings | str = ""
+    service_probes: Mapping[str, ServiceProbe | str] | str = ""
     seconds: float = 0.0
 
     @cached_property

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from labctl.cni_runtime.observed_state import attachments_of
 from labctl.compare.extra_pod import EXTRA_POD, with_extra_pod
 from labctl.compare.measure import measure
-from labctl.compare.measurements import Column, ExtraPod, Measurements, Skipped
+from labctl.compare.measurements import Column, ExtraPod, Measurements, ServiceProbe, Skipped
 from labctl.compare.roles import find_roles
+from labctl.compare.service_lab import with_services
+from labctl.compare.services import service_probes
 from labctl.compare.table import Table, table
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError, MissingError
@@ -71,6 +73,9 @@ def _column(entry: ComparedScenario, report_step: MessageCallback, approximate: 
                 return Skipped(entry.title, lab.model, NO_PODS_REASON, 2)
             measurements = measure(entry.title, lab, roles, report_step)
         measurements = replace(measurements, extra_pod=_measure_extra_pod(entry.definition, measurements, report_step))
+        measurements = replace(
+            measurements, service_probes=_measure_services(entry.definition, measurements, report_step)
+        )
         return replace(measurements, seconds=time.monotonic() - started)
     except (MissingError, KernelError) as error:
         return Skipped(entry.title, planned.model, _skip_reason(error), error.code)
@@ -107,6 +112,21 @@ def temporary_lab_name() -> str:
 def _with_name(definition: lifecycle.Definition, name: str) -> lifecycle.Definition:
     lab = definition.lab
     return replace(definition, name=name, lab=None if lab is None else replace(lab, name=name))
+
+
+def _measure_services(
+    definition: lifecycle.Definition, measurements: Measurements, report_step: MessageCallback
+) -> Mapping[str, ServiceProbe | str] | str:
+    """The same lab with Services and a policy on top; a text is the reason why there are none."""
+    try:
+        with_objects = with_services(definition, measurements.lab, measurements.roles)
+        report_step("building it with Services")
+        with temporary_lab(replace(definition, lab=with_objects), report_step) as lab:
+            return service_probes(lab, measurements.roles)
+    except LabError as error:
+        return error.message
+    except ValueError as error:
+        return str(error)
 
 
 def _measure_extra_pod(

@@ -25,6 +25,7 @@ class Row:
 
 PLACEMENT, VISIBILITY, REACHABILITY = "where a pod sits", "how others see a pod", "who reaches a pod"
 PATHS, COST, TIMING = "from pod to pod", "what it takes", "how fast it is"
+SERVICES = "with Services and policies on top"
 ROWS = (
     Row("namespace", "a namespace per pod", PLACEMENT, placement.namespaces),
     Row("bridge", "the pods' bridge", PLACEMENT, placement.bridge),
@@ -47,6 +48,20 @@ ROWS = (
     Row("beyond", "across a router", PATHS, lambda facts: visibility.path(facts, "beyond")),
     Row("pod_mtu", "a pod's MTU", PATHS, placement.pod_mtu),
     Row("path_mtu", "path MTU across nodes", PATHS, visibility.path_mtu),
+    Row("cluster_ip", "a backend sees a pod as", SERVICES, partial(visibility.service_source, key="cluster_ip")),
+    Row(
+        "node_port",
+        "and a machine outside, by nodePort",
+        SERVICES,
+        partial(visibility.service_source, key="node_port"),
+    ),
+    Row(
+        "node_port_local",
+        "by nodePort, policy Local",
+        SERVICES,
+        partial(visibility.service_source, key="node_port_local"),
+    ),
+    Row("refusal", "TCP that a policy denies gets", SERVICES, visibility.refusal),
     Row("node_objects", "a node holds", COST, cost.node_objects),
     Row("pod_adds", "one pod adds to a node", COST, cost.pod_objects),
     Row("pod_adds_elsewhere", "and outside the node", COST, cost.pod_objects_elsewhere),

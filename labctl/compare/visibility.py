@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from labctl.compare.cell import Cell, absent, inconclusive
-from labctl.compare.measurements import Measurements, PathMtu, ProbeResult, node_namespaces
+from labctl.compare.measurements import Measurements, PathMtu, ProbeResult, ServiceProbe, node_namespaces
+from labctl.compare.service_lab import backend
 from labctl.core.resources import IP, Link
 from labctl.core.results import Sighting
 from labctl.packets.decode import FLANNEL_UDP_PORT
@@ -223,6 +224,46 @@ def owner(measurements: Measurements, ip: IP, at: str) -> str:
     if target is not None and target.role == "internet":
         return "public address"
     return machine.role if machine is not None else f"{ip}, which no machine has"
+
+
+def service_source(measurements: Measurements, key: str) -> Cell:
+    """The owner of the source address with which a connection to a Service arrived at its backend."""
+    probe = _service_probe(measurements, key)
+    if isinstance(probe, Cell):
+        return probe
+    arrival = probe.arrival(str(backend(measurements.roles)))
+    if probe.answer != "reply" or arrival is None:
+        passed = tuple(f"seen {one}" for one in probe.requests)
+        if not passed:
+            return inconclusive("no packet of the connection was captured", (probe.detail,))
+        return Cell(f"no: it ends in {probe.requests[-1].at.ns}", evidence=passed)
+    return Cell(owner(measurements, arrival.src, arrival.at.ns), address=arrival.src, evidence=(f"seen {arrival}",))
+
+
+def refusal(measurements: Measurements) -> Cell:
+    """How a TCP connection ends that a NetworkPolicy denies: without an answer, by a reset, or by an ICMP error."""
+    probe = _service_probe(measurements, "denied")
+    if isinstance(probe, Cell):
+        return probe
+    evidence = (*(f"seen {one}" for one in (*probe.requests, *probe.replies)), probe.detail)
+    if probe.answer == "reply":
+        return Cell("it is not denied", evidence=evidence)
+    if not probe.requests and not probe.replies:
+        return inconclusive("no packet of the connection was captured", (probe.detail,))
+    if probe.answer == "timeout":
+        return Cell("no answer, a timeout", evidence=evidence)
+    reset = any(one.proto == "tcp" for one in probe.replies)
+    if probe.answer in ("refused", "unreachable"):
+        return Cell("a TCP reset" if reset else "an ICMP error", evidence=evidence)
+    return inconclusive(f"the connection ended with {probe.answer}", evidence)
+
+
+def _service_probe(measurements: Measurements, key: str) -> ServiceProbe | Cell:
+    probes = measurements.service_probes
+    if isinstance(probes, str):
+        return absent(probes or "not asked")
+    probe = probes[key]
+    return absent(probe) if isinstance(probe, str) else probe
 
 
 def _unanswered_cell(result: ProbeResult) -> Cell:

@@ -65,7 +65,7 @@ from labctl.models.lib.azure_address_plan import LIMITS
 
 FOLLOWS = "Azure CNI transparent mode since August 2022 (azure-container-networking, pull request 1524)"
 MACHINES = ("nodes", "pods")
-CLUSTER = kubernetes.ClusterDefaults("subnet", ("10.0.0.0/16",))
+CLUSTER = kubernetes.ClusterDefaults("pods_subnet", ("10.0.0.0/16",))
 PARTS = (
     faithful("a route to each pod, and no bridge"),
     faithful("169.254.1.1: its neighbour entry, added in state PROBE, and proxy ARP, which answers for it"),
@@ -107,6 +107,11 @@ class Options(azure_addressing.NodeSubnetOptions):
         choices=("node-subnet", azure_pod_subnet.DYNAMIC, azure_pod_subnet.STATIC_BLOCK),
     )
     pod_subnet: IPv4Network = option(cidr("10.226.0.0/16"), "the pods' subnet, if ip_allocation needs one")
+
+    @property
+    def pods_subnet(self) -> IPv4Network:
+        """The subnet from which pods get their addresses."""
+        return self.subnet if self.ip_allocation == "node-subnet" else self.pod_subnet
 
     @property
     def pods_per_node(self) -> int:

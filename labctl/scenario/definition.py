@@ -141,7 +141,6 @@ def parse_and_compile(
     scenario writes them, to their texts; files that are read are added. `manifests` are the names of --manifest: their
     texts are in `files`, by `manifest_key`. Raises ScenarioError with every problem.
     """
-    from labctl import models
     from labctl.scenario import fault_field
     from labctl.scenario.check_parser import resolve
     from labctl.scenario.document import Reader
@@ -154,17 +153,26 @@ def parse_and_compile(
     parsed = parse_scenario(
         text, file, reader, name=name, overrides=overrides, substitute_features=features, manifests=texts
     )
-    lab = models.compile_lab(parsed.scenario)
+    lab = with_kubernetes(parsed.scenario)
     if parsed.scenario.kubernetes is not None:
-        from labctl.kubernetes.composition import compose
-
-        lab = compose(lab, parsed.scenario, getattr(models.find_model(lab.model), "CLUSTER", None))
         lab = _with_object_warnings(lab, parsed, reader)
     resolve(lab, parsed.located_checks, reader)
     if parsed.located_faults:
         fault_field.resolve(lab, parsed.located_faults, reader)
     reader.raise_problems()
     return parsed.scenario, lab
+
+
+def with_kubernetes(scenario: Scenario) -> Lab:
+    """The lab of a scenario: compiled by its model, with its Services, policies and the like on top."""
+    from labctl import models
+
+    lab = models.compile_lab(scenario)
+    if scenario.kubernetes is None:
+        return lab
+    from labctl.kubernetes.composition import compose
+
+    return compose(lab, scenario, getattr(models.find_model(lab.model), "CLUSTER", None))
 
 
 def _with_object_warnings(lab: Lab, parsed: ParsedScenario, reader: Reader) -> Lab:

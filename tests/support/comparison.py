@@ -6,7 +6,15 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from labctl.compare.measurements import ExtraPod, Measurements, PathMtu, ProbeResult, Skipped, Timings
+from labctl.compare.measurements import (
+    ExtraPod,
+    Measurements,
+    PathMtu,
+    ProbeResult,
+    ServiceProbe,
+    Skipped,
+    Timings,
+)
 from labctl.compare.roles import Roles
 from labctl.core.fidelity import needs
 from labctl.core.iptables import rule
@@ -95,6 +103,19 @@ ASKED: dict[str, ProbeResult | str] = {
     "from_vm": silent("vm", "a", seen("fabric/vm", "in", 64, "10.9.0.9")),
     "from_internet": silent("internet", "a", blocked=True),
 }  # fmt: skip
+
+
+def connection(answer: Any, *requests: Sighting, replies: tuple[Sighting, ...] = ()) -> ServiceProbe:
+    """A connection to a Service of which the pod c is the backend."""
+    return ServiceProbe(Check("", "tcp", "a", "c", 80), answer, "said", requests, replies)
+
+
+SERVED: dict[str, ServiceProbe | str] = {
+    "cluster_ip": connection("reply", seen("node1/va", "in"), seen("c/eth0", "in", 61)),
+    "node_port": connection("reply", seen("c/eth0", "in", 61, "10.9.0.1")),
+    "node_port_local": connection("timeout", seen("fabric/vm", "in", 64, "10.9.0.9")),
+    "denied": connection("timeout", seen("node2/eth0", "in", 62)),
+}
 SPACES = {name: number for number, name in enumerate(("node1", "node2", "a", "b", "c"), 1)}
 
 
@@ -104,7 +125,7 @@ def facts(**changes: Any) -> Measurements:
     asked = {**ASKED, **changes.pop("probe_results", {})}
     whole = Measurements(
         "kubenet", LAB, CAST, plan(), {}, SPACES, asked, PathMtu(1500, ("1500 bytes: a reply", "1501: too big")),
-        ExtraPod("one-more", "node1", (*plan(), more), MACHINES), Timings(30e-6, 8e9), 2.0,
+        ExtraPod("one-more", "node1", (*plan(), more), MACHINES), Timings(30e-6, 8e9), SERVED, 2.0,
     )  # fmt: skip
     return replace(whole, **changes)
 

@@ -129,6 +129,26 @@ def test_a_model_is_measured_to_be_what_it_is_known_for(measured: dict[str, dict
     assert found == EXPECTED[name]
 
 
+SILENCE, ICMP = "no answer, a timeout", "an ICMP error"
+SERVICE_ROWS = ("cluster_ip", "node_port", "node_port_local", "refusal")
+SERVICE_ANSWERS = {  # the engine is kube-router's where pods are on a bridge, else Calico's
+    "kubenet": ("pod", "node", "vm", ICMP),
+    "azure-cni-bridge": ("pod", "node", "vm", ICMP),
+    "azure-cni-transparent": ("pod", "node", "vm", SILENCE),
+    "azure-cni-overlay": ("pod", "node", "vm", SILENCE),
+    "eks-vpc-cni": ("pod", "node", "vm", SILENCE),
+    "gke-vpc-native": ("pod", "node", "vm", SILENCE),
+    "docker-overlay": ("(no Kubernetes)",) * 4,
+}
+
+
+@pytest.mark.parametrize("name", SERVICE_ANSWERS)
+def test_services_and_policies_on_top_of_a_model_are_measured(measured: dict[str, dict[str, Cell]], name: str) -> None:
+    assert tuple(measured[name][key].text for key in SERVICE_ROWS) == SERVICE_ANSWERS[name]
+    if name != "docker-overlay":
+        assert all(measured[name][key].evidence for key in SERVICE_ROWS)
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_in_every_model_a_pod_keeps_its_address_towards_pods_and_has_a_namespace(
     measured: dict[str, dict[str, Cell]], name: str
@@ -192,6 +212,7 @@ def clusters() -> dict[str, dict[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "MEASUREMENT_ROUNDS", 1)
         patch.setattr(run, "_measure_extra_pod", lambda *_: "not asked")
+        patch.setattr(run, "_measure_services", lambda *_: "not asked")
         table = run.compare(entries(*BEYOND), nothing, approximate=True)
     return {column.title: texts(table, number) for number, column in enumerate(table.columns)}
 

@@ -11,15 +11,19 @@ import pytest
 from labctl.checks.evidence import CheckEvidence
 from labctl.compare import cost, placement, visibility
 from labctl.compare.cell import Cell
+from labctl.compare.extra_pod import with_extra_pod
 from labctl.compare.measurements import ExtraPod, Measurements, PathMtu, Timings
 from labctl.compare.probes import expect_no_answer, probe_checks, probe_result
 from labctl.compare.roles import Roles, absence_text, find_roles
+from labctl.compare.service_lab import with_services
 from labctl.compare.table import ROWS, table
 from labctl.core.resources import Address, Link, Neighbour, Plan, Route, Rule
 from labctl.core.scenario_types import Check, Machine
+from labctl.errors import UsageError
 from labctl.lab import lifecycle
 from labctl.packets.probe_id import Trail
 from labctl.report import comparison
+from labctl.scenario.definition import define_text
 from tests.support import comparison as comparing
 from tests.support.comparison import CAST, LAB, MACHINES, SKIPPED, came, facts, lost, port, seen, silent
 
@@ -134,6 +138,10 @@ def test_every_question_about_the_sample_has_its_answer() -> None:
         "beyond": "(no node behind a router)",
         "pod_mtu": "1500",
         "path_mtu": "1500",
+        "cluster_ip": "pod",
+        "node_port": "node",
+        "node_port_local": "no: it ends in fabric",
+        "refusal": "no answer, a timeout",
         "node_objects": "4 links, 3 routes, 1 firewall rule",
         "pod_adds": "1 link",
         "pod_adds_elsewhere": "nothing",
@@ -153,6 +161,66 @@ def test_an_answer_whose_evidence_was_lost_is_inconclusive(key: str) -> None:
     assert set(changed.values()) == {"inconclusive"}
     assert table([facts(probe_results={key: lost(check.source, check.target)})]).inconclusive
     assert not table([facts()]).inconclusive
+
+
+RESET = replace(seen("a/eth0", "in", 61, "10.2.0.2"), proto="tcp", reply=True)
+SYN = seen("node2/eth0", "in", 62)
+
+
+@pytest.mark.parametrize(
+    ("probe", "text", "state"),
+    [
+        (comparing.connection("refused", SYN, replies=(RESET,)), "a TCP reset", "measured"),
+        (comparing.connection("refused", SYN), "an ICMP error", "measured"),
+        (comparing.connection("unreachable", SYN), "an ICMP error", "measured"),
+        (comparing.connection("reply", SYN), "it is not denied", "measured"),
+        (comparing.connection("timeout", SYN), "no answer, a timeout", "measured"),
+        (comparing.connection("timeout"), "inconclusive: no packet of the connection was captured", "inconclusive"),
+        (comparing.connection("broken", SYN), "inconclusive: the connection ended with broken", "inconclusive"),
+        ("the model has no engine", "(the model has no engine)", "absent"),
+    ],
+)
+def test_how_a_denied_connection_ends(probe: Any, text: str, state: str) -> None:
+    cell = answers(facts(service_probes={**comparing.SERVED, "denied": probe}))["refusal"]
+    assert (cell.text, cell.state) == (text, state)
+
+
+def test_a_service_that_gave_no_evidence_has_no_answer() -> None:
+    lost_one = {**comparing.SERVED, "cluster_ip": comparing.connection("timeout")}
+    assert answers(facts(service_probes=lost_one))["cluster_ip"].state == "inconclusive"
+    none = answers(facts(service_probes="no Kubernetes"))
+    assert {none[key].text for key in ("cluster_ip", "node_port", "node_port_local", "refusal")} == {"(no Kubernetes)"}
+
+
+def test_the_services_are_put_on_top_of_clusters_only() -> None:
+    definition = define_text("t.yaml", "model: docker-bridge\nhosts: {h: {containers: [a, b]}}\n")
+    roles = find_roles(definition.compiled)
+    assert roles is not None
+    with pytest.raises(UsageError, match="no Kubernetes"):
+        with_services(definition, definition.compiled, roles)
+    alone = define_text("t.yaml", "model: kubenet\nnodes: {n: {pods: [a]}}\n")
+    roles = find_roles(alone.compiled)
+    assert roles is not None
+    with pytest.raises(UsageError, match="no second pod"):
+        with_services(alone, alone.compiled, roles)
+
+
+def test_the_services_and_the_policy_are_in_the_lab_that_is_asked() -> None:
+    text = "model: kubenet\nnodes: {node1: {pods: [a, b]}, node2: {pods: [c]}}\nservices: {own: {ports: [80]}}\n"
+    definition = define_text("t.yaml", text)
+    roles = find_roles(definition.compiled)
+    assert roles is not None
+    lab = with_services(definition, definition.compiled, roles)
+    assert [one.name for one in lab.kubernetes.cluster.services] == ["own", "compare-cluster", "compare-local"]
+    assert [one.name for one in lab.kubernetes.policies] == ["compare-policy"]
+    assert {str(at.address) for one in lab.kubernetes.cluster.slices for at in one.endpoints} == {"10.244.1.2"}
+    assert lab.checks == ()
+
+
+def test_one_pod_more_keeps_the_services_of_the_scenario() -> None:
+    text = "model: kubenet\nnodes: {node1: {pods: [a, b]}}\nservices: {own: {ports: [80]}}\n"
+    definition = define_text("t.yaml", text)
+    assert with_extra_pod(definition, definition.compiled, "node1").kubernetes is not None
 
 
 def test_what_nobody_could_be_asked_says_why() -> None:
