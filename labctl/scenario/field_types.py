@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import combinations
 from typing import Any, Protocol
 
@@ -140,6 +141,29 @@ class MapOf:
         if names:
             schema["propertyNames"] = names
         return schema
+
+
+@dataclass(frozen=True, slots=True)
+class LaterField:
+    """The type `name` of the module `module`, which is imported only when a file has the key."""
+
+    module: str
+    name: str
+
+    @property
+    def _type(self) -> FieldType:
+        found: FieldType = getattr(import_module(self.module), self.name)
+        return found
+
+    @property
+    def what(self) -> str:
+        return self._type.what
+
+    def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
+        return self._type.read(node, label, reader)
+
+    def schema(self) -> Json:
+        return self._type.schema()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,7 @@ from labctl.scenario.language import (
     option_keys,
     setting_keys,
 )
-from labctl.scenario.manifests.cluster_keys import CLUSTER_KEYS
-from labctl.scenario.manifests.keys import OBJECT_KEYS
+from labctl.scenario.manifests.keys import CLUSTER_KEYS, OBJECT_KEYS
 from labctl.scenario.nodes_field import singular
 from labctl.scenario.raw_language import CHAIN, LINK, NAMESPACE
 from labctl.scenario.settings_field import SettingsField

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labctl import models
 from labctl.core.scenario_types import Scenario
@@ -37,10 +37,12 @@ from labctl.scenario.language import (
     setting_keys,
 )
 from labctl.scenario.manifests import keys as object_keys
-from labctl.scenario.manifests.places import ObjectPlaces
 from labctl.scenario.nodes_field import inner_words, singular
 from labctl.scenario.overrides import apply_overrides
 from labctl.scenario.yaml_reader import SCENARIO, parse_yaml, read_file
+
+if TYPE_CHECKING:
+    from labctl.scenario.manifests.places import ObjectPlaces
 
 LATER_KEYS = ("checks", "break")  # keys that are read when the rest of the scenario is known
 
@@ -208,9 +210,12 @@ class _Parser:
             raw, machines = read_raw(self.located, self.root, self.reader)
             return dataclasses.replace(scenario, raw_plan=raw, raw_machines=machines)
         scenario = dataclasses.replace(scenario, nodes=self._nodes(model), networks=self._networks(model))
-        if not object_keys.has_objects(model):
+        own = {key.name for key in object_keys.object_keys(model)}
+        if not object_keys.has_objects(model) or not (self.manifests or own & {*self.located}):
             return scenario
-        scenario, self.object_places = object_keys.with_objects(
+        from labctl.scenario.manifests.declaration import with_objects
+
+        scenario, self.object_places = with_objects(
             scenario, model, self.located, self.manifests, self.root, self.reader
         )
         return scenario

@@ -1,24 +1,16 @@
-"""The keys for API objects in scenarios of Kubernetes models, and what a scenario declares with them."""
+"""The keys for API objects and for the cluster in scenarios of Kubernetes models.
+
+The types of the large ones are imported when a file has such a key: most scenarios do without them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from labctl.core.scenario_types import Scenario
-from labctl.errors import ScenarioError, UsageError
-from labctl.scenario.document import Position, Reader, TreeNode
-from labctl.scenario.field_types import InvalidValue, Key, ListOf, Located, MapOf, Scalar, suggest
+from labctl.scenario.field_types import InvalidValue, Key, LaterField, ListOf, MapOf, Scalar
 from labctl.scenario.labels_field import label_value
-from labctl.scenario.manifests.cluster_keys import CLUSTER_KEYS, cluster_keys, with_settings
-from labctl.scenario.manifests.documents import LIMITS, parse_documents
-from labctl.scenario.manifests.ingress_key import INGRESSES
-from labctl.scenario.manifests.inline import NAMESPACES, POLICIES, SERVICES, ObjectsField
-from labctl.scenario.manifests.objects import ObjectReader
-from labctl.scenario.manifests.places import ObjectPlaces
-from labctl.scenario.manifests.pod_placement import PodPlacement
-from labctl.scenario.values import LABEL
+from labctl.scenario.values import LABEL, choice, network
 
 MACHINES = ("nodes", "pods")  # the words of the models that have these keys
 
@@ -34,29 +26,52 @@ ZONE = Scalar("the name of a zone", label_value, {"type": ["string", "number"]})
 OBJECT_KEYS = (
     Key(
         "services",
-        SERVICES,
+        LaterField("labctl.scenario.manifests.inline", "SERVICES"),
         "Services: a name, or NAMESPACE/NAME, and the spec in the words of Kubernetes, such as `{web: {selector: {app:"
         " web}, ports: [80:8080]}}`; `labels` and `annotations` may stand beside it",
     ),
     Key(
         "policies",
-        POLICIES,
+        LaterField("labctl.scenario.manifests.inline", "POLICIES"),
         "NetworkPolicies: a name, or NAMESPACE/NAME, and the spec in the words of Kubernetes, such as `{deny-all:"
         " {podSelector: {}}}`",
     ),
     Key(
         "ingress",
-        INGRESSES,
+        LaterField("labctl.scenario.manifests.ingress_key", "INGRESSES"),
         "Ingresses: a name, or NAMESPACE/NAME, and the spec in the words of Kubernetes, with `mode: instance` (requests"
         " go to nodes) or `mode: ip` (to pods) beside it, and `address`; in short `{shop: {mode: ip, rules:"
         " {shop.example/cart: web:80}}}`",
     ),
-    Key("namespaces", NAMESPACES, "the labels of namespaces, such as `{shop: {team: a}}`"),
+    Key(
+        "namespaces",
+        LaterField("labctl.scenario.manifests.inline", "NAMESPACES"),
+        "the labels of namespaces, such as `{shop: {team: a}}`",
+    ),
     Key("zones", MapOf(LABEL, ZONE), "the zones of nodes, such as `{node1: a}`"),
     Key(
         "manifests",
         ListOf(FILE, allow_single=True),
         "manifests of Kubernetes, YAML or JSON, as people have them; `--manifest FILE` adds further ones",
+    ),
+)
+CLUSTER_KEYS = (
+    Key(
+        "service_cidr",
+        ListOf(network(), allow_single=True),
+        "the range of cluster IPs; one of each family for a dual-stack cluster",
+        "a range that the model's clusters have",
+    ),
+    Key(
+        "policy_engine",
+        choice("calico", "kube-router"),
+        "the engine that enforces policies: Calico's rules need a device for each pod, kube-router's match addresses",
+        "calico if each pod has a separate routed device, else kube-router",
+    ),
+    Key(
+        "kube_proxy",
+        LaterField("labctl.scenario.manifests.kube_proxy_key", "KUBE_PROXY"),
+        "the settings of kube-proxy, in the words of KubeProxyConfiguration, and its `version`",
     ),
 )
 NAMES = tuple(key.name for key in (*OBJECT_KEYS, *CLUSTER_KEYS))
@@ -72,70 +87,7 @@ def has_objects(model: Any) -> bool:
     return bool(model.MACHINES == MACHINES)
 
 
-def with_objects(
-    scenario: Scenario,
-    model: Any,
-    located: Mapping[str, Located],
-    manifests: tuple[tuple[str, str], ...],
-    root: TreeNode,
-    reader: Reader,
-) -> tuple[Scenario, ObjectPlaces]:
-    """The scenario with what it declares by its keys, and by `manifests`: the names and texts of the files of the
-    command line. Pods of manifests are on its nodes. Without any of them, the scenario is as it was.
-
-    `root` is the tree of the scenario, for the positions of problems.
-    """
-    objects = ObjectReader(reader, root)
-    for key in OBJECT_KEYS:
-        found = located.get(key.name)
-        if found is not None and isinstance(key.field_type, ObjectsField):
-            for node in key.field_type.objects(found.value):
-                objects.read_object(node, key.field_type.kind, plain_texts=True)
-    files = located["manifests"].value if "manifests" in located else ()
-    for name in files:
-        _read_file(name, objects, reader)
-    for file, text in manifests:
-        _read_text(text, file, objects, reader)
-    if not manifests and not any(key.name in located for key in object_keys(model)):
-        return scenario, objects.places
-    placement = PodPlacement(scenario.nodes, model, objects.places, reader)
-    placement.place(objects.pod_sources)
-    names_of_nodes = [node.name for node in scenario.nodes]
-    zones = objects.zones(names_of_nodes) | _zones(located, names_of_nodes, reader)
-    declared = with_settings(objects.declared(), located, reader)
-    warnings, names = (*placement.warnings, *declared.warnings), tuple(placement.pod_names)
-    declared = dataclasses.replace(declared, pod_names=names, warnings=warnings, zones=zones)
-    return dataclasses.replace(scenario, nodes=placement.nodes, kubernetes=declared), objects.places
-
-
-def _zones(located: Mapping[str, Located], nodes: Sequence[str], reader: Reader) -> dict[str, str]:
-    """The zones of the key `zones`, with a problem recorded for each node that does not exist."""
-    zones = {}
-    for name, zone in located["zones"].value if "zones" in located else ():
-        if name.value not in nodes:
-            reader.add_problem(name.at, f"zones: there is no node {name.value!r}", suggest(name.value, nodes))
-        zones[name.value] = zone.value
-    return zones
-
-
-def _read_file(name: Located, objects: ObjectReader, reader: Reader) -> None:
-    try:
-        path, text = reader.open(name.value, LIMITS)
-    except UsageError as error:
-        hint = error.hint or "the path is relative to the scenario's file"
-        reader.add_problem(name.at, f"manifests: {error.message}", hint)
-        return
-    _read_text(text, path, objects, reader)
-
-
-def _read_text(text: str, file: str, objects: ObjectReader, reader: Reader) -> None:
-    """Read the objects of a file. A mistake in the syntax of one file does not prevent that others are read."""
-    try:
-        documents = parse_documents(text, file, reader)
-    except ScenarioError as error:
-        if error.problems == tuple(sorted(set(reader.problems))):
-            raise
-        for one in error.problems:
-            reader.add_problem(Position(one.file, one.line, one.column), one.what, one.hint)
-        return
-    objects.read_documents(documents)
+def cluster_keys(model: Any) -> tuple[Key, ...]:
+    """The keys that a model has not itself, as one of its options."""
+    own = {field.name for field in dataclasses.fields(model.Options)}
+    return tuple(key for key in CLUSTER_KEYS if key.name not in own)

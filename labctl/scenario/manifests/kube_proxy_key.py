@@ -1,4 +1,4 @@
-"""The keys of a scenario for the cluster itself: the range of cluster IPs, kube-proxy, the policy engine."""
+"""The key `kube_proxy` of a scenario, in the words of KubeProxyConfiguration, and the settings of a cluster."""
 
 from __future__ import annotations
 
@@ -99,34 +99,9 @@ KUBE_PROXY = Section(
         Key("nfacct", values.BOOLEAN, "count dropped packets in nfacct objects, from 1.31 on", "false"),
     ),
 )
-CLUSTER_KEYS = (
-    Key(
-        "service_cidr",
-        ListOf(values.network(), allow_single=True),
-        "the range of cluster IPs; one of each family for a dual-stack cluster",
-        "a range that the model's clusters have",
-    ),
-    Key(
-        "policy_engine",
-        values.choice("calico", "kube-router"),
-        "the engine that enforces policies: Calico's rules need a device for each pod, kube-router's match addresses",
-        "calico if each pod has a separate routed device, else kube-router",
-    ),
-    Key(
-        "kube_proxy",
-        KUBE_PROXY,
-        "the settings of kube-proxy, in the words of KubeProxyConfiguration, and its `version`",
-    ),
-)
 
 
 _NOTHING = Located({}, Position(""), Position(""))
-
-
-def cluster_keys(model: Any) -> tuple[Key, ...]:
-    """The keys that a model has not itself, as one of its options."""
-    own = {field.name for field in dataclasses.fields(model.Options)}
-    return tuple(key for key in CLUSTER_KEYS if key.name not in own)
 
 
 def with_settings(declared: Declared, located: Mapping[str, Located], reader: Reader) -> Declared:
