@@ -257,16 +257,17 @@ def _in_order(found: Plan, watched: Plan) -> Plan:
 
 def _learned_neighbours(found: Plan) -> tuple[Change, ...]:
     """The removal of what machines learned by ARP and NDP before the fault: it would hide the fault for a minute."""
-    return tuple(Change(None, item) for item in found if _is_learned(item))
+    return tuple(Change(None, item) for item in found if is_learned(item))
 
 
 def _wants(items: Iterable[Resource | None]) -> Plan:
     """Objects as a plan wants them: a process has no process id, and learned neighbours are left out."""
-    present = (item for item in items if item is not None and not _is_learned(item))
+    present = (item for item in items if item is not None and not is_learned(item))
     return tuple(replace(item, pid=None) if isinstance(item, Process) else item for item in present)
 
 
-def _is_learned(item: Resource) -> bool:
+def is_learned(item: Resource) -> bool:
+    """Whether a machine learned it by ARP or NDP."""
     return isinstance(item, Neighbour) and not item.proxy and item.state in TRANSIENT_NUD_STATES
 
 

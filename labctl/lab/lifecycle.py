@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.cni_runtime.observed_state import attachments_of, merge, without_attachments
 from labctl.core.diff import Change, diff, same
-from labctl.core.resources import Attachment, Chain, Netns, Plan, Resource
+from labctl.core.resources import Address, Attachment, Chain, Neighbour, Netns, Plan, Resource
 from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError, LimitError, UsageError
@@ -213,9 +213,7 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
         for _ in range(MAX_REPAIR_ROUNDS):
             changes = _compare(lab, kernel)
             if not changes:
-                forget_repaired(lab, kernel)
-                _break_as_defined(lab, notify)
-                return tuple(done.values())
+                break
             for change in changes:
                 done.setdefault(change.subject.key, change)
             notify(f"repairing {len(changes)} object{'s' if len(changes) != 1 else ''}")
@@ -225,11 +223,24 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
                 _attach(definition, lab, missing, kernel, notify)
             else:
                 kernel.apply(changes)
-        if left := _compare(lab, kernel):
-            raise _unrepaired_error(lab.name, left)
+        else:
+            if left := _compare(lab, kernel):
+                raise _unrepaired_error(lab.name, left)
+        _forget_neighbours(tuple(done.values()), kernel)
         forget_repaired(lab, kernel)
     _break_as_defined(lab, notify)
     return tuple(done.values())
+
+
+def _forget_neighbours(done: tuple[Change, ...], kernel: KernelLab) -> None:
+    """Remove what machines learned by ARP and NDP about addresses that were added: another machine may have had such an
+    address before, and packets would go to that one for some seconds more."""
+    from labctl.lab.break_fix import is_learned
+
+    added = {one.want.addr.ip for one in done if isinstance(one.want, Address)}
+    if added:
+        found = (one for one in kernel.observe() if isinstance(one, Neighbour) and one.ip in added)
+        kernel.apply(tuple(Change(None, one) for one in found if is_learned(one)))
 
 
 def _break_as_defined(lab: Lab, notify: Progress) -> None:

@@ -52,3 +52,23 @@ def test_a_shop_serves_and_changes_with_its_manifest(manifest: Path) -> None:
     assert lifecycle.status(NAME, lifecycle.load_compiled_lab(NAME)) == ()
     assert labctl.up(labctl.load("flannel", name=NAME)).status() == ()
     assert "shop-cart-1" not in paths.labs()[NAME]
+
+
+def test_a_pod_that_gets_the_address_of_a_removed_one_is_reached_at_once(tmp_path: Path) -> None:
+    """The node has learned the other pod's MAC address. Without a change of what it learned, packets would go there."""
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {{name: {0}}}\nspec: {{nodeName: node1, containers: [{{name: {0}}}]}}\n"
+    before, after = tmp_path / "before.yaml", tmp_path / "after.yaml"
+    before.write_text("---\n".join(map(pod.format, ("p1", "p2", "p3"))))
+    service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80}]}\n"
+    after.write_text("---\n".join(map(pod.format, ("p2", "p3"))) + service)
+    try:
+        lab = labctl.up("kubenet", name=NAME, manifests=[before])
+        for name in ("p1", "p2", "p3"):
+            assert lab["node1"].run(["ping", "-c", "1", "-W", "2", name]).ok
+
+        changed = labctl.up("kubenet", name=NAME, manifests=[after])
+
+        for name in ("p2", "p3"):
+            assert changed["node1"].run(["ping", "-c", "1", "-W", "1", name]).ok
+    finally:
+        labctl.down(NAME)
