@@ -11,6 +11,7 @@ from labctl.checks import runner
 from labctl.core.results import Outcome
 from labctl.core.scenario_types import Lab
 from labctl.faults.catalogue import find_fault
+from labctl.kernel.firewall import backend
 from labctl.kernel.host import paths
 from labctl.lab import break_fix, lifecycle
 from labctl.scenario.definition import define_text
@@ -54,9 +55,11 @@ def outcome(lab: Lab, keyword: str) -> Outcome:
     return found
 
 
-def run(node: str, *words: str) -> str:
-    command = ["ip", "netns", "exec", paths.netns_name(NAME, node), *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def run(node: str, command: str) -> str:
+    """The output of a command in a machine, with the iptables that wrote the rules of the lab."""
+    words = command.replace("tables-legacy", f"tables-{backend.backend_of(NAME)}").split()
+    inside = ["ip", "netns", "exec", paths.netns_name(NAME, node), *words]
+    return subprocess.run(inside, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.kernel
@@ -134,13 +137,25 @@ def test_a_fault_uses_the_ports_of_one_node_and_a_trace_names_them() -> None:
     assert [other_node.verdict, other_port.verdict, again.verdict] == ["answered"] * 3
 
 
+def test_a_rule_that_is_missing_at_the_firewall_is_named() -> None:
+    lab = up(FIREWALL)
+    break_fix.break_lab(lab, find_fault(lab, "firewall-rule-missing", "azure-firewall/FORWARD/tcp:443"))
+    _, lost = traced(NAME, "a internet --tcp 443 --listen")
+    break_fix.fix(lab, break_fix.fault_records.load(NAME))
+    _, again = traced(NAME, "a internet --tcp 443 --listen")
+
+    assert lost.why is not None
+    assert lost.why.sentence == "a rule of FORWARD in azure-firewall dropped the request"
+    assert again.verdict == "answered"
+
+
 def test_the_firewall_counts_what_it_refuses() -> None:
     lab = up(FIREWALL)
     assert outcome(lab, "drops the packet").verdict == "pass"
     _, story = traced(NAME, "a internet --tcp 80")
     assert story.why is not None
     assert (story.why.kind, "azure-firewall" in story.why.sentence) == ("rule", True)
-    listing = run("azure-firewall", "iptables-legacy", "-nvL", "FORWARD")
+    listing = run("azure-firewall", "iptables-legacy -nvL FORWARD")
     (drop,) = (line for line in listing.splitlines() if "DROP" in line)
     assert int(drop.split()[0]) >= 2
 
@@ -149,7 +164,7 @@ def test_a_connection_from_outside_that_bypasses_the_firewall_gets_no_reply() ->
     """A load balancer leads it to a node; the reply takes the route to the firewall, which did not see the request."""
     up(FIREWALL)
     rule = "-t nat -A PREROUTING -i pip -p tcp --dport 8080 -j DNAT --to-destination 10.224.0.4:8080"
-    run("fabric", "iptables-legacy", *rule.split())
+    run("fabric", f"iptables-legacy {rule}")
     _, story = traced(NAME, "internet fabric/pip --tcp 8080 --listen node1:8080")
     assert story.why is not None
     assert story.why.kind == "rule"

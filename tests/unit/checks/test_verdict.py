@@ -20,7 +20,8 @@ from labctl.core.neighbour_presets import NeighbourPresets
 from labctl.core.probe_kinds import equivalent_command, probe_text
 from labctl.core.resources import Address, Chain, Interface, IpSet, Link, Neighbour, Netns, Resource, Route, Sysctl
 from labctl.core.results import MeshResult, Pair, PairCounts, Sighting
-from labctl.core.scenario_types import Check, Lab, Machine, See
+from labctl.core.scenario_types import Check, Lab, Machine, PortRange, See
+from labctl.core.snat_ports import PortUse
 from labctl.core.topology import Topology
 from labctl.errors import UsageError
 from labctl.packets.probe_id import IcmpError, Trail
@@ -714,3 +715,26 @@ def test_that_a_question_did_not_come_by_counts_only_if_it_was_asked_at_all() ->
     assert "no such question was seen anywhere" in words(unasked)
     leaked = seen("node1/eth0", "out", A, NOBODY, 0, proto="arp", encap="vxlan 4097")
     assert verdict(asked(*ASKED, leaked, negate=True)) == "fail"
+
+
+# ---- source ports ------------------------------------------------------------------------------------
+
+USED = PortUse("node2", "POSTROUTING", 1, "-j SNAT --to-source 192.0.2.1:1024-1031", "tcp", C, 80, "1024-1031", 8, 8)
+
+
+@pytest.mark.parametrize(("check", "expected"), [(PING, "fail"), (FAIL, "pass")])
+def test_a_lack_of_source_ports_is_named_whatever_the_check_expects(check: Check, expected: str) -> None:
+    item = evidence(check, "timeout", LOST, port_uses=(USED,))
+    assert verdict(item) == expected
+    assert f"snat-port-exhaustion: node2 has no source port left, {USED}" in words(item)
+    assert "snat-port-exhaustion" not in words(evidence(check, "timeout", LOST))
+
+
+@pytest.mark.parametrize(
+    ("port", "expected"), [(1023, "fail"), (1024, "pass"), (1031, "pass"), (1032, "fail"), (None, "fail")]
+)
+def test_a_source_port_is_one_of_a_range(port: int | None, expected: str) -> None:
+    trail = Trail((*REQUESTS[:3], seen("c/eth0", "in", ttl=61, sport=port)), REPLIES)
+    expectation = want("c/eth0", sport=PortRange(1024, 1031))
+    assert verdict(evidence(trail=trail, expectations=(expectation,))) == expected
+    assert "sport 1024-1031" in str(expectation)
