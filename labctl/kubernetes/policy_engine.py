@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from labctl.core.resources import Chain, Interface, Link, Resource, Sysctl
+from labctl.core.resources import Chain, Interface, Link, Neighbour, Resource, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.kubernetes.calico_policies import calico_policies
 from labctl.kubernetes.cluster_state import ClusterState
@@ -102,6 +102,10 @@ def policy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
             what = f"no packet of the pod {one.elsewhere[0].machine} passes the rules of {one.node}"
             yield problem(what, f"in the model {lab.model}, its cable leads to another namespace: choose another model")
             return
+        if lab.model == "azure-cni-bridge" and not _has_neighbours(lab, one):
+            what = f"in mode tunnel, answers from outside pass {one.node} twice; kube-router drops the second as INVALID"
+            yield problem(what, "use mode: bridge, or another model")
+            return
         if engine == "calico" and not one.prefix:
             what = f"policy_engine calico: the devices of {one.node} to its pods have no common prefix"
             yield problem(what, "kube-router's rules match addresses: policy_engine: kube-router")
@@ -167,6 +171,13 @@ def _node_pods(state: ClusterState, lab: Lab) -> tuple[_NodePods, ...]:
             )
         )
     return tuple(found)
+
+
+def _has_neighbours(lab: Lab, one: _NodePods) -> bool:
+    """Whether a node has neighbour entries for its pods, so that it sends packets to them itself: Azure CNI has none in
+    mode tunnel, where the fabric gets these packets."""
+    ips = {ip for pod in one.pods.values() for ip in pod.ips}
+    return any(isinstance(item, Neighbour) and item.ns == one.node and item.ip in ips for item in lab.plan)
 
 
 def _outer(links: Mapping[Interface, Link], pod: Pod) -> Link | None:

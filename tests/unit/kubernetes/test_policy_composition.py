@@ -96,6 +96,15 @@ def test_what_cannot_enforce_policies_is_refused_and_writes_nothing(model: str, 
     assert sets == [one for one in without.plan if isinstance(one, IpSet)]
 
 
+def test_packets_that_pass_a_node_twice_are_refused() -> None:
+    text = "\nmodel: azure-cni-bridge\n{}nodes: {{node1: {{pods: {{a: , b: }}}}}}\n"
+    tunnel, bridge = (lab_with([DENY_ALL], text.format(mode)) for mode in ("mode: tunnel\n", ""))
+    (error,) = tunnel.kubernetes.problems
+
+    assert "in mode tunnel, answers from outside pass node1 twice" in error.what
+    assert bridge.kubernetes.problems == ()
+
+
 def test_pods_that_plugins_attach_are_refused() -> None:
     found = lab_with([DENY_ALL], (ROOT / "scenarios/cni.yaml").read_text())
     (error,) = found.kubernetes.problems
