@@ -103,7 +103,7 @@ def policy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
             yield problem(what, f"in the model {lab.model}, its cable leads to another namespace: choose another model")
             return
         if lab.model == "azure-cni-bridge" and not _has_neighbours(lab, one):
-            what = f"in mode tunnel, answers from outside pass {one.node} twice; kube-router drops the second as INVALID"
+            what = f"in mode tunnel, answers pass {one.node} twice, and kube-router drops the second as INVALID"
             yield problem(what, "use mode: bridge, or another model")
             return
         if engine == "calico" and not one.prefix:

@@ -101,7 +101,7 @@ def test_packets_that_pass_a_node_twice_are_refused() -> None:
     tunnel, bridge = (lab_with([DENY_ALL], text.format(mode)) for mode in ("mode: tunnel\n", ""))
     (error,) = tunnel.kubernetes.problems
 
-    assert "in mode tunnel, answers from outside pass node1 twice" in error.what
+    assert "in mode tunnel, answers pass node1 twice" in error.what
     assert bridge.kubernetes.problems == ()
 
 
