@@ -1,7 +1,8 @@
 """The scenario with Services and a NetworkPolicy on top, to ask every Kubernetes model the same about them. Pure.
 
-One pod is the backend of two Services with a nodePort, one for each externalTrafficPolicy. A policy lets only the
-Services' port into the backend; a connection to another port shows how its engine refuses.
+One pod is the backend of two Services with a nodePort, one for each externalTrafficPolicy. An Ingress of each mode
+leads to it, unless the lab cannot have one. A policy lets only the Services' port into the backend; a connection to
+another port shows how its engine refuses.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from labctl.core.topology import Topology
 from labctl.errors import UsageError
 from labctl.kubernetes.api_objects import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
 from labctl.kubernetes.declared import Declared
+from labctl.kubernetes.ingress_objects import MODES, BackendRef, Ingress, Mode
 from labctl.kubernetes.policy_objects import NetworkPolicy, PolicyPort, PolicyRule
 from labctl.scenario.definition import Definition, parse_and_compile, with_kubernetes
 
@@ -58,8 +60,24 @@ def with_services(definition: Definition, lab: Lab, roles: Roles) -> Lab:
         services=(*declared.services, _service(CLUSTER), _service(LOCAL, external_policy="Local")),
         slices=(*declared.slices, *(_slice(name, endpoint) for name in (CLUSTER, LOCAL))),
         policies=(*declared.policies, _policy()),
+        ingresses=(*declared.ingresses, *map(_ingress, MODES)),
     )
-    return replace(with_kubernetes(replace(scenario, kubernetes=declared)), checks=())
+    found = with_kubernetes(replace(scenario, kubernetes=declared))
+    refused = {one.name for one in found.kubernetes.problems if one.kind == "Ingress" and not one.warning}
+    if refused:  # such as mode ip where pods are not routable
+        possible = tuple(one for one in declared.ingresses if one.name not in refused)
+        found = with_kubernetes(replace(scenario, kubernetes=replace(declared, ingresses=possible)))
+    return replace(found, checks=())
+
+
+def ingress_name(mode: Mode) -> str:
+    """The name of the Ingress of a mode."""
+    return f"compare-{mode}"
+
+
+def _ingress(mode: Mode) -> Ingress:
+    """An Ingress that sends everything to the Service."""
+    return Ingress(NAMESPACE, ingress_name(mode), default_backend=BackendRef(NAMESPACE, CLUSTER, PORT), mode=mode)
 
 
 def _service(name: str, **settings: Any) -> Service:

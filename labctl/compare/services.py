@@ -20,6 +20,8 @@ from labctl.core.topology import Topology
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kubernetes.api_objects import Service
+from labctl.kubernetes.ingress_objects import MODES
+from labctl.kubernetes.ingress_rules import HTTP_PORT
 
 
 def service_probes(lab: Lab, roles: Roles) -> Mapping[str, ServiceProbe | str]:
@@ -51,6 +53,11 @@ def _checks(lab: Lab, roles: Roles) -> Iterator[tuple[str, Check | str]]:
     else:
         yield "node_port", _tcp(outside, roles.node, cluster.ports[0].node_port)
         yield "node_port_local", _tcp(outside, str(backend_node), local.ports[0].node_port)
+    addresses = {one.name: one.address for one in lab.kubernetes.http_balancers}
+    for mode in MODES:
+        address = addresses.get(service_lab.ingress_name(mode))
+        why = "no machine outside" if outside is None else "refused: the network has no route to the pod"
+        yield f"ingress_{mode}", _http(outside, address) if outside is not None and address else why
     refusals = [one.what for one in lab.kubernetes.problems if not one.warning]
     denied = Check("a policy denies this", "tcp", roles.pod, pod, service_lab.DENIED_PORT, within=SILENCE_TIMEOUT_S)
     yield "denied", refusals[0] if refusals else expect_no_answer(denied)
@@ -60,10 +67,17 @@ def _tcp(source: str, target: str, port: int) -> Check:
     return Check(f"{source} reaches the Service", "tcp", source, target, port, listen=False, within=REPLY_TIMEOUT_S)
 
 
+def _http(source: str, target: str) -> Check:
+    return Check(f"{source} reaches the Ingress", "http", source, target, HTTP_PORT, path="/", within=REPLY_TIMEOUT_S)
+
+
 def _probe(context: CheckContext, check: Check, lab: Lab) -> ServiceProbe:
     """Send it; a question that expects an answer gets a second chance, with more time."""
     address = context.topology.addresses(check.target)[0]
     evidence, _ = attempt(context, check, address)
+    if check.probe == "http":  # nodes take turns: of two requests, at least one enters another node than the pod's
+        other, _ = attempt(context, check, address)
+        evidence = max(evidence, other, key=lambda one: len({seen.at.ns for seen in one.trail.requests}))
     if evidence.answer != "reply" and not check.expects_no_answer:
         evidence, _ = attempt(context, replace(check, within=SILENCE_TIMEOUT_S), address)
     trail = evidence.trail

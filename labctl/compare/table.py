@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from labctl.compare import cost, placement, visibility
+from labctl.compare import cost, ingress, placement, visibility
 from labctl.compare.cell import Cell
 from labctl.compare.measurements import Column, Measurements, Skipped
 
@@ -61,6 +61,8 @@ ROWS = (
         SERVICES,
         partial(visibility.service_source, key="node_port_local"),
     ),
+    Row("ingress_instance", "from an Ingress by nodes", SERVICES, partial(ingress.hops, key="ingress_instance")),
+    Row("ingress_ip", "from an Ingress by pods", SERVICES, partial(ingress.hops, key="ingress_ip")),
     Row("refusal", "TCP that a policy denies gets", SERVICES, visibility.refusal),
     Row("node_objects", "a node holds", COST, cost.node_objects),
     Row("pod_adds", "one pod adds to a node", COST, cost.pod_objects),

@@ -228,21 +228,26 @@ def owner(measurements: Measurements, ip: IP, at: str) -> str:
 
 def service_source(measurements: Measurements, key: str) -> Cell:
     """The owner of the source address with which a connection to a Service arrived at its backend."""
-    probe = _service_probe(measurements, key)
+    probe = service_probe(measurements, key)
     if isinstance(probe, Cell):
         return probe
     arrival = probe.arrival(str(backend(measurements.roles)))
     if probe.answer != "reply" or arrival is None:
-        passed = tuple(f"seen {one}" for one in probe.requests)
-        if not passed:
-            return inconclusive("no packet of the connection was captured", (probe.detail,))
-        return Cell(f"no: it ends in {probe.requests[-1].at.ns}", evidence=passed)
+        return unanswered_service(probe)
     return Cell(owner(measurements, arrival.src, arrival.at.ns), address=arrival.src, evidence=(f"seen {arrival}",))
+
+
+def unanswered_service(probe: ServiceProbe) -> Cell:
+    """The cell of a connection to a Service without an answer from its backend."""
+    passed = tuple(f"seen {one}" for one in probe.requests)
+    if not passed:
+        return inconclusive("no packet of the connection was captured", (probe.detail,))
+    return Cell(f"no: it ends in {probe.requests[-1].at.ns}", evidence=passed)
 
 
 def refusal(measurements: Measurements) -> Cell:
     """How a TCP connection ends that a NetworkPolicy denies: without an answer, by a reset, or by an ICMP error."""
-    probe = _service_probe(measurements, "denied")
+    probe = service_probe(measurements, "denied")
     if isinstance(probe, Cell):
         return probe
     evidence = (*(f"seen {one}" for one in (*probe.requests, *probe.replies)), probe.detail)
@@ -258,7 +263,8 @@ def refusal(measurements: Measurements) -> Cell:
     return inconclusive(f"the connection ended with {probe.answer}", evidence)
 
 
-def _service_probe(measurements: Measurements, key: str) -> ServiceProbe | Cell:
+def service_probe(measurements: Measurements, key: str) -> ServiceProbe | Cell:
+    """The connection of a question, or the cell that says why it was not made."""
     probes = measurements.service_probes
     if isinstance(probes, str):
         return absent(probes or "not asked")

@@ -114,6 +114,21 @@ SERVED: dict[str, ServiceProbe | str] = {
     "cluster_ip": connection("reply", seen("node1/va", "in"), seen("c/eth0", "in", 61)),
     "node_port": connection("reply", seen("c/eth0", "in", 61, "10.9.0.1")),
     "node_port_local": connection("timeout", seen("fabric/vm", "in", 64, "10.9.0.9")),
+    "ingress_instance": connection(
+        "reply",
+        seen("lb/eth0", "in"),
+        seen("lb/eth0", "out", src="172.31.0.4"),
+        seen("node1/eth0", "in"),
+        seen("node2/eth0", "in", src="10.9.0.1"),
+        seen("c/eth0", "in", src="10.9.0.1"),
+    ),
+    "ingress_ip": connection(
+        "reply",
+        seen("lb/eth0", "in"),
+        seen("lb/eth0", "out", src="172.31.0.4"),
+        seen("node2/eth0", "in", src="172.31.0.4"),
+        seen("c/eth0", "in", src="172.31.0.4"),
+    ),
     "denied": connection("timeout", seen("node2/eth0", "in", 62)),
 }
 SPACES = {name: number for number, name in enumerate(("node1", "node2", "a", "b", "c"), 1)}

@@ -141,6 +141,8 @@ def test_every_question_about_the_sample_has_its_answer() -> None:
         "cluster_ip": "pod",
         "node_port": "node",
         "node_port_local": "no: it ends in fabric",
+        "ingress_instance": "2 hops, sees node",
+        "ingress_ip": "1 hop, sees the load balancer",
         "refusal": "no answer, a timeout",
         "node_objects": "4 links, 3 routes, 1 firewall rule",
         "pod_adds": "1 link",
@@ -190,6 +192,28 @@ def test_a_service_that_gave_no_evidence_has_no_answer() -> None:
     assert answers(facts(service_probes=lost_one))["cluster_ip"].state == "inconclusive"
     none = answers(facts(service_probes="no Kubernetes"))
     assert {none[key].text for key in ("cluster_ip", "node_port", "node_port_local", "refusal")} == {"(no Kubernetes)"}
+
+
+def test_an_ingress_that_does_not_work_says_where_or_why() -> None:
+    lost_one = comparing.connection("timeout", seen("fabric/lb", "in"))
+    probes = {**comparing.SERVED, "ingress_instance": lost_one, "ingress_ip": "refused: no route"}
+    found = answers(facts(service_probes=probes))
+
+    assert found["ingress_instance"].text == "no: it ends in fabric"
+    assert found["ingress_ip"].text == "(refused: no route)"
+    assert answers(facts())["ingress_instance"].counts == {"hops": 2}
+
+
+@pytest.mark.parametrize(("model", "modes"), [("kubenet", ["instance", "ip"]), ("flannel", ["instance"])])
+def test_an_ingress_by_pods_is_left_out_where_pods_are_not_routable(model: str, modes: list[str]) -> None:
+    text = f"model: {model}\nnodes: {{n1: {{pods: [a]}}, n2: {{pods: [b]}}}}\n"
+    definition = define_text("t.yaml", text)
+    roles = find_roles(definition.compiled)
+    assert roles is not None
+    state = with_services(definition, definition.compiled, roles).kubernetes
+
+    assert [one.name for one in state.http_balancers] == [f"compare-{mode}" for mode in modes]
+    assert [one for one in state.problems if one.kind == "Ingress"] == []
 
 
 def test_the_services_are_put_on_top_of_clusters_only() -> None:
