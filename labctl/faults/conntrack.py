@@ -70,7 +70,17 @@ def _notrack_source(objects: LabObjects) -> Iterator[Fault]:
             continue
         source = text_of(objects, paths[0].source)
         change = insert_rule(objects, ns, "raw", "PREROUTING", f"-s {source} -j CT --notrack")
-        kinds = ("no-route", "no-route-back", "rule", "rp-filter", "neighbour", "notrack", "ttl", "loop")
+        kinds = (
+            "no-route",
+            "no-route-back",
+            "reject-route",
+            "rule",
+            "rp-filter",
+            "neighbour",
+            "notrack",
+            "ttl",
+            "loop",
+        )
         causes = (
             ExpectedCause(kinds, (ns, "kept the source")),
             ExpectedCause(("rule",), (ns, "does not track the request")),  # a firewall drops the reply as INVALID
