@@ -74,6 +74,8 @@ class CheckAttempt:
         self.target_ns = context.topology.namespace_of(check.target)
         self.server = (self.target_ns, check.port) if check.server is None else check.server
         self.expectations = tuple(_expectations(context.topology, check, address.version))
+        # labctl's servers in the machines behind a Service echo what they receive
+        self._served = bool(context.topology.machines_behind(check.target)) and check.server is None
         self.notes: list[str] = []
         self._listener: Listener | None = None
         self._held = HeldConnections()
@@ -102,8 +104,7 @@ class CheckAttempt:
 
     def _prepare(self) -> None:
         check = self.check
-        served = bool(self.context.topology.machines_behind(check.target)) and check.server is None
-        if "listen" in probe_kind(check).check_keys and check.listen and check.expect != "refused" and not served:
+        if "listen" in probe_kind(check).check_keys and check.listen and check.expect != "refused" and not self._served:
             machine, port = self.server
             self._listener, problem = open_listener(self.context, machine, check.probe, self.address, port or 0)
             self.notes += [problem] if problem else []
@@ -241,7 +242,7 @@ class CheckAttempt:
         """Create the probe. Runs inside the source's namespace."""
         check, port = self.check, self.check.port or 0
         if check.probe == "tcp":
-            return TcpClient(self.address, port, marker if self._listener else None, check.sport)
+            return TcpClient(self.address, port, marker if self._listener or self._served else None, check.sport)
         if check.probe == "http":
             return HttpClient(self.address, port, marker, http_host(check), check.path)
         if check.probe == "udp":
