@@ -23,9 +23,9 @@ nodes of one Ethernet have routes to each other's pods (auto-direct-node-routes)
 local table from rule 0 to rule 100, to have room for rules before it.
 
 The model has no eBPF programs. Rules, routing tables and neighbours do their work, separate from Cilium's: rule 200
-routes a pod's packets to other nodes by a table for the pod's identity. Rule 201 routes the node's own packets by the
-table for the identity remote-node, because for the receiver they come from a remote node. A pod is reached by a /32
-route to its veth and a permanent neighbour.
+routes a pod's packets to other nodes by a table for the pod's identity. Rules 201 route the node's own packets, and
+those to its nodePorts that it sends to other nodes, by the table for the identity remote-node, because for the
+receiver they come from a remote node. A pod is reached by a /32 route to its veth and a permanent neighbour.
 
 Follows cilium/cilium of 2024 to 2026: pkg/datapath/loader/netlink.go, pkg/datapath/linux/node.go, linux_defaults.go,
 pkg/datapath/iptables/iptables.go, bpf/lib/encap.h, Documentation/network/concepts/routing.rst.
@@ -54,7 +54,8 @@ PARTS = (
         "the eBPF programs on the veths (tc, TCX, bpf_redirect)",
         "are rules 200 and 201 with one table for each identity (number 100000 + identity), /32 routes to veths and"
         " permanent neighbours, in the nodes' IP stacks, as with Cilium's host routing; packets to other nodes go"
-        " directly to cilium_vxlan, and do not pass cilium_host or the rules for it",
+        " directly to cilium_vxlan, and do not pass cilium_host or the rules for it; so a pod behind a nodePort of"
+        " another node sees that node's own address, and not the one of its cilium_host",
     ),
     approximation(
         "the TTL of a tunnelled packet",
@@ -214,7 +215,8 @@ def _tunnel(
         yield Rule(
             addressing.name, POD_PREF, IDENTITY_TABLE_BASE + identity_of[pod], src=primitives.host_prefix(address)
         )
-    yield Rule(addressing.name, NODE_PREF, IDENTITY_TABLE_BASE + REMOTE_NODE_IDENTITY, iif="lo")
+    for device_in in ("lo", "eth0"):  # the node's own packets, and those to its nodePorts that it sends on
+        yield Rule(addressing.name, NODE_PREF, IDENTITY_TABLE_BASE + REMOTE_NODE_IDENTITY, iif=device_in)
     for identity in dict.fromkeys((*identity_of.values(), REMOTE_NODE_IDENTITY)):
         for peer in peers:
             yield Route(
