@@ -22,6 +22,7 @@ from labctl.core.resources import IP, Address, Chain, Interface, Link, Net, Plan
 from labctl.core.scenario_types import Check, Lab, Machine, Scenario, VirtualAddress
 from labctl.kubernetes import address_choice, http_load_balancer
 from labctl.kubernetes.api_objects import Cluster, Node, Service
+from labctl.kubernetes.attached_pods import attached_pod_problems
 from labctl.kubernetes.backends import backend_processes, health_checks
 from labctl.kubernetes.cluster_state import ClusterState
 from labctl.kubernetes.declared import Declared
@@ -49,7 +50,7 @@ def compose(lab: Lab, scenario: Scenario, defaults: ClusterDefaults | None = Non
         return lab
     state = cluster_state(lab, scenario, declared, defaults or ClusterDefaults())
     state = with_http_balancers(state, declared, lab)
-    state = replace(state, problems=(*state.problems, *policy_problems(state, lab)))
+    state = replace(state, problems=(*state.problems, *attached_pod_problems(state, lab), *policy_problems(state, lab)))
     added: list[Resource] = []
     machines: list[Machine] = []
     checks: list[Check] = []

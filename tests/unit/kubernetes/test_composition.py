@@ -154,3 +154,13 @@ def test_a_node_uses_the_near_endpoints_that_traffic_distribution_prefers(
     for node, expected in (("node1", here), ("node2", there)):
         jumps = chain(lab, node, "nat", "KUBE-SVC-LOLE4ISW44XBNF3G")
         assert [one for one in ("10.244.0.2", "10.244.1.2") if any(one in text for text in jumps)] == expected
+
+
+def test_a_lab_whose_pods_get_addresses_from_plugins_refuses_services() -> None:
+    text = """
+model: cni
+conflist: {cniVersion: 0.4.0, name: pods, plugins: [{type: bridge, ipam: {type: host-local, subnet: "{pod_cidr}"}}]}
+nodes: {node1: {pods: {a: {labels: {app: web}}}}}
+"""
+    refused = [one for one in lab_with([service()], text).kubernetes.problems if not one.warning]
+    assert [(one.kind, one.what[:29]) for one in refused] == [("Service", "it would have no endpoints: C")]
