@@ -34,6 +34,7 @@ class ClusterState:
     cluster_policies: tuple[ClusterPolicy, ...] = ()
     http_balancers: tuple[HttpLoadBalancer, ...] = ()
     problems: tuple[ObjectProblem, ...] = ()
+    subdomains: dict[str, str] = field(default_factory=dict, hash=False)
     policy_engine: Literal["calico", "kube-router"] | None = None
 
     def pod(self, name: str) -> Pod | None:

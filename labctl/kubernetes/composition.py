@@ -153,6 +153,7 @@ def cluster_state(lab: Lab, scenario: Scenario, declared: Declared, defaults: Cl
         kube_proxy=declared.kube_proxy,
         problems=tuple(address_choice.problems(services, cidrs)),
         policy_engine=declared.policy_engine,
+        subdomains=dict(declared.subdomains),
     )
 
 

@@ -17,7 +17,8 @@ class Declared:
     """The API objects of a scenario, in the order of its text. Pods are not here: they are in the scenario's nodes,
     with their labels in `labctl.models.lib.pods.PodSettings`.
 
-    `pod_names` has the Kubernetes names of pods that have another name in the lab, `zones` the zones of nodes.
+    `pod_names` has the Kubernetes names of pods that have another name in the lab, `subdomains` the Services under
+    which pods of a StatefulSet have names, by the pods' names in the lab, `zones` the zones of nodes.
     `service_cidrs` are the ranges of cluster IPs (none: labctl chooses one), `kube_proxy` the keys of a
     KubeProxyConfiguration, and `version`.
     A Service has no addresses where its author wrote none; `labctl.kubernetes.cluster_state` chooses them. `warnings`
@@ -32,6 +33,7 @@ class Declared:
     cluster_policies: tuple[ClusterPolicy, ...] = ()
     warnings: tuple[str, ...] = ()
     pod_names: tuple[tuple[str, str], ...] = ()
+    subdomains: tuple[tuple[str, str], ...] = ()
     zones: dict[str, str] = field(default_factory=dict, hash=False)
     service_cidrs: tuple[Net, ...] = ()
     kube_proxy: dict[str, Any] = field(default_factory=dict, hash=False)

@@ -88,6 +88,7 @@ def save_definition(definition: Definition, lab: Lab) -> None:
     """Record the lab's definition and its machines, so that entering a node needs no compilation."""
     from labctl.kernel.host import lab_state
 
+    names, namespaces = _cluster_names(lab)
     machines = [
         {
             "name": machine.name,
@@ -96,6 +97,7 @@ def save_definition(definition: Definition, lab: Lab) -> None:
             "within": machine.netns_of,
             "addresses": [*map(str, machine.addresses)],
         }
+        | ({"namespace": namespaces[machine.name]} if machine.name in namespaces else {})
         for machine in lab.machines
     ]
     record = {
@@ -110,5 +112,15 @@ def save_definition(definition: Definition, lab: Lab) -> None:
         "manifests": list(definition.manifests),
         "machines": machines,
         "services": [{"names": list(one.names), "addresses": [*map(str, one.ips)]} for one in lab.virtual_addresses],
+        "dns": [{"name": name, "address": address} for name, address in names],
     }
     lab_state.save(lab.name, "definition.json", json.dumps(record, ensure_ascii=False))
+
+
+def _cluster_names(lab: Lab) -> tuple[tuple[tuple[str, str], ...], Mapping[str, str]]:
+    """The names of cluster DNS that stand for several addresses, and the Kubernetes namespace of each pod."""
+    if lab.kubernetes is None:
+        return (), {}
+    from labctl.kubernetes.cluster_dns import headless_names, search_namespaces
+
+    return tuple(headless_names(lab.kubernetes)), search_namespaces(lab.kubernetes)

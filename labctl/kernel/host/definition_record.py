@@ -22,8 +22,9 @@ DEFINITION_SHAPE = {
     "firewall?": (str, None),
     "files?": [a_pair_of_texts],
     "manifests?": [str],
-    "machines?": [{"name": a_word, "within?": (a_word, None), "addresses": [a_word]}],
+    "machines?": [{"name": a_word, "within?": (a_word, None), "namespace?": a_word, "addresses": [a_word]}],
     "services?": [{"names": [a_word], "addresses": [a_word]}],
+    "dns?": [{"name": a_word, "address": a_word}],
 }
 
 

@@ -53,7 +53,7 @@ def become(lab: str, node: str, command: list[str]) -> tuple[int, str]:
 
     Returns only if the command cannot be run: the exit code for that, and why. Raises as `run` does.
     """
-    environment, fd, texts = _environment(lab, node), _open(lab, node), mounts.files(lab, names(lab))
+    environment, fd, texts = _environment(lab, node), _open(lab, node), mounts.files(lab, names(lab, node))
     try:
         _enter(fd, texts)
     except OSError as error:
@@ -62,16 +62,29 @@ def become(lab: str, node: str, command: list[str]) -> tuple[int, str]:
     return exec_command(command, environment)
 
 
-def names(lab: str) -> list[tuple[str, str]]:
-    """The names of the lab, each with its address: from the lab's record, or, if that is lost, from the kernel."""
+def names(lab: str, node: str) -> list[tuple[str, str]]:
+    """The names of the lab, each with its address: from the lab's record, or, if that is lost, from the kernel.
+
+    A pod may leave out its own Kubernetes namespace, as with cluster DNS. So in a pod of `shop`, `web` is `web.shop`,
+    and not the Service `web` of the namespace `default`.
+    """
     record = definition_record.load(lab) or {}
     machines = record.get("machines")
     if machines is None:
         return _observed_addresses(lab)
     found = [(machine["name"], machine["addresses"][0]) for machine in machines if machine["addresses"]]
     used = {name for name, _ in found}
-    services = ((name, one["addresses"][:1]) for one in record.get("services", ()) for name in one["names"])
-    return found + [(name, first[0]) for name, first in services if first and name not in used]
+    services = [
+        (name, one["addresses"][0]) for one in record.get("services", ()) if one["addresses"] for name in one["names"]
+    ]
+    services += [(one["name"], one["address"]) for one in record.get("dns", ())]
+    own = next((machine.get("namespace") for machine in machines if machine["name"] == node), None) or "default"
+    if own != "default":
+        full = {name for name, _ in services}
+        services = [one for one in services if f"{one[0]}.default.svc" not in full]
+    suffix = f".{own}"
+    short = [(name.removesuffix(suffix), address) for name, address in services if name.endswith(suffix)]
+    return found + [(name, address) for name, address in dict.fromkeys(short + services) if name not in used]
 
 
 def _observed_addresses(lab: str) -> list[tuple[str, str]]:
@@ -129,7 +142,7 @@ def _startup(lab: str, node: str, path: str, fd: int) -> str:
 
 def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -> int:
     fd = _open(lab, node)
-    texts = mounts.files(lab, names(lab))
+    texts = mounts.files(lab, names(lab, node))
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

@@ -49,7 +49,8 @@ def with_objects(
     zones = objects.zones(names_of_nodes) | _zones(located, names_of_nodes, reader)
     declared = with_settings(objects.declared(), located, reader)
     warnings, names = (*placement.warnings, *declared.warnings), tuple(placement.pod_names)
-    declared = dataclasses.replace(declared, pod_names=names, warnings=warnings, zones=zones)
+    subdomains = tuple(placement.subdomains)
+    declared = dataclasses.replace(declared, pod_names=names, subdomains=subdomains, warnings=warnings, zones=zones)
     return dataclasses.replace(scenario, nodes=placement.nodes, kubernetes=declared), objects.places
 
 

@@ -107,9 +107,9 @@ def _selector_matches(spec: Mapping[str, Any]) -> Iterator[tuple[Path, str, str]
         yield ("selector",), "the selector does not select the labels of the template", "the two must fit"
 
 
-def template_fields(*unused: str, replicas: bool = True) -> dict[str, ApiFields]:
+def template_fields(*unused: str, replicas: bool = True, **more: ApiText) -> dict[str, ApiFields]:
     """The fields of a kind that makes pods from a template."""
-    fields: dict[str, Any] = {"selector": SELECTOR, "template": _TEMPLATE}
+    fields: dict[str, Any] = {"selector": SELECTOR, "template": _TEMPLATE, **more}
     if replicas:
         fields["replicas"] = ApiNumber(0, MAX_REPLICAS)
     spec = ApiFields(
@@ -125,7 +125,7 @@ def template_fields(*unused: str, replicas: bool = True) -> dict[str, ApiFields]
 DEPLOYMENT = template_fields("strategy", "paused", "progressDeadlineSeconds")
 REPLICA_SET = template_fields()
 STATEFUL_SET = template_fields(
-    "serviceName", "podManagementPolicy", "updateStrategy", "volumeClaimTemplates", "ordinals",
-    "persistentVolumeClaimRetentionPolicy",
+    "podManagementPolicy", "updateStrategy", "volumeClaimTemplates", "ordinals", "persistentVolumeClaimRetentionPolicy",
+    serviceName=ApiText("a name"),
 )  # fmt: skip
 DAEMON_SET = template_fields("updateStrategy", replicas=False)

@@ -22,7 +22,7 @@ class PodPlacement:
     """Places pods, one source after the other. Problems and warnings have the places of their objects.
 
     Afterwards, `nodes` are the scenario's nodes with all pods, and `pod_names` has the Kubernetes names of those that
-    have another name in the lab.
+    have another name in the lab, `subdomains` the headless Services under which pods have names.
     """
 
     def __init__(self, nodes: tuple[ScenarioNode, ...], model: Any, places: ObjectPlaces, reader: Reader) -> None:
@@ -41,6 +41,7 @@ class PodPlacement:
         self.free = [(len(self.pods[name]), number) for number, name in enumerate(self.node_names)]
         heapq.heapify(self.free)
         self.pod_names: list[tuple[str, str]] = []
+        self.subdomains: list[tuple[str, str]] = []
         self.warnings: list[str] = []
 
     @property
@@ -102,6 +103,8 @@ class PodPlacement:
             heapq.heappush(self.free, (len(self.pods[node]), self.node_numbers[node]))
             if machine != name:
                 self.pod_names.append((machine, name))
+            if source.subdomain:
+                self.subdomains.append((machine, source.subdomain))
 
     def _least_used(self) -> str:
         """The node with the fewest pods, the first of several. `free` may have older numbers of pods: they are too

@@ -18,7 +18,8 @@ class PodSource:
 
     `replicas` is how many pods it makes; a DaemonSet makes one on each node. `template` is the path to the metadata and
     the spec of its pods, `owners` are the kinds and names of the objects that made it. `has_sctp` is whether a
-    container has a port of SCTP, on which no container of labctl listens.
+    container has a port of SCTP, on which no container of labctl listens. `subdomain` is the headless Service under
+    which each of its pods has a name, "" for none: the `serviceName` of a StatefulSet.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class PodSource:
     template: Path = ()
     owners: tuple[tuple[str, str], ...] = ()
     has_sctp: bool = False
+    subdomain: str = ""
 
     def pod_names(self, nodes: int) -> tuple[str, ...]:
         """The names of its pods in a cluster of so many nodes. Those of a StatefulSet are numbered from 0, as the real
@@ -87,4 +89,5 @@ def _source(kind: str, item: Mapping[str, Any], template: Mapping[str, Any], pat
         path,
         owners,
         "SCTP" in protocols,
+        item["spec"].get("serviceName", "") if kind == "StatefulSet" else "",
     )

@@ -36,6 +36,11 @@ def test_a_shop_serves_and_changes_with_its_manifest(manifest: Path) -> None:
     assert {"shop-frontend-1", "shop-cart-2", "shop-db-0"} <= set(paths.labs()[NAME])
     assert answer(lab, "shop-frontend-1", "http://cart.shop:8080/") == "cart"
     assert answer(lab, "a", "http://cart.shop:8080/") == "", "a policy of the shop allows its front end alone"
+    assert answer(lab, "shop-frontend-1", "http://cart:8080/") == "cart", "a pod may leave out its own namespace"
+    names = lab["shop-cart-1"].run(["getent", "ahosts", "db"]).stdout.split()
+    assert lab["shop-db-0"].run(["ip", "-br", "-4", "addr", "show", "eth0"]).stdout.split()[2].split("/")[0] in names
+    assert lab["a"].run(["getent", "hosts", "db-0.db.shop.svc.cluster.local"]).ok
+    assert not lab["a"].run(["getent", "hosts", "cart"]).ok, "another namespace has no such Service"
     assert lab.status() == ()
 
     manifest.write_text(SHOP.read_text().replace("port: 8080, targetPort: api", "port: 8181, targetPort: api"))
