@@ -17,6 +17,7 @@ from labctl.core.resources import Chain
 Counter = tuple[int, int]  # packets, bytes
 CACHED_RULES = 1 << 17  # texts and rules that are kept: the nodes of a cluster mostly have the same ones
 
+_PLAIN_PROTOCOLS = (["tcp"], ["udp"])  # every release prints these alike
 _NOT_OURS = re.compile(r"# Table `(\S+)' (?:is incompatible|contains incompatible)")
 _RULE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+) ?(.*)")
 
@@ -143,6 +144,8 @@ def saved_rule(text: str, family: str) -> FirewallRule:
     """
     words = split_words(text)
     if family == "ip":
+        if "-p" not in words or words[words.index("-p") + 1 :][:1] in _PLAIN_PROTOCOLS:
+            return FirewallRule(tuple(words))
         if (position := protocol_position(words)) is not None:
             words[position] = protocol(words[position]) or "0"
         return FirewallRule(tuple(words))

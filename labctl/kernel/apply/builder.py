@@ -77,10 +77,14 @@ class Builder:
         self._each([change for change in changes if device_state.needs_carrier(change.want)], _update_carriers)
         sets = [change for change in changes if isinstance(change.subject, IpSet)]
         self._each(sets, ipset.write)
-        if self._chains is not None:
-            self._write_chains([change for change in changes if isinstance(change.subject, Chain)], self._chains)
+        if self._chains is None:
+            self._start_processes(changes)
+        else:
+            chains = [change for change in changes if isinstance(change.subject, Chain)]
+            finish_chains = self._start_chains(chains, self._chains)
+            self._start_processes(changes)  # meanwhile
+            finish_chains()
         self._each(sets, ipset.remove)
-        self._start_processes(changes)
 
     # removing
 
@@ -224,24 +228,24 @@ class Builder:
                 self._namespaces.enter(ns)
                 write(ns, ns_changes)
 
-    def _write_chains(self, changes: Sequence[Change], writer: ChainWriter) -> None:
-        """Write the chains of all namespaces, of several at the same time."""
+    def _start_chains(self, changes: Sequence[Change], writer: ChainWriter) -> Callable[[], None]:
+        """Start writing the chains of all namespaces, of several at the same time. The returned function waits for the
+        end of those that are left."""
         running: deque[str] = deque()
 
-        def finish() -> None:
-            ns = running.popleft()
-            self._namespaces.enter(ns)
-            writer.finish(ns)
+        def finish(left: int) -> None:
+            while len(running) > left:
+                ns = running.popleft()
+                self._namespaces.enter(ns)
+                writer.finish(ns)
 
         def start(ns: str, ns_changes: Sequence[Change]) -> None:
             writer.start(ns, ns_changes)
             running.append(ns)
-            if len(running) > MAX_CHAIN_WRITERS:
-                finish()
+            finish(MAX_CHAIN_WRITERS)
 
         self._each(changes, start)
-        while running:
-            finish()
+        return lambda: finish(0)
 
     def _start_processes(self, changes: Iterable[Change]) -> None:
         by_ns: dict[str, list[Process]] = {}
