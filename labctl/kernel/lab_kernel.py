@@ -149,7 +149,14 @@ class KernelLab:
         current = snapshot.Snapshot(complete=complete)
         found: list[Resource] = []
         with ExitStack() as held:
-            reading: deque[Callable[[], Iterable[Chain]]] = deque()
+            reading: deque[tuple[Callable[[], Iterable[Chain]], ExitStack]] = deque()
+
+            def finish(left: int) -> None:
+                while len(reading) > left:
+                    read, held_by_node = reading.popleft()
+                    found.extend(read())
+                    held_by_node.close()  # at once: a large lab would need too many open files
+
             for node in opened:
                 namespaces.enter(node)
                 found.append(snapshot.netns(node))
@@ -160,14 +167,13 @@ class KernelLab:
                 if with_chains:
                     found += ipset.read_sets(node)
                     wanted = planned_chains.get(node, ())
-                    reading.append(chains.start_reading(node, wanted, firewall_backend, held))
-                if len(reading) > MAX_CHAIN_READERS:
-                    found += reading.popleft()()
+                    held_by_node = held.enter_context(ExitStack())
+                    reading.append((chains.start_reading(node, wanted, firewall_backend, held_by_node), held_by_node))
+                finish(MAX_CHAIN_READERS)
             for node in opened:
                 found += snapshot.links(current, node, namespaces.nsid)
                 found += snapshot.tables(namespaces.channels[node], current, node, namespaces.nsid)
-            for read in reading:
-                found += read()
+            finish(0)
         if any(isinstance(item, Attachment) for item in plan):
             from labctl.kernel.cni import attachment_records
 
