@@ -28,6 +28,7 @@ def hops(measurements: Measurements, key: str) -> Cell:
 
 
 def _balancer_ips(measurements: Measurements, probe: ServiceProbe) -> frozenset[IP]:
-    """The addresses from which the load balancer sent: a machine that only the lab with Services has."""
-    sent = (one for one in probe.requests if one.direction == "out" and one.at.ns not in measurements.machines)
-    return frozenset(one.src for one in sent)
+    """The addresses from which the load balancer sent: a machine that is not a node, a pod or the network."""
+    machines = measurements.machines
+    sent = (one for one in probe.requests if one.direction == "out")
+    return frozenset(one.src for one in sent if one.at.ns not in machines or machines[one.at.ns].role == "machine")

@@ -54,10 +54,11 @@ def _checks(lab: Lab, roles: Roles) -> Iterator[tuple[str, Check | str]]:
         yield "node_port", _tcp(outside, roles.node, cluster.ports[0].node_port)
         yield "node_port_local", _tcp(outside, str(backend_node), local.ports[0].node_port)
     addresses = {one.name: one.address for one in lab.kubernetes.http_balancers}
+    client = roles.internet or roles.vm
     for mode in MODES:
         address = addresses.get(service_lab.ingress_name(mode))
-        why = "no machine outside" if outside is None else "refused: the network has no route to the pod"
-        yield f"ingress_{mode}", _http(outside, address) if outside is not None and address else why
+        why = "no machine outside" if client is None else "refused: the network has no route to the pod"
+        yield f"ingress_{mode}", _http(client, address) if client is not None and address else why
     refusals = [one.what for one in lab.kubernetes.problems if not one.warning]
     denied = Check("a policy denies this", "tcp", roles.pod, pod, service_lab.DENIED_PORT, within=SILENCE_TIMEOUT_S)
     yield "denied", refusals[0] if refusals else expect_no_answer(denied)

@@ -29,7 +29,10 @@ from labctl.core.resources import (
 from labctl.models.lib import primitives
 
 FABRIC, INTERNET = "fabric", "internet"
-BALANCER_POOL = IPv4Network("172.31.0.0/16")  # a subnet of it is that of the load balancers
+BALANCER_POOL = IPv4Network("10.254.0.0/16")  # a subnet of it is that of the load balancers
+CATCH_ALL_LENGTH = (
+    8  # routes to so many addresses, such as 10.0.0.0/8, are for whole kinds of addresses: they take no range
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class Fabric:
         for item in self.plan:
             if isinstance(item, Address):
                 taken.add(item.addr.network)
-            elif isinstance(item, Route) and item.dst.prefixlen:
+            elif isinstance(item, Route) and item.dst.prefixlen > CATCH_ALL_LENGTH:
                 taken.add(item.dst)
         ranges = [one for one in taken if isinstance(one, IPv4Network)]
         return next(primitives.free_subnets(BALANCER_POOL, prefix_length, ranges), None)
@@ -113,12 +116,14 @@ class Fabric:
         guard = f"-o {self.uplink.dev} -j DROP"
         if any(guard in map(str, chain.rules) for chain in self._chains(("filter", "FORWARD"))):
             yield primitives.chain(FABRIC, "filter", "FORWARD", f"-s {ip}/32 -o {self.uplink.dev} -j ACCEPT")
-        own = next((item for item in self.plan if isinstance(item, Address) and item.at == self.uplink), None)
-        if own is not None and ip in own.addr.network:
+        own = [item.addr for item in self.plan if isinstance(item, Address) and item.at == self.uplink]
+        networks = [one.network for one in own if one.network.prefixlen < 32]
+        if any(ip in one for one in networks):
             yield Neighbour(self.uplink, ip, None, proxy=True)
             yield Sysctl(FABRIC, f"net.ipv4.neigh.{self.uplink.dev}.proxy_delay", "0")
-        elif own is not None:
-            yield Route(INTERNET, primitives.host_prefix(ip), own.addr.ip, "eth0")
+        elif networks:
+            router = next(one.ip for one in own if one.network.prefixlen < 32)
+            yield Route(INTERNET, primitives.host_prefix(ip), router, "eth0")
 
     def accept_source(self, ip: IPv4Address, node_devices: Iterable[str]) -> Iterator[Resource]:
         """Let nodes send from the address of a load balancer, where the fabric checks from which addresses they send:

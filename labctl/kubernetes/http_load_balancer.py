@@ -18,7 +18,7 @@ from labctl.core.resources import IP, Interface, Net, Process, Resource, Route
 from labctl.core.scenario_types import Lab, Machine
 from labctl.kubernetes import address_choice
 from labctl.kubernetes.cluster_state import ClusterState
-from labctl.kubernetes.fabric import FABRIC, Fabric
+from labctl.kubernetes.fabric import BALANCER_POOL, FABRIC, Fabric
 from labctl.kubernetes.http_routes import to_json
 from labctl.kubernetes.ingress_rules import HttpLoadBalancer, with_address
 from labctl.kubernetes.load_balancer import unused_name
@@ -92,6 +92,10 @@ def problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
         if fabric is None or not one.address:
             what = f"the model {lab.model} has no fabric in which a load balancer could be"
             yield ObjectProblem(*about, (), what, "use another model")
+            continue
+        if fabric.free_network(SUBNET_PREFIX) is None:
+            what = f"no range of {BALANCER_POOL} is free for the load balancers"
+            yield ObjectProblem(*about, (), what, "give the lab other ranges")
             continue
         if one.mode != "ip":
             continue

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
 
 from labctl import models
-from labctl.core.resources import Chain, Link, Neighbour, Netns, Process, Route, Rule, Sysctl
+from labctl.core.resources import Address, Chain, Interface, Link, Neighbour, Netns, Process, Route, Rule, Sysctl
 from labctl.core.scenario_types import Lab
+from labctl.kubernetes import http_load_balancer
 from labctl.kubernetes.fabric import Fabric
 from labctl.kubernetes.ingress_objects import Ingress, read_ingress
 from labctl.kubernetes.load_balancer import FIRST_MARK, health_port
@@ -150,7 +151,7 @@ def test_the_proxies_have_a_machine_with_the_route_table_of_the_nodes() -> None:
     assert machine is not None
     addresses = [one.address for one in lab.kubernetes.http_balancers]
 
-    assert list(map(str, machine.addresses)) == ["172.31.0.4", *addresses]
+    assert list(map(str, machine.addresses)) == ["10.254.0.4", *addresses]
     assert Netns("lb") in lab.plan
     assert [one.iif for one in of_fabric(lab, Rule) if one.table == 100] == ["node1", "node2", "lb"]
     commands = {one.name: one.command for one in lab.plan if isinstance(one, Process) and one.ns == "lb"}
@@ -200,3 +201,26 @@ def test_the_fabric_sends_packets_of_a_nodes_subnet_by_its_route_table() -> None
     near = fabric.next_hop(node)
     assert (near and (near.dev, near.via)) == ("node2", None)
     assert Fabric.of((Netns("node1"),), NODES) is None
+
+
+def test_a_route_to_all_private_addresses_takes_no_range_and_any_address_of_the_uplink_counts() -> None:
+    extra = (
+        Route("a", ip_network("10.0.0.0/8"), dev="eth0"),
+        Address(Interface("fabric", "pip"), ip_interface("198.51.100.96/32")),
+    )
+    fabric = Fabric.of((*extra, *balanced().plan), NODES)
+    assert fabric is not None
+
+    assert str(fabric.free_network(24)) == "10.254.0.0/24"
+    inside, outside = ([*fabric.announce(IPv4Address(text))] for text in ("203.0.113.9", "192.0.2.9"))
+    assert [one.ip for one in inside if isinstance(one, Neighbour)] == [ip_address("203.0.113.9")]
+    assert [(str(one.dst), str(one.via)) for one in outside if isinstance(one, Route)] == [
+        ("192.0.2.9/32", "203.0.113.50")
+    ]
+
+
+def test_without_a_free_range_it_is_refused() -> None:
+    plan = (Route("fabric", ip_network("10.254.0.0/16"), dev="lo"), *lab_with([]).plan)
+    found = list(http_load_balancer.problems(balanced("kubenet", shop()).kubernetes, replace(lab_with([]), plan=plan)))
+
+    assert [one.what for one in found] == ["no range of 10.254.0.0/16 is free for the load balancers"]
