@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from labctl.core.resources import Address, Net
 from labctl.core.scenario_types import Lab
@@ -23,6 +24,16 @@ def range_problems(service_cidrs: tuple[Net, ...], lab: Lab) -> Iterator[ObjectP
         if other is not None:
             what = f"{cidr} overlaps {other.addr.network}, the network of {other.at}"
             yield _problem(number, what, "choose another range")
+
+
+def cloud_refusals(
+    service_cidrs: tuple[Net, ...], refuse: Callable[[Net, Any], Iterable[tuple[str, str]]] | None, options: Any
+) -> Iterator[ObjectProblem]:
+    """What the cloud of the model refuses in the ranges that the author of a scenario wrote. `refuse` and `options` are
+    those of the model."""
+    for number, cidr in enumerate(service_cidrs):
+        for what, hint in refuse(cidr, options) if refuse is not None else ():
+            yield _problem(number, what, hint)
 
 
 def _overlaps(one: Net, other: Net) -> bool:

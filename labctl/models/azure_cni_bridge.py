@@ -59,7 +59,9 @@ from labctl.models.lib import (
 
 FOLLOWS = "Azure CNI bridge mode, AKS's default until October 2020 (azure-container-networking)"
 MACHINES = ("nodes", "pods")
-CLUSTER = kubernetes.ClusterDefaults("subnet", ("10.0.0.0/16",))
+CLUSTER = kubernetes.ClusterDefaults(
+    "subnet", ("10.0.0.0/16",), refuse_service_cidr=azure_addressing.refuse_service_cidr
+)
 PARTS = (
     faithful("azure0, which takes over eth0's address and routes"),
     faithful("the ebtables rules in their order, in bridge and in tunnel mode"),

@@ -62,7 +62,9 @@ from labctl.models.lib.azure_platform import Platform
 
 FOLLOWS = "Azure CNI Overlay (azure-container-networking, mode transparent with overlay addresses)"
 MACHINES = ("nodes", "pods")
-CLUSTER = kubernetes.ClusterDefaults("pod_cidr", ("10.0.0.0/16",))
+CLUSTER = kubernetes.ClusterDefaults(
+    "pod_cidr", ("10.0.0.0/16",), refuse_service_cidr=azure_addressing.refuse_service_cidr
+)
 PARTS = (
     faithful("a route to each pod, and no bridge"),
     faithful("169.254.1.1: its neighbour entry, added in state PROBE, and proxy ARP, which answers for it"),

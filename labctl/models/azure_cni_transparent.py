@@ -65,7 +65,9 @@ from labctl.models.lib.azure_address_plan import LIMITS
 
 FOLLOWS = "Azure CNI transparent mode since August 2022 (azure-container-networking, pull request 1524)"
 MACHINES = ("nodes", "pods")
-CLUSTER = kubernetes.ClusterDefaults("pods_subnet", ("10.0.0.0/16",))
+CLUSTER = kubernetes.ClusterDefaults(
+    "pods_subnet", ("10.0.0.0/16",), refuse_service_cidr=azure_addressing.refuse_service_cidr
+)
 PARTS = (
     faithful("a route to each pod, and no bridge"),
     faithful("169.254.1.1: its neighbour entry, added in state PROBE, and proxy ARP, which answers for it"),

@@ -61,7 +61,9 @@ from labctl.models.lib.azure_platform import Platform
 
 FOLLOWS = "kubenet of Kubernetes 1.23 (dockershim) with AKS's agents"
 MACHINES = ("nodes", "pods")
-CLUSTER = kubernetes.ClusterDefaults("pod_cidr", ("10.0.0.0/16",))
+CLUSTER = kubernetes.ClusterDefaults(
+    "pod_cidr", ("10.0.0.0/16",), refuse_service_cidr=azure_addressing.refuse_service_cidr
+)
 PARTS = (
     faithful("cbr0: promiscuous, hairpin off, its MAC fixed; compared with what the CNI plugin bridge makes"),
     faithful("pods' addresses in host-local's order, their veths and routes; compared with the CNI plugins"),

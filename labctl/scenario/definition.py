@@ -177,11 +177,16 @@ def with_kubernetes(scenario: Scenario) -> Lab:
 
 def _with_object_warnings(lab: Lab, parsed: ParsedScenario, reader: Reader) -> Lab:
     """The lab with the warnings about its API objects. Their mistakes are added to the reader."""
+    from labctl import models
     from labctl.kubernetes.object_checks import problems
-    from labctl.kubernetes.range_checks import range_problems
+    from labctl.kubernetes.range_checks import cloud_refusals, range_problems
 
     if parsed.object_places is None:
         return lab
     declared = parsed.scenario.kubernetes
-    found = (*range_problems(declared.service_cidrs, lab), *problems(declared, lab.kubernetes))
+    refuse = getattr(getattr(models.find_model(lab.model), "CLUSTER", None), "refuse_service_cidr", None)
+    of_ranges = tuple(range_problems(declared.service_cidrs, lab))
+    known = {one.path for one in of_ranges}
+    of_cloud = cloud_refusals(declared.service_cidrs, refuse, parsed.scenario.options)
+    found = (*of_ranges, *(one for one in of_cloud if one.path not in known), *problems(declared, lab.kubernetes))
     return replace(lab, warnings=(*lab.warnings, *parsed.object_places.report(found, reader)))

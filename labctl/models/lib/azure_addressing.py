@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
 from labctl.core.address_use import AddressUse
@@ -153,6 +153,14 @@ def refuse_reserved_ranges(options: Any, may_be_any: tuple[str, ...] = ()) -> It
                 if IPv4Network(network).overlaps(reserved):
                     hint = "AKS refuses " + ", ".join(map(str, RESERVED_RANGES)) + " and ranges that overlap them"
                     yield field.name, f"{field.name} {network} overlaps {reserved}, which AKS reserves", hint
+
+
+def refuse_service_cidr(service_cidr: IPv4Network | IPv6Network, options: Any) -> Iterator[tuple[str, str]]:
+    """What AKS refuses in a range of Services: each reason and a hint. Overlaps with networks of machines are refused
+    for every model, so only the virtual network and the private range of pods are compared here."""
+    if isinstance(service_cidr, IPv4Network):
+        ranges = {key: getattr(options, key) for key in ("vnet_cidr", "pod_cidr") if hasattr(options, key)}
+        yield from address_plan.service_range_problems(service_cidr, None, ranges)
 
 
 def _capacity_text(subnet: IPv4Network, node_count: int) -> str:

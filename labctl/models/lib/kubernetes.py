@@ -6,13 +6,13 @@ pod without address translation; the processes of a node reach the pods of that 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
-from labctl.core.resources import Interface, Resource
+from labctl.core.resources import Interface, Net, Resource
 from labctl.core.scenario_types import Check, Scenario, See
 from labctl.models.lib import pods, primitives
 
@@ -36,12 +36,14 @@ class ClusterDefaults:
     `cidr_option` is the model's option with the range that kube-proxy takes as that of pods (clusterCIDR); None if
     kube-proxy gets no range there. `service_cidrs` are ranges of cluster IPs, the preferred one first. `load_balancer`
     is the ipMode of the cloud's load balancers: VIP if packets arrive at nodes unchanged, Proxy if the destination has
-    become the node's address and nodePort.
+    become the node's address and nodePort. `refuse_service_cidr` yields (what, hint) for each reason why the cloud
+    refuses a range of Services; it gets the range and the model's options.
     """
 
     cidr_option: str | None = "pod_cidr"
     service_cidrs: tuple[str, ...] = ()
     load_balancer: Literal["VIP", "Proxy"] = "VIP"
+    refuse_service_cidr: Callable[[Net, Any], Iterable[tuple[str, str]]] | None = None
 
 
 def ip_masq_agent(ns: str, exempt_ranges: Iterable[object], *, random_fully: bool = False) -> Iterator[Resource]:

@@ -346,3 +346,42 @@ def test_the_page_has_the_numbers_of_the_arithmetic(name: str, allocation: plan.
     assert numbers == [one for one in (needed.node_subnet, needed.pod_range) if one]
     assert [int(word) for word in row[3].split(", ")] == [limits.default_max_pods, plan.MAX_MAX_PODS]
     assert int(row[4].replace(",", "")) == limits.max_nodes
+
+
+# ---- the range of Services ---------------------------------------------------------------------------------
+
+SERVICES = "nodes: {node1: {pods: [a]}}\nservices: {web: {selector: {app: web}, ports: [80]}}\nservice_cidr: "
+
+
+@pytest.mark.parametrize("model", ["kubenet", "azure-cni-bridge", "azure-cni-transparent", "azure-cni-overlay"])
+@pytest.mark.parametrize(
+    ("cidr", "words"),
+    [
+        ("10.96.0.0/12", "the Service range 10.96.0.0/12 is too large"),
+        ("172.30.0.0/24", "the Service range 172.30.0.0/24 overlaps 172.30.0.0/16, which AKS reserves"),
+        ("10.225.128.0/20", "10.225.128.0/20 overlaps 10.225.0.0/16, the network of vm/eth0"),
+    ],
+)
+def test_aks_refuses_ranges_of_services_at_their_place(model: str, cidr: str, words: str) -> None:
+    found = problems(SERVICES + cidr + "\n", f"model: {model}\n")
+    assert (4, f"scenario: service_cidr[0]: {words}") in [(line, what) for line, what, _ in found]
+
+
+@pytest.mark.parametrize(
+    ("model", "cidr", "words"),
+    [
+        ("azure-cni-transparent", "10.230.0.0/20", "overlaps vnet_cidr 10.224.0.0/12"),
+        ("azure-cni-bridge", "10.230.0.0/20", "overlaps vnet_cidr 10.224.0.0/12"),
+        ("kubenet", "10.244.99.0/24", "overlaps pod_cidr 10.244.0.0/16"),
+    ],
+)
+def test_a_range_of_services_may_not_be_one_that_the_cluster_can_grow_into(model: str, cidr: str, words: str) -> None:
+    assert [what.partition(" range ")[2] for _, what, _ in problems(f"{SERVICES}{cidr}\n", f"model: {model}\n")] == [
+        f"{cidr} {words}"
+    ]
+
+
+def test_other_models_and_good_ranges_are_not_refused() -> None:
+    assert lab(f"{SERVICES}10.0.0.0/16\n").kubernetes is not None
+    text = f"model: flannel\n{SERVICES}172.30.0.0/24\n"
+    assert parse_and_compile(text, "t.yaml")[1].kubernetes is not None
