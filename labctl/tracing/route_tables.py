@@ -39,11 +39,22 @@ def refusing_rule(state: NamespaceState, lookup: RouteLookup, mark: int = 0) -> 
 
 
 def routes_elsewhere(state: NamespaceState, lookup: RouteLookup, asked: Sequence[int]) -> Route | None:
-    """The most specific route to the destination in a table that was not asked."""
+    """The most specific route to the destination in a table that was not asked.
+
+    A default route in a table that only marks lead to does not count: the mark chooses a machine, such as a load
+    balancer does, and every packet has a route there.
+    """
+    rules = [rule for rule in state.rules if rule.kind == "lookup" and rule.family == lookup.dst.version]
+    by_mark = {rule.table for rule in rules if rule.mark is not None} - {
+        rule.table for rule in rules if rule.mark is None
+    }
     fits = [
         route
         for route in state.routes
-        if route.kind == "unicast" and route.table not in (*asked, 255) and lookup.dst in route.dst
+        if route.kind == "unicast"
+        and route.table not in (*asked, 255)
+        and lookup.dst in route.dst
+        and (route.dst.prefixlen or route.table not in by_mark)
     ]
     return max(fits, key=lambda route: route.dst.prefixlen, default=None)
 

@@ -83,3 +83,12 @@ def test_a_table_without_rules_leads_nowhere() -> None:
 def test_a_route_that_was_asked_is_not_missing() -> None:
     assert has_route(state(by("peer")), LOOKUP, (100, 254))
     assert not has_route(state(), LOOKUP, (254,))
+
+
+def test_a_default_route_that_a_mark_chooses_is_not_the_route_of_a_destination() -> None:
+    marked = Rule("fabric", 50, 9, mark=9)
+    default = replace(OF_PODS, dst=IPv4Network("0.0.0.0/0"), table=9)
+
+    assert routes_elsewhere(state(marked, routes=(default,)), LOOKUP, (254,)) is None
+    assert routes_elsewhere(state(marked, by("vm", 9), routes=(default,)), LOOKUP, (254,)) == default
+    assert routes_elsewhere(state(marked, routes=(replace(OF_PODS, table=9),)), LOOKUP, (254,)) is not None
