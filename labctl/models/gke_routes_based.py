@@ -51,7 +51,7 @@ PARTS = (
     approximation("the chain of ip-masq-agent", "has upstream's name; GKE starts it with --masq-chain=IP-MASQ"),
     approximation("Cloud NAT", "is one SNAT rule without port blocks"),
     approximation("MAC addresses", "of pods are made from names, so that a plan is always the same"),
-    skipped("load balancing, portmap, firewall rules of the VPC, export of custom routes to peers, IPv6"),
+    skipped("portmap, firewall rules of the VPC, export of custom routes to peers, IPv6"),
     *primitives.PARTS,
     *pods.PARTS,
 )

@@ -60,7 +60,7 @@ PARTS = (
     approximation("Cloud NAT", "is one SNAT rule without port blocks"),
     approximation("MAC addresses", "of pods are made from names, so that a plan is always the same"),
     skipped("netd's exemptions for DNS and UDP (rules 71 to 73)"),
-    skipped("Dataplane V2, container-native load balancing, portmap, firewall rules of the VPC, IPv6"),
+    skipped("Dataplane V2, portmap, firewall rules of the VPC, IPv6"),
     *primitives.PARTS,
     *pods.PARTS,
 )
