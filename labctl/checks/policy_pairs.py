@@ -17,7 +17,7 @@ from labctl.kernel.firewall import chains
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes.port_pairs import PortPairs, in_turns
-from labctl.kubernetes.policy_matrix import Measured, PolicyMatrix
+from labctl.kubernetes.policies.policy_matrix import Measured, PolicyMatrix
 from labctl.lab.cni_attach import with_pod_addresses
 
 DENIALS = ("DROP", "REJECT")

@@ -161,7 +161,7 @@ class PolicyEndParam(StringParam):
         """The words that can be completed."""
         if lab.kubernetes is None:
             return ()
-        from labctl.kubernetes.policy_question import names
+        from labctl.kubernetes.policies.policy_question import names
 
         return names(lab, lab.kubernetes)
 
@@ -174,7 +174,7 @@ class PolicyFilterParam(PolicyEndParam):
     def names(self, lab: Lab) -> tuple[str, ...]:
         if lab.kubernetes is None:
             return ()
-        from labctl.kubernetes.policy_matrix import filters
+        from labctl.kubernetes.policies.policy_matrix import filters
 
         return filters(lab.kubernetes)
 

@@ -16,10 +16,10 @@ from labctl.compare.roles import Roles
 from labctl.core.scenario_types import Lab
 from labctl.core.topology import Topology
 from labctl.errors import UsageError
-from labctl.kubernetes.api_objects import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
-from labctl.kubernetes.declared import Declared
-from labctl.kubernetes.ingress_objects import MODES, BackendRef, Ingress, Mode
-from labctl.kubernetes.policy_objects import NetworkPolicy, PolicyPort, PolicyRule
+from labctl.kubernetes.api.api_objects import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
+from labctl.kubernetes.api.declared import Declared
+from labctl.kubernetes.api.ingress_objects import MODES, BackendRef, Ingress, Mode
+from labctl.kubernetes.api.policy_objects import NetworkPolicy, PolicyPort, PolicyRule
 from labctl.scenario.definition import Definition, parse_and_compile, with_kubernetes
 
 NAMESPACE, CLUSTER, LOCAL, POLICY = "default", "compare-cluster", "compare-local", "compare-policy"

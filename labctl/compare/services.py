@@ -19,9 +19,9 @@ from labctl.core.scenario_types import Check, Lab
 from labctl.core.topology import Topology
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.namespaces.thread import NetnsThread
-from labctl.kubernetes.api_objects import Service
-from labctl.kubernetes.ingress_objects import MODES
-from labctl.kubernetes.ingress_rules import HTTP_PORT
+from labctl.kubernetes.api.api_objects import Service
+from labctl.kubernetes.api.ingress_objects import MODES
+from labctl.kubernetes.ingress.ingress_rules import HTTP_PORT
 
 
 def service_probes(lab: Lab, roles: Roles) -> Mapping[str, ServiceProbe | str]:

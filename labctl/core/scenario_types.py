@@ -257,7 +257,7 @@ class Scenario:
     `substitute_features` are the kernel features for which substitutes are built. `use_substitutes` is the file's key
     `approximate`: True wants substitutes for missing features, False forbids them, None leaves the decision to the
     command line. `kubernetes` has the Services, policies and other API objects
-    (`labctl.kubernetes.declared.Declared`), None without any.
+    (`labctl.kubernetes.api.declared.Declared`), None without any.
     """
 
     name: str
@@ -287,7 +287,7 @@ class Lab:
 
     `parts` are the model's parts with their grades, `substitute_features` the kernel features that have substitutes.
     `firewall` is the back end that its rules are written with. `faults` are the faults of the scenario file: `plan` is
-    the lab without them. `kubernetes` is the state of its cluster (`labctl.kubernetes.cluster_state.ClusterState`),
+    the lab without them. `kubernetes` is the state of its cluster (`labctl.kubernetes.api.cluster_state.ClusterState`),
     None without Services, policies and the like. `virtual_addresses` are those of its Services. `warnings` are for the
     person who wrote the file: what was left out. `address_use` says how many addresses of its ranges it takes, for
     models that plan them.

@@ -20,20 +20,21 @@ from typing import Any
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import IP, Address, Chain, Interface, Link, Net, Plan, Resource, assemble
 from labctl.core.scenario_types import Check, Lab, Machine, Scenario, VirtualAddress
-from labctl.kubernetes import address_choice, http_load_balancer
-from labctl.kubernetes.api_objects import Cluster, Node, Service
-from labctl.kubernetes.attached_pods import attached_pod_problems
-from labctl.kubernetes.backends import backend_processes, health_checks
-from labctl.kubernetes.cluster_state import ClusterState
-from labctl.kubernetes.declared import Declared
-from labctl.kubernetes.endpoint_slices import endpoint_slices
-from labctl.kubernetes.http_load_balancer import http_load_balancers
-from labctl.kubernetes.ingress_rules import load_balancers
-from labctl.kubernetes.kube_proxy_nodes import kube_proxy
-from labctl.kubernetes.load_balancer import load_balancer
-from labctl.kubernetes.model_checks import checks_with_policies
-from labctl.kubernetes.policy_engine import policy_chains, policy_problems
-from labctl.kubernetes.policy_objects import ContainerPort, Namespace, Pod
+from labctl.kubernetes.api.api_objects import Cluster, Node, Service
+from labctl.kubernetes.api.cluster_state import ClusterState
+from labctl.kubernetes.api.declared import Declared
+from labctl.kubernetes.api.policy_objects import ContainerPort, Namespace, Pod
+from labctl.kubernetes.ingress import http_load_balancer
+from labctl.kubernetes.ingress.http_load_balancer import http_load_balancers
+from labctl.kubernetes.ingress.ingress_rules import load_balancers
+from labctl.kubernetes.policies.model_checks import checks_with_policies
+from labctl.kubernetes.policies.policy_engine import policy_chains, policy_problems
+from labctl.kubernetes.services import address_choice
+from labctl.kubernetes.services.backends import backend_processes, health_checks
+from labctl.kubernetes.services.endpoint_slices import endpoint_slices
+from labctl.kubernetes.services.kube_proxy_nodes import kube_proxy
+from labctl.kubernetes.services.load_balancer import load_balancer
+from labctl.kubernetes.validation.attached_pods import attached_pod_problems
 from labctl.models.lib.kubernetes import ClusterDefaults
 
 BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))

@@ -121,6 +121,6 @@ def _cluster_names(lab: Lab) -> tuple[tuple[tuple[str, str], ...], Mapping[str, 
     """The names of cluster DNS that stand for several addresses, and the Kubernetes namespace of each pod."""
     if lab.kubernetes is None:
         return (), {}
-    from labctl.kubernetes.cluster_dns import headless_names, search_namespaces
+    from labctl.kubernetes.services.cluster_dns import headless_names, search_namespaces
 
     return tuple(headless_names(lab.kubernetes)), search_namespaces(lab.kubernetes)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from labctl.kubernetes.policy_words import endpoint_name
+from labctl.kubernetes.policies.policy_words import endpoint_name
 
 if TYPE_CHECKING:
-    from labctl.kubernetes.policy_explanation import DirectionExplanation, Explanation
-    from labctl.kubernetes.policy_matrix import Cell, PolicyMatrix
-    from labctl.kubernetes.policy_oracle import Decision
-    from labctl.kubernetes.policy_question import PolicyAnswer
+    from labctl.kubernetes.policies.policy_explanation import DirectionExplanation, Explanation
+    from labctl.kubernetes.policies.policy_matrix import Cell, PolicyMatrix
+    from labctl.kubernetes.policies.policy_oracle import Decision
+    from labctl.kubernetes.policies.policy_question import PolicyAnswer
 
 Document = dict[str, Any]
 

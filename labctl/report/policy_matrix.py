@@ -12,9 +12,9 @@ from itertools import groupby
 from typing import TypeAlias
 
 from labctl.core.text import count
-from labctl.kubernetes.policy_matrix import Cell, PolicyMatrix
-from labctl.kubernetes.policy_objects import Pod
-from labctl.kubernetes.policy_words import endpoint_name
+from labctl.kubernetes.api.policy_objects import Pod
+from labctl.kubernetes.policies.policy_matrix import Cell, PolicyMatrix
+from labctl.kubernetes.policies.policy_words import endpoint_name
 
 Paint: TypeAlias = Callable[[str, str], str]
 ALLOWED, DENIED, ITSELF, DIFFERENT, UNKNOWN = ".", "X", "-", "!", "?"

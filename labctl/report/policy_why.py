@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from labctl.core.text import count
-from labctl.kubernetes.policy_explanation import DirectionExplanation, Explanation
-from labctl.kubernetes.policy_question import PolicyAnswer
-from labctl.kubernetes.policy_words import endpoint_name, traffic_words
+from labctl.kubernetes.policies.policy_explanation import DirectionExplanation, Explanation
+from labctl.kubernetes.policies.policy_question import PolicyAnswer
+from labctl.kubernetes.policies.policy_words import endpoint_name, traffic_words
 
 Paint: TypeAlias = Callable[[str, str], str]
 MAX_MISSES = 5  # rules that nearly fit, of one direction, without -v

@@ -178,8 +178,8 @@ def with_kubernetes(scenario: Scenario) -> Lab:
 def _with_object_warnings(lab: Lab, parsed: ParsedScenario, reader: Reader) -> Lab:
     """The lab with the warnings about its API objects. Their mistakes are added to the reader."""
     from labctl import models
-    from labctl.kubernetes.object_checks import problems
-    from labctl.kubernetes.range_checks import cloud_refusals, range_problems
+    from labctl.kubernetes.validation.object_checks import problems
+    from labctl.kubernetes.validation.range_checks import cloud_refusals, range_problems
 
     if parsed.object_places is None:
         return lab

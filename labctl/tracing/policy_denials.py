@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 from labctl.core.resources import IP
-from labctl.kubernetes.calico_policies import policy_chain_name
-from labctl.kubernetes.calico_tiers import of_cluster_policy
-from labctl.kubernetes.cluster_state import ClusterState
-from labctl.kubernetes.policy_explanation import explain
-from labctl.kubernetes.policy_objects import Pod
-from labctl.kubernetes.policy_oracle import Decision, Endpoint, PolicyOracle, Traffic
+from labctl.kubernetes.api.cluster_state import ClusterState
+from labctl.kubernetes.api.policy_objects import Pod
+from labctl.kubernetes.policies.calico_policies import policy_chain_name
+from labctl.kubernetes.policies.calico_tiers import of_cluster_policy
+from labctl.kubernetes.policies.policy_explanation import explain
+from labctl.kubernetes.policies.policy_oracle import Decision, Endpoint, PolicyOracle, Traffic
 from labctl.models.lib.kube_router_node import PodFirewall
 from labctl.tracing.evidence import PolicyDenial, TraceEvidence
 from labctl.tracing.hop_routing import nat_endpoint

@@ -58,7 +58,7 @@ def _service(topology: Topology, address: IP, protocol: str, port: int | None) -
     """What the lab's cluster knows about the target, for a lab with Services."""
     if topology.lab.kubernetes is None:
         return ""
-    from labctl.kubernetes.service_facts import service_fact
+    from labctl.kubernetes.services.service_facts import service_fact
 
     return service_fact(topology.lab.kubernetes, address, protocol, port)
 
@@ -67,7 +67,7 @@ def _health_port(topology: Topology, address: IP, protocol: str, port: int | Non
     """Where the load balancer of an address checks its nodes (`Question.health_port`)."""
     if topology.lab.kubernetes is None:
         return None
-    from labctl.kubernetes.load_balancer import health_port
+    from labctl.kubernetes.services.load_balancer import health_port
 
     return health_port(topology.lab.kubernetes, address, protocol, port)
 

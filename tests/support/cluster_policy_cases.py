@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
-from labctl.kubernetes.api_objects import Protocol
-from labctl.kubernetes.cluster_policy_reader import read_cluster_policy
-from labctl.kubernetes.policy_objects import ContainerPort, Namespace, Pod
-from labctl.kubernetes.policy_oracle import PolicyOracle
-from labctl.kubernetes.policy_reader import read_policy
+from labctl.kubernetes.api.api_objects import Protocol
+from labctl.kubernetes.api.cluster_policy_reader import read_cluster_policy
+from labctl.kubernetes.api.policy_objects import ContainerPort, Namespace, Pod
+from labctl.kubernetes.api.policy_reader import read_policy
+from labctl.kubernetes.policies.policy_oracle import PolicyOracle
 
 HOUSES = "gshr"
 HOUSE_PODS = tuple(f"{house}/{number}" for house in HOUSES for number in "01")

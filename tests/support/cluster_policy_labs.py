@@ -13,12 +13,12 @@ from hypothesis import strategies as some
 
 from labctl import models
 from labctl.core.scenario_types import Lab, Scenario
-from labctl.kubernetes.cluster_policy_objects import ACTIONS, TIERS, ClusterPolicy, ClusterRule
+from labctl.kubernetes.api.cluster_policy_objects import ACTIONS, TIERS, ClusterPolicy, ClusterRule
+from labctl.kubernetes.api.declared import Declared
+from labctl.kubernetes.api.policy_objects import IPBlock, Peer, PolicyPort
+from labctl.kubernetes.api.selectors import EVERYTHING
 from labctl.kubernetes.composition import cluster_state, merge
-from labctl.kubernetes.declared import Declared
-from labctl.kubernetes.policy_engine import policy_chains
-from labctl.kubernetes.policy_objects import IPBlock, Peer, PolicyPort
-from labctl.kubernetes.selectors import EVERYTHING
+from labctl.kubernetes.policies.policy_engine import policy_chains
 from labctl.scenario.document import Reader
 from labctl.scenario.parser import parse_scenario
 from tests.support import drawn_policies

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 from hypothesis import strategies as some
 
-from labctl.kubernetes.api_objects import Protocol
-from labctl.kubernetes.policy_objects import (
+from labctl.kubernetes.api.api_objects import Protocol
+from labctl.kubernetes.api.policy_objects import (
     ContainerPort,
     IPBlock,
     NetworkPolicy,
@@ -18,7 +18,7 @@ from labctl.kubernetes.policy_objects import (
     PolicyPort,
     PolicyRule,
 )
-from labctl.kubernetes.selectors import EVERYTHING, Requirement, Selector
+from labctl.kubernetes.api.selectors import EVERYTHING, Requirement, Selector
 
 PROTOCOLS: tuple[Protocol, ...] = ("TCP", "UDP", "SCTP")
 NUMBERS = (79, 80, 81, 82, 90)

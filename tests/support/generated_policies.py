@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
 
-from labctl.kubernetes.policy_objects import (
+from labctl.kubernetes.api.policy_objects import (
     ContainerPort,
     Direction,
     IPBlock,
@@ -17,7 +17,7 @@ from labctl.kubernetes.policy_objects import (
     PolicyPort,
     PolicyRule,
 )
-from labctl.kubernetes.selectors import EVERYTHING, Requirement, Selector
+from labctl.kubernetes.api.selectors import EVERYTHING, Requirement, Selector
 from tests.support.policy_cases import NAMES
 from tests.support.policy_labs import PolicyLab
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from labctl.core.iptables import rule
-from labctl.kubernetes.api_reader import read_cluster
-from labctl.kubernetes.kube_proxy_config import Release, read_config
-from labctl.kubernetes.kube_proxy_iptables import kube_proxy_chains
+from labctl.kubernetes.api.api_reader import read_cluster
+from labctl.kubernetes.services.kube_proxy_config import Release, read_config
+from labctl.kubernetes.services.kube_proxy_iptables import kube_proxy_chains
 
 FAMILIES = {4: "ip", 6: "ip6"}
 # the chains in which the order of Services means nothing: kube-proxy writes another one with every sync

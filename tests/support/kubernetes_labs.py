@@ -8,10 +8,10 @@ from typing import Any
 
 from labctl import models
 from labctl.core.scenario_types import Lab
-from labctl.kubernetes.api_reader import read_cluster
+from labctl.kubernetes.api.api_reader import read_cluster
+from labctl.kubernetes.api.declared import Declared
+from labctl.kubernetes.api.policy_reader import read_namespace, read_policy
 from labctl.kubernetes.composition import compose
-from labctl.kubernetes.declared import Declared
-from labctl.kubernetes.policy_reader import read_namespace, read_policy
 from labctl.scenario.document import Reader
 from labctl.scenario.parser import parse_scenario
 

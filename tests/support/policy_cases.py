@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any
 
-from labctl.kubernetes.api_objects import Protocol
-from labctl.kubernetes.policy_objects import ContainerPort, Namespace, Pod
-from labctl.kubernetes.policy_oracle import PolicyOracle
-from labctl.kubernetes.policy_reader import read_policy
+from labctl.kubernetes.api.api_objects import Protocol
+from labctl.kubernetes.api.policy_objects import ContainerPort, Namespace, Pod
+from labctl.kubernetes.api.policy_reader import read_policy
+from labctl.kubernetes.policies.policy_oracle import PolicyOracle
 
 NAMES = tuple(f"{namespace}/{pod}" for namespace in "xyz" for pod in "abc")
 PORTS: tuple[tuple[int, Protocol], ...] = tuple((port, proto) for port in (80, 81) for proto in ("TCP", "UDP", "SCTP"))

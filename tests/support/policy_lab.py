@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from labctl.core.scenario_types import Lab
-from labctl.kubernetes.cluster_policy_reader import read_cluster_policy
+from labctl.kubernetes.api.cluster_policy_reader import read_cluster_policy
 from tests.support.cluster_policy_cases import Spec, house_pods, houses, policy, rules
 from tests.support.kubernetes_labs import lab_with, service
 from tests.support.policy_cases import DENY_ALL, egress, ingress, ns, pod, tcp

@@ -11,12 +11,12 @@ from typing import Any
 from labctl import models
 from labctl.core.resources import Interface, Link, Plan
 from labctl.core.scenario_types import Lab, Scenario
-from labctl.kubernetes.cluster_policy_objects import ClusterPolicy
-from labctl.kubernetes.cluster_state import ClusterState
+from labctl.kubernetes.api.cluster_policy_objects import ClusterPolicy
+from labctl.kubernetes.api.cluster_state import ClusterState
+from labctl.kubernetes.api.declared import Declared
+from labctl.kubernetes.api.policy_objects import NetworkPolicy, Pod
 from labctl.kubernetes.composition import cluster_state, merge
-from labctl.kubernetes.declared import Declared
-from labctl.kubernetes.policy_engine import policy_chains
-from labctl.kubernetes.policy_objects import NetworkPolicy, Pod
+from labctl.kubernetes.policies.policy_engine import policy_chains
 from labctl.scenario.document import Reader
 from labctl.scenario.parser import parse_scenario
 from tests.support.iptables_walk import NodeFilter, WalkedPacket

@@ -10,8 +10,8 @@ from labctl import api
 from labctl.core.scenario_types import Lab
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes.port_pairs import PortPairs, in_turns
-from labctl.kubernetes.api_objects import Protocol
-from labctl.kubernetes.policy_oracle import PolicyOracle
+from labctl.kubernetes.api.api_objects import Protocol
+from labctl.kubernetes.policies.policy_oracle import PolicyOracle
 from labctl.lab import lifecycle
 from tests.support.policy_cases import NAMES, PolicyCase
 from tests.support.policy_labs import machine, scenario_text

@@ -55,6 +55,7 @@ def layers(inside: str) -> dict[str, tuple[int, str]]:
 
 LAYERS = layers("## Layers")
 KERNEL = layers("Inside `kernel`:")
+KUBERNETES = layers("Inside `kubernetes`:")
 
 
 def modules() -> dict[str, Path]:
@@ -128,8 +129,12 @@ def test_no_package_of_the_kernel_imports_from_a_layer_above_or_beside_it() -> N
     assert upward(KERNEL, "labctl.kernel") == []
 
 
+def test_no_package_of_kubernetes_imports_from_a_layer_above_or_beside_it() -> None:
+    assert upward(KUBERNETES, "labctl.kubernetes") == []
+
+
 def test_the_table_has_every_package_with_its_own_sentence() -> None:
-    for table, prefix in ((LAYERS, "labctl"), (KERNEL, "labctl.kernel")):
+    for table, prefix in ((LAYERS, "labctl"), (KERNEL, "labctl.kernel"), (KUBERNETES, "labctl.kubernetes")):
         below = (name.removeprefix(prefix + ".") for name in MODULES if name.startswith(prefix + "."))
         assert {name.split(".")[0] for name in below} - {"__main__"} == {name.split(".")[0] for name in table}
         for name, (_, sentence) in table.items():

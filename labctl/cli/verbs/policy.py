@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from labctl.core.scenario_types import Lab
-    from labctl.kubernetes.api_objects import Protocol
-    from labctl.kubernetes.policy_matrix import PolicyMatrix
+    from labctl.kubernetes.api.api_objects import Protocol
+    from labctl.kubernetes.policies.policy_matrix import PolicyMatrix
 
 PORT = NumberParam(1, 65535)
 PROTOCOLS: dict[str, Protocol] = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP"}
@@ -120,7 +120,7 @@ def matrix(
       labctl policy matrix --port 53 --protocol udp --from x --to app=dns
       labctl policy matrix --scenario kubenet --manifest policies.yaml --json
     """
-    from labctl.kubernetes.policy_matrix import policy_matrix
+    from labctl.kubernetes.policies.policy_matrix import policy_matrix
 
     if live and scenario is not None:
         raise UsageError(
@@ -188,7 +188,7 @@ def why(
       labctl policy why internet a --udp 53 --json
       labctl policy why a b --tcp 80 --scenario network-policy
     """
-    from labctl.kubernetes.policy_question import answer
+    from labctl.kubernetes.policies.policy_question import answer
 
     given = [name for name in (*PROTOCOLS, "icmp") if options[name]]
     if len(given) != 1:
@@ -229,8 +229,8 @@ def _with_cluster(lab: Lab) -> Lab:
     without pods."""
     from dataclasses import replace
 
-    from labctl.kubernetes.cluster_state import ClusterState
-    from labctl.kubernetes.policy_objects import Pod
+    from labctl.kubernetes.api.cluster_state import ClusterState
+    from labctl.kubernetes.api.policy_objects import Pod
 
     if lab.kubernetes is not None:
         return lab

@@ -1,7 +1,7 @@
 """An HTTP load balancer: `http-proxy ADDRESS PORT TABLE [PORT TABLE]...` listens on every port of the address.
 
-Each TABLE is JSON text, as `labctl.kubernetes.http_routes` writes it: which backend gets a request, by host, path,
-method, headers, query and weight. The proxy ends the client's connection and opens another one to a target of the
+Each TABLE is JSON text, as `labctl.kubernetes.api.http_routes` writes it: which backend gets a request, by host,
+path, method, headers, query and weight. The proxy ends the client's connection and opens another one to a target of the
 backend, so the target sees the proxy's address. Which client it was is in the header X-Forwarded-For, which gets the
 client's address at its end. X-Forwarded-Host and X-Forwarded-Proto say what the client asked for.
 
@@ -20,7 +20,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from labctl.kernel.programs.daemon import daemonize, report_ready
-from labctl.kubernetes.http_routes import NO_ROUTE, NO_SERVICE, HttpBackend, HttpTable, from_json, request_of
+from labctl.kubernetes.api.http_routes import NO_ROUTE, NO_SERVICE, HttpBackend, HttpTable, from_json, request_of
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 HOP_HEADERS = frozenset({

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from labctl.kubernetes.cluster_policy_objects import ACTIONS, MAX_PRIORITY, TIERS
-from labctl.kubernetes.cluster_policy_reader import NOT_SUPPORTED, PROTOCOLS
+from labctl.kubernetes.api.cluster_policy_objects import ACTIONS, MAX_PRIORITY, TIERS
+from labctl.kubernetes.api.cluster_policy_reader import NOT_SUPPORTED, PROTOCOLS
 from labctl.scenario.manifests.api_types import ApiChoice, ApiFields, ApiList, ApiNumber, ApiText, port_name
 from labctl.scenario.manifests.common_fields import DNS_NAME, RANGE, SELECTOR, metadata
 from labctl.scenario.manifests.service_fields import PORT

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from labctl.kubernetes.selectors import OPERATORS
+from labctl.kubernetes.api.selectors import OPERATORS
 from labctl.scenario.document import quote_text
 from labctl.scenario.field_types import InvalidValue
 from labctl.scenario.labels_field import label_key, label_value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from labctl.kubernetes.ingress_objects import MODES
+from labctl.kubernetes.api.ingress_objects import MODES
 from labctl.scenario.document import Map, Position, Seq, Text, TreeNode
 from labctl.scenario.field_types import Json
 from labctl.scenario.manifests.api_types import ApiChoice, ApiFields

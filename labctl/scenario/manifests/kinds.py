@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from labctl.kubernetes.api_reader import read_node, read_service, read_slice
-from labctl.kubernetes.cluster_policy_reader import read_cluster_policy
-from labctl.kubernetes.ingress_objects import read_gateway, read_http_route, read_ingress
-from labctl.kubernetes.policy_reader import read_namespace, read_policy
+from labctl.kubernetes.api.api_reader import read_node, read_service, read_slice
+from labctl.kubernetes.api.cluster_policy_reader import read_cluster_policy
+from labctl.kubernetes.api.ingress_objects import read_gateway, read_http_route, read_ingress
+from labctl.kubernetes.api.policy_reader import read_namespace, read_policy
 from labctl.scenario.manifests.api_types import ApiFields, ApiText
 from labctl.scenario.manifests.cluster_policy_fields import CLUSTER_POLICY
 from labctl.scenario.manifests.common_fields import DNS_NAME, dns_label, metadata

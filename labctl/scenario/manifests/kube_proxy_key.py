@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from labctl.kubernetes.declared import Declared
-from labctl.kubernetes.kube_proxy_config import Release
+from labctl.kubernetes.api.declared import Declared
+from labctl.kubernetes.services.kube_proxy_config import Release
 from labctl.scenario import values
 from labctl.scenario.document import Position, Reader, quote_text
 from labctl.scenario.field_types import InvalidValue, Key, ListOf, Located, Scalar, Section, plain_values

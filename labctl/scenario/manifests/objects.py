@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from labctl.core.names import did_you_mean, summarize_names
-from labctl.kubernetes.api_objects import EndpointSlice
-from labctl.kubernetes.declared import Declared
+from labctl.kubernetes.api.api_objects import EndpointSlice
+from labctl.kubernetes.api.declared import Declared
 from labctl.scenario.document import Map, Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import shorten
 from labctl.scenario.manifests.api_types import INVALID, ObjectContext, Path, descend, field_path, similar

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from labctl.kubernetes.problems import SCENARIO, ObjectProblem
+from labctl.kubernetes.api.problems import SCENARIO, ObjectProblem
 from labctl.scenario.document import Map, Position, Reader, Seq, TreeNode
 from labctl.scenario.manifests.api_types import Path, field_path
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labctl.kubernetes.policy_reader import read_selector
+from labctl.kubernetes.api.policy_reader import read_selector
 from labctl.scenario.manifests.api_types import ApiFields, ApiFlag, ApiList, ApiNumber, ApiText, Path, port_name
 from labctl.scenario.manifests.common_fields import (
     ANNOTATIONS,

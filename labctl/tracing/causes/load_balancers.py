@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labctl.core.resources import Link
-from labctl.kubernetes.fabric import FABRIC
+from labctl.kubernetes.services.fabric import FABRIC
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, exec_command
 

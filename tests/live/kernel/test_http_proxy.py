@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from labctl.kernel.programs import NODE_VARIABLE, READY, argv
-from labctl.kubernetes.http_routes import HttpBackend, HttpMatch, HttpRoute, ordered, to_json
+from labctl.kubernetes.api.http_routes import HttpBackend, HttpMatch, HttpRoute, ordered, to_json
 
 ONE, TWO, CLOSED = "127.0.0.1:8001", "127.0.0.1:8002", "127.0.0.1:8003"
 TABLE = ordered(

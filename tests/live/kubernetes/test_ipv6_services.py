@@ -15,12 +15,12 @@ import pytest
 
 from labctl.checks import runner
 from labctl.core.scenario_types import Check, Lab
-from labctl.kubernetes.api_objects import Cluster, Endpoint, EndpointPort, EndpointSlice, Node, Service, ServicePort
-from labctl.kubernetes.backends import backend_processes
-from labctl.kubernetes.cluster_state import ClusterState
+from labctl.kubernetes.api.api_objects import Cluster, Endpoint, EndpointPort, EndpointSlice, Node, Service, ServicePort
+from labctl.kubernetes.api.cluster_state import ClusterState
+from labctl.kubernetes.api.policy_objects import Pod
 from labctl.kubernetes.composition import merge
-from labctl.kubernetes.kube_proxy_nodes import kube_proxy
-from labctl.kubernetes.policy_objects import Pod
+from labctl.kubernetes.services.backends import backend_processes
+from labctl.kubernetes.services.kube_proxy_nodes import kube_proxy
 from labctl.lab import lifecycle
 from labctl.scenario.definition import define_text
 

@@ -11,7 +11,7 @@ import pytest
 import labctl
 from labctl.checks import policy_pairs
 from labctl.cli import main
-from labctl.kubernetes.policy_engine import policy_engine
+from labctl.kubernetes.policies.policy_engine import policy_engine
 from labctl.running_lab import RunningLab
 from tests.support.cluster_policy_cases import Spec, houses, policy, ports, rules
 

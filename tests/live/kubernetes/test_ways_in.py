@@ -28,8 +28,8 @@ from labctl.core.scenario_types import Check, Lab, See
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.programs.load_balancer import Flow, choose, key, parse_frontend
-from labctl.kubernetes.api_objects import Service
-from labctl.kubernetes.load_balancer import FIRST_MARK, RULE_PREF
+from labctl.kubernetes.api.api_objects import Service
+from labctl.kubernetes.services.load_balancer import FIRST_MARK, RULE_PREF
 from labctl.lab import lifecycle
 from labctl.scenario.definition import define_text
 from tests.support.drift import drift

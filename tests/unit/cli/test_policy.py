@@ -12,7 +12,7 @@ import pytest
 from labctl.checks import policy_pairs
 from labctl.cli.param_types import POLICY_END, POLICY_FILTER
 from labctl.core.scenario_types import Lab
-from labctl.kubernetes.policy_matrix import PolicyMatrix
+from labctl.kubernetes.policies.policy_matrix import PolicyMatrix
 from labctl.lab import lifecycle, records
 from tests.support.cluster_policy_cases import policy, rules
 from tests.support.command_line import Run, error, in_process, pretend_empty_machine

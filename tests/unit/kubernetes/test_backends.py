@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from labctl.core.resources import Process
 from labctl.core.scenario_types import Lab, Machine
-from labctl.kubernetes.api_objects import (
+from labctl.kubernetes.api.api_objects import (
     Cluster,
     Endpoint,
     EndpointPort,
@@ -16,9 +16,9 @@ from labctl.kubernetes.api_objects import (
     Service,
     ServicePort,
 )
-from labctl.kubernetes.backends import backend_processes, health_checks
-from labctl.kubernetes.cluster_state import ClusterState
-from labctl.kubernetes.policy_objects import Pod
+from labctl.kubernetes.api.cluster_state import ClusterState
+from labctl.kubernetes.api.policy_objects import Pod
+from labctl.kubernetes.services.backends import backend_processes, health_checks
 
 A, B = (ip_address(f"10.244.0.{number}") for number in (2, 3))
 PODS = (Pod("default", "a", (A,), node="node1", machine="a"), Pod("default", "b", (B,), node="node2", machine="b"))

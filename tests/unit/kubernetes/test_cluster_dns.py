@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from labctl.kubernetes.api_objects import Cluster, Endpoint, EndpointSlice, Service, ServicePort
-from labctl.kubernetes.cluster_dns import headless_names, search_namespaces
-from labctl.kubernetes.cluster_state import ClusterState
-from labctl.kubernetes.policy_objects import Pod
+from labctl.kubernetes.api.api_objects import Cluster, Endpoint, EndpointSlice, Service, ServicePort
+from labctl.kubernetes.api.cluster_state import ClusterState
+from labctl.kubernetes.api.policy_objects import Pod
+from labctl.kubernetes.services.cluster_dns import headless_names, search_namespaces
 
 
 def state(*, headless: bool = True) -> ClusterState:

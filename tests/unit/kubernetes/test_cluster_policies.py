@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from labctl.kubernetes.cluster_policy_reader import read_cluster_policy
-from labctl.kubernetes.policy_objects import Namespace, Pod
-from labctl.kubernetes.policy_oracle import PolicyOracle
+from labctl.kubernetes.api.cluster_policy_reader import read_cluster_policy
+from labctl.kubernetes.api.policy_objects import Namespace, Pod
+from labctl.kubernetes.policies.policy_oracle import PolicyOracle
 from tests.support.cluster_policy_cases import (
     CLUSTER_CASES,
     HOUSE_PODS,

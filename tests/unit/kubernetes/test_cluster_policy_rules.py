@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from labctl.core.resources import Chain
-from labctl.kubernetes.policy_engine import policy_problems
-from labctl.kubernetes.policy_oracle import PolicyOracle
+from labctl.kubernetes.policies.policy_engine import policy_problems
+from labctl.kubernetes.policies.policy_oracle import PolicyOracle
 from tests.support import drawn_policies
 from tests.support.cluster_policy_cases import (
     CLUSTER_CASES,

@@ -10,9 +10,9 @@ from labctl.core.iptables import rule
 from labctl.core.resources import Chain, Netns, Process, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.core.topology import Topology
-from labctl.kubernetes import address_choice
-from labctl.kubernetes.api_objects import Service, ServicePort
+from labctl.kubernetes.api.api_objects import Service, ServicePort
 from labctl.kubernetes.composition import merge, service_names
+from labctl.kubernetes.services import address_choice
 from tests.support.kubernetes_labs import TWO_NODES, lab_with, service
 
 

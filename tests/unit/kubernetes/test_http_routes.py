@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from labctl.kubernetes.http_routes import (
+from labctl.kubernetes.api.http_routes import (
     HttpBackend,
     HttpMatch,
     HttpRequest,

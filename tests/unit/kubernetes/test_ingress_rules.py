@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from labctl.kubernetes.api_objects import Cluster, Endpoint, EndpointPort, EndpointSlice, Node, Service, ServicePort
-from labctl.kubernetes.http_routes import request_of
-from labctl.kubernetes.ingress_objects import read_gateway, read_http_route, read_ingress
-from labctl.kubernetes.ingress_rules import HttpLoadBalancer, load_balancers
-from labctl.kubernetes.problems import ObjectProblem
+from labctl.kubernetes.api.api_objects import Cluster, Endpoint, EndpointPort, EndpointSlice, Node, Service, ServicePort
+from labctl.kubernetes.api.http_routes import request_of
+from labctl.kubernetes.api.ingress_objects import read_gateway, read_http_route, read_ingress
+from labctl.kubernetes.api.problems import ObjectProblem
+from labctl.kubernetes.ingress.ingress_rules import HttpLoadBalancer, load_balancers
 
 
 def service(name: str, *ports: ServicePort, **more: Any) -> Service:

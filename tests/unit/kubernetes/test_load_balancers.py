@@ -11,11 +11,11 @@ import pytest
 from labctl import models
 from labctl.core.resources import Address, Chain, Interface, Link, Neighbour, Netns, Process, Route, Rule, Sysctl
 from labctl.core.scenario_types import Lab
-from labctl.kubernetes import http_load_balancer
-from labctl.kubernetes.fabric import Fabric
-from labctl.kubernetes.ingress_objects import Ingress, read_ingress
-from labctl.kubernetes.load_balancer import FIRST_MARK, health_port
-from labctl.kubernetes.service_facts import service_fact
+from labctl.kubernetes.api.ingress_objects import Ingress, read_ingress
+from labctl.kubernetes.ingress import http_load_balancer
+from labctl.kubernetes.services.fabric import Fabric
+from labctl.kubernetes.services.load_balancer import FIRST_MARK, health_port
+from labctl.kubernetes.services.service_facts import service_fact
 from tests.support.kubernetes_labs import TWO_NODES, lab_with, service
 
 NODES = ("node1", "node2")

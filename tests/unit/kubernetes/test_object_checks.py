@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from labctl.kubernetes.api_objects import Cluster, EndpointSlice, Service, ServicePort
-from labctl.kubernetes.cluster_policy_objects import ClusterPolicy
-from labctl.kubernetes.cluster_state import ClusterState
-from labctl.kubernetes.declared import Declared
-from labctl.kubernetes.object_checks import problems
-from labctl.kubernetes.policy_objects import (
+from labctl.kubernetes.api.api_objects import Cluster, EndpointSlice, Service, ServicePort
+from labctl.kubernetes.api.cluster_policy_objects import ClusterPolicy
+from labctl.kubernetes.api.cluster_state import ClusterState
+from labctl.kubernetes.api.declared import Declared
+from labctl.kubernetes.api.policy_objects import (
     ContainerPort,
     Namespace,
     NetworkPolicy,
@@ -22,7 +21,8 @@ from labctl.kubernetes.policy_objects import (
     PolicyPort,
     PolicyRule,
 )
-from labctl.kubernetes.selectors import Selector
+from labctl.kubernetes.api.selectors import Selector
+from labctl.kubernetes.validation.object_checks import problems
 
 PODS = (
     Pod("default", "a", labels={"app": "web"}, ports=(ContainerPort("http", 80), ContainerPort("dns", 53, "UDP"))),

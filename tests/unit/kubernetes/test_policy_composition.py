@@ -9,7 +9,7 @@ import pytest
 
 from labctl.core.resources import Chain, Interface, IpSet, Link
 from labctl.core.scenario_types import Lab
-from labctl.kubernetes.policy_engine import policy_engine
+from labctl.kubernetes.policies.policy_engine import policy_engine
 from tests.support.kubernetes_labs import lab_with, service
 from tests.support.paths import ROOT
 

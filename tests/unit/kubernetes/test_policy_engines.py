@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from labctl.kubernetes.policy_objects import Direction
-from labctl.kubernetes.policy_oracle import PolicyOracle
-from labctl.kubernetes.policy_reader import read_policy
+from labctl.kubernetes.api.policy_objects import Direction
+from labctl.kubernetes.api.policy_reader import read_policy
+from labctl.kubernetes.policies.policy_oracle import PolicyOracle
 from tests.support import drawn_policies, generated_policies
 from tests.support.drawn_policies import PROTOCOLS
 from tests.support.policy_cases import CASES, NAMES, PolicyCase

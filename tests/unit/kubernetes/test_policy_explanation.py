@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from labctl.errors import UsageError
-from labctl.kubernetes.policy_objects import ContainerPort, IPBlock, Namespace, Peer, Pod, PolicyPort, PolicyRule
-from labctl.kubernetes.policy_oracle import PolicyOracle
-from labctl.kubernetes.policy_question import PolicyAnswer, answer, names
-from labctl.kubernetes.policy_words import misses, rule_words
-from labctl.kubernetes.selectors import EVERYTHING, Requirement, Selector
+from labctl.kubernetes.api.policy_objects import ContainerPort, IPBlock, Namespace, Peer, Pod, PolicyPort, PolicyRule
+from labctl.kubernetes.api.selectors import EVERYTHING, Requirement, Selector
+from labctl.kubernetes.policies.policy_oracle import PolicyOracle
+from labctl.kubernetes.policies.policy_question import PolicyAnswer, answer, names
+from labctl.kubernetes.policies.policy_words import misses, rule_words
 from tests.support.policy_lab import policy_lab
 
 A = Pod("x", "a", (ip_address("10.244.0.2"),), {"app": "web"}, (ContainerPort("http", 8080),))

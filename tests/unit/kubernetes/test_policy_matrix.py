@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labctl.errors import UsageError
-from labctl.kubernetes.policy_matrix import PolicyMatrix, choose, filters, policy_matrix
+from labctl.kubernetes.policies.policy_matrix import PolicyMatrix, choose, filters, policy_matrix
 from tests.support.policy_cases import CASES, NAMES, PolicyCase
 from tests.support.policy_lab import policy_lab
 
@@ -26,7 +26,7 @@ def test_the_cells_are_the_verdicts_of_the_policies() -> None:
 
 
 def test_every_truth_table_is_a_matrix() -> None:
-    from labctl.kubernetes.cluster_state import ClusterState
+    from labctl.kubernetes.api.cluster_state import ClusterState
 
     for case in CASES:
         state = ClusterState(pods=_pods(case), namespaces=dict(case.oracle.namespaces), policies=case.oracle.policies)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from labctl.kubernetes.policy_objects import Pod
-from labctl.kubernetes.policy_oracle import PolicyOracle
-from labctl.kubernetes.policy_reader import read_policy
+from labctl.kubernetes.api.policy_objects import Pod
+from labctl.kubernetes.api.policy_reader import read_policy
+from labctl.kubernetes.policies.policy_oracle import PolicyOracle
 from tests.support.policy_cases import CASES, NAMES, PORTS, PolicyCase
 
 FLOWS = [(source, target) for source in NAMES for target in NAMES]

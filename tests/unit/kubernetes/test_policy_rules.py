@@ -7,10 +7,10 @@ from ipaddress import IPv4Network
 import pytest
 
 from labctl.core.resources import Chain, IpSet
-from labctl.kubernetes import calico_policies, calico_selectors, calico_tiers, kube_router_policies
-from labctl.kubernetes.policy_objects import NetworkPolicy, Peer
-from labctl.kubernetes.policy_peers import BlockNets
-from labctl.kubernetes.selectors import EVERYTHING, Requirement, Selector
+from labctl.kubernetes.api.policy_objects import NetworkPolicy, Peer
+from labctl.kubernetes.api.selectors import EVERYTHING, Requirement, Selector
+from labctl.kubernetes.policies import calico_policies, calico_selectors, calico_tiers, kube_router_policies
+from labctl.kubernetes.policies.policy_peers import BlockNets
 from labctl.models.lib import calico_rule_hash
 from tests.support.golden import Golden
 from tests.support.policy_cases import DENY_ALL, PolicyCase, block, egress, ingress, ns, pod, tcp

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from labctl.kubernetes.service_facts import service_fact
+from labctl.kubernetes.services.service_facts import service_fact
 from tests.support.kubernetes_labs import lab_with, service
 
 STATE = lab_with(

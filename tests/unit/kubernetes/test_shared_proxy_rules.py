@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from labctl.kubernetes.api_objects import Cluster, Endpoint, EndpointPort, EndpointSlice, Node, Service, ServicePort
-from labctl.kubernetes.kube_proxy_config import Release, read_config
-from labctl.kubernetes.kube_proxy_iptables import SharedRules, kube_proxy_chains
+from labctl.kubernetes.api.api_objects import Cluster, Endpoint, EndpointPort, EndpointSlice, Node, Service, ServicePort
+from labctl.kubernetes.services.kube_proxy_config import Release, read_config
+from labctl.kubernetes.services.kube_proxy_iptables import SharedRules, kube_proxy_chains
 
 NODES = tuple(Node(f"node{number}", internal_ips=(ip_address(f"192.0.2.{number}"),)) for number in (1, 2, 3))
 PORT = (ServicePort(80, name="http", node_port=30080),)

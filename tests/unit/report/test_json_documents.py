@@ -13,8 +13,8 @@ import pytest
 from labctl.compare.table import table
 from labctl.core.resources import RESOURCE_TYPES
 from labctl.errors import KernelError, Problem, ScenarioError
-from labctl.kubernetes.policy_matrix import policy_matrix
-from labctl.kubernetes.policy_question import answer
+from labctl.kubernetes.policies.policy_matrix import policy_matrix
+from labctl.kubernetes.policies.policy_question import answer
 from labctl.render.plan_json import resource_json
 from labctl.report import faults, json_documents
 from labctl.report.comparison_json import comparison_document

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from labctl.kubernetes.cluster_state import ClusterState
-from labctl.kubernetes.policy_matrix import PolicyMatrix, policy_matrix
-from labctl.kubernetes.policy_objects import Pod
-from labctl.kubernetes.policy_question import answer
+from labctl.kubernetes.api.cluster_state import ClusterState
+from labctl.kubernetes.api.policy_objects import Pod
+from labctl.kubernetes.policies.policy_matrix import PolicyMatrix, policy_matrix
+from labctl.kubernetes.policies.policy_question import answer
 from labctl.report import policy_matrix as matrix_text
 from labctl.report import policy_why as why_text
 from labctl.report.policy_json import matrix_document, why_document

@@ -9,7 +9,7 @@ import pytest
 from labctl.core.scenario_types import Lab
 from labctl.core.topology import Topology
 from labctl.errors import ScenarioError
-from labctl.kubernetes.ingress_rules import HttpLoadBalancer
+from labctl.kubernetes.api.http_routes import HttpLoadBalancer
 from labctl.scenario.definition import manifest_key, parse_and_compile
 
 BASE = """\

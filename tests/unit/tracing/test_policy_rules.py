@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from labctl.core.resources import IP, Interface, Link
-from labctl.kubernetes.calico_policies import policy_chain_name
-from labctl.kubernetes.calico_tiers import of_cluster_policy
+from labctl.kubernetes.policies.calico_policies import policy_chain_name
+from labctl.kubernetes.policies.calico_tiers import of_cluster_policy
 from labctl.models.lib.kube_router_node import PodFirewall
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, Question, RuleHit, TraceEvidence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.core.scenario_types import Scenario
 from labctl.errors import ScenarioError
-from labctl.kubernetes.declared import Declared
+from labctl.kubernetes.api.declared import Declared
 from labctl.scenario.definition import parse_and_compile
 
 NODES = "name: t\nmodel: kubenet\nnodes: {node1: {pods: [a]}, node2: {pods: [b]}}\n"

@@ -7,8 +7,8 @@ from ipaddress import ip_network
 import pytest
 
 from labctl import models
-from labctl.kubernetes.api_objects import Service, ServicePort
-from labctl.kubernetes.policy_objects import Namespace
+from labctl.kubernetes.api.api_objects import Service, ServicePort
+from labctl.kubernetes.api.policy_objects import Namespace
 from labctl.scenario.manifests.keys import NAMES
 from tests.unit.scenario.manifests.support import declared, parsed, refusals
 
