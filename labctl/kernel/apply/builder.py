@@ -30,6 +30,7 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
+from labctl.errors import KernelError
 from labctl.kernel import processes
 from labctl.kernel.apply.ifindex import DeviceNotReady, Indexes
 from labctl.kernel.apply.links import LinkBuilder, has_no_ipv6, must_recreate
@@ -71,7 +72,11 @@ class Builder:
                 self._namespaces.create(item.name)
         links = [item for item in (*added, *recreated) if isinstance(item, Link)]
         refused += self._linker.create(links)
-        self._write_sysctls(change.want for change in changes if isinstance(change.want, Sysctl))
+        try:
+            self._write_sysctls(change.want for change in changes if isinstance(change.want, Sysctl))
+        except KernelError:
+            self._raise(refused)  # a setting of a link that the kernel refused is missing: that is the cause
+            raise
         refused += self._configure(changes, {id(link) for link in links})
         self._raise(refused)
         self._each([change for change in changes if device_state.needs_carrier(change.want)], _update_carriers)

@@ -53,10 +53,17 @@ class Indexes:
         """Forget a device that is being removed; returns its index, or None if it was not known."""
         return self._index.pop((at.ns, at.dev), None)
 
-    def next_lab_index(self, at: Interface) -> int:
-        """A new index that no earlier call returned for this lab, and that is free in the device's namespace."""
-        used = self._used.setdefault(at.ns, {1})
-        return self.assign(at, next(index for index in self._lab_indexes if index not in used))
+    def next_lab_index(self, at: Interface, created_in: str | None = None) -> int:
+        """A new index that no earlier call returned for this lab, and that is free in the device's namespace.
+
+        `created_in` is the namespace from which the device is created, if that is another one. Older kernels (6.1) look
+        there for a device with the index, and refuse the new one with EEXIST; so the index is kept free there, too.
+        """
+        taken = [self._used.setdefault(ns, {1}) for ns in dict.fromkeys((at.ns, created_in or at.ns))]
+        index = next(index for index in self._lab_indexes if not any(index in used for used in taken))
+        for used in taken:
+            used.add(index)
+        return self.assign(at, index)
 
     def next_free_index(self, at: Interface) -> int:
         """The lowest index that is free in the device's namespace."""

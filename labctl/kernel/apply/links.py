@@ -86,7 +86,7 @@ class LinkBuilder:
             return
         if near.at.dev in FALLBACK_DEVICES and self._adopt_fallback_device(near):
             return
-        index = self._indexes.next_lab_index(near.at)
+        index = self._indexes.next_lab_index(near.at, create_ns)
         joins = near.master is not None and create_ns == near.ns and self._is_next_port(near)
         peer_index = self._indexes.next_free_index(far.at) if far is not None else 0
         fd = None
