@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from labctl.core.resources import IP
 from labctl.kubernetes.api.api_objects import Service, ServicePort
 from labctl.kubernetes.api.cluster_state import ClusterState
-from labctl.kubernetes.api.http_routes import HttpLoadBalancer
+from labctl.kubernetes.api.selectors import Selector
+from labctl.kubernetes.ingress.ingress_rules import HttpLoadBalancer
+from labctl.kubernetes.services.endpoint_slices import target_port
 from labctl.kubernetes.services.kube_proxy_iptables import is_proxied, port_name
 
 MOST_ENDPOINTS = 4  # more are counted
@@ -60,7 +62,9 @@ def _address_fact(state: ClusterState, service: Service, kind: str, ip: IP, prot
         return f"{about}: kube-proxy translates only its ports, so nothing answers a ping"
     for one in service.ports:
         if (one.port, one.protocol.lower()) == (port, protocol):
-            return f"{ip}:{port} is {kind} of Service {_served(state, service, one)}"
+            local = "; with internalTrafficPolicy Local, a node leads only to its own"
+            local = local if ip in service.cluster_ips and service.internal_policy == "Local" else ""
+            return f"{ip}:{port} is {kind} of Service {_served(state, service, one)}{local}"
     ports = ", ".join(f"{one.protocol} {one.port}" for one in service.ports) or "no port"
     return f"{about}, which has no port {protocol.upper()} {port}: it has {ports}"
 
@@ -72,9 +76,22 @@ def _served(state: ClusterState, service: Service, port: ServicePort) -> str:
         more = f" and {len(ends) - MOST_ENDPOINTS} more" if len(ends) > MOST_ENDPOINTS else ""
         return f"{port_name(service, port)}, which leads to {', '.join(ends[:MOST_ENDPOINTS])}{more}"
     if service.selector:
-        wanted = ",".join(f"{key}={value}" for key, value in service.selector.items())
-        return f"{port_name(service, port)}, which has no endpoints: no ready pod has the labels {wanted}"
+        return f"{port_name(service, port)}, which has no endpoints: {_why_none(state, service, port)}"
     return f"{port_name(service, port)}, which has no endpoints and no selector"
+
+
+def _why_none(state: ClusterState, service: Service, port: ServicePort) -> str:
+    """Why no pod is behind a port of a Service with a selector."""
+    selector = Selector(tuple(service.selector.items()))
+    pods = [one for one in state.pods if one.namespace == service.namespace and selector.matches(one.labels)]
+    if not pods:
+        return f"no ready pod has the labels {selector}"
+    if all(target_port(port, one) is None for one in pods):
+        return f"no pod with the labels {selector} has a {port.protocol} port named {port.target_port}"
+    versions = {ip.version for ip in service.cluster_ips}
+    if not any(ip.version in versions for one in pods for ip in one.ips):
+        return f"no pod with the labels {selector} has an IPv{min(versions, default=4)} address"
+    return f"no pod with the labels {selector} is ready"
 
 
 def _endpoints(state: ClusterState, service: Service, port: ServicePort) -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from labctl.core.names import did_you_mean
-from labctl.core.resources import IP
+from labctl.core.resources import IP, Net
 from labctl.kubernetes.api.api_objects import EndpointSlice, Service, ServicePort
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.declared import Declared
@@ -28,6 +28,7 @@ def service_problems(declared: Declared, state: ClusterState, index: PodIndex) -
     """The problems of all Services and slices that the author wrote."""
     yield from _shared_cluster_ips(declared.services)
     yield from _shared_node_ports(declared.services)
+    yield from _shared_outside(declared.services)
     machines = {pod.machine or pod.name for pod in state.pods} | {node.name for node in state.cluster.nodes}
     sliced = {(one.namespace, one.service) for one in declared.slices}
     for service in declared.services:
@@ -38,7 +39,7 @@ def service_problems(declared: Declared, state: ClusterState, index: PodIndex) -
             what = f"{service.name!r} is also a machine: in checks, traces and /etc/hosts this name means the machine"
             hint = f"the name of the Service is {service.name}.default"
             yield ObjectProblem("Service", "default", service.name, ("metadata", "name"), what, hint, True)
-        yield from _endpoints(service, sliced, index)
+        yield from _endpoints(service, sliced, index, state.service_cidrs)
     known = {(one.namespace, one.name) for one in declared.services}
     for one in declared.slices:
         yield from _slice(one, known)
@@ -56,6 +57,21 @@ def _shared_cluster_ips(services: Iterable[Service]) -> Iterator[ObjectProblem]:
                 what = f"the cluster IP {ip} is already that of {users[ip]}"
                 yield _problem(service, "clusterIP", what=what, hint="without clusterIP, labctl chooses one")
             users.setdefault(ip, service)
+
+
+def _shared_outside(services: Iterable[Service]) -> Iterator[ObjectProblem]:
+    """Ports of external addresses that two Services have: the rules of kube-proxy lead packets to one of the two."""
+    users: dict[tuple[IP, int, str], Service] = {}
+    for service in services:
+        wanted = () if service.wanted_ip is None or service.type != "LoadBalancer" else (service.wanted_ip,)
+        for ip in dict.fromkeys((*service.external_ips, *service.load_balancer_ips, *service.proxied_ips, *wanted)):
+            for port in service.ports:
+                user = users.setdefault((ip, port.port, port.protocol), service)
+                if user is not service:
+                    what = (
+                        f"{ip} port {port.port} ({port.protocol}) is also an address of {user}: only one gets packets"
+                    )
+                    yield _problem(service, what=what, hint="choose another address or port", warning=True)
 
 
 def _shared_node_ports(services: Iterable[Service]) -> Iterator[ObjectProblem]:
@@ -142,7 +158,9 @@ def _type(service: Service) -> Iterator[ObjectProblem]:
             yield _problem(service, "healthCheckNodePort", what=what, hint=hint)
 
 
-def _endpoints(service: Service, sliced: set[tuple[str, str]], index: PodIndex) -> Iterator[ObjectProblem]:
+def _endpoints(
+    service: Service, sliced: set[tuple[str, str]], index: PodIndex, cidrs: Iterable[Net]
+) -> Iterator[ObjectProblem]:
     """Whether a packet to the Service reaches a pod."""
     if service.type == "ExternalName":
         return
@@ -157,6 +175,10 @@ def _endpoints(service: Service, sliced: set[tuple[str, str]], index: PodIndex) 
         hint = index.explain_nothing(selector, service.namespace)
         yield _problem(service, "selector", what=f"no pod has the labels {selector}", hint=hint, warning=True)
         return
+    versions = {ip.version for ip in service.cluster_ips} or {one.version for one in cidrs}
+    if versions and any(pod.ips for pod in pods) and not any(ip.version in versions for pod in pods for ip in pod.ips):
+        what = f"no endpoints: the Service has IPv{min(versions)} addresses only, and its pods have none"
+        yield _problem(service, what=what, hint="service_cidr is another range", warning=True)
     for number, port in enumerate(service.ports):
         without = [pod for pod in pods if target_port(port, pod) is None]
         if without:

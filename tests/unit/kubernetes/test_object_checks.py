@@ -305,3 +305,30 @@ def test_cluster_policies_are_warned_of() -> None:
         ),
         ("warning nowhere: spec.subject", "the policy selects no pod", ""),
     ]
+
+
+def test_two_services_with_one_address_outside() -> None:
+    ip = ip_address("203.0.113.9")
+    balancer = service("one", type="LoadBalancer", wanted_ip=ip)
+
+    assert of_services(balancer, service("two", external_ips=(ip,)), service("fine", wanted_ip=ip)) == [
+        (
+            "warning two: spec",
+            "203.0.113.9 port 80 (TCP) is also an address of default/one: only one gets packets",
+            "choose another address or port",
+        )
+    ]
+
+
+def test_pods_without_an_address_of_the_family_of_a_service_are_no_endpoints() -> None:
+    pods = tuple(dataclasses.replace(one, ips=(ip_address("10.244.0.2"),)) for one in PODS)
+    declared = Declared(services=(service(),))
+    states = [
+        ClusterState(Cluster((), declared.services), pods, NAMESPACES, service_cidrs=(ip_network(cidr),))
+        for cidr in ("fd00::/112", "10.96.0.0/16")
+    ]
+
+    assert [[one.what for one in problems(declared, state)] for state in states] == [
+        ["no endpoints: the Service has IPv6 addresses only, and its pods have none"],
+        [],
+    ]

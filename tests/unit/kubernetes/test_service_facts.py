@@ -16,6 +16,9 @@ STATE = lab_with(
         service("hand", clusterIP="10.0.0.12", selector=None),
         service("local", clusterIP="10.0.0.13", type="NodePort", externalTrafficPolicy="Local",
                 ports=[{"name": "http", "port": 80, "targetPort": "http", "nodePort": 30080}]),
+        service("unnamed", clusterIP="10.0.0.14", ports=[{"port": 80, "targetPort": "nope"}]),
+        service("near", clusterIP="10.0.0.15", internalTrafficPolicy="Local"),
+        service("six", clusterIP="fd00::5"),
     ]
 ).kubernetes  # fmt: skip
 
@@ -42,6 +45,15 @@ STATE = lab_with(
         ("10.224.0.4", "tcp", 30080,
          "TCP 30080 is the nodePort of Service default/local:http, which leads to a:8080, c:8080; with"
          " externalTrafficPolicy Local, a node leads only to its own"),
+        ("10.0.0.14", "tcp", 80,
+         "10.0.0.14:80 is the cluster IP of Service default/unnamed, which has no endpoints: no pod with the labels"
+         " app=web has a TCP port named nope"),
+        ("10.0.0.15", "tcp", 80,
+         "10.0.0.15:80 is the cluster IP of Service default/near, which leads to a:8080, c:8080; with"
+         " internalTrafficPolicy Local, a node leads only to its own"),
+        ("fd00::5", "tcp", 80,
+         "fd00::5:80 is the cluster IP of Service default/six, which has no endpoints: no pod with the labels app=web"
+         " has an IPv6 address"),
         ("10.0.9.9", "tcp", 80, "10.0.9.9 is in the range of cluster IPs, but no Service has it"),
         ("10.224.0.4", "tcp", 22, ""),
         ("10.224.0.4", "icmp", None, ""),
