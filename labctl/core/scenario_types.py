@@ -43,7 +43,8 @@ class VirtualAddress:
     """An address that no machine has, and that leads to one of several machines: that of a Kubernetes Service.
 
     `names` are what people may write for it, `ips` its addresses, the main one first. `kind` is the Service's type,
-    `ports` are its ports as kubectl prints them: `80:30080/TCP`.
+    `ports` are its ports as kubectl prints them: `80:30080/TCP`. `elsewhere` are addresses behind it that no pod has,
+    such as that of a database outside of the cluster.
     """
 
     names: tuple[str, ...]
@@ -51,6 +52,7 @@ class VirtualAddress:
     machines: tuple[str, ...] = ()
     kind: str = "ClusterIP"
     ports: tuple[str, ...] = ()
+    elsewhere: tuple[IP, ...] = ()
 
 
 ENDPOINT_FIELDS = ("src", "dst", "outer_src", "outer_dst")  # fields of a See that name a machine, a point or an address

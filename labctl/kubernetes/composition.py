@@ -211,9 +211,12 @@ def virtual_addresses(state: ClusterState) -> Iterator[VirtualAddress]:
     HTTPRoutes, with the addresses of their load balancers."""
     machine_of: dict[IP, str] = {ip: pod.machine for pod in state.pods for ip in pod.ips}
     reached: dict[tuple[str, str], list[str]] = {}
+    elsewhere: dict[tuple[str, str], list[IP]] = {}
     for one in state.cluster.slices:
         names = (machine_of[each.address] for each in one.endpoints if each.address in machine_of)
         reached.setdefault((one.namespace, one.service), []).extend(names)
+        others = (each.address for each in one.endpoints if each.address not in machine_of)
+        elsewhere.setdefault((one.namespace, one.service), []).extend(others)
     for service in state.cluster.services:
         ips = (*service.cluster_ips, *service.load_balancer_ips, *service.proxied_ips, *service.external_ips)
         if ips:
@@ -221,7 +224,8 @@ def virtual_addresses(state: ClusterState) -> Iterator[VirtualAddress]:
             ports = tuple(
                 f"{one.port}{f':{one.node_port}' if one.node_port else ''}/{one.protocol}" for one in service.ports
             )
-            yield VirtualAddress(service_names(service), ips, machines, service.type, ports)
+            no_pods = tuple(dict.fromkeys(elsewhere.get((service.namespace, service.name), ())))
+            yield VirtualAddress(service_names(service), ips, machines, service.type, ports, no_pods)
     hosts: set[str] = set()
     for balancer in state.http_balancers:
         new = tuple(host for host in balancer.hosts if host not in hosts)

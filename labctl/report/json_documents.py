@@ -187,7 +187,7 @@ def service(one: VirtualAddress) -> Document:
         "type": one.kind,
         "addresses": [*map(str, one.ips)],
         "ports": list(one.ports),
-        "endpoints": list(one.machines),
+        "endpoints": [*one.machines, *map(str, one.elsewhere)],
     }
 
 

@@ -13,7 +13,7 @@ from labctl.report.node_view import TableSection
 
 if TYPE_CHECKING:
     from labctl.core.results import UpResult
-    from labctl.core.scenario_types import Lab, Machine
+    from labctl.core.scenario_types import Lab, Machine, VirtualAddress
     from labctl.report.terminal import Terminal
 
 
@@ -120,15 +120,16 @@ def service_table(lab: Lab) -> TableSection:
     """The table of the lab's Services: their addresses and ports, and the pods behind them."""
     shown = lab.virtual_addresses[:MAX_MACHINE_ROWS]
     rows: list[tuple[str, ...]] = [
-        (one.names[0], one.kind, " ".join(map(str, one.ips)), " ".join(one.ports), _pods(one.machines)) for one in shown
+        (one.names[0], one.kind, " ".join(map(str, one.ips)), " ".join(one.ports), _pods(one)) for one in shown
     ]
     if len(lab.virtual_addresses) > len(shown):
         rows.append(("...", f"{len(lab.virtual_addresses) - len(shown)} more", "", "", ""))
     return TableSection("", ("service", "type", "addresses", "ports", "endpoints"), tuple(rows))
 
 
-def _pods(names: tuple[str, ...]) -> str:
-    """A few names of pods, and how many more there are; `none` for none."""
+def _pods(one: VirtualAddress) -> str:
+    """A few names of pods, then addresses of other endpoints, and how many more there are; `none` for none."""
+    names = (*one.machines, *map(str, one.elsewhere))
     more = f" +{len(names) - MAX_PODS}" if len(names) > MAX_PODS else ""
     return " ".join(names[:MAX_PODS]) + more if names else "none"
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from labctl.core.resources import IP
 from labctl.kubernetes.api.api_objects import Service, ServicePort
 from labctl.kubernetes.api.cluster_state import ClusterState
+from labctl.kubernetes.api.http_routes import HttpLoadBalancer
 from labctl.kubernetes.api.selectors import Selector
-from labctl.kubernetes.ingress.ingress_rules import HttpLoadBalancer
 from labctl.kubernetes.services.endpoint_slices import target_port
 from labctl.kubernetes.services.kube_proxy_iptables import is_proxied, port_name
 

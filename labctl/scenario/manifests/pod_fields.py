@@ -85,7 +85,15 @@ POD_SPEC = ApiFields(
     elsewhere={"ports": "it is a field of an entry of `containers`", "labels": "it is a field of `metadata`"},
     rules=(_container_rules,),
 )  # fmt: skip
-POD = {"metadata": metadata(DNS_NAME), "spec": POD_SPEC}
+_POD_STATUS = ApiFields(
+    {"phase": ApiText()},
+    silent=frozenset({
+        "conditions", "hostIP", "hostIPs", "podIP", "podIPs", "startTime", "containerStatuses", "initContainerStatuses",
+        "ephemeralContainerStatuses", "qosClass", "message", "reason", "nominatedNodeName", "resize", "resources",
+        "allocatedResources", "resourceClaimStatuses", "extendedResourceClaimStatus", "observedGeneration",
+    }),
+)  # fmt: skip
+POD = {"metadata": metadata(DNS_NAME), "spec": POD_SPEC, "status": _POD_STATUS}
 
 _TEMPLATE = ApiFields(
     {

@@ -46,9 +46,10 @@ class PodSource:
         return tuple(f"{self.name}-{number}" for number in range(first, first + count))
 
 
-def read_pod(item: Mapping[str, Any]) -> PodSource:
-    """A Pod."""
-    return _source("Pod", item, item, ())
+def read_pod(item: Mapping[str, Any]) -> PodSource | None:
+    """A Pod; None for one that has ended, which has no network and is behind no Service."""
+    ended = (item.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return None if ended else _source("Pod", item, item, ())
 
 
 def read_template(kind: str) -> Callable[[Mapping[str, Any]], PodSource]:

@@ -13,6 +13,7 @@ from labctl.core.topology import Topology
 from labctl.kubernetes.api.api_objects import Service, ServicePort
 from labctl.kubernetes.composition import merge, service_names
 from labctl.kubernetes.services import address_choice
+from labctl.report import json_documents
 from tests.support.kubernetes_labs import TWO_NODES, lab_with, service
 
 
@@ -154,6 +155,21 @@ def test_a_node_uses_the_near_endpoints_that_traffic_distribution_prefers(
     for node, expected in (("node1", here), ("node2", there)):
         jumps = chain(lab, node, "nat", "KUBE-SVC-LOLE4ISW44XBNF3G")
         assert [one for one in ("10.244.0.2", "10.244.1.2") if any(one in text for text in jumps)] == expected
+
+
+def test_an_endpoint_that_is_no_pod_is_listed_by_its_address() -> None:
+    """A database outside of the cluster: without its address, the table would say that the Service has no endpoints."""
+    slice_ = {
+        "kind": "EndpointSlice",
+        "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "", "port": 5432}],
+        "endpoints": [{"addresses": ["203.0.113.1"]}],
+    }
+    (found,) = lab_with([service(selector=None), slice_]).virtual_addresses
+
+    assert (found.machines, [*map(str, found.elsewhere)]) == ((), ["203.0.113.1"])
+    assert json_documents.service(found)["endpoints"] == ["203.0.113.1"]
 
 
 def test_a_lab_whose_pods_get_addresses_from_plugins_refuses_services() -> None:

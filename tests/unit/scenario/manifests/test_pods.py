@@ -83,6 +83,19 @@ def test_what_kubectl_printed_of_a_deployment_makes_its_pods_once() -> None:
     assert placed(manifest) == {"node1": ("a", "d-1"), "node2": ("b",)}
 
 
+def test_a_pod_that_has_ended_is_left_out_and_named() -> None:
+    """`kubectl get pods` lists those of finished Jobs. They have no address, so no Service leads to them."""
+    phases = {"p": "Running", "q": "Succeeded", "r": "Failed", "s": "Pending"}
+    manifest = "".join(
+        pod(name) + f"status: {{phase: {phase}, podIP: 10.0.0.1, conditions: []}}\n" for name, phase in phases.items()
+    )
+
+    assert placed(manifest) == {"node1": ("a", "p"), "node2": ("b", "s")}
+    assert [one.partition(": ")[2] for one in declared("", manifest).warnings] == [
+        f"Pod {name}: left out: the pod has ended" for name in "qr"
+    ]
+
+
 def test_a_pod_that_the_scenario_has_gets_labels_and_ports() -> None:
     text = "name: t\nmodel: kubenet\nmanifests: shop.yaml\n"
     text += "nodes: {node1: {pods: {a: {labels: {app: web}, containers: [web:80]}}}, node2: {pods: [b]}}\n"
