@@ -114,6 +114,11 @@ def _check_size(protocol: str, options: dict[str, Any]) -> None:
 
 
 def _unknown_name(topology: Topology, name: str, kinds: str) -> UsageError:
+    services = [one.names[0] for one in topology.lab.virtual_addresses if "address" in kinds]
     known = f"the machines are {summarize_names(topology.namespaces, 30)}"
-    hint = f"{did_you_mean(name, topology.namespaces, 0.5)} {known}".lstrip()
+    if services:
+        known += f"; the Services are {summarize_names(services, 30)}"
+    full = next((one for one in services if one.partition(".")[0] == name), None)  # of another namespace than `default`
+    guess = f"did you mean {full}?" if full else did_you_mean(name, (*topology.namespaces, *services), 0.5)
+    hint = f"{guess} {known}".lstrip()
     return UsageError(f"lab {topology.lab.name} has no {kinds} {name!r}", hint)

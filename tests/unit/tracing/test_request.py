@@ -90,3 +90,14 @@ def test_a_point_that_does_not_exist_is_told(topology: Topology, target: str, me
     with pytest.raises(UsageError, match=message) as raised:
         asked(topology, target)
     assert hint in (raised.value.hint or "")
+
+
+@pytest.mark.parametrize(("target", "hint"), [("cart", "did you mean cart.shop?"), ("wbe", "did you mean web?")])
+def test_the_name_of_a_service_that_does_not_exist_has_the_services_in_its_hint(target: str, hint: str) -> None:
+    text = "model: kubenet\nnodes: {node1: {pods: [p]}}\nservices: {web: {ports: [80]}, shop/cart: {ports: [80]}}\n"
+    cluster = Topology(parse_and_compile(text, "t.yaml")[1])
+
+    with pytest.raises(UsageError, match=f"has no machine, point or address '{target}'") as raised:
+        asked(cluster, target)
+    assert (raised.value.hint or "").startswith(hint)
+    assert (raised.value.hint or "").endswith("; the Services are web, cart.shop")
