@@ -32,7 +32,7 @@ from labctl.kubernetes.policies.policy_engine import policy_chains, policy_probl
 from labctl.kubernetes.services import address_choice
 from labctl.kubernetes.services.backends import backend_processes, health_checks
 from labctl.kubernetes.services.endpoint_slices import endpoint_slices
-from labctl.kubernetes.services.kube_proxy_nodes import kube_proxy
+from labctl.kubernetes.services.kube_proxy_nodes import kube_proxy, kube_proxy_problems
 from labctl.kubernetes.services.load_balancer import load_balancer
 from labctl.kubernetes.validation.attached_pods import attached_pod_problems
 from labctl.models.lib.kubernetes import ClusterDefaults
@@ -51,7 +51,15 @@ def compose(lab: Lab, scenario: Scenario, defaults: ClusterDefaults | None = Non
         return lab
     state = cluster_state(lab, scenario, declared, defaults or ClusterDefaults())
     state = with_http_balancers(state, declared, lab)
-    state = replace(state, problems=(*state.problems, *attached_pod_problems(state, lab), *policy_problems(state, lab)))
+    state = replace(
+        state,
+        problems=(
+            *state.problems,
+            *attached_pod_problems(state, lab),
+            *kube_proxy_problems(state, lab),
+            *policy_problems(state, lab),
+        ),
+    )
     added: list[Resource] = []
     machines: list[Machine] = []
     checks: list[Check] = []

@@ -7,10 +7,12 @@ from typing import Literal
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.iptables_save import saved_rule
-from labctl.core.resources import IP, Chain, Plan, Resource, Sysctl
+from labctl.core.resources import IP, Chain, Neighbour, Plan, Resource, Sysctl
 from labctl.core.resources import Address as AddressResource
+from labctl.core.scenario_types import Lab
 from labctl.kubernetes.api.api_objects import Node
 from labctl.kubernetes.api.cluster_state import ClusterState
+from labctl.kubernetes.api.problems import ObjectProblem
 from labctl.kubernetes.services.kube_proxy_config import ProxyConfig, Release, read_config
 from labctl.kubernetes.services.kube_proxy_iptables import SharedRules, kube_proxy_chains
 
@@ -52,6 +54,20 @@ class _ParsedRules:
         if found is None:
             found = self._by_id[id(texts)] = (texts, tuple([saved_rule(text, "ip") for text in texts]))
         return found[1]
+
+
+def kube_proxy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
+    """A warning where kube-proxy's rule against INVALID packets stops other packets: in mode tunnel of Azure CNI's
+    bridge, an answer to a pod passes its node twice, and conntrack calls the second time INVALID."""
+    settings = state.kube_proxy.get("conntrack") or {}
+    if lab.model != "azure-cni-bridge" or settings.get("tcpBeLiberal") or not state.cluster.services:
+        return
+    pods = {ip for one in state.pods for ip in one.ips}
+    if not any(isinstance(item, Neighbour) and item.ip in pods for item in lab.plan):
+        first = state.cluster.services[0]
+        what = "kube-proxy drops answers to pods from outside: in mode tunnel they pass a node twice, then as INVALID"
+        hint = "write kube_proxy: {conntrack: {tcpBeLiberal: true}}, or use mode: bridge"
+        yield ObjectProblem("Service", first.namespace, first.name, (), what, hint, warning=True)
 
 
 def proxy_config(state: ClusterState, node: Node, addresses: tuple[IP, ...]) -> ProxyConfig:

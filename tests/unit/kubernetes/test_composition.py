@@ -14,6 +14,7 @@ from labctl.kubernetes.api.api_objects import Service, ServicePort
 from labctl.kubernetes.composition import merge, service_names
 from labctl.kubernetes.services import address_choice
 from labctl.report import json_documents
+from labctl.scenario.definition import parse_and_compile
 from tests.support.kubernetes_labs import TWO_NODES, lab_with, service
 
 
@@ -180,3 +181,17 @@ nodes: {node1: {pods: {a: {labels: {app: web}}}}}
 """
     refused = [one for one in lab_with([service()], text).kubernetes.problems if not one.warning]
     assert [(one.kind, one.what[:29]) for one in refused] == [("Service", "it would have no endpoints: C")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "warned"),
+    [
+        ("mode: tunnel\n", True),
+        ("mode: bridge\n", False),
+        ("mode: tunnel\nkube_proxy: {conntrack: {tcpBeLiberal: true}}\n", False),
+    ],
+)
+def test_a_service_on_azure_s_bridge_in_mode_tunnel_comes_with_a_warning(keys: str, warned: bool) -> None:
+    text = "model: azure-cni-bridge\nnodes: {node1: {pods: {a: {labels: {app: x}}}}}\n"
+    _, lab = parse_and_compile(text + "services: {web: {selector: {app: x}, ports: [80]}}\n" + keys, "lab.yaml")
+    assert any("they pass a node twice" in one for one in lab.warnings) == warned
