@@ -34,7 +34,7 @@ def backend(roles: Roles) -> str | None:
 def with_services(definition: Definition, lab: Lab, roles: Roles) -> Lab:
     """The lab of a definition with the Services and the policy, without checks. It uses the same substitutes as `lab`.
 
-    Raises UsageError, with the reason, if the lab is not a cluster, or has no second pod.
+    Raises UsageError, with the reason, if the lab is not a cluster, has no second pod, or cannot have Services.
     """
     pod = backend(roles)
     if tuple(models.find_model(lab.model).MACHINES) != ("nodes", "pods"):
@@ -67,6 +67,9 @@ def with_services(definition: Definition, lab: Lab, roles: Roles) -> Lab:
     if refused:  # such as mode ip where pods are not routable
         possible = tuple(one for one in declared.ingresses if one.name not in refused)
         found = with_kubernetes(replace(scenario, kubernetes=replace(declared, ingresses=possible)))
+    impossible = [one.what for one in found.kubernetes.problems if one.kind == "Service" and not one.warning]
+    if impossible:
+        raise UsageError(impossible[0])
     return replace(found, checks=())
 
 

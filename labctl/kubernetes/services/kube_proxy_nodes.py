@@ -7,7 +7,7 @@ from typing import Literal
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.iptables_save import saved_rule
-from labctl.core.resources import IP, Chain, Neighbour, Plan, Resource, Sysctl
+from labctl.core.resources import IP, Chain, Link, Neighbour, Plan, Resource, Sysctl
 from labctl.core.resources import Address as AddressResource
 from labctl.core.scenario_types import Lab
 from labctl.kubernetes.api.api_objects import Node
@@ -57,14 +57,26 @@ class _ParsedRules:
 
 
 def kube_proxy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
-    """A warning where kube-proxy's rule against INVALID packets stops other packets: in mode tunnel of Azure CNI's
-    bridge, an answer to a pod passes its node twice, and conntrack calls the second time INVALID."""
+    """An error where the packets of pods do not pass the node, so that kube-proxy's rules there do nothing for them.
+
+    A warning where its rule against INVALID packets stops other packets: in mode tunnel of Azure CNI's bridge, an
+    answer to a pod passes its node twice, and conntrack calls the second time INVALID.
+    """
+    if not state.cluster.services:
+        return
+    first = state.cluster.services[0]
+    node_of = {one.machine: one.node for one in state.pods}
+    for item in lab.plan:
+        if isinstance(item, Link) and item.ns in node_of and item.peer is not None and item.peer.ns != node_of[item.ns]:
+            what = f"the packets of the pod {item.ns} do not pass kube-proxy's rules on {node_of[item.ns]}"
+            hint = f"in the model {lab.model}, its cable leads to another namespace: choose another model"
+            yield ObjectProblem("Service", first.namespace, first.name, (), what, hint)
+            return
     settings = state.kube_proxy.get("conntrack") or {}
-    if lab.model != "azure-cni-bridge" or settings.get("tcpBeLiberal") or not state.cluster.services:
+    if lab.model != "azure-cni-bridge" or settings.get("tcpBeLiberal"):
         return
     pods = {ip for one in state.pods for ip in one.ips}
     if not any(isinstance(item, Neighbour) and item.ip in pods for item in lab.plan):
-        first = state.cluster.services[0]
         what = "kube-proxy drops answers to pods from outside: in mode tunnel they pass a node twice, then as INVALID"
         hint = "write kube_proxy: {conntrack: {tcpBeLiberal: true}}, or use mode: bridge"
         yield ObjectProblem("Service", first.namespace, first.name, (), what, hint, warning=True)

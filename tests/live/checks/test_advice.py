@@ -69,4 +69,4 @@ def test_every_kind_of_check_has_its_command() -> None:
         for check, _ in commands(lifecycle.define(name).compiled)
         if probe_kind(check).key
     }
-    assert kinds == {"ping", "tcp", "udp", "mesh", "taken"}
+    assert kinds == {"ping", "tcp", "udp", "balance", "http", "mesh", "taken"}

@@ -10,6 +10,7 @@ from labctl.core.iptables import rule
 from labctl.core.resources import Chain, Netns, Process, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.core.topology import Topology
+from labctl.errors import ScenarioError
 from labctl.kubernetes.api.api_objects import Service, ServicePort
 from labctl.kubernetes.composition import merge, service_names
 from labctl.kubernetes.services import address_choice
@@ -195,3 +196,12 @@ def test_a_service_on_azure_s_bridge_in_mode_tunnel_comes_with_a_warning(keys: s
     text = "model: azure-cni-bridge\nnodes: {node1: {pods: {a: {labels: {app: x}}}}}\n"
     _, lab = parse_and_compile(text + "services: {web: {selector: {app: x}, ports: [80]}}\n" + keys, "lab.yaml")
     assert any("they pass a node twice" in one for one in lab.warnings) == warned
+
+
+def test_a_service_is_refused_where_the_packets_of_pods_do_not_pass_the_node() -> None:
+    text = "model: azure-cni-transparent-vlan\nnodes: {node1: {pods: {a: {labels: {app: x}}}}}\n"
+    with pytest.raises(ScenarioError) as refused:
+        parse_and_compile(text + "services: {web: {selector: {app: x}, ports: [80]}}\n", "lab.yaml")
+    (problem,) = refused.value.problems
+    assert "the packets of the pod a do not pass kube-proxy's rules on node1" in problem.what
+    assert problem.line == 3
