@@ -57,6 +57,11 @@ def up_document(result: UpResult, report: Report | None) -> Document:
     }
 
 
+def graph_document(lab: Lab, form: str, drawing: str) -> Document:
+    """`graph --json`: the drawing as one text."""
+    return {"lab": lab.name, "model": lab.model, "as": form, "drawing": drawing}
+
+
 def down_document(removed: Mapping[str, int], records: Collection[str] = ()) -> Document:
     """`down --json`: each lab with the number of its removed namespaces (0: it did not exist), and whether its record
     was one of `records`."""

@@ -18,6 +18,8 @@ from labctl.core.fidelity import Fidelity, sort_by_grade
 from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import Link
 from labctl.core.scenario_types import Check, Lab, See
+from labctl.drawing.from_lab import draw
+from labctl.drawing.svg import svg_lines
 from labctl.faults.catalogue import MODULES, subject
 from labctl.faults.fault import FaultKind
 from labctl.faults.lab_objects import LabObjects
@@ -42,6 +44,7 @@ def pages() -> dict[str, str]:
     for name in models.model_names():
         own = {title: pair for title, pair in scenarios.items() if pair[1].model == name}
         found[f"models/{name}.md"] = model_page(name, own)
+    found["graph.svg"] = "\n".join(svg_lines(draw(scenarios["kubenet"][1]))) + "\n"
     return {**found, "faults.md": faults_page(), **dict(written(DOCS))}
 
 

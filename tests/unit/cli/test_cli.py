@@ -28,6 +28,7 @@ VERBS = [
     "status",
     "check",
     "plan",
+    "graph",
     "exec",
     "shell",
     "show",

@@ -1,0 +1,139 @@
+"""labctl graph: a drawing of a scenario or of a running lab."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from labctl.cli.options import global_options, manifests_option, print_warnings, sets_option
+from labctl.cli.param_types import FILE, ScenarioParam
+from labctl.cli.session import Session
+from labctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from labctl.core.scenario_types import Lab
+    from labctl.drawing.model import Drawing
+
+SUFFIXES = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".dot": "dot", ".gv": "dot"}
+
+
+class DrawnParam(ScenarioParam):
+    """A running lab, a built-in scenario, or a file."""
+
+    name = "lab"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.kernel.host import paths
+
+        labs = [lab for lab in paths.labs() if lab.startswith(incomplete)]
+        scenarios = [item for item in super().shell_complete(ctx, param, incomplete) if item.value not in labs]
+        return [*map(CompletionItem, labs), *scenarios]
+
+
+@click.command("graph", short_help="Draw a lab: machines, devices, cables, tunnels, addresses, routes.")
+@click.argument("drawn", type=DrawnParam(), metavar="[LAB|SCENARIO]", required=False)
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["text", "svg", "mermaid", "dot"]),
+    help="Output format; by default that of the ending of -o FILE, else text.",
+)
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="Write the drawing to this file.")
+@click.option("--all", "everything", is_flag=True, help="Draw every pod and every route of a large lab.")
+@click.option("--ascii", "ascii_only", is_flag=True, help="Draw the text format with plain ASCII characters.")
+@sets_option
+@manifests_option
+@global_options("lab")
+@click.pass_obj
+def graph(
+    session: Session,
+    drawn: str | None,
+    form: str | None,
+    output: str | None,
+    everything: bool,
+    ascii_only: bool,
+    sets: tuple[str, ...],
+    manifests: tuple[str, ...],
+) -> int:
+    """Draw a scenario, or a running lab as its plan says; needs no root.
+
+    Each machine is a box with its devices, addresses and routes, and with its pods or containers inside. Cables are
+    veth pairs. Below the boxes are the Services. Without LAB, the drawing is of the lab that runs; a name of
+    a running lab means that lab, also if a scenario has the same name, unless --set or --manifest is given.
+
+    In a lab of more than 6 nodes, and in a node of more than 8 pods, pods are drawn as their number: --all draws
+    each of them.
+
+    \b
+    Examples:
+      labctl graph kubenet
+      labctl graph kubenet --set routing=host -o kubenet.svg
+      labctl graph calico --as mermaid
+      labctl graph docker-overlay --as dot | dot -Tsvg > overlay.svg
+    """
+    from labctl.drawing.from_lab import draw
+
+    compiled = _compiled(session, drawn, sets, manifests)
+    print_warnings(session, compiled)
+    if output is not None:
+        from labctl.report.output_files import require_writable
+
+        require_writable(output)
+    form = form or SUFFIXES.get(PurePath(output or "").suffix.lower(), "text")
+    drawing = draw(compiled, everything=everything)
+    lines = _lines(session, drawing, form, ascii_only, to_file=output is not None)
+    if output is not None:
+        from labctl.report.output_files import write
+
+        write(output, "\n".join(lines) + "\n")
+    elif session.json:
+        from labctl.report.json_documents import graph_document
+
+        session.print_document(graph_document(compiled, form, "\n".join(lines) + "\n"))
+    else:
+        session.terminal.lines(lines)
+    return 0
+
+
+def _compiled(session: Session, name: str | None, sets: tuple[str, ...], manifests: tuple[str, ...]) -> Lab:
+    """The running lab of that name, else the scenario. Raises UsageError, ScenarioError."""
+    import labctl
+    from labctl.kernel.host import paths
+    from labctl.lab import records
+    from labctl.lab.cni_attach import with_plugin_results
+
+    if name is not None and session.lab is not None and name != session.lab:
+        raise UsageError(f"graph: {name!r} and -l {session.lab} are two labs", "name one of them")
+    name = name or session.lab
+    if name is None or (name in paths.labs() and not sets and not manifests):
+        if sets or manifests:
+            option = "--set" if sets else "--manifest"
+            raise UsageError(f"{option} needs a scenario", f"labctl graph SCENARIO {option} ...")
+        return with_plugin_results(records.load_compiled_lab(records.resolve_lab_name(name)))
+    return labctl.load(name, set=sets, manifests=manifests).compiled
+
+
+def _lines(session: Session, drawing: Drawing, form: str, ascii_only: bool, *, to_file: bool) -> list[str]:
+    if form == "svg":
+        from labctl.drawing.svg import svg_lines
+
+        return svg_lines(drawing)
+    if form == "mermaid":
+        from labctl.drawing.mermaid import mermaid_lines
+
+        return mermaid_lines(drawing)
+    if form == "dot":
+        from labctl.drawing.dot import dot_lines
+
+        return dot_lines(drawing)
+    from labctl.drawing.text import WIDTH, text_lines
+
+    plain = ascii_only or (not to_file and not session.terminal.can_encode("┌─│"))
+    width = WIDTH if to_file else session.terminal.width or WIDTH
+    return text_lines(drawing, width, ascii_only=plain)
+
+
+COMMAND = graph

@@ -1,0 +1,227 @@
+"""From the plan of a lab to its drawing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Network, ip_address
+
+from labctl.core.names import summarize_names
+from labctl.core.resources import (
+    IP,
+    RT_TABLE_MAIN,
+    Address,
+    Attachment,
+    Fdb,
+    Interface,
+    Link,
+    Net,
+    Netns,
+    Route,
+)
+from labctl.core.scenario_types import Lab, Machine
+from labctl.core.text import count
+from labctl.drawing.model import Box, Device, Drawing, Remote, Tunnel
+
+MAX_NODES = 6  # with more, the pods of every node are drawn as their number
+MAX_PODS = 8  # of one node; more are drawn as their number
+MAX_ROUTES = 6  # of one machine
+MAX_REMOTES = 3  # of one tunnel device
+LEAVES = ("pod", "container")
+POINT_TO_POINT = ("ipip", "gre", "sit", "ip6tnl")  # tunnels whose far end can be the next hop of a route
+
+
+def draw(lab: Lab, *, everything: bool = False) -> Drawing:
+    """The drawing of a lab. Without `everything`, much of one kind is drawn as its number, and long lists end early;
+    `omissions` of the drawing say so."""
+    return _Artist(lab, everything).drawing()
+
+
+class _Artist:
+    """The plan of one lab, indexed by machine, and how much of it is drawn."""
+
+    def __init__(self, lab: Lab, everything: bool) -> None:
+        self.lab = lab
+        self.everything = everything
+        self.links: dict[str, list[Link]] = {}
+        self.routes: dict[str, list[Route]] = {}
+        self.addresses: dict[Interface, list[str]] = {}
+        self.owners: dict[IP, str] = {}
+        self.remote_ips: dict[Interface, list[IP]] = {}
+        self.attachments: dict[str, list[Attachment]] = {}
+        for item in lab.plan:
+            if isinstance(item, Link):
+                self.links.setdefault(item.ns, []).append(item)
+            elif isinstance(item, Route):
+                self.routes.setdefault(item.ns, []).append(item)
+            elif isinstance(item, Address):
+                self.addresses.setdefault(item.at, []).append(str(item.addr))
+                self.owners.setdefault(item.addr.ip, item.ns)
+            elif isinstance(item, Fdb) and item.dst is not None:
+                self.remote_ips.setdefault(item.at, []).append(item.dst)
+            elif isinstance(item, Attachment):
+                self.attachments.setdefault(item.ns, []).append(item)
+        planned = [item.name for item in lab.plan if isinstance(item, Netns)]
+        known = {machine.name for machine in lab.machines}
+        others = [Machine(name, "namespace") for name in planned if name not in known]
+        self.machines = (*lab.machines, *others)
+        self.names = known | set(planned)
+        self.collapsed: dict[str, int] = {}  # a node, and the number of its pods
+        self.shortened = False
+
+    def drawing(self) -> Drawing:
+        nodes = [one for one in self.machines if any(other.on == one.name for other in self.machines)]
+        if not self.everything:
+            for node in nodes:
+                leaves = len(self._leaves(node.name))
+                if leaves > MAX_PODS or (len(nodes) > MAX_NODES and leaves > 1):
+                    self.collapsed[node.name] = leaves
+        self.hidden = {one.name for node in self.collapsed for one in self._leaves(node)}
+        tops = [one for one in self.machines if one.on is None or one.on not in self.names or one.on == one.name]
+        boxes = tuple(self._box(one, ()) for one in tops)
+        devices = {device.at: device for box in boxes for one in box.walk() for device in one.devices}
+        pairs = {tuple(sorted((at, one.peer))) for at, one in devices.items() if one.peer in devices and one.peer}
+        return Drawing(
+            self.lab.name,
+            self.lab.model,
+            self.lab.say,
+            boxes,
+            tuple((one, other) for one, other in sorted(pairs)),
+            tuple(self._tunnels(devices)),
+            tuple(self._services()),
+            tuple(self._omissions()),
+        )
+
+    def _leaves(self, node: str) -> list[Machine]:
+        return [one for one in self.machines if one.on == node and one.role in LEAVES]
+
+    def _box(self, machine: Machine, above: tuple[str, ...]) -> Box:
+        """The box of a machine; `above` are the machines that it is inside of."""
+        name = machine.name
+        inside = [one for one in self.machines if one.on == name and one.name not in (*above, name)]
+        boxes = [self._box(one, (*above, name)) for one in inside if one.name not in self.hidden]
+        if name in self.collapsed:
+            boxes.append(Box(count(self.collapsed[name], self._leaves(name)[0].role), "summary"))
+        devices = () if machine.netns_of else tuple(self._devices(name))
+        shown = {text.partition("/")[0] for one in devices for text in one.addresses}
+        rest = tuple(str(ip) for ip in machine.addresses if str(ip) not in shown)
+        notes = (f"in the namespace of {machine.netns_of}",) if machine.netns_of else ()
+        routes = [] if machine.netns_of else [route_line(one) for one in self._routes(name)]
+        limit = len(routes) if self.everything or len(routes) <= MAX_ROUTES else MAX_ROUTES - 1
+        self.shortened = self.shortened or limit < len(routes)
+        more = len(routes) - limit
+        return Box(name, machine.role, devices, tuple(boxes), rest, notes, tuple(routes[:limit]), more)
+
+    def _routes(self, name: str) -> list[Route]:
+        """The routes of a machine: those through other machines first, those to one address of a local device last."""
+        routes = self.routes.get(name, [])
+        return sorted(routes, key=lambda one: one.via is None and not one.nexthops and one.dst.num_addresses == 1)
+
+    def _devices(self, name: str) -> Iterator[Device]:
+        for link in self.links.get(name, []):
+            addresses = tuple(self.addresses.get(link.at, ()))
+            if link.kind == "loopback" and all(ip_address(one.partition("/")[0]).is_loopback for one in addresses):
+                continue
+            if link.peer is not None and link.peer.ns in self.hidden:
+                continue
+            device = Device(link.at, link.kind, link_words(link), addresses, link.master, link.peer)
+            yield self._with_remotes(device, link)
+        for one in self.attachments.get(name, []):
+            known = tuple(self.addresses.get(one.at, ()))
+            yield Device(one.at, "cni", "by CNI plugins", known)
+
+    def _with_remotes(self, device: Device, link: Link) -> Device:
+        ips = list(dict.fromkeys(self._remote_addresses(link)))
+        limit = len(ips) if self.everything or len(ips) <= MAX_REMOTES else MAX_REMOTES - 1
+        self.shortened = self.shortened or limit < len(ips)
+        remotes = tuple(Remote(str(ip), self.owners.get(ip, "")) for ip in ips[:limit])
+        return replace(device, remotes=remotes, more_remotes=len(ips) - limit)
+
+    def _remote_addresses(self, link: Link) -> Iterator[IP]:
+        """The far ends of a tunnel device: of its own settings, of forwarding entries, and of routes."""
+        for word, value in link.options:
+            if word in ("remote", "group"):
+                yield ip_address(value)
+        yield from self.remote_ips.get(link.at, ())
+        for route in self.routes.get(link.ns, ()):
+            if route.dev != link.at.dev:
+                continue
+            if route.encap is not None:
+                yield route.encap[1]
+            elif link.kind in POINT_TO_POINT and route.via is not None:
+                yield route.via
+
+    def _tunnels(self, devices: dict[Interface, Device]) -> Iterator[Tunnel]:
+        """Pairs of drawn devices of one kind, of which at least one sends to the machine of the other."""
+        links = {link.at: link for links in self.links.values() for link in links}
+        ends: dict[tuple[str, str], list[Interface]] = {}
+        for at, device in devices.items():
+            ends.setdefault((self._underlay(links.get(at), at), device.text), []).append(at)
+        seen = set()
+        for at, device in devices.items():
+            for remote in device.remotes:
+                for other in ends.get((remote.machine, device.text), ()):
+                    pair = (at, other) if at < other else (other, at)
+                    if other != at and pair not in seen:
+                        seen.add(pair)
+                        yield Tunnel(pair, device.text)
+
+    def _underlay(self, link: Link | None, at: Interface) -> str:
+        """The machine by which the outer packets of a device leave."""
+        return link.link_netns if link is not None and link.link_netns is not None else at.ns
+
+    def _services(self) -> Iterator[str]:
+        for one in self.lab.virtual_addresses:
+            ports = f" {','.join(one.ports)}" if one.ports else ""
+            behind = summarize_names(one.machines, 6) if one.machines else "no machine"
+            name = one.names[0] if one.names else "no name"
+            yield f"{name} ({one.kind}) {', '.join(map(str, one.ips))}{ports} -> {behind}"
+
+    def _omissions(self) -> Iterator[str]:
+        if self.collapsed:
+            pods = count(sum(self.collapsed.values()), "machine")
+            yield f"{pods} in {summarize_names(list(self.collapsed), 4)} are drawn as their number: --all draws each"
+        if self.shortened:
+            yield "long lists are shortened: --all shows every line"
+
+
+def link_words(link: Link) -> str:
+    """The kind of a device with its most telling settings, in iproute2's words; "" for a veth."""
+    if link.kind in ("veth", "loopback"):
+        return ""
+    wanted = {
+        "vxlan": ("id", "vni"),
+        "geneve": ("id", "vni"),
+        "vlan": ("id",),
+        "macvlan": ("mode",),
+        "ipvlan": ("mode",),
+    }
+    options = dict(link.options)
+    words = [f"{word} {options[word]}" for word in wanted.get(link.kind, ()) if word in options]
+    words += [f"on {options[word]}" for word in ("link",) if word in options]
+    return " ".join([link.kind, *words])
+
+
+def route_line(route: Route) -> str:
+    """A route in iproute2's words, as short as its meaning allows."""
+    words = [] if route.kind == "unicast" else [route.kind]
+    words.append(_destination(route.dst))
+    if route.encap is not None:
+        words.append(f"encap id {route.encap[0]} dst {route.encap[1]}")
+    if route.via is not None:
+        words.append(f"via {route.via}")
+    for hop in route.nexthops:
+        words.append(
+            f"nexthop{'' if hop.via is None else f' via {hop.via}'}{'' if hop.dev is None else f' dev {hop.dev}'}"
+        )
+    if route.dev is not None:
+        words.append(f"dev {route.dev}")
+    if route.table != RT_TABLE_MAIN:
+        words.append(f"table {route.table}")
+    return " ".join(words)
+
+
+def _destination(dst: Net) -> str:
+    if dst.prefixlen == 0:
+        return "default" if isinstance(dst, IPv4Network) else "default (IPv6)"
+    return str(dst.network_address) if dst.prefixlen == dst.max_prefixlen else str(dst)

@@ -1,0 +1,105 @@
+"""A drawing as one SVG, in the light or dark colours of the reader, with a description for screen readers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from xml.sax.saxutils import escape, quoteattr
+
+from labctl.core.text import count
+from labctl.drawing.geometry import CHIP_PAD, LINE, PAD, TITLE_SCALE, Chip, Frame, Layout, Wire
+from labctl.drawing.layout import lay_out
+from labctl.drawing.model import Drawing
+
+SIZE = 11  # pixels of a text
+STYLE = """
+svg{--page:#fff;--ink:#1f2328;--soft:#59636e;--line:#8c959f;--cable:#0969da;--port:#8c959f;--chip:#fff;
+--node:#eef4fb;--pod:#e9f7ee;--fabric:#f4f1fa;--outside:#f6f8fa;--tunnel:#bc4c00;--bridge:#fff8e5}
+@media (prefers-color-scheme:dark){svg{--page:#0d1117;--ink:#e6edf3;--soft:#9198a1;--line:#5b636d;--cable:#58a6ff;
+--port:#7d8590;--chip:#0d1117;--node:#15202e;--pod:#12261b;--fabric:#1f1a2e;--outside:#161b22;--tunnel:#ffa657;
+--bridge:#2a2410}}
+text{font:11px ui-monospace,"DejaVu Sans Mono","Liberation Mono",Menlo,Consolas,monospace;fill:var(--ink);
+white-space:pre;text-rendering:geometricPrecision}
+.page{fill:var(--page)}.t{font-size:13px;font-weight:700}.s{fill:var(--soft)}.b{font-weight:700}
+.f{stroke:var(--line);fill:var(--outside)}.f.node,.f.host{fill:var(--node)}.f.fabric{fill:var(--fabric)}
+.f.pod,.f.container,.f.summary{fill:var(--pod)}
+.c{stroke:var(--line);fill:var(--chip)}.c.bridge{fill:var(--bridge)}
+.c.tunnel{stroke:var(--tunnel);stroke-dasharray:4 2}
+.w{fill:none;stroke:var(--cable);stroke-width:1.5}.w.port{stroke:var(--port);stroke-width:1.2}
+.w.far{stroke-dasharray:6 3}
+""".strip()
+TUNNELS = ("vxlan", "geneve", "ipip", "gre", "gretap", "sit", "ip6tnl", "wireguard", "tun")
+
+
+def svg_lines(drawing: Drawing) -> list[str]:
+    """The SVG, one element a line."""
+    return list(_lines(lay_out(drawing)))
+
+
+def description(drawing: Drawing) -> str:
+    """What the drawing shows, in a sentence for screen readers."""
+    boxes = [box for box in drawing.walk() if box.role != "summary"]
+    inside = [f"{box.name} contains {', '.join(one.name for one in box.boxes)}" for box in boxes if box.boxes]
+    parts = [count(len(boxes), "machine"), count(len(drawing.cables), "cable"), count(len(drawing.tunnels), "tunnel")]
+    return ". ".join([", ".join(parts), *inside]) + "."
+
+
+def _lines(layout: Layout) -> Iterator[str]:
+    width, height = f"{layout.width:.0f}", f"{layout.height:.0f}"
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'role="img" aria-labelledby="title desc">'
+    )
+    yield f'<title id="title">{escape(layout.drawing.title)}</title>'
+    yield f'<desc id="desc">{escape(description(layout.drawing))}</desc>'
+    yield f"<style>{STYLE}</style>"
+    yield f'<rect class="page" width="{width}" height="{height}"/>'
+    for number, line in enumerate(layout.head):
+        y = layout.head_y + number * (LINE + 3)
+        yield _text(layout.root.x + PAD, y, line, "s" if number else "t")
+    for frame in layout.root.walk():
+        yield from _frame(frame)
+    yield from (_wire(one) for one in layout.wires)
+    for frame in layout.root.walk():
+        for chip in frame.all_chips:
+            yield from _chip(chip)
+    for number, line in enumerate(layout.foot):
+        yield _text(layout.root.x + PAD, layout.foot_y + number * LINE, line, "b" if line == "services" else "s")
+    yield "</svg>"
+
+
+def _text(x: float, y: float, text: str, style: str = "") -> str:
+    """A text of which the line begins at the height `y`."""
+    size = SIZE * TITLE_SCALE if style == "t" else SIZE
+    kind = f' class="{style}"' if style else ""
+    return f'<text x="{x:.1f}" y="{y + size * 0.85 + 1:.1f}"{kind}>{escape(text)}</text>'
+
+
+def _frame(frame: Frame) -> Iterator[str]:
+    if frame.box is None:
+        return
+    yield _rect(frame.x, frame.y, frame.width, frame.height, f"f {frame.box.role}", 6)
+    yield _text(frame.x + PAD, frame.y + 5, frame.box.title, "t")
+    for number, line in enumerate(frame.notes):
+        yield _text(frame.notes_at[0], frame.notes_at[1] + number * LINE, line, "s")
+
+
+def _rect(x: float, y: float, width: float, height: float, kind: str, radius: int) -> str:
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius}"'
+    return f"<rect class={quoteattr(kind)} {place}/>"
+
+
+def _chip(chip: Chip) -> Iterator[str]:
+    device = chip.device
+    kind = "tunnel" if device.kind in TUNNELS else "bridge" if device.kind == "bridge" else ""
+    yield _rect(chip.x, chip.y, chip.width, chip.height, f"c {kind}".rstrip(), 3)
+    for number, line in enumerate(device.lines):
+        yield _text(chip.x + CHIP_PAD, chip.y + CHIP_PAD / 2 + number * LINE, line, "" if number else "b")
+
+
+def _wire(wire: Wire) -> str:
+    points = [wire.points[0]]
+    for point in wire.points[1:]:
+        if max(abs(point[0] - points[-1][0]), abs(point[1] - points[-1][1])) > 0.1:
+            points.append(point)
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline class="w {wire.kind}" points="{path}"/>'

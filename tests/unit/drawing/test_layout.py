@@ -1,0 +1,140 @@
+"""The layout: no text overlaps another, everything is inside its box, and cables cross no text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+
+import pytest
+
+from labctl.drawing.from_lab import draw
+from labctl.drawing.geometry import CHIP_PAD, LINE, PAD, TITLE_SCALE, Frame, Layout, text_width
+from labctl.drawing.layout import lay_out
+from labctl.scenario import catalog
+from labctl.scenario.definition import parse_and_compile
+from tests.unit.drawing.test_from_lab import built_in, large
+
+Area = tuple[float, float, float, float]  # left, top, right, bottom
+LABS = (*catalog.names(), "20 nodes", "20 nodes, all", "40 pods")
+
+
+@cache
+def layout(name: str) -> Layout:
+    if name == "40 pods":
+        return lay_out(draw(large(1, 40), everything=True))
+    if name in LABS[-3:]:
+        return lay_out(draw(large(20, 3), everything=name.endswith("all")))
+    return lay_out(draw(built_in(name), everything=True))
+
+
+def frame_texts(frame: Frame) -> Iterator[tuple[str, Area]]:
+    if frame.box is None:
+        return
+    x, y = frame.x + PAD, frame.y + 5
+    yield frame.box.title, (x, y, x + frame.title_width, y + LINE * TITLE_SCALE)
+    for number, line in enumerate(frame.notes):
+        x, y = frame.notes_at[0], frame.notes_at[1] + number * LINE
+        yield line, (x, y, x + text_width([line]), y + LINE)
+    for chip in frame.all_chips:
+        for number, line in enumerate(chip.device.lines):
+            x, y = chip.x + CHIP_PAD, chip.y + CHIP_PAD / 2 + number * LINE
+            yield line, (x, y, x + text_width([line]), y + LINE)
+
+
+def overlaps(one: Area, other: Area, slack: float = 0.5) -> bool:
+    return (
+        one[0] + slack < other[2]
+        and other[0] + slack < one[2]
+        and one[1] + slack < other[3]
+        and other[1] + slack < one[3]
+    )
+
+
+def inside(one: Area, other: Area) -> bool:
+    return one[0] >= other[0] and one[1] >= other[1] and one[2] <= other[2] and one[3] <= other[3]
+
+
+def area(thing: Frame) -> Area:
+    return thing.x, thing.y, thing.x + thing.width, thing.y + thing.height
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_no_text_overlaps_another_and_none_leaves_its_box(name: str) -> None:
+    every = [(frame, *one) for frame in layout(name).root.walk() for one in frame_texts(frame)]
+    ordered = sorted(every, key=lambda one: one[2][1])
+
+    assert len(every) > 5
+    assert [text for frame, text, place in every if not inside(place, area(frame))] == []
+    for number, (_, text, place) in enumerate(ordered):
+        for _, other, there in ordered[number + 1 :]:
+            if there[1] > place[3]:
+                break
+            assert not overlaps(place, there), (text, other)
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_boxes_are_inside_their_box_and_beside_the_others(name: str) -> None:
+    found = layout(name)
+    for frame in found.root.walk():
+        children = [one for row in frame.rows for one in row]
+        assert all(frame.box is None or inside(area(one), area(frame)) for one in children)
+        assert not any(overlaps(area(one), area(other)) for one in children for other in children if one is not other)
+        chips = [(one.x, one.y, one.x + one.width, one.y + one.height) for one in frame.all_chips]
+        assert all(inside(one, area(frame)) for one in chips)
+        assert not any(overlaps(one, other) for at, one in enumerate(chips) for other in chips[at + 1 :])
+        assert not any(overlaps(one, area(other)) for one in chips for other in children)
+    assert found.root.y + found.root.height <= found.foot_y <= found.height
+    assert all(0 <= x <= found.width and 0 <= y <= found.height for one in found.wires for x, y in one.points)
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_cables_cross_no_text(name: str) -> None:
+    found = layout(name)
+    texts = [one for frame in found.root.walk() for one in frame_texts(frame)]
+    crossed = []
+    for wire in found.wires:
+        for (x1, y1), (x2, y2) in pairwise(wire.points):
+            assert wire.kind == "far" or abs(x1 - x2) < 1 or abs(y1 - y2) < 0.1, wire
+            line = (min(x1, x2) - 0.5, min(y1, y2) - 0.5, max(x1, x2) + 0.5, max(y1, y2) + 0.5)
+            crossed += [(str(wire.ends[0]), str(wire.ends[1]), text) for text, place in texts if overlaps(line, place)]
+
+    assert crossed == []
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_every_cable_is_a_line_from_one_end_to_the_other(name: str) -> None:
+    found = layout(name)
+    chips = {chip.device.at: chip for frame in found.root.walk() for chip in frame.all_chips}
+    cables = {wire.ends: wire for wire in found.wires if wire.kind in ("cable", "far")}
+
+    assert {frozenset(ends) for ends in cables} == {frozenset(one) for one in found.drawing.cables}
+    for ends, wire in cables.items():
+        for end, (x, y) in zip(ends, (wire.points[0], wire.points[-1]), strict=True):
+            chip = chips[end]
+            assert chip.x <= x <= chip.x + chip.width or ends[0].ns == ends[1].ns
+            assert chip.y <= y <= chip.y + chip.height or ends[0].ns == ends[1].ns
+
+
+FAR = """\
+name: far
+model: raw
+namespaces:
+  h1: {role: host}
+  h2: {role: host}
+  c1: {role: container, on: h1}
+  c2: {role: container, on: h2}
+links:
+  - veth: [c1/eth0, c2/eth0]
+  - veth: [h1/eth0, h2/eth0]
+  - veth: [h1/one, h1/two]
+"""
+
+
+def test_cables_across_boxes_and_in_one_machine_are_drawn() -> None:
+    drawing = draw(parse_and_compile(FAR, "far.yaml")[1])
+    wires = {wire.ends[0].dev + wire.ends[1].dev + wire.ends[0].ns: wire for wire in lay_out(drawing).wires}
+
+    assert wires["eth0eth0c1"].kind == "far"
+    assert len(wires["eth0eth0h1"].points) == 4, "two machines in one row: up, across, down"
+    assert wires["onetwoh1"].kind == "cable"
