@@ -66,11 +66,15 @@ class _Artist:
         others = [Machine(name, "namespace") for name in planned if name not in known]
         self.machines = (*lab.machines, *others)
         self.names = known | set(planned)
+        self.inside: dict[str, list[Machine]] = {}  # the machines on each machine
+        for machine in self.machines:
+            if machine.on is not None and machine.on != machine.name:
+                self.inside.setdefault(machine.on, []).append(machine)
         self.collapsed: dict[str, int] = {}  # a node, and the number of its pods
         self.shortened = False
 
     def drawing(self) -> Drawing:
-        nodes = [one for one in self.machines if any(other.on == one.name for other in self.machines)]
+        nodes = [one for one in self.machines if one.name in self.inside]
         if not self.everything:
             for node in nodes:
                 leaves = len(self._leaves(node.name))
@@ -93,12 +97,12 @@ class _Artist:
         )
 
     def _leaves(self, node: str) -> list[Machine]:
-        return [one for one in self.machines if one.on == node and one.role in LEAVES]
+        return [one for one in self.inside.get(node, ()) if one.role in LEAVES]
 
     def _box(self, machine: Machine, above: tuple[str, ...]) -> Box:
         """The box of a machine; `above` are the machines that it is inside of."""
         name = machine.name
-        inside = [one for one in self.machines if one.on == name and one.name not in (*above, name)]
+        inside = [one for one in self.inside.get(name, ()) if one.name not in above]
         boxes = [self._box(one, (*above, name)) for one in inside if one.name not in self.hidden]
         if name in self.collapsed:
             boxes.append(Box(count(self.collapsed[name], self._leaves(name)[0].role), "summary"))

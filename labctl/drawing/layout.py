@@ -38,6 +38,7 @@ class _Layouter:
         self.chip_of: dict[Interface, Chip] = {}
         self.frame_of: dict[Interface, Frame] = {}
         self.peers = {one: other for pair in drawing.cables for one, other in (pair, pair[::-1])}
+        self.cables_in: dict[int, list[tuple[Interface, Interface]]] = {}  # by the frame in which gaps they are
         self.steps: dict[Interface, list[tuple[int, float]]] = {}  # of a cable: gaps, and where it leaves each
         self.lane: dict[tuple[Interface, int], int] = {}
         self.root = Frame(None)
@@ -88,9 +89,11 @@ class _Layouter:
                 chip.width = text_width(device.lines) + 2 * CHIP_PAD
                 frame.chips[chip.side].append(chip)
                 self.chip_of[device.at], self.frame_of[device.at] = chip, frame
+        for cable in self.drawing.cables:
+            self.cables_in.setdefault(id(self._container(*cable)), []).append(cable)
         for one, other in self.drawing.cables:
             near, far = self.chip_of[one], self.chip_of[other]
-            if self._is_direct(one, other) and max(map(len, self.root.rows)) <= MAX_NODES:
+            if self._is_direct(one, other) and max(map(len, self.root.rows), default=0) <= MAX_NODES:
                 near.width = far.width = max(near.width, far.width)
 
     def _is_direct(self, one: Interface, other: Interface) -> bool:
@@ -142,8 +145,7 @@ class _Layouter:
         """How many cables go past a row of boxes."""
         return sum(
             abs(self._row(one, frame) - self._row(other, frame)) > 1
-            for one, other in self.drawing.cables
-            if self._container(one, other) is frame
+            for one, other in self.cables_in.get(id(frame), ())
         )
 
     def _gutter(self, frame: Frame) -> float:
@@ -268,6 +270,8 @@ class _Layouter:
                 height = max(height, len(frame.notes) * LINE)
             y += height
             frame.bottoms[side] = y
+        if sides[-1:] == ["inner"] and any(chip.device.master for chip in frame.chips["inner"]):
+            y += self._buses(frame, "inner", "inner")
         frame.gaps = []
         for number, row in enumerate(frame.rows):
             lanes = frame.lanes.get(number, 0)
@@ -293,9 +297,8 @@ class _Layouter:
     def _cables(self, frame: Frame) -> list[tuple[Interface, Interface]]:
         """The cables in the gaps of a frame, each from the upper row to the lower one; those to far rows first."""
         found = []
-        for one, other in self.drawing.cables:
-            if self._container(one, other) is frame:
-                found.append((one, other) if self._row(one, frame) <= self._row(other, frame) else (other, one))
+        for one, other in self.cables_in.get(id(frame), ()):
+            found.append((one, other) if self._row(one, frame) <= self._row(other, frame) else (other, one))
         return sorted(found, key=lambda pair: (-self._row(pair[1], frame), self.chip_of[pair[1]].middle))
 
     def _route(self, frame: Frame) -> None:
@@ -365,24 +368,17 @@ class _Layouter:
 
     def _ports(self, frame: Frame) -> Iterator[Wire]:
         """From the bridges of a box to their ports, by a lane for each bridge."""
-        by_name = {chip.device.at.dev: chip for chip in frame.all_chips}
-        masters = list(dict.fromkeys(c.device.master for c in frame.all_chips if c.device.master in by_name))
-        for number, name in enumerate(masters):
-            bridge = by_name[name or ""]
-            for chip in frame.all_chips:
-                if chip.device.master != name:
-                    continue
-                if chip.side == bridge.side:
-                    y = frame.bottoms[bridge.side] + 4 + LANE * number / 2
-                    yield Wire(
-                        ((chip.middle, chip.y + chip.height), (chip.middle, y), (bridge.middle, y),
-                         (bridge.middle, bridge.y + bridge.height)), "port", (bridge.device.at, chip.device.at)
-                    )  # fmt: skip
-                    continue
-                upper, lower = (bridge, chip) if bridge.y < chip.y else (chip, bridge)
-                y = frame.bottoms[upper.side] + 6 + LANE * number
-                points = ((upper.middle, upper.y + upper.height), (upper.middle, y), (lower.middle, y))
-                yield Wire((*points, (lower.middle, lower.y)), "port", (bridge.device.at, chip.device.at))
+        for number, (bridge, ports) in enumerate(_bridges(frame)):
+            foreign = [chip.middle for other, found in _bridges(frame) if other is not bridge for chip in found]
+            stem = _free_place(bridge, foreign)
+            for chip in ports:
+                ends = (bridge.device.at, chip.device.at)
+                below = bridge.side != "top" and bridge.y >= chip.y and chip.side != bridge.side
+                y = frame.bottoms[chip.side if below else bridge.side] + 6 + LANE * number
+                bridge_y = bridge.y if below else bridge.y + bridge.height
+                chip_y = chip.y + chip.height if below or chip.side == bridge.side else chip.y
+                points = ((stem, bridge_y), (stem, y), (chip.middle, y), (chip.middle, chip_y))
+                yield Wire(points, "port", ends)
 
     # ---- all together ------------------------------------------------------------------------------------
 
@@ -415,6 +411,22 @@ class _Layouter:
         return Layout(
             self.drawing, self.root, tuple(self._wires()), head, tuple(foot), MARGIN, foot_y, width, height
         )  # fmt: skip
+
+
+def _bridges(frame: Frame) -> list[tuple[Chip, list[Chip]]]:
+    """The devices of a box that have ports, each with its ports."""
+    ports: dict[str, list[Chip]] = {}
+    for chip in frame.all_chips:
+        if chip.device.master is not None:
+            ports.setdefault(chip.device.master, []).append(chip)
+    return [(chip, ports[chip.device.at.dev]) for chip in frame.all_chips if chip.device.at.dev in ports]
+
+
+def _free_place(chip: Chip, taken: list[float]) -> float:
+    """Where a line leaves a chip: its middle, or as near to it as no other line comes down."""
+    steps = sorted(range(-3, 4), key=abs)
+    places = [chip.middle + step * LANE for step in steps if abs(step * LANE) < chip.width / 2 - CHIP_PAD]
+    return next((x for x in places if all(abs(x - other) >= LANE / 2 for other in taken)), chip.middle)
 
 
 def _near(x: float) -> int:

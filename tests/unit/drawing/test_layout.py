@@ -138,3 +138,35 @@ def test_cables_across_boxes_and_in_one_machine_are_drawn() -> None:
     assert wires["eth0eth0c1"].kind == "far"
     assert len(wires["eth0eth0h1"].points) == 4, "two machines in one row: up, across, down"
     assert wires["onetwoh1"].kind == "cable"
+
+
+Segment = tuple[float, float, float, float]
+
+
+def along(one: Segment, other: Segment) -> bool:
+    """Whether two lines lie on each other for more than a point."""
+    for low in (0, 1):  # vertical, then horizontal lines
+        across = 1 - low
+        if (
+            max(one[low], one[low + 2], other[low], other[low + 2])
+            - min(one[low], one[low + 2], other[low], other[low + 2])
+            < 1
+        ):
+            begin = max(min(one[across], one[across + 2]), min(other[across], other[across + 2]))
+            end = min(max(one[across], one[across + 2]), max(other[across], other[across + 2]))
+            return end - begin > 1
+    return False
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_lines_with_different_ends_do_not_lie_on_each_other(name: str) -> None:
+    wires = [wire for wire in layout(name).wires if wire.kind != "far"]
+    parts = [(wire, (*one, *other)) for wire in wires for one, other in pairwise(wire.points) if one != other]
+    joined = [
+        (str(wire.ends), str(other.ends))
+        for number, (wire, one) in enumerate(parts)
+        for other, two in parts[number + 1 :]
+        if wire.ends[0] != other.ends[0] and not set(wire.ends) & set(other.ends) and along(one, two)
+    ]
+
+    assert joined == []
