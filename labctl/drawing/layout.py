@@ -22,7 +22,11 @@ CHIP_GAP = 8.0  # between two chips
 LANE = 8.0  # between two cables side by side
 WIDE = 1500.0  # pixels that a row of nodes may take before the next row begins
 WIDE_POD_ROW = 760.0  # pixels that a row of pods may take
+LEAST_WIDTH = 460.0  # of a whole drawing: room for the title
 MARGIN = 24.0  # around the whole drawing
+
+# a cable in a gap: from where and to where it goes, its upper end, and whether it comes up from the row below
+Span = tuple[float, float, Interface, bool]
 
 
 def lay_out(drawing: Drawing) -> Layout:
@@ -78,7 +82,8 @@ class _Layouter:
         if frame in self._chain(far):
             return "bottom"
         if far.parent is frame.parent:
-            return "bottom" if self.row_of[id(frame)] < self.row_of[id(far)] else "top"
+            is_above = self.row_of[id(frame)] < self.row_of[id(far)]
+            return "bottom" if is_above and not frame.rows else "top"  # below are the boxes inside it
         return "top"
 
     def _make_chips(self) -> None:
@@ -114,6 +119,14 @@ class _Layouter:
             rows += [row[start : start + length] for start in range(0, len(row), length)]
         frame.rows = rows
         self.row_of.update({id(one): number for number, row in enumerate(rows) for one in row})
+        for one, _ in self._cables(frame):  # of two boxes that were in one row, the upper one has its end at the bottom
+            chip, upper = self.chip_of[one], self.frame_of[one]
+            side = self._side(upper, chip.device)
+            if side != chip.side:
+                upper.chips[chip.side].remove(chip)
+                upper.chips[side].append(chip)
+                chip.side = side
+                self._measure(upper)
 
     def _measure(self, frame: Frame) -> None:
         for row in frame.rows:
@@ -143,10 +156,10 @@ class _Layouter:
 
     def _passes(self, frame: Frame) -> int:
         """How many cables go past a row of boxes."""
-        return sum(
-            abs(self._row(one, frame) - self._row(other, frame)) > 1
-            for one, other in self.cables_in.get(id(frame), ())
+        ends = (
+            (self.chip_of[one], self._row(one, frame), self._row(other, frame)) for one, other in self._cables(frame)
         )
+        return sum(lower - upper > (start.side != "top") for start, upper, lower in ends)
 
     def _gutter(self, frame: Frame) -> float:
         return GAP + (2 * LANE * (len(frame.rows) - 1) if len(frame.rows) > 1 and self._passes(frame) else 0.0)
@@ -304,29 +317,29 @@ class _Layouter:
     def _route(self, frame: Frame) -> None:
         """Find the way of each cable in a frame: where it goes down past each row, and its lane in each gap."""
         passed: dict[tuple[int, int], int] = {}
-        spans: dict[int, list[tuple[float, float, Interface]]] = {}
+        spans: dict[int, list[Span]] = {}
         for one, other in self._cables(frame):
             upper, lower = self._row(one, frame), self._row(other, frame)
             start, end = self.chip_of[one].middle, self.chip_of[other].middle
             x, steps = start, []
-            for gap in range(upper if upper == lower else upper + 1, lower + 1):
+            for gap in range(upper if self.chip_of[one].side == "top" else upper + 1, lower + 1):
                 target = end if gap == lower else self._slot(frame, gap, end, passed)
                 steps.append((gap, target))
                 if abs(target - x) > 1e-2 or upper == lower:
-                    spans.setdefault(gap, []).append((x, target, one))
+                    spans.setdefault(gap, []).append((x, target, one, gap == upper))
                 x = target
             self.steps[one] = steps
         for gap, found in spans.items():
             ends: list[float] = []  # of each lane, where its last cable ends
-            starts = {_near(begin): one for begin, _, one in found}
-            # a cable that goes down where another one comes down takes a lane above that one
-            found.sort(key=lambda span: (_near(span[1]) in starts, min(span[:2])))
-            for begin, to, one in found:
-                above = starts.get(_near(to), one)
-                least = self.lane.get((above, gap), -1) + 1
-                left, right = min(begin, to), max(begin, to)
+            for span in _from_above(found):
+                # a cable that goes down where another one comes down takes a lane above that one
+                begin, end, one, _ = span
+                above = [self.lane.get((other[2], gap), -1) for other in found if _is_below(span, other)]
+                least = max(above, default=-1) + 1
+                left, right = min(begin, end), max(begin, end)
                 lane = next((n for n in range(least, len(ends)) if ends[n] + LANE < left), max(len(ends), least))
-                ends[lane : lane + 1] = [right]
+                ends += [0.0] * (lane + 1 - len(ends))
+                ends[lane] = right
                 self.lane[one, gap] = lane
             frame.lanes[gap] = len(ends)
 
@@ -362,7 +375,9 @@ class _Layouter:
         """Where a cable goes past a row: between the two boxes, or behind the last one, that are nearest to `near`."""
         boxes = frame.rows[row]
         begins = [one.x + one.width for one in boxes]
-        chosen = min(range(len(begins)), key=lambda number: abs(begins[number] - near))
+        room = [(after.x - begin - 4) // LANE for begin, after in zip(begins, boxes[1:], strict=False)]
+        free = [number for number, most in enumerate(room) if passed.get((row, number), 0) < most]
+        chosen = min([*free, len(boxes) - 1], key=lambda number: abs(begins[number] - near))
         passed[row, chosen] = passed.get((row, chosen), 0) + 1
         return begins[chosen] + 2 + LANE * passed[row, chosen]
 
@@ -397,7 +412,8 @@ class _Layouter:
             self._align_inner(frame)
         for frame in self.root.walk():
             self._route(frame)
-        width = max(self.root.width, *(one.x + one.width for one in self.root.walk()), 460.0) + 2 * MARGIN - PAD
+        ends = [one.x + one.width for one in self.root.walk()] + [x for way in self.steps.values() for _, x in way]
+        width = max(self.root.width, *ends, LEAST_WIDTH) + 2 * MARGIN - PAD
         room = int((width - 2 * MARGIN) / COLUMN)
         say = wrap(self.drawing.say, room, "") if self.drawing.say else []
         head = (*wrap(self.drawing.title, int(room / TITLE_SCALE), ""), *say)
@@ -429,9 +445,27 @@ def _free_place(chip: Chip, taken: list[float]) -> float:
     return next((x for x in places if all(abs(x - other) >= LANE / 2 for other in taken)), chip.middle)
 
 
-def _near(x: float) -> int:
-    """A place for comparisons: lines that are nearer than half a lane cannot be told apart."""
-    return round(x / LANE * 2)
+def _near(one: float, other: float) -> bool:
+    """Whether two lines cannot be told apart."""
+    return abs(one - other) < LANE / 2
+
+
+def _is_below(span: Span, other: Span) -> bool:
+    """Whether a cable comes down where another one goes down to its lane."""
+    downs = [span[1], span[0]] if span[3] else [span[1]]
+    return span[2] != other[2] and not other[3] and any(_near(x, other[0]) for x in downs)
+
+
+def _from_above(spans: list[Span]) -> Iterator[Span]:
+    """Cables of one gap from the left, but first those that go down where others come down."""
+    left = sorted(spans, key=lambda span: min(span[:2]))
+    begins = {span[2]: [other[2] for other in left if _is_below(span, other)] for span in left}
+    done: set[Interface] = set()
+    while left:
+        chosen = next((span for span in left if done.issuperset(begins[span[2]])), left[0])
+        left.remove(chosen)
+        done.add(chosen[2])
+        yield chosen
 
 
 def _notes(box: Box) -> list[str]:

@@ -9,6 +9,7 @@ from labctl.core.resources import Interface
 from labctl.core.scenario_types import Lab
 from labctl.drawing.from_lab import MAX_NODES, MAX_PODS, draw
 from labctl.drawing.model import Box, Drawing
+from labctl.drawing.text import text_lines
 from labctl.scenario.definition import parse_and_compile
 
 
@@ -65,6 +66,8 @@ def test_a_container_without_a_namespace_says_which_one_it_uses() -> None:
 
     assert web.notes == ("in the namespace of host1",)
     assert web.devices == ()
+    assert web.addresses == ("192.168.50.11", "172.17.0.1")
+    assert "│ 172.17.0.2 " in "\n".join(text_lines(draw(built_in("docker-host-none"))))
 
 
 def test_services_are_one_line_each() -> None:
