@@ -28,7 +28,7 @@ MAX_PODS = 8  # of one node; more are drawn as their number
 MAX_ROUTES = 6  # of one machine
 MAX_REMOTES = 3  # of one tunnel device
 LEAVES = ("pod", "container")
-POINT_TO_POINT = ("ipip", "gre", "sit", "ip6tnl")  # tunnels whose far end can be the next hop of a route
+POINT_TO_POINT = ("ipip", "gre", "sit", "ip6tnl")  # of these tunnels, the far end can be the next hop of a route
 
 
 def draw(lab: Lab, *, everything: bool = False) -> Drawing:

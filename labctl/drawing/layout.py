@@ -220,7 +220,7 @@ class _Layouter:
         self._sweep(chips, wanted, least, most)
 
     def _align_inner(self, frame: Frame) -> None:
-        """Put bridges amid their ports, the other devices beside them."""
+        """Put each bridge in the middle of its ports, the other devices beside them."""
         chips = frame.chips["inner"]
         ports = {
             chip.device.at.dev: [
@@ -446,7 +446,7 @@ def _free_place(chip: Chip, taken: list[float]) -> float:
 
 
 def _near(one: float, other: float) -> bool:
-    """Whether two lines cannot be told apart."""
+    """Whether two lines look like one."""
     return abs(one - other) < LANE / 2
 
 

@@ -107,12 +107,11 @@ def _compiled(session: Session, name: str | None, sets: tuple[str, ...], manifes
 
     if name is not None and session.lab is not None and name != session.lab:
         raise UsageError(f"graph: {name!r} and -l {session.lab} are two labs", "name one of them")
-    name = name or session.lab
     if name is None or (name in paths.labs() and not sets and not manifests):
         if sets or manifests:
             option = "--set" if sets else "--manifest"
             raise UsageError(f"{option} needs a scenario", f"labctl graph SCENARIO {option} ...")
-        return with_plugin_results(records.load_compiled_lab(records.resolve_lab_name(name)))
+        return with_plugin_results(records.load_compiled_lab(records.resolve_lab_name(name or session.lab)))
     return labctl.load(name, set=sets, manifests=manifests).compiled
 
 

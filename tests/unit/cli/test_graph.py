@@ -109,6 +109,7 @@ def test_the_document(run: Run) -> None:
     [
         (["graph"], "no lab runs"),
         (["graph", "--set", "a=b"], "--set needs a scenario"),
+        (["graph", "-l", "b"], "no lab 'b' runs"),
         (["graph", "a", "-l", "b"], "graph: 'a' and -l b are two labs"),
         (["graph", "kubenet", "-o", "no/such/folder/x.svg"], "cannot write no/such/folder/x.svg"),
     ],
