@@ -7,7 +7,7 @@ from dataclasses import replace
 from labctl import models
 from labctl.core.scenario_types import Lab, ScenarioNode
 from labctl.errors import UsageError
-from labctl.scenario.definition import Definition, parse_and_compile, with_kubernetes
+from labctl.scenario.definition import Definition, scenario_of, with_kubernetes
 
 EXTRA_POD = "one-more"  # the name of the additional pod
 
@@ -17,14 +17,7 @@ def with_extra_pod(definition: Definition, lab: Lab, node: str) -> Lab:
 
     Raises UsageError if the model has no room for the pod.
     """
-    scenario, _ = parse_and_compile(
-        definition.text,
-        definition.file,
-        name=lab.name,
-        overrides=definition.overrides,
-        substitute_features=lab.substitute_features or None,
-        files=dict(definition.files),
-    )
+    scenario = scenario_of(definition, lab)
     nodes = tuple(_with_pod(one) if one.name == node else one for one in scenario.nodes)
     if nodes == scenario.nodes:
         raise UsageError("its scenario does not list pods by node")

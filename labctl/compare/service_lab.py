@@ -20,7 +20,7 @@ from labctl.kubernetes.api.api_objects import Endpoint, EndpointPort, EndpointSl
 from labctl.kubernetes.api.declared import Declared
 from labctl.kubernetes.api.ingress_objects import MODES, BackendRef, Ingress, Mode
 from labctl.kubernetes.api.policy_objects import NetworkPolicy, PolicyPort, PolicyRule
-from labctl.scenario.definition import Definition, parse_and_compile, with_kubernetes
+from labctl.scenario.definition import Definition, scenario_of, with_kubernetes
 
 NAMESPACE, CLUSTER, LOCAL, POLICY = "default", "compare-cluster", "compare-local", "compare-policy"
 PORT, TARGET_PORT, DENIED_PORT = 80, 8080, 8081
@@ -44,14 +44,7 @@ def with_services(definition: Definition, lab: Lab, roles: Roles) -> Lab:
     address = Topology(lab).address_of(pod, 4)
     if address is None or attachments_of(lab.plan):
         raise UsageError("plugins give pods their addresses, after the rules are written")
-    scenario, _ = parse_and_compile(
-        definition.text,
-        definition.file,
-        name=lab.name,
-        overrides=definition.overrides,
-        substitute_features=lab.substitute_features or None,
-        files=dict(definition.files),
-    )
+    scenario = scenario_of(definition, lab)
     machine = lab.machine(pod)
     endpoint = Endpoint(address, str(machine.on) if machine is not None else "")
     declared = scenario.kubernetes or Declared()

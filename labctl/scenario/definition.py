@@ -118,6 +118,20 @@ def compile_definition(definition: Definition) -> Lab:
     return lab if it.firewall is None else replace(lab, firewall=it.firewall)
 
 
+def scenario_of(definition: Definition, lab: Lab) -> Scenario:
+    """The scenario of a definition, under the name of its lab and with the substitutes that the lab has. Raises
+    ScenarioError."""
+    return parse_and_compile(
+        definition.text,
+        definition.file,
+        name=lab.name,
+        overrides=definition.overrides,
+        substitute_features=lab.substitute_features or None,
+        files=dict(definition.files),
+        manifests=definition.manifests,
+    )[0]
+
+
 def manifest_key(name: str) -> str:
     """The key in `Definition.files` of a file that --manifest names: unlike those that the scenario names, its name is
     not relative to the scenario."""
