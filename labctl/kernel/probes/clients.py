@@ -10,7 +10,6 @@ import errno
 import math
 import os
 import select
-import shutil
 import socket
 import struct
 from functools import lru_cache
@@ -39,6 +38,8 @@ DISCARD_PORT = 9  # any port does: only the route to it is looked up
 @lru_cache(maxsize=1)
 def ping_program() -> str | None:
     """The path of iputils' ping; None if there is none (other pings have no option for the marker)."""
+    import shutil
+
     path = shutil.which("ping")
     if path is None:
         return None
