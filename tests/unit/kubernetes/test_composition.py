@@ -113,11 +113,12 @@ def test_eks_does_not_tell_kube_proxy_the_range_of_pods(model: str) -> None:
 
 
 def test_chosen_addresses_stay_when_another_service_comes() -> None:
-    cidrs, port = (ip_network("10.96.0.0/24"),), (ServicePort(80),)
+    cidrs, port = (ip_network("10.96.0.0/16"),), (ServicePort(80),)
     names = [Service("default", f"s{number}", "NodePort", ports=port) for number in range(20)]
     before = address_choice.with_addresses(names, cidrs, ())
     after = {
-        str(one): one for one in address_choice.with_addresses([*names, Service("x", "new", ports=port)], cidrs, ())
+        str(one): one
+        for one in address_choice.with_addresses([Service("x", "new", "NodePort", ports=port), *names], cidrs, ())
     }
     assert all(after[str(one)] == one for one in before)
     assert len({one.cluster_ips for one in before}) == len({one.ports[0].node_port for one in before}) == 20

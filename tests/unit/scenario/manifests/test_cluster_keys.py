@@ -6,10 +6,12 @@ from ipaddress import ip_network
 
 import pytest
 
+from labctl import models
 from labctl.core.resources import Chain
 from labctl.core.scenario_types import Lab
 from labctl.errors import ScenarioError
 from labctl.scenario.definition import parse_and_compile
+from labctl.scenario.language import model_keys
 
 TEXT = """model: {model}
 nodes: {{node1: {{pods: {{a: {{labels: {{app: web}}}}}}}}}}
@@ -35,6 +37,13 @@ def test_the_range_of_cluster_ips() -> None:
 def test_kube_router_has_the_range_as_its_own_option() -> None:
     lab = compiled("service_cidr: 10.50.0.0/24", "kube-router")
     assert lab.kubernetes.service_cidrs == (ip_network("10.50.0.0/24"),)
+
+
+@pytest.mark.parametrize("model", ["kube-router", "kubenet"])
+def test_a_model_has_each_key_once(model: str) -> None:
+    names = [key.name for key in model_keys(models.find_model(model), ())]
+    assert sorted(names) == sorted(set(names))
+    assert {"service_cidr", "kube_proxy", "policy_engine"} <= set(names)
 
 
 def test_the_settings_of_kube_proxy_change_its_rules() -> None:
