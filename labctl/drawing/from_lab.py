@@ -105,7 +105,9 @@ class _Artist:
         inside = [one for one in self.inside.get(name, ()) if one.name not in above]
         boxes = [self._box(one, (*above, name)) for one in inside if one.name not in self.hidden]
         if name in self.collapsed:
-            boxes.append(Box(count(self.collapsed[name], self._leaves(name)[0].role), "summary"))
+            leaves = self._leaves(name)
+            members = tuple(one.name for one in leaves)
+            boxes.append(Box(count(len(leaves), leaves[0].role), "summary", members=members))
         devices = () if machine.netns_of else tuple(self._devices(name))
         shown = {text.partition("/")[0] for one in devices for text in one.addresses}
         rest = tuple(str(ip) for ip in machine.addresses if str(ip) not in shown)

@@ -49,7 +49,8 @@ class Box:
     """A machine with what is inside it, or several pods that are drawn as their number (role `summary`).
 
     `notes` are sentences on the machine, and `addresses` those of its addresses that no drawn device has. `routes`
-    are in iproute2's words, and `more_routes` is the number of those that are left out.
+    are in iproute2's words, and `more_routes` is the number of those that are left out. `members` are the machines of a
+    `summary`.
     """
 
     name: str
@@ -60,6 +61,12 @@ class Box:
     notes: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
     more_routes: int = 0
+    members: tuple[str, ...] = ()
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """The machines that the box stands for: itself, or those that a summary counts."""
+        return self.members if self.role == "summary" else (self.name,)
 
     @property
     def title(self) -> str:

@@ -9,6 +9,7 @@ from labctl.core.text import count
 from labctl.drawing.geometry import CHIP_PAD, LINE, PAD, TITLE_SCALE, Chip, Frame, Layout, Wire
 from labctl.drawing.layout import lay_out
 from labctl.drawing.model import Drawing
+from labctl.drawing.places import cable
 
 SIZE = 11  # pixels of a text
 STYLE = """
@@ -47,10 +48,10 @@ def _lines(layout: Layout) -> Iterator[str]:
     width, height = f"{layout.width:.0f}", f"{layout.height:.0f}"
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'role="img" aria-labelledby="title desc">'
+        'role="graphics-document document" aria-labelledby="drawing-title drawing-desc">'
     )
-    yield f'<title id="title">{escape(layout.drawing.title)}</title>'
-    yield f'<desc id="desc">{escape(description(layout.drawing))}</desc>'
+    yield f'<title id="drawing-title">{escape(layout.drawing.title)}</title>'
+    yield f'<desc id="drawing-desc">{escape(description(layout.drawing))}</desc>'
     yield f"<style>{STYLE}</style>"
     yield f'<rect class="page" width="{width}" height="{height}"/>'
     for number, line in enumerate(layout.head):
@@ -67,6 +68,15 @@ def _lines(layout: Layout) -> Iterator[str]:
     yield "</svg>"
 
 
+def _start(tag: str, kind: str, name: str, title: str, rest: str = "") -> str:
+    """The start of an element that a page can find and mark, by its id and `data-KIND`; `title` is for screen readers,
+    and for the pointer that rests on it."""
+    role = "graphics-object group" if kind in ("machine", "pods") else "graphics-symbol img"
+    unique = quoteattr(f"{kind}-{name.replace(' ', '_')}")
+    about = f'id={unique} data-{kind}={quoteattr(name)} role="{role}" aria-label={quoteattr(title)}'
+    return f"<{tag} {about}{rest}><title>{escape(title)}</title>"
+
+
 def _text(x: float, y: float, text: str, style: str = "") -> str:
     """A text of which the line begins at the height `y`."""
     size = SIZE * TITLE_SCALE if style == "t" else SIZE
@@ -75,12 +85,18 @@ def _text(x: float, y: float, text: str, style: str = "") -> str:
 
 
 def _frame(frame: Frame) -> Iterator[str]:
-    if frame.box is None:
+    box, node = frame.box, frame.parent.box if frame.parent is not None else None
+    if box is None:
         return
-    yield _rect(frame.x, frame.y, frame.width, frame.height, f"f {frame.box.role}", 6)
-    yield _text(frame.x + PAD, frame.y + 5, frame.box.title, "t")
+    if box.role == "summary" and node is not None:
+        yield _start("g", "pods", node.name, f"{box.title} of {node.name}")
+    else:
+        yield _start("g", "machine", box.name, box.title)
+    yield _rect(frame.x, frame.y, frame.width, frame.height, f"f {box.role}", 6)
+    yield _text(frame.x + PAD, frame.y + 5, box.title, "t")
     for number, line in enumerate(frame.notes):
         yield _text(frame.notes_at[0], frame.notes_at[1] + number * LINE, line, "s")
+    yield "</g>"
 
 
 def _rect(x: float, y: float, width: float, height: float, kind: str, radius: int) -> str:
@@ -91,9 +107,11 @@ def _rect(x: float, y: float, width: float, height: float, kind: str, radius: in
 def _chip(chip: Chip) -> Iterator[str]:
     device = chip.device
     kind = "tunnel" if device.kind in TUNNELS else "bridge" if device.kind == "bridge" else ""
+    yield _start("g", "device", str(device.at), ", ".join((str(device.at), *device.lines[1:])))
     yield _rect(chip.x, chip.y, chip.width, chip.height, f"c {kind}".rstrip(), 3)
     for number, line in enumerate(device.lines):
         yield _text(chip.x + CHIP_PAD, chip.y + CHIP_PAD / 2 + number * LINE, line, "" if number else "b")
+    yield "</g>"
 
 
 def _wire(wire: Wire) -> str:
@@ -102,4 +120,9 @@ def _wire(wire: Wire) -> str:
         if max(abs(point[0] - points[-1][0]), abs(point[1] - points[-1][1])) > 0.1:
             points.append(point)
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline class="w {wire.kind}" points="{path}"/>'
+    look = f' class="w {wire.kind}" points="{path}"'
+    if wire.kind == "port":
+        bridge, port = map(str, wire.ends)
+        return f"{_start('polyline', 'port', port, f'{port} is a port of {bridge}', look)}</polyline>"
+    one, other = map(str, cable(*wire.ends))
+    return f"{_start('polyline', 'cable', f'{one} {other}', f'cable {one} {other}', look)}</polyline>"

@@ -122,10 +122,36 @@ def test_svg_is_xml_with_a_title_and_a_description(name: str) -> None:
     described = root.findtext(f"{space}desc") or ""
 
     assert root.findtext(f"{space}title") == complete(name).title
-    assert (root.get("role"), root.get("aria-labelledby")) == ("img", "title desc")
+    assert root.get("role") == "graphics-document document"
+    assert [root.find(f".//*[@id='{one}']") is not None for one in (root.get("aria-labelledby") or "").split()] == [
+        True
+    ] * 2
     assert described.startswith(f"{len(lab(name).machines)} machine")
     assert len(root.findall(f"{space}polyline")) >= len(complete(name).cables)
     assert "prefers-color-scheme:dark" in (root.findtext(f"{space}style") or "")
+
+
+@pytest.mark.parametrize("everything", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_finds_every_machine_device_and_cable_in_the_svg(name: str, everything: bool) -> None:
+    drawing = draw(lab(name), everything=everything)
+    every = list(ElementTree.fromstring("\n".join(svg_lines(drawing))).iter())
+    boxes = list(drawing.walk())
+    ids = [one.get("id") for one in every if one.get("id")]
+    named = [
+        one for one in every if {f"data-{kind}" for kind in ("machine", "device", "cable", "port")} & set(one.keys())
+    ]
+
+    def found(kind: str) -> list[str]:
+        return sorted(value for one in every if (value := one.get(f"data-{kind}")) is not None)
+
+    assert found("machine") == sorted(box.name for box in boxes if box.role != "summary")
+    assert found("device") == sorted(str(device.at) for box in boxes for device in box.devices)
+    assert found("cable") == sorted(f"{one} {other}" for one, other in drawing.cables)
+    assert len(found("pods")) == sum(box.role == "summary" for box in boxes)
+    assert len(ids) == len(set(ids)), "ids are unique"
+    assert not any(set(one) & set(" \t") for one in ids if one and not one.startswith("cable-"))
+    assert all(one.get("aria-label") and one.get("role") for one in named)
 
 
 def test_characters_with_a_meaning_are_escaped() -> None:
