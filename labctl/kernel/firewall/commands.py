@@ -18,6 +18,7 @@ from labctl.kernel.host import child_process
 
 TIMEOUT_S = 300.0  # seconds that a program may take: some need minutes for ten thousands of rules
 LOCK_INTERVAL_S = 0.02  # seconds between two attempts to lock
+_OWN_OUTPUT = "/proc/self/fd/1"
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _TOOL_NAMES = tuple(f"{name}{verb}" for name in ("iptables", "ip6tables") for verb in ("", "-save", "-restore"))
 
@@ -127,8 +128,9 @@ def run(command: Sequence[str], text: str | None = None) -> child_process.Finish
 
 class RunningTool:
     """One of the tools, started in this thread's namespace with `text` as its input. Its input and output are files in
-    memory, so it works on while no thread waits for it; then any thread may. It locks /dev/null: who writes holds the
-    lab's lock (`WriteLock`). Raises LimitError, OSError."""
+    memory, so it works on while no thread waits for it; then any thread may. The file that it locks is this output,
+    which no other program has: who writes holds the lab's lock (`WriteLock`), and programs in several namespaces must
+    not wait for each other. Raises LimitError, OSError."""
 
     def __init__(self, command: Sequence[str], text: str | None = None) -> None:
         self._program = command[0]
@@ -139,7 +141,7 @@ class RunningTool:
                 _write_all(given, text.encode(errors="replace"))
             self._child = child_process.Child(
                 command,
-                environment={**os.environ, "LC_ALL": "C", "XTABLES_LOCKFILE": os.devnull},
+                environment={**os.environ, "LC_ALL": "C", "XTABLES_LOCKFILE": _OWN_OUTPUT},
                 input_file=None if text is None else given,
                 output_file=self._output,
             )

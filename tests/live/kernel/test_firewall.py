@@ -393,11 +393,17 @@ def test_a_persons_iptables_shows_the_labs_rules(fresh: Run, tmp_path: Path) -> 
     assert sorted(os.listdir(folder))[0] == "ip6tables"
 
 
-def test_two_labs_write_without_waiting_for_each_other(fresh: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("held_file", ["/dev/null", "another-lab"])
+def test_no_lock_of_another_program_delays_a_lab(
+    fresh: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_file: str
+) -> None:
     import fcntl
 
+    monkeypatch.setattr(commands, "TIMEOUT_S", 5.0)
     many = creations(chains_of("filter", FILTER))
-    with open(tmp_path / "held", "w") as held:
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "another-lab"))
+    with open(tmp_path / held_file, "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         fresh(chains.write, "n", many, tmp_path / "own")
     assert (tmp_path / "own").exists()
+    assert "-A FORMS" in fresh(shell, "iptables-legacy-save")
