@@ -1,13 +1,14 @@
 """A matrix of policies, measured: a connection for each pair of pods, from the pod itself to the pod itself.
 
 A silent pair may be a pair that a rule denies, or one of which a packet is late. The counters of the rules say which:
-if they dropped and rejected as many packets as there are pairs without a connection, nothing is late. (A kernel limits
-how many ICMP errors it sends to one address, so of many rejected packets some are silent.)
+if they dropped and rejected exactly as many packets as there are pairs without a connection, nothing is late. Counters
+that say more prove nothing: other packets were dropped too, and one of those can be in the place of a late one. (A
+kernel limits how many ICMP errors it sends to one address, so of many rejected packets some are silent.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 
 from labctl.core.iptables_save import ChainCounters, counter_increases
@@ -21,6 +22,7 @@ from labctl.kubernetes.policies.policy_matrix import Measured, PolicyMatrix
 from labctl.lab.cni_attach import with_pod_addresses
 
 DENIALS = ("DROP", "REJECT")
+FAMILIES = {4: "ip", 6: "ip6"}
 BY_RULES = "the rules of the nodes counted as many dropped and rejected packets as there are pairs without a connection"
 
 
@@ -38,7 +40,7 @@ def measure(lab: Lab, matrix: PolicyMatrix) -> PolicyMatrix:
             for source, target, address in in_turns(sources, targets)
             if namespaces[source] != namespaces[target]
         )
-        answers = pairs.ask(requests, DroppedPackets(lab, thread).explain)
+        answers = pairs.ask(requests, DroppedPackets(lab, thread, {address.version for _, address in targets}))
     for cell in matrix:
         pair = cell.source.machine, cell.target.machine
         ends = namespaces[pair[0]], namespaces[pair[1]]
@@ -49,27 +51,28 @@ def measure(lab: Lab, matrix: PolicyMatrix) -> PolicyMatrix:
 
 
 class DroppedPackets:
-    """The packets that firewall rules of the lab dropped or rejected since this object was made, or since the last
-    explanation."""
+    """The packets of these IP versions that firewall rules of the lab dropped or rejected since `begin`."""
 
-    def __init__(self, lab: Lab, thread: NetnsThread) -> None:
+    def __init__(self, lab: Lab, thread: NetnsThread, versions: Collection[int]) -> None:
         self._lab, self._thread = lab, thread
-        dropping = (item for item in lab.plan if isinstance(item, Chain) and item.family in ("ip", "ip6"))
+        self._families = frozenset(FAMILIES[version] for version in versions)
+        dropping = (item for item in lab.plan if isinstance(item, Chain) and item.family in self._families)
         self._nodes = tuple(
             dict.fromkeys(one.ns for one in dropping if any(rule.target in DENIALS for rule in one.rules))
         )
+        self._before: dict[str, tuple[ChainCounters, ...]] = {}
+
+    def begin(self) -> None:
+        """Only packets from now on are counted."""
         self._before = self._read()
 
-    def explain(self, denied: int) -> str:
-        """Why so many pairs have no connection; "" if the rules dropped and rejected fewer packets."""
+    def explain(self, without_connection: int) -> str:
+        """Why so many pairs have no connection; "" if the rules dropped and rejected another number of packets."""
         if not self._nodes:
             return ""
         now = self._read()
-        dropped = sum(_dropped(self._before[node], now[node]) for node in self._nodes)
-        if dropped < denied:
-            return ""
-        self._before = now
-        return BY_RULES
+        dropped = sum(_dropped(self._before[node], now[node], self._families) for node in self._nodes)
+        return BY_RULES if dropped == without_connection else ""
 
     def _read(self) -> dict[str, tuple[ChainCounters, ...]]:
         """The counters of all nodes with such rules; the programs that read them run at the same time."""
@@ -81,10 +84,10 @@ class DroppedPackets:
             return {node: read() for node, read in reading.items()}
 
 
-def _dropped(before: tuple[ChainCounters, ...], after: tuple[ChainCounters, ...]) -> int:
+def _dropped(before: tuple[ChainCounters, ...], after: tuple[ChainCounters, ...], families: Collection[str]) -> int:
     """The packets that rules and policies with the targets DROP and REJECT counted in between."""
     return sum(
         packets
         for chain, number, packets in counter_increases(before, after)
-        if (chain.rules[number - 1].target if number else chain.policy) in DENIALS
+        if chain.family in families and (chain.rules[number - 1].target if number else chain.policy) in DENIALS
     )

@@ -2,8 +2,8 @@
 
 Each target listens, on a socket that labctl opens there; where a program already has the port, that program answers.
 All connections of a part are open at the same time, so that many silent pairs take as long as one. When no more answers
-come, the caller is asked whether it knows why the other pairs are silent. If it does not, they are asked again, with
-new source ports: one lost packet decides nothing.
+come, the caller is asked for evidence why the other pairs are silent. If there is none, they are asked again, with new
+source ports: one lost packet decides nothing.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from labctl.core.resources import IP
 from labctl.errors import MissingError
@@ -36,11 +36,21 @@ PART = 1000  # connections that are open at the same time
 TRIES = 2
 TRY_S = 0.5  # seconds that a silent pair is waited for, in each try
 BACKLOG = 4096  # connections that may wait to be accepted
-QUIET_S = 0.05  # seconds without an answer after which the caller is asked about the silent pairs
+QUIET_S = (0.005, 0.05)  # seconds of silence after which evidence is looked for; the last time at the end of the try
 IPPROTO_SCTP = 132
 LINGER_OFF = struct.pack("ii", 1, 0)  # a closed connection is reset at once, and keeps no port
 UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM, errno.ENOPROTOOPT, errno.EHOSTDOWN}
 QUESTION = b"labctl policy"
+
+
+class SilenceEvidence(Protocol):
+    """What a caller knows about packets that got no answer. It decides, not the time that nothing came."""
+
+    def begin(self) -> None:
+        """A try begins: only its own packets are evidence."""
+
+    def explain(self, without_connection: int) -> str:
+        """Why so many pairs of this try are silent or refused. "" if that is not known of each of them."""
 
 
 @dataclass
@@ -64,12 +74,11 @@ class PortPairs:
             one.close()
         self._listeners.clear()
 
-    def ask(self, requests: Iterable[PortRequest], explain_silence: Callable[[int], str] = lambda _: "") -> Answers:
+    def ask(self, requests: Iterable[PortRequest], evidence: SilenceEvidence | None = None) -> Answers:
         """The answer of each pair. A pair that cannot be asked is `unknown`, with the reason.
 
-        `explain_silence` is called with the number of pairs of a part that are silent or refused, and returns why the
-        silent ones are silent, "" if it does not know that of all. Raises MissingError if the kernel does not have the
-        protocol.
+        A silent pair is not waited for if there is evidence that its packet was dropped. Raises MissingError if the
+        kernel does not have the protocol.
         """
         self._require_protocol()
         feed = iter(requests)
@@ -77,7 +86,8 @@ class PortPairs:
             for _, target, address in part:
                 self._listen(target, address.version)
             for _ in range(TRIES):
-                part = self._ask_once(part, explain_silence)
+                if part:
+                    part = self._ask_once(part, evidence)
         return self.answers
 
     def _require_protocol(self) -> None:
@@ -117,13 +127,15 @@ class PortPairs:
             raise
         return sock
 
-    def _ask_once(self, part: Sequence[PortRequest], explain_silence: Callable[[int], str]) -> list[PortRequest]:
+    def _ask_once(self, part: Sequence[PortRequest], evidence: SilenceEvidence | None) -> list[PortRequest]:
         """Open a connection for each pair, and wait for the answers. Returns the pairs with an unexplained silence."""
         by_source: dict[str, list[PortRequest]] = {}
         for request in part:
             by_source.setdefault(request[0], []).append(request)
         open_sockets: dict[int, tuple[socket.socket, PortRequest]] = {}
         self._refusals = 0
+        if evidence:
+            evidence.begin()
         for source, requests in by_source.items():
             try:
                 opened = self.thread.run(paths.netns_path(self.lab, source), self._open_all, requests)
@@ -133,7 +145,7 @@ class PortPairs:
             open_sockets |= {sock.fileno(): (sock, request) for sock, request in opened}
         why = ""
         try:
-            why = self._wait(open_sockets, explain_silence)
+            why = self._wait(open_sockets, evidence)
         finally:
             silent = [request for _, request in open_sockets.values()]
             for sock, _ in open_sockets.values():
@@ -171,11 +183,13 @@ class PortPairs:
             sock.send(QUESTION)
 
     def _wait(
-        self, open_sockets: dict[int, tuple[socket.socket, PortRequest]], explain_silence: Callable[[int], str]
+        self, open_sockets: dict[int, tuple[socket.socket, PortRequest]], evidence: SilenceEvidence | None
     ) -> str:
         """Take every socket with an answer out of `open_sockets`, until all have one, or the silence of the others is
-        explained, or the time is up. Returns the explanation."""
-        deadline, is_asked = time.monotonic() + TRY_S, False
+        explained, or the time is up. Returns the explanation. An answer that comes while it is looked for refutes it.
+        """
+        deadline, pauses = time.monotonic() + TRY_S, iter(QUIET_S)
+        pause = next(pauses)
         wanted = select.EPOLLIN if self.kind == "udp" else select.EPOLLOUT
         with select.epoll() as epoll:
             for fd in open_sockets:
@@ -185,10 +199,11 @@ class PortPairs:
                     listener.fileno() if isinstance(listener, socket.socket) else _fd(listener), select.EPOLLIN
                 )
             while open_sockets and (left := deadline - time.monotonic()) > 0:
-                events = epoll.poll(min(left, QUIET_S))
-                if not events and not is_asked:
-                    is_asked = True
-                    if why := explain_silence(len(open_sockets) + self._refusals):
+                events = epoll.poll(min(left, pause))
+                if not events and evidence:
+                    why, pause = evidence.explain(len(open_sockets) + self._refusals), next(pauses, TRY_S)
+                    events = epoll.poll(0)
+                    if why and not events:
                         return why
                 for fd, _ in events:
                     if fd in open_sockets:

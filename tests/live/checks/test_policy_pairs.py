@@ -5,12 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 
 import labctl
 from labctl.cli import main
+from labctl.kernel.host.paths import netns_path
+from labctl.kernel.namespaces.thread import NetnsThread
+from labctl.kernel.probes.port_pairs import PortPairs
 from labctl.running_lab import RunningLab
 
 LAB = "pairs"
@@ -82,6 +88,46 @@ def test_what_rules_do_is_told_apart(lab: RunningLab, capsys: pytest.CaptureFixt
         "cb": "connected",
     }
     assert udp == {"ab": "connected", "ba": "connected", **dict.fromkeys(("ac", "bc", "ca", "cb"), "unreachable")}
+
+
+class Claim:
+    """Evidence that calls every silent pair dropped, `delay_s` after it is asked for."""
+
+    def __init__(self, delay_s: float) -> None:
+        self.delay_s = delay_s
+        self.asked: list[int] = []
+
+    def begin(self) -> None:
+        self.asked = []
+
+    def explain(self, without_connection: int) -> str:
+        self.asked.append(without_connection)
+        time.sleep(self.delay_s)
+        return "dropped"
+
+
+@pytest.mark.parametrize(("delay_s", "answer"), [(0.3, ("connected", "")), (0.0, ("timeout", "dropped"))])
+def test_an_answer_that_comes_while_evidence_is_read_refutes_it(
+    lab: RunningLab, delay_s: float, answer: tuple[str, str]
+) -> None:
+    """A program in b answers after 0.1 s."""
+    claim = Claim(delay_s)
+    with NetnsThread() as thread:
+        server = thread.run(netns_path(LAB, "b"), socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        with server, PortPairs(LAB, "udp", 70, thread) as pairs:
+            server.bind(("", 70))
+
+            def serve() -> None:
+                data, peer = server.recvfrom(100)
+                time.sleep(0.1)
+                server.sendto(data, peer)
+
+            serving = threading.Thread(target=serve)
+            serving.start()
+            answers = pairs.ask([("a", "b", ip_address(lab["b"].address))], claim)
+            serving.join()
+
+    assert (answers["a", "b"], claim.asked) == (answer, [1])
 
 
 def test_a_protocol_that_the_kernel_lacks_is_missing(lab: RunningLab, capsys: pytest.CaptureFixture[str]) -> None:
