@@ -12,7 +12,6 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +31,7 @@ from labctl.kernel.host.syscalls import (
     umount,
     unshare,
 )
+from labctl.kernel.host.thread_pool import Call
 from labctl.kernel.namespaces.entry import enter_netns, open_netns
 
 __all__ = [
@@ -65,8 +65,7 @@ class NetnsThread:
     """
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], int | str | Path | None, Callable[[], Any]] | None]
-        self._jobs = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
         self.spare_files = SPARE_FILES  # must be free when a function begins in a namespace: it may open files
@@ -80,7 +79,7 @@ class NetnsThread:
     def close(self) -> None:
         """End the thread. The sockets and processes that were created in it stay."""
         if self._thread is not None:
-            self._jobs.put(None)
+            self._calls.put(None)
             self._thread.join()
 
     def start(self) -> None:
@@ -101,23 +100,22 @@ class NetnsThread:
         """
         if self._thread is None:
             self.start()
-        future: Future[T] = Future()
-        self._jobs.put((future, netns, lambda: function(*args, **kwargs)))
+        call = Call(lambda: self._call(netns, lambda: function(*args, **kwargs)))
+        self._calls.put(call)
         try:
-            return future.result()
+            return call.result()
         finally:
-            del future  # an error refers to this frame: together they would live until unused cycles are searched
+            del call  # an error refers to this frame: together they would live until unused cycles are searched
 
     def _serve(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            future, netns, work = job
-            try:
-                if netns is not None:
-                    self._enter(netns)
-                future.set_result(work())
-            except BaseException as error:
-                future.set_exception(error)
-            del job, future, netns, work
+        while (call := self._calls.get()) is not None:
+            call.make()
+            del call
+
+    def _call(self, netns: int | str | Path | None, function: Callable[[], T]) -> T:
+        if netns is not None:
+            self._enter(netns)
+        return function()
 
     def _enter(self, netns: int | str | Path) -> None:
         if isinstance(netns, int):

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, ExitStack
 
 from labctl.kernel.host.signals import ignore_signals
-from labctl.kernel.host.thread_pool import ThreadPool
+from labctl.kernel.host.thread_pool import Call, ThreadPool
 from labctl.kernel.host.work_record import WorkRecord
 from labctl.kernel.rule_trace.tracefs import Tracing
 
@@ -33,7 +32,6 @@ class TraceSetup:
         self.problem = ""
         self._held = ExitStack()
         self._pool = ThreadPool("trace-setup")
-        self._calls: list[Future[None]] = []
         self.record = WorkRecord(f"a trace of lab {lab}")
         self.record.note("tracing", name=self.name)
         try:
@@ -55,22 +53,20 @@ class TraceSetup:
 
     def _remove_all(self) -> None:
         self.remove_tracing()
-        wait(self._calls)
-        self._pool.shutdown()
+        self._pool.close()
 
     def hold(self, context: AbstractContextManager[None]) -> None:
         """Enter a context, and leave it when everything is removed."""
         self._held.enter_context(context)
 
-    def beside(self, function: Callable[[], None]) -> Future[None]:
-        """Call a function in another thread. Leaving the setup waits for its end; its error is in the future."""
-        self._calls.append(self._pool.submit(function))
-        return self._calls[-1]
+    def beside(self, function: Callable[[], None]) -> Call[None]:
+        """Call a function in another thread. Leaving the setup waits for its end; its error is in the call."""
+        return self._pool.submit(function)
 
     @property
     def is_configured(self) -> bool:
         """Whether the kernel has created the tracing instance, or has refused it."""
-        return self.tracing is None or self._configuration.done()
+        return self.tracing is None or self._configuration.is_done
 
     def watch_drops(self, lengths: tuple[int, ...]) -> None:
         """Switch on the events of the tracing instance, for packets of these lengths. If the kernel refuses that, there
@@ -87,6 +83,6 @@ class TraceSetup:
     def remove_tracing(self) -> None:
         """Begin to remove the tracing instance."""
         if self.tracing is not None:
-            wait([self._configuration])
+            self._configuration.wait()
             self.beside(self.tracing.close)
             self.tracing = None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import subprocess
 import sys
 import threading
-from concurrent.futures import wait
+import weakref
+from functools import partial
 
 import pytest
 
@@ -135,10 +137,10 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pool_without_threads_works_in_its_caller(no_threads: None) -> None:
     here = []
     with thread_pool.ThreadPool("test") as pool:
-        future = pool.submit(lambda: here.append(threading.current_thread()) or 7)
+        call = pool.submit(lambda: here.append(threading.current_thread()) or 7)
         failed = pool.submit(lambda: 1 // 0)
-    assert (future.result(), here) == (7, [threading.main_thread()])
-    assert isinstance(failed.exception(), ZeroDivisionError)
+    assert (call.result(), here) == (7, [threading.main_thread()])
+    assert isinstance(failed.wait(), ZeroDivisionError)
 
 
 def test_a_pool_with_one_thread_does_each_work_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,9 +155,49 @@ def test_a_pool_with_one_thread_does_each_work_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(threading.Thread, "start", only_one)
     done: list[int] = []
     with thread_pool.ThreadPool("test") as pool:
-        wait([pool.submit(done.append, number) for number in range(200)])
+        for number in range(200):
+            pool.submit(partial(done.append, number))
     assert sorted(done) == list(range(200))
     assert started
+
+
+def test_a_pool_has_a_limit_of_threads_and_leaves_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread_pool, "MAX_THREADS", 2)
+    gate, names, done = threading.Event(), set(), []
+
+    def work(number: int) -> int:
+        names.add(threading.get_ident())
+        gate.wait(10)
+        done.append(number)
+        return number
+
+    with thread_pool.ThreadPool("test") as pool:
+        calls = [pool.submit(partial(work, number)) for number in range(20)]
+        assert not any(call.is_done for call in calls)
+        gate.set()
+    assert all(call.is_done for call in calls)
+    assert ([call.result() for call in calls], sorted(done), len(names)) == ([*range(20)], [*range(20)], 2)
+
+
+def test_an_error_of_a_call_is_raised_in_each_that_waits_and_leaves_no_cycle() -> None:
+    def refuse() -> None:
+        raise KernelError("no such device")
+
+    gc.collect()
+    with NetnsThread() as thread, thread_pool.ThreadPool("test") as pool:
+        call = pool.submit(refuse)
+        for _ in range(2):
+            with pytest.raises(KernelError, match="no such device"):
+                call.result()
+        with pytest.raises(KernelError, match="no such device"):
+            thread.run(None, refuse)
+    weak = weakref.ref(call)
+    gc.disable()
+    try:
+        del call
+        assert weak() is None
+    finally:
+        gc.enable()
 
 
 def test_all_calls_are_made_although_one_fails(no_threads: None) -> None:
