@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from labctl.core.resources import Interface
-from labctl.drawing.model import Box, Drawing
+from labctl.drawing.model import Box, Drawing, line_state
 
 
 def dot_lines(drawing: Drawing) -> list[str]:
@@ -23,7 +23,7 @@ def _escaped(text: str) -> str:
 
 
 def _lines(drawing: Drawing) -> Iterator[str]:
-    drawn = {device.at for box in drawing.walk() for device in box.devices}
+    devices = {device.at: device for box in drawing.walk() for device in box.devices}
     yield f"graph {quoted(drawing.name)} {{"
     yield f'  graph [label={quoted(drawing.title)}, labelloc="t", fontname="monospace", compound="true"]'
     yield '  node [shape="box", fontname="monospace", fontsize="10"]'
@@ -31,18 +31,23 @@ def _lines(drawing: Drawing) -> Iterator[str]:
     for box in drawing.boxes:
         yield from _cluster(box, box.name, "  ")
     for one, other in drawing.cables:
-        yield f"  {quoted(str(one))} -- {quoted(str(other))}"
+        state = line_state(devices[one], devices[other])
+        broken = (
+            ' [color="red", style="dashed"]' if state in ("missing", "changed") else ' [color="red"]' if state else ""
+        )
+        yield f"  {quoted(str(one))} -- {quoted(str(other))}{broken}"
     for box in drawing.walk():
         for device in box.devices:
             master = Interface(device.at.ns, device.master) if device.master else None
-            if master in drawn:
+            if master in devices:
                 yield f"  {quoted(str(master))} -- {quoted(str(device.at))}"
     for tunnel in drawing.tunnels:
         ends = " -- ".join(quoted(str(end)) for end in tunnel.ends)
         yield f'  {ends} [style="dashed", label={quoted(tunnel.text)}, constraint="false"]'
-    for name, texts in (("services", drawing.services), ("omissions", drawing.omissions)):
-        if texts:
-            yield f'  {quoted("text of " + name)} [shape="note", label={quoted(*texts, "")}]'
+    texts = (*([drawing.source] if drawing.source else []), *map(str, drawing.legend), *drawing.omissions)
+    for name, lines in (("services", drawing.services), ("omissions", texts)):
+        if lines:
+            yield f'  {quoted("text of " + name)} [shape="note", label={quoted(*lines, "")}]'
     yield "}"
 
 
@@ -50,10 +55,14 @@ def _cluster(box: Box, path: str, indent: str) -> Iterator[str]:
     yield f"{indent}subgraph {quoted(f'cluster {path}')} {{"
     yield f"{indent}  label={quoted(box.title)}"
     for device in box.devices:
-        yield f"{indent}  {quoted(str(device.at))} [label={quoted(*device.lines)}]"
+        marked = any(line.state for line in device.marked_lines)
+        red = ', color="red", fontcolor="red"' if marked else ""
+        yield f"{indent}  {quoted(str(device.at))} [label={quoted(*device.lines)}{red}]"
     for number, one in enumerate(box.boxes):
         yield from _cluster(one, f"{path} {number} {one.name}", indent + "  ")
-    text = (*box.notes, *box.addresses, *(("routes", *box.route_lines) if box.route_lines else ()))
+    text = box.texts
     if text or not (box.devices or box.boxes):
-        yield f'{indent}  {quoted(f"text of {path}")} [shape="plaintext", label={quoted(*(text or (box.name,)), "")}]'
+        red = ', fontcolor="red"' if any(line.state for line in (*box.own_lines, *box.routes)) else ""
+        shown = quoted(*(text or (box.name,)), "")
+        yield f'{indent}  {quoted(f"text of {path}")} [shape="plaintext", label={shown}{red}]'
     yield f"{indent}}}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Network, ip_address
 
+from labctl.core.diff import Change
 from labctl.core.names import summarize_names
 from labctl.core.resources import (
     IP,
@@ -21,47 +22,58 @@ from labctl.core.resources import (
 )
 from labctl.core.scenario_types import Lab, Machine
 from labctl.core.text import count
-from labctl.drawing.model import Box, Device, Drawing, Remote, Tunnel
+from labctl.drawing.drift import Drift
+from labctl.drawing.model import Box, Device, Drawing, Line, Remote, Tunnel
 
 MAX_NODES = 6  # with more, the pods of every node are drawn as their number
 MAX_PODS = 8  # of one node; more are drawn as their number
 MAX_ROUTES = 6  # of one machine
 MAX_REMOTES = 3  # of one tunnel device
+MAX_DIFFERENCES = 5  # of one machine, besides its devices, addresses and routes
 LEAVES = ("pod", "container")
 POINT_TO_POINT = ("ipip", "gre", "sit", "ip6tnl")  # of these tunnels, the far end can be the next hop of a route
 
 
-def draw(lab: Lab, *, everything: bool = False) -> Drawing:
+def draw(lab: Lab, *, everything: bool = False, changes: Iterable[Change] | None = None) -> Drawing:
     """The drawing of a lab. Without `everything`, much of one kind is drawn as its number, and long lists end early;
-    `omissions` of the drawing say so."""
-    return _Artist(lab, everything).drawing()
+    `omissions` of the drawing say so.
+
+    `changes` are the differences between the plan and the kernel, as `labctl status` finds them: what is missing,
+    changed or additional is marked. None draws the plan alone.
+    """
+    if changes is None:
+        return _Artist(lab, everything, Drift((), ())).drawing()
+    drift = Drift(changes, lab.plan)
+    number = count(drift.number, "difference") if drift.number else "no difference"
+    return replace(_Artist(lab, everything, drift).drawing(), source=f"compared with the kernel: {number}")
 
 
 class _Artist:
     """The plan of one lab, indexed by machine, and how much of it is drawn."""
 
-    def __init__(self, lab: Lab, everything: bool) -> None:
+    def __init__(self, lab: Lab, everything: bool, drift: Drift) -> None:
         self.lab = lab
         self.everything = everything
+        self.drift = drift
         self.links: dict[str, list[Link]] = {}
         self.routes: dict[str, list[Route]] = {}
-        self.addresses: dict[Interface, list[str]] = {}
+        self.addresses: dict[Interface, list[Address]] = {}
         self.owners: dict[IP, str] = {}
         self.remote_ips: dict[Interface, list[IP]] = {}
         self.attachments: dict[str, list[Attachment]] = {}
-        for item in lab.plan:
+        for item in (*lab.plan, *drift.extra):
             if isinstance(item, Link):
                 self.links.setdefault(item.ns, []).append(item)
             elif isinstance(item, Route):
                 self.routes.setdefault(item.ns, []).append(item)
             elif isinstance(item, Address):
-                self.addresses.setdefault(item.at, []).append(str(item.addr))
+                self.addresses.setdefault(item.at, []).append(item)
                 self.owners.setdefault(item.addr.ip, item.ns)
             elif isinstance(item, Fdb) and item.dst is not None:
                 self.remote_ips.setdefault(item.at, []).append(item.dst)
             elif isinstance(item, Attachment):
                 self.attachments.setdefault(item.ns, []).append(item)
-        planned = [item.name for item in lab.plan if isinstance(item, Netns)]
+        planned = [item.name for item in (*lab.plan, *drift.extra) if isinstance(item, Netns)]
         known = {machine.name for machine in lab.machines}
         others = [Machine(name, "namespace") for name in planned if name not in known]
         self.machines = (*lab.machines, *others)
@@ -70,17 +82,19 @@ class _Artist:
         for machine in self.machines:
             if machine.on is not None and machine.on != machine.name:
                 self.inside.setdefault(machine.on, []).append(machine)
-        self.collapsed: dict[str, int] = {}  # a node, and the number of its pods
+        self.collapsed: dict[str, list[Machine]] = {}  # a node, and those of its pods that are drawn as their number
         self.shortened = False
 
     def drawing(self) -> Drawing:
         nodes = [one for one in self.machines if one.name in self.inside]
         if not self.everything:
             for node in nodes:
-                leaves = len(self._leaves(node.name))
-                if leaves > MAX_PODS or (len(nodes) > MAX_NODES and leaves > 1):
-                    self.collapsed[node.name] = leaves
-        self.hidden = {one.name for node in self.collapsed for one in self._leaves(node)}
+                leaves = self._leaves(node.name)
+                if len(leaves) > MAX_PODS or (len(nodes) > MAX_NODES and len(leaves) > 1):
+                    drifted = [one for one in leaves if one.name in self.drift.machines][:MAX_PODS]
+                    if rest := [one for one in leaves if one not in drifted]:
+                        self.collapsed[node.name] = rest
+        self.hidden = {one.name for found in self.collapsed.values() for one in found}
         tops = [one for one in self.machines if one.on is None or one.on not in self.names or one.on == one.name]
         boxes = tuple(self._box(one, ()) for one in tops)
         devices = {device.at: device for box in boxes for one in box.walk() for device in one.devices}
@@ -105,41 +119,80 @@ class _Artist:
         inside = [one for one in self.inside.get(name, ()) if one.name not in above]
         boxes = [self._box(one, (*above, name)) for one in inside if one.name not in self.hidden]
         if name in self.collapsed:
-            leaves = self._leaves(name)
-            members = tuple(one.name for one in leaves)
-            boxes.append(Box(count(len(leaves), leaves[0].role), "summary", members=members))
+            boxes.append(self._summary(self.collapsed[name], len(self._leaves(name))))
         devices = () if machine.netns_of else tuple(self._devices(name))
-        shown = {text.partition("/")[0] for one in devices for text in one.addresses}
+        shown = {line.text.partition("/")[0] for one in devices for line in one.addresses}
         rest = tuple(str(ip) for ip in machine.addresses if str(ip) not in shown)
         notes = (f"in the namespace of {machine.netns_of}",) if machine.netns_of else ()
-        routes = [] if machine.netns_of else [route_line(one) for one in self._routes(name)]
-        limit = len(routes) if self.everything or len(routes) <= MAX_ROUTES else MAX_ROUTES - 1
-        self.shortened = self.shortened or limit < len(routes)
-        more = len(routes) - limit
-        return Box(name, machine.role, devices, tuple(boxes), rest, notes, tuple(routes[:limit]), more)
+        routes = () if machine.netns_of else tuple(self._route_lines(name))
+        limit = self._limit(routes, MAX_ROUTES)
+        differences = tuple(self.drift.other_lines(name, {one.at.dev for one in devices}))
+        most = self._limit(differences, MAX_DIFFERENCES)
+        if most < len(differences):
+            differences = (*differences[:most], f"and {len(differences) - most} more differences")
+        return Box(
+            name, machine.role, devices, tuple(boxes), rest, notes, routes[:limit], len(routes) - limit,
+            state=self.drift.machine_state(name), differences=differences,
+        )  # fmt: skip
 
-    def _routes(self, name: str) -> list[Route]:
-        """The routes of a machine: those through other machines first, those to one address of a local device last."""
-        routes = self.routes.get(name, [])
-        return sorted(routes, key=lambda one: one.via is None and not one.nexthops and one.dst.num_addresses == 1)
+    def _summary(self, leaves: list[Machine], every: int) -> Box:
+        """The box of pods that are drawn as their number, and how many of them are not as planned."""
+        other = "" if len(leaves) == every else " more"
+        number, _, noun = count(len(leaves), leaves[0].role).partition(" ")
+        drifted = sum(one.name in self.drift.machines for one in leaves)
+        differences = (f"{drifted} of them not as planned",) if drifted else ()
+        members = tuple(one.name for one in leaves)
+        return Box(f"{number}{other} {noun}", "summary", members=members, differences=differences)
+
+    def _limit(self, lines: Sequence[object], most: int) -> int:
+        """How many lines of a list are drawn: all, or one less than the most, and how many more there are."""
+        limit = len(lines) if self.everything or len(lines) <= most else most - 1
+        self.shortened = self.shortened or limit < len(lines)
+        return limit
+
+    def _route_lines(self, name: str) -> Iterator[Line]:
+        """The routes of a machine: those that are not as planned first, then those through other machines, last those
+        to one address of a local device."""
+        is_lost = bool(self.drift.machine_state(name))
+        states = {id(one): "" if is_lost else self.drift.state(one) for one in self.routes.get(name, [])}
+        for one in sorted(
+            self.routes.get(name, []),
+            key=lambda one: (not states[id(one)], one.via is None and not one.nexthops and one.dst.num_addresses == 1),
+        ):
+            sentences = self.drift.sentences(one)
+            yield Line(f"{route_line(one)} ({'; '.join(sentences)})" if sentences else route_line(one), states[id(one)])
 
     def _devices(self, name: str) -> Iterator[Device]:
+        is_lost = bool(self.drift.machine_state(name))
         for link in self.links.get(name, []):
-            addresses = tuple(self.addresses.get(link.at, ()))
-            if link.kind == "loopback" and all(ip_address(one.partition("/")[0]).is_loopback for one in addresses):
+            addresses = self.addresses.get(link.at, ())
+            if link.kind == "loopback" and all(one.addr.is_loopback for one in addresses):
                 continue
             if link.peer is not None and link.peer.ns in self.hidden:
                 continue
-            device = Device(link.at, link.kind, link_words(link), addresses, link.master, link.peer)
+            found, state = self.drift.found(link), self.drift.state(link)
+            is_gone = is_lost or state == "missing"
+            known = tuple(self._address_lines(link.at, is_gone))
+            device = Device(
+                link.at, link.kind, link_words(link), known, link.master, link.peer,
+                state=self.drift.machine_state(name) or state, differences=self.drift.sentences(link),
+                is_down=link.up and not found.up, is_port=link.master == found.master,
+            )  # fmt: skip
             yield self._with_remotes(device, link)
         for one in self.attachments.get(name, []):
-            known = tuple(self.addresses.get(one.at, ()))
-            yield Device(one.at, "cni", "by CNI plugins", known)
+            known = tuple(self._address_lines(one.at, is_lost))
+            yield Device(one.at, "cni", "by CNI plugins", known, state=self.drift.state(one))
+
+    def _address_lines(self, at: Interface, is_gone: bool) -> Iterator[Line]:
+        """The addresses of a device. With the device, all of them are missing, and none says so."""
+        for one in self.addresses.get(at, ()):
+            sentences = self.drift.sentences(one)
+            text = f"{one.addr} ({'; '.join(sentences)})" if sentences else str(one.addr)
+            yield Line(text, "" if is_gone else self.drift.state(one))
 
     def _with_remotes(self, device: Device, link: Link) -> Device:
         ips = list(dict.fromkeys(self._remote_addresses(link)))
-        limit = len(ips) if self.everything or len(ips) <= MAX_REMOTES else MAX_REMOTES - 1
-        self.shortened = self.shortened or limit < len(ips)
+        limit = self._limit(ips, MAX_REMOTES)
         remotes = tuple(Remote(str(ip), self.owners.get(ip, "")) for ip in ips[:limit])
         return replace(device, remotes=remotes, more_remotes=len(ips) - limit)
 
@@ -185,7 +238,7 @@ class _Artist:
 
     def _omissions(self) -> Iterator[str]:
         if self.collapsed:
-            pods = count(sum(self.collapsed.values()), "machine")
+            pods = count(sum(map(len, self.collapsed.values())), "machine")
             yield f"{pods} in {summarize_names(list(self.collapsed), 4)} are drawn as their number: --all draws each"
         if self.shortened:
             yield "long lists are shortened: --all shows every line"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from labctl.core.resources import Interface
-from labctl.drawing.model import Box, Device, Drawing
+from labctl.drawing.model import Box, Device, Drawing, Line, State
 from labctl.drawing.words import columns, widest
 
 COLUMN = 7.0  # pixels of one column of text at 11 pixels; monospaced fonts have 0.6 of their size, some round it up
@@ -16,9 +16,9 @@ CHIP_PAD = 6.0  # between the frame of a chip and its text
 TITLE_SCALE = 13 / 11  # the titles of boxes are larger than other texts
 
 
-def text_width(lines: Iterable[str]) -> float:
+def text_width(lines: Iterable[str | Line]) -> float:
     """The pixels that the widest line takes."""
-    return widest(lines) * COLUMN
+    return widest(map(str, lines)) * COLUMN
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Frame:
     parent: Frame | None = None
     chips: dict[str, list[Chip]] = field(default_factory=lambda: {"top": [], "inner": [], "bottom": []})
     rows: list[list[Frame]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Line] = field(default_factory=list)
     x: float = 0.0
     y: float = 0.0
     width: float = 0.0
@@ -74,11 +74,12 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A line through points. `kind` is cable, port (of a bridge) or tunnel."""
+    """A line through points. `kind` is cable, port (of a bridge) or far (a cable that goes straight across boxes)."""
 
     points: tuple[tuple[float, float], ...]
     kind: str
     ends: tuple[Interface, Interface]
+    state: State = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Layout:
     root: Frame
     wires: tuple[Wire, ...]
     head: tuple[str, ...]
-    foot: tuple[str, ...]
+    foot: tuple[Line, ...]
     head_y: float
     foot_y: float
     width: float

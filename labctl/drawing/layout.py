@@ -14,7 +14,7 @@ from math import ceil
 from labctl.core.resources import Interface
 from labctl.drawing.from_lab import LEAVES, MAX_NODES
 from labctl.drawing.geometry import CHIP_PAD, COLUMN, LINE, PAD, TITLE_SCALE, Chip, Frame, Layout, Wire, text_width
-from labctl.drawing.model import Box, Device, Drawing
+from labctl.drawing.model import Box, Device, Drawing, Line, line_state, port_state
 from labctl.drawing.words import wrap
 
 GAP = 12.0  # between two boxes of a row
@@ -349,15 +349,18 @@ class _Layouter:
         for frame in self.root.walk():
             yield from self._ports(frame)
             for one, other in self._cables(frame):
-                yield Wire(tuple(self._points(frame, one, other)), "cable", (one, other))
+                yield self._cable(tuple(self._points(frame, one, other)), "cable", one, other)
         for one, other in self.drawing.cables:
             if one.ns != other.ns and self._container(one, other) is None:
                 near, far = self.chip_of[one], self.chip_of[other]
-                yield Wire(((near.middle, near.y), (far.middle, far.y)), "far", (one, other))
+                yield self._cable(((near.middle, near.y), (far.middle, far.y)), "far", one, other)
             elif one.ns == other.ns:
                 near, far = sorted((self.chip_of[one], self.chip_of[other]), key=lambda chip: chip.x)
                 y = near.y + near.height / 2
-                yield Wire(((near.x + near.width, y), (far.x, y)), "cable", (one, other))
+                yield self._cable(((near.x + near.width, y), (far.x, y)), "cable", one, other)
+
+    def _cable(self, points: tuple[tuple[float, float], ...], kind: str, one: Interface, other: Interface) -> Wire:
+        return Wire(points, kind, (one, other), line_state(self.devices[one], self.devices[other]))
 
     def _points(self, frame: Frame, one: Interface, other: Interface) -> Iterator[tuple[float, float]]:
         start, end = self.chip_of[one], self.chip_of[other]
@@ -393,7 +396,7 @@ class _Layouter:
                 bridge_y = bridge.y if below else bridge.y + bridge.height
                 chip_y = chip.y + chip.height if below or chip.side == bridge.side else chip.y
                 points = ((stem, bridge_y), (stem, y), (chip.middle, y), (chip.middle, chip_y))
-                yield Wire(points, "port", ends)
+                yield Wire(points, "port", ends, port_state(bridge.device, chip.device))
 
     # ---- all together ------------------------------------------------------------------------------------
 
@@ -416,12 +419,16 @@ class _Layouter:
         width = max(self.root.width, *ends, LEAST_WIDTH) + 2 * MARGIN - PAD
         room = int((width - 2 * MARGIN) / COLUMN)
         say = wrap(self.drawing.say, room, "") if self.drawing.say else []
-        head = (*wrap(self.drawing.title, int(room / TITLE_SCALE), ""), *say)
+        source = wrap(self.drawing.source, room, "") if self.drawing.source else []
+        head = (*wrap(self.drawing.title, int(room / TITLE_SCALE), ""), *say, *source)
         self._place_y(self.root, MARGIN + len(head) * (LINE + 3))
-        services = [part for one in self.drawing.services for part in wrap(one, room)]
-        foot = [*(["services"] if services else []), *services]
-        foot += [""] if services and self.drawing.omissions else []
-        foot += [part for one in self.drawing.omissions for part in wrap(one, room)]
+        services = [Line(part) for one in self.drawing.services for part in wrap(one, room)]
+        blocks = [
+            list(self.drawing.legend),
+            [Line("services"), *services] if services else [],
+            [Line(part) for one in self.drawing.omissions for part in wrap(one, room)],
+        ]
+        foot = [line for block in blocks if block for line in (Line(""), *block)][1:]
         foot_y = self.root.y + self.root.height + 4
         height = foot_y + len(foot) * LINE + MARGIN
         return Layout(
@@ -468,5 +475,5 @@ def _from_above(spans: list[Span]) -> Iterator[Span]:
         yield chosen
 
 
-def _notes(box: Box) -> list[str]:
-    return [*box.notes, *box.addresses, *box.route_lines]
+def _notes(box: Box) -> list[Line]:
+    return [*box.own_lines, *box.route_lines]

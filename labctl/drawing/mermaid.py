@@ -27,6 +27,7 @@ class _Flowchart:
         self.ids = {at: f"d{number}" for number, at in enumerate(devices)}
         self.boxes = 0
         self.texts: list[str] = []
+        self.marked: list[str] = []  # what is not as planned
 
     def lines(self) -> Iterator[str]:
         drawing = self.drawing
@@ -51,22 +52,30 @@ class _Flowchart:
             yield f"    services0[{quoted(*drawing.services)}]"
             yield "  end"
             self.texts.append("services0")
-        if drawing.omissions:
-            yield f"  omissions0[{quoted(*drawing.omissions)}]"
+        texts = (*([drawing.source] if drawing.source else []), *map(str, drawing.legend), *drawing.omissions)
+        if texts:
+            yield f"  omissions0[{quoted(*texts)}]"
             self.texts.append("omissions0")
         if self.texts:
             yield "  classDef text text-align:left,stroke-dasharray:3 3"
             yield f"  class {','.join(self.texts)} text"
+        if self.marked:
+            yield "  classDef drift stroke:#cf222e,color:#cf222e"
+            yield f"  class {','.join(self.marked)} drift"
 
     def _subgraph(self, box: Box, indent: str) -> Iterator[str]:
         number, self.boxes = self.boxes, self.boxes + 1
         yield f"{indent}subgraph m{number}[{quoted(box.title)}]"
         for device in box.devices:
             yield f"{indent}  {self.ids[device.at]}[{quoted(*device.lines)}]"
+            if any(line.state for line in device.marked_lines):
+                self.marked.append(self.ids[device.at])
         for one in box.boxes:
             yield from self._subgraph(one, indent + "  ")
-        text = (*box.notes, *box.addresses, *(("routes", *box.route_lines) if box.route_lines else ()))
+        text = box.texts
         if text or not (box.devices or box.boxes):
             yield f"{indent}  t{number}[{quoted(*(text or (box.name,)))}]"
             self.texts.append(f"t{number}")
+            if any(line.state for line in (*box.own_lines, *box.routes)):
+                self.marked.append(f"t{number}")
         yield f"{indent}end"

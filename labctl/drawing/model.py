@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from labctl.core.resources import Interface
+
+State: TypeAlias = Literal["", "missing", "changed", "extra"]  # of an object in the kernel, "" if it is as planned
+LEGEND: dict[State, str] = {
+    "missing": "planned, but not in the kernel",
+    "changed": "has other values in the kernel, or a device of the cable is down",
+    "extra": "in the kernel, but not planned",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of text on something, and the state of that."""
+
+    text: str
+    state: State = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.state})" if self.state in ("missing", "extra") else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +43,37 @@ class Device:
     """A device of a machine. `text` is its kind and settings in iproute2's words (`vxlan id 42`), "" for a veth.
 
     `peer` is the other end of its cable, None if that is not drawn. `remotes` are the far ends of a tunnel, and
-    `more_remotes` the number of those that are left out.
+    `more_remotes` the number of those that are left out. `differences` are sentences on values that are not as planned,
+    `is_down` is whether it is down although it should be up, and `is_port` whether it is a port of its master in the
+    kernel.
     """
 
     at: Interface
     kind: str
     text: str = ""
-    addresses: tuple[str, ...] = ()
+    addresses: tuple[Line, ...] = ()
     master: str | None = None
     peer: Interface | None = None
     remotes: tuple[Remote, ...] = ()
     more_remotes: int = 0
+    state: State = ""
+    differences: tuple[str, ...] = ()
+    is_down: bool = False
+    is_port: bool = True
+
+    @property
+    def marked_lines(self) -> tuple[Line, ...]:
+        """What a drawing says of the device: its name, its kind, its addresses, its far ends."""
+        remotes = [Line(f"to {one}") for one in self.remotes]
+        more = [Line(f"to {self.more_remotes} more")] if self.more_remotes else []
+        kind = [Line(self.text)] if self.text else []
+        differences = [Line(one, "changed") for one in self.differences]
+        return (Line(self.at.dev, self.state), *kind, *self.addresses, *differences, *remotes, *more)
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What a drawing says of the device: its name, its kind, its addresses, its far ends."""
-        remotes = [f"to {one}" for one in self.remotes]
-        more = [f"to {self.more_remotes} more"] if self.more_remotes else []
-        return (self.at.dev, *([self.text] if self.text else []), *self.addresses, *remotes, *more)
+        """The same as texts."""
+        return tuple(map(str, self.marked_lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +82,7 @@ class Box:
 
     `notes` are sentences on the machine, and `addresses` those of its addresses that no drawn device has. `routes`
     are in iproute2's words, and `more_routes` is the number of those that are left out. `members` are the machines of a
-    `summary`.
+    `summary`. `differences` are what of the machine is not as planned and is no device, address or route.
     """
 
     name: str
@@ -59,9 +91,11 @@ class Box:
     boxes: tuple[Box, ...] = ()
     addresses: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    routes: tuple[str, ...] = ()
+    routes: tuple[Line, ...] = ()
     more_routes: int = 0
     members: tuple[str, ...] = ()
+    state: State = ""
+    differences: tuple[str, ...] = ()
 
     @property
     def machines(self) -> tuple[str, ...]:
@@ -69,14 +103,29 @@ class Box:
         return self.members if self.role == "summary" else (self.name,)
 
     @property
-    def title(self) -> str:
+    def heading(self) -> Line:
         """Its name and role, without repetition."""
-        return self.name if self.role in ("summary", self.name) else f"{self.name} ({self.role})"
+        return Line(self.name if self.role in ("summary", self.name) else f"{self.name} ({self.role})", self.state)
 
     @property
-    def route_lines(self) -> tuple[str, ...]:
+    def title(self) -> str:
+        """The heading as text."""
+        return str(self.heading)
+
+    @property
+    def own_lines(self) -> tuple[Line, ...]:
+        """Its lines except for the routes."""
+        return (*map(Line, self.notes), *map(Line, self.addresses), *(Line(one, "changed") for one in self.differences))
+
+    @property
+    def route_lines(self) -> tuple[Line, ...]:
         """Its routes, one a line, and how many there are besides."""
-        return (*self.routes, *([f"and {self.more_routes} more"] if self.more_routes else []))
+        return (*self.routes, *([Line(f"and {self.more_routes} more")] if self.more_routes else []))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All its lines, the routes below a heading."""
+        return (*map(str, self.own_lines), *(("routes", *map(str, self.route_lines)) if self.route_lines else ()))
 
     def walk(self) -> Iterator[Box]:
         """The box and every box inside it."""
@@ -96,7 +145,7 @@ class Tunnel:
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """A lab as a picture. `cables` are veth pairs with both ends drawn. `services` are lines on the addresses that no
-    machine has, `omissions` say what is drawn as a number only."""
+    machine has, `omissions` say what is drawn as a number only. `source` says what a running lab was compared with."""
 
     name: str
     model: str
@@ -106,6 +155,7 @@ class Drawing:
     tunnels: tuple[Tunnel, ...] = ()
     services: tuple[str, ...] = ()
     omissions: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def title(self) -> str:
@@ -116,3 +166,29 @@ class Drawing:
         """Every box, at any depth."""
         for one in self.boxes:
             yield from one.walk()
+
+    @property
+    def legend(self) -> tuple[Line, ...]:
+        """What the states mean that occur."""
+        return tuple(Line(f"{state}: {text}", state) for state, text in LEGEND.items() if state in set(self._states()))
+
+    def _states(self) -> Iterator[State]:
+        for box in self.walk():
+            yield box.state
+            yield from (line.state for line in (*box.own_lines, *box.routes))
+            yield from (line.state for device in box.devices for line in device.marked_lines)
+
+
+def line_state(one: Device, other: Device) -> State:
+    """The state of the line between two devices, a cable or from a bridge to its port: `missing` with either end,
+    `changed` if an end is down."""
+    states = {one.state, other.state}
+    if "missing" in states:
+        return "missing"
+    return "extra" if "extra" in states else "changed" if one.is_down or other.is_down else ""
+
+
+def port_state(bridge: Device, port: Device) -> State:
+    """The state of the line from a bridge to its port."""
+    state = line_state(bridge, port)
+    return state or ("" if port.is_port else "missing")

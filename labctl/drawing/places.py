@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from labctl.core.resources import Interface
 from labctl.drawing.geometry import Chip, Frame, Layout
@@ -54,6 +56,14 @@ def places(layout: Layout) -> Places:
 def cable(one: Interface, other: Interface) -> Cable:
     """The key of the cable between two devices."""
     return (one, other) if one < other else (other, one)
+
+
+def middle(points: Sequence[Point]) -> Point:
+    """The middle of the longest part of a line."""
+    (x1, y1), (x2, y2) = max(
+        pairwise(points), key=lambda pair: abs(pair[0][0] - pair[1][0]) + abs(pair[0][1] - pair[1][1])
+    )
+    return (x1 + x2) / 2, (y1 + y2) / 2
 
 
 def _from_first(ends: Cable, points: tuple[Point, ...]) -> tuple[Point, ...]:

@@ -57,9 +57,18 @@ def up_document(result: UpResult, report: Report | None) -> Document:
     }
 
 
-def graph_document(lab: Lab, form: str, drawing: str) -> Document:
-    """`graph --json`: the drawing as one text."""
-    return {"lab": lab.name, "model": lab.model, "as": form, "drawing": drawing}
+def graph_document(
+    lab: Lab, form: str, drawing: str, is_running: bool = False, changes: Collection[Change] | None = None
+) -> Document:
+    """`graph --json`: the drawing as one text. `changes` are None if the lab was not compared with the kernel."""
+    return {
+        "lab": lab.name,
+        "model": lab.model,
+        "as": form,
+        "running": is_running,
+        "changes": None if changes is None else [change(one) for one in changes],
+        "drawing": drawing,
+    }
 
 
 def down_document(removed: Mapping[str, int], records: Collection[str] = ()) -> Document:

@@ -37,7 +37,7 @@ REACHES: dict[str, tuple[list[str], int]] = {
     "capture": ([NODE, "--count", "1"], KERNEL_REFUSED),
     "break": (["route-missing", NODE], KERNEL_REFUSED),
     "policy": (["why", "a", "c", "--tcp", "80"], 0),  # it asks the definition
-    "graph": ([], 0),  # it draws the definition
+    "graph": ([], KERNEL_REFUSED),  # it compares the lab with the kernel, as status does
     "fix": ([], 0),  # the lab has no fault
     "list": ([], 0),
 }

@@ -53,6 +53,14 @@ def test_a_trace_without_root_reports_the_rules_of_nft(person: Person) -> None:
     assert "nat/IP-MASQ-AGENT rule 2: -j MASQUERADE" in person.types("trace", "a", "internet").stdout
 
 
+def test_a_drawing_without_root_has_what_differs(person: Person) -> None:
+    assert person.types("up", "docker-bridge").returncode == 0
+    assert "compared with the kernel: no difference" in person.types("graph").stdout
+
+    assert person.types("exec", "c1", "--", "ip", "route", "del", "default").returncode == 0
+    assert "dev eth0 (missing)" in person.types("graph").stdout
+
+
 def test_the_namespaces_stay_while_anybody_is_inside(person: Person) -> None:
     assert person.types("up", "docker-bridge").returncode == 0
     with (person.folder / "labctl/guests").open() as guests:

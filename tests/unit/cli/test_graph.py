@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import click
 import pytest
 
 import labctl
+from labctl.cli.session import Session
 from labctl.cli.verbs.graph import DrawnParam, graph
-from labctl.lab import records
+from labctl.core.diff import Change
+from labctl.core.resources import Route
+from labctl.lab import lifecycle, records
+from labctl.report.terminal import Terminal
 from tests.support.command_line import Run, error, in_process, pretend_empty_machine
 
 
@@ -84,8 +89,37 @@ def test_values_and_manifests_are_those_of_the_drawing(run: Run, tmp_path: Path)
 @pytest.mark.usefixtures("running")
 def test_a_running_lab_comes_before_a_scenario_of_its_name(run: Run) -> None:
     for words in (["graph"], ["graph", "kubenet"], ["graph", "-l", "kubenet"]):
-        assert run(*words)[1].startswith("lab kubenet, model docker-bridge\n")
+        assert run(*words, "--plan")[1].startswith("lab kubenet, model docker-bridge\n")
     assert run("graph", "kubenet", "--set", "pod_cidr=10.99.0.0/16")[1].startswith("lab kubenet, model kubenet\n")
+
+
+@pytest.mark.usefixtures("running")
+def test_a_running_lab_is_drawn_as_planned_without_root_and_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    _, out, _ = run("graph", "--json")
+
+    assert "as planned; not compared with the kernel, which needs root" in json.loads(out)["drawing"]
+    assert (json.loads(out)["running"], json.loads(out)["changes"]) == (True, None)
+    assert "as planned; not compared with the kernel (--plan)" in run("graph", "--plan")[1]
+    assert "as planned" not in run("graph", "docker-bridge")[1]
+
+
+@pytest.mark.usefixtures("running")
+def test_what_differs_is_red_in_a_terminal_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = labctl.load("docker-bridge").compiled
+    lost = next(one for one in known.plan if isinstance(one, Route))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(Session, "require_root", lambda _: None)
+    monkeypatch.setattr(lifecycle, "status", lambda *_: (Change(lost, None),))
+
+    _, out, _ = run("graph", "--plan")
+    assert "(missing)" not in out
+    _, out, _ = run("graph")
+    assert "(missing)" in out
+    assert "\033" not in out
+    monkeypatch.setattr(Terminal, "paint", lambda _, text, colour: f"<{colour}>{text}</>")
+    _, out, _ = run("graph")
+    assert re.search(r"│ <red>  [^<]*[(]missing[)]</> +│", out)
 
 
 @pytest.mark.usefixtures("running")

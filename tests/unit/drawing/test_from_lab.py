@@ -55,7 +55,7 @@ def test_tunnels_are_found_by_their_far_ends() -> None:
 
 
 def test_routes_through_other_machines_come_first() -> None:
-    routes = box(draw(built_in("kubenet")), "fabric").routes
+    routes = [str(one) for one in box(draw(built_in("kubenet")), "fabric").routes]
 
     assert routes[0] == "10.244.0.0/24 via 10.224.0.4 dev node1 table 100"
     assert routes[-1] == "10.225.0.4 dev vm"
@@ -114,6 +114,6 @@ def test_long_lists_say_how_many_there_are_besides() -> None:
     tunnel = next(one for one in short.devices if one.remotes)
 
     assert len(short.routes) + short.more_routes == len(complete.routes)
-    assert short.route_lines[-1] == f"and {short.more_routes} more"
+    assert str(short.route_lines[-1]) == f"and {short.more_routes} more"
     assert len(tunnel.remotes) + tunnel.more_remotes == MAX_NODES + 2
     assert tunnel.lines[-1] == f"to {tunnel.more_remotes} more"

@@ -13,7 +13,7 @@ from labctl.core.resources import Interface
 from labctl.drawing.from_lab import draw
 from labctl.drawing.geometry import CHIP_PAD, LINE, PAD, TITLE_SCALE, Frame, Layout, text_width
 from labctl.drawing.layout import lay_out
-from labctl.drawing.model import Box, Device, Drawing
+from labctl.drawing.model import Box, Device, Drawing, Line
 from labctl.scenario import catalog
 from labctl.scenario.definition import parse_and_compile
 from tests.unit.drawing.test_from_lab import built_in, large
@@ -38,7 +38,7 @@ def frame_texts(frame: Frame) -> Iterator[tuple[str, Area]]:
     yield frame.box.title, (x, y, x + frame.title_width, y + LINE * TITLE_SCALE)
     for number, line in enumerate(frame.notes):
         x, y = frame.notes_at[0], frame.notes_at[1] + number * LINE
-        yield line, (x, y, x + text_width([line]), y + LINE)
+        yield str(line), (x, y, x + text_width([line]), y + LINE)
     for chip in frame.all_chips:
         for number, line in enumerate(chip.device.lines):
             x, y = chip.x + CHIP_PAD, chip.y + CHIP_PAD / 2 + number * LINE
@@ -202,18 +202,18 @@ def drawings(pick: strategies.DrawFn) -> Drawing:
     cables = []
     for name in every:
         for number in range(pick(strategies.integers(0, 2))):
-            devices[name].append(Device(Interface(name, f"br{number}"), "bridge", "bridge", ("192.0.2.1/24",)))
+            devices[name].append(Device(Interface(name, f"br{number}"), "bridge", "bridge", (Line("192.0.2.1/24"),)))
     for number in range(pick(strategies.integers(0, 12))):
         ends = [pick(strategies.sampled_from(every)) for _ in range(2)]
         one, other = (Interface(name, f"v{side}{number}") for side, name in enumerate(ends))
         for end, far in ((one, other), (other, one)):
             master = pick(strategies.sampled_from([None, "br0"]))
-            addresses = ("203.0.113.10/24",) * pick(strategies.integers(0, 2))
+            addresses = (Line("203.0.113.10/24"),) * pick(strategies.integers(0, 2))
             devices[end.ns].append(Device(end, "veth", "", addresses, master, far))
         cables.append((one, other))
 
     def box(name: str, role: str, boxes: tuple[Box, ...] = ()) -> Box:
-        routes = ("default via 192.0.2.254 dev br0",) * pick(strategies.integers(0, 2))
+        routes = (Line("default via 192.0.2.254 dev br0"),) * pick(strategies.integers(0, 2))
         return Box(name, role, tuple(devices[name]), boxes, routes=routes)
 
     roles = [pick(strategies.sampled_from(["node", "vm", "fabric", "machine"])) for _ in names]

@@ -44,7 +44,7 @@ DOCUMENTS: dict[str, Any] = {
     "status": json_documents.status_document("kubenet", samples.LAB, samples.DRIFT),
     "check": json_documents.check_document(samples.report(samples.PASSED, samples.FAILED, samples.BALANCED)),
     "plan": json_documents.plan_document(samples.LAB),
-    "graph": json_documents.graph_document(samples.LAB, "text", "a drawing\n"),
+    "graph": json_documents.graph_document(samples.LAB, "text", "a drawing\n", True, samples.DRIFT),
     "show": json_documents.show_document("kubenet", [samples.VIEW], samples.LAB, shows_all=True),
     "trace": trace_document(samples.TRACE, samples.STORY),
     "trace --compare": trace_comparison_document(
