@@ -7,10 +7,10 @@ from dataclasses import replace
 from ipaddress import ip_interface
 
 from labctl.core.diff import Change
+from labctl.core.plan_paths import PlannedPath
 from labctl.core.resources import Address, Interface, Route, Sysctl
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects, Trip
-from labctl.faults.plan_paths import PlannedPath
 
 
 def sysctl_change(objects: LabObjects, ns: str, name: str, value: str) -> Change:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from labctl.core.diff import Change
+from labctl.core.plan_paths import PlannedPath, PlanPaths
 from labctl.core.resources import (
     CREATION_ORDER,
     IP,
@@ -25,7 +26,6 @@ from labctl.core.resources import (
 )
 from labctl.core.scenario_types import Lab, Machine
 from labctl.core.topology import LEAF_ROLES, Topology
-from labctl.faults.plan_paths import PlannedPath, PlanPaths
 
 ProbeProtocol: TypeAlias = Literal["icmp", "tcp", "udp"]
 PROTOCOLS: tuple[ProbeProtocol, ...] = ("icmp", "tcp", "udp")

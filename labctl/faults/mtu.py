@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from labctl.core.diff import Change
+from labctl.core.plan_paths import PlannedPath
 from labctl.core.resources import Interface
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects, Traffic, Trip
-from labctl.faults.plan_paths import PlannedPath
 
 DEFAULT_MTU = 1500
 SMALLER_BYTES = 120  # by how much a broken MTU is below what the path allows

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from labctl.core.diff import Change
+from labctl.core.plan_paths import PlannedHop, PlannedPath
 from labctl.core.resources import Interface, Neighbour
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.forwarding import in_sysctl, sysctl_change
 from labctl.faults.lab_objects import LabObjects
-from labctl.faults.plan_paths import PlannedHop, PlannedPath
 
 NOBODY_MAC = "02:de:ad:00:00:01"  # a MAC address that no device of a lab has
 

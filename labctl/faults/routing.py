@@ -8,11 +8,11 @@ from functools import partial
 from ipaddress import ip_network
 
 from labctl.core.diff import Change
+from labctl.core.plan_paths import PlannedHop
 from labctl.core.resources import IP, RT_TABLE_MAIN, Chain, Interface, Link, Route, Rule
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.forwarding import rp_filter_level
 from labctl.faults.lab_objects import LabObjects, Trip
-from labctl.faults.plan_paths import PlannedHop
 
 NO_WAY = ("no-route", "no-route-back", "reject-route", "rp-filter", "loop")
 SILENT = ("neighbour", "vxlan-neighbour", "proxy-arp-route")

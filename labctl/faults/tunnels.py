@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from labctl.core.diff import Change
+from labctl.core.plan_paths import PlannedHop
 from labctl.core.resources import IP, Address, Fdb, Link, Neighbour, Resource, Route
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects, Trip
-from labctl.faults.plan_paths import PlannedHop
 
 WRONG_MAC = "02:de:ad:00:00:02"  # a MAC address that no device of a lab has
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from labctl.core.resources import IP
 from labctl.kubernetes.api.cluster_policy_objects import ClusterPolicy, Tier
 from labctl.kubernetes.api.policy_objects import Direction, NetworkPolicy, Pod
 from labctl.kubernetes.policies.policy_oracle import Decision, Endpoint, PolicyOracle, RuleName, Traffic, Verdict
+from labctl.kubernetes.policies.policy_ways import Way
 from labctl.kubernetes.policies.policy_words import endpoint_name, misses, rule_words, traffic_words
 
 
@@ -44,7 +46,11 @@ class DirectionExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The verdict on one connection, with the explanation of each direction; the source's comes first."""
+    """The verdict on one connection, with the explanation of each direction; the source's comes first.
+
+    `ways` are the ways to a backend of a Service for which this is the explanation: on each of them a node masquerades
+    the connection, or on none.
+    """
 
     source: Endpoint
     target: Endpoint
@@ -52,6 +58,7 @@ class Explanation:
     port: int
     verdict: Verdict
     directions: tuple[DirectionExplanation, ...] = ()
+    ways: tuple[Way, ...] = ()
 
     @property
     def denial(self) -> str:
@@ -61,13 +68,20 @@ class Explanation:
 
 
 def explain(
-    oracle: PolicyOracle, source: Endpoint, target: Endpoint, protocol: Traffic, port: int, *, hairpin: bool = False
+    oracle: PolicyOracle,
+    source: Endpoint,
+    target: Endpoint,
+    protocol: Traffic,
+    port: int,
+    *,
+    hairpin: bool = False,
+    seen_as: IP | None = None,
 ) -> Explanation:
     """Explain the verdict of the oracle on a connection. The arguments are those of `PolicyOracle.verdict`."""
-    verdict = oracle.verdict(source, target, protocol, port, hairpin=hairpin)
+    verdict = oracle.verdict(source, target, protocol, port, hairpin=hairpin, seen_as=seen_as)
     found = []
     for decision in verdict.decisions:
-        pod, other = (source, target) if decision.direction == "Egress" else (target, source)
+        pod, other = (source, target) if decision.direction == "Egress" else (target, seen_as or source)
         if isinstance(pod, Pod):
             found.append(_Direction(oracle, decision, pod, other, target, protocol, port).explanation())
     return Explanation(source, target, protocol, port, verdict, tuple(found))

@@ -119,13 +119,21 @@ class PolicyOracle:
         return cls(state.policies, state.namespaces, state.cluster_policies, node_ips)
 
     def verdict(
-        self, source: Endpoint, target: Endpoint, protocol: Traffic, port: int, *, hairpin: bool = False
+        self,
+        source: Endpoint,
+        target: Endpoint,
+        protocol: Traffic,
+        port: int,
+        *,
+        hairpin: bool = False,
+        seen_as: IP | None = None,
     ) -> Verdict:
         """Whether the source can open a connection to this port of the target: the port of the pod itself, behind
         every Service.
 
         A pod always reaches itself, because its packets do not leave it. With `hairpin`, they do: through a Service
-        that chose the pod itself. A node always reaches its pods, for the probes of its kubelet.
+        that chose the pod itself. A node always reaches its pods, for the probes of its kubelet. `seen_as` is the
+        source that the target's node sees, if another node gave the connection its own address.
         """
         if source == target and not hairpin:
             return Verdict(True, exempt="a pod always reaches itself")
@@ -135,7 +143,8 @@ class PolicyOracle:
         if isinstance(source, Pod) and not source.host_network:
             decisions.append(self.decide(source, "Egress", target, target, protocol, port))
         if isinstance(target, Pod) and not target.host_network:
-            decisions.append(self.decide(target, "Ingress", source, target, protocol, port))
+            seen: Endpoint = source if seen_as is None else seen_as
+            decisions.append(self.decide(target, "Ingress", seen, target, protocol, port))
         return Verdict(all(one.allowed for one in decisions), tuple(decisions))
 
     def selecting(self, pod: Pod, direction: Direction) -> Iterator[NetworkPolicy]:

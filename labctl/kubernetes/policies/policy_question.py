@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TypeAlias
 
 from labctl.core.names import did_you_mean, summarize_names
+from labctl.core.plan_paths import PlanPaths
 from labctl.core.resources import IP
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
@@ -15,7 +16,8 @@ from labctl.kubernetes.api.api_objects import Service, ServicePort
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import Pod
 from labctl.kubernetes.policies.policy_explanation import Explanation, explain
-from labctl.kubernetes.policies.policy_oracle import Endpoint, PolicyOracle, Traffic
+from labctl.kubernetes.policies.policy_oracle import Endpoint, PolicyOracle, Traffic, Verdict
+from labctl.kubernetes.policies.policy_ways import Way, ways
 from labctl.kubernetes.policies.policy_words import endpoint_name
 from labctl.kubernetes.services.endpoint_choice import Backend, backends
 
@@ -30,7 +32,8 @@ ICMP_NOTE = (
 class PolicyAnswer:
     """The answer about a source and a target.
 
-    A target that is a Service has an explanation for each of its backends. `allowed` is None if the question reaches
+    A target that is a Service has explanations for each of its backends: one, or one for each way to it on which the
+    verdict is another. `allowed` is None if the question reaches
     no policy: the Service has no such port, or no backend. `notes` are sentences about the whole.
     """
 
@@ -53,13 +56,12 @@ class PolicyAnswer:
 def answer(lab: Lab, state: ClusterState, source: str, target: str, protocol: Traffic, port: int) -> PolicyAnswer:
     """The answer about two names. Raises UsageError for a name that nothing has, and for a source that cannot open a
     connection."""
-    oracle = PolicyOracle.of(state)
     opening, wanted = find(lab, state, source), find(lab, state, target)
     if isinstance(opening, Service):
         raise UsageError(f"{source} is a Service, which opens no connections", "name a pod, a machine or an address")
     if isinstance(wanted, Service):
-        return _about_service(state, oracle, opening, wanted, protocol, port)
-    one = explain(oracle, opening, wanted, protocol, port)
+        return _about_service(lab, state, opening, wanted, protocol, port)
+    one = explain(PolicyOracle.of(state), opening, wanted, protocol, port)
     notes = (*_endpoint_notes(opening, wanted), *((ICMP_NOTE,) if protocol == "ICMP" and one.directions else ()))
     return PolicyAnswer(_shown(source, opening), _shown(target, wanted), protocol, port, (one,), notes)
 
@@ -125,9 +127,9 @@ def _shown(name: str, found: Named) -> str:
 
 
 def _about_service(
-    state: ClusterState, oracle: PolicyOracle, source: Endpoint, service: Service, protocol: Traffic, port: int
+    lab: Lab, state: ClusterState, source: Endpoint, service: Service, protocol: Traffic, port: int
 ) -> PolicyAnswer:
-    source_name = endpoint_name(source)
+    source_name, oracle = endpoint_name(source), PolicyOracle.of(state)
 
     def about(*notes: str, explanations: Iterable[Explanation] = ()) -> PolicyAnswer:
         shown = f"Service {service}"
@@ -142,15 +144,34 @@ def _about_service(
     found = [one for one in _backends(state, service, at) if one.endpoint.ready]
     if not found:
         return about(f"Service {service} has no ready backend for {protocol} {port}; no policy is asked")
-    notes = ["policies see the backend that kube-proxy chose, and the port of that pod"]
-    if not isinstance(source, Pod):
-        notes.append("from outside, a backend may see the address of the node that forwards the connection")
-    explanations = []
+    explanations: list[Explanation] = []
+    paths = PlanPaths(lab.plan)
     for one in found:
         target = _by_address(state, one.ip)
-        if not isinstance(target, Service):
-            explanations.append(explain(oracle, source, target, protocol, one.port, hairpin=source == target))
+        if isinstance(target, Pod):
+            open_ways = list(ways(paths, state, source, service, at, target))
+            explanations += _by_ways(oracle, source, target, protocol, one.port, open_ways)
+        elif not isinstance(target, Service):
+            explanations.append(explain(oracle, source, target, protocol, one.port))
+    notes = ["policies see the backend that kube-proxy chose, and the port of that pod"]
+    if any(way.seen_as for one in explanations for way in one.ways):
+        notes.append(
+            "a node that sends a connection to another node gives it its own address: policies see that source"
+        )
     return about(*notes, explanations=explanations)
+
+
+def _by_ways(
+    oracle: PolicyOracle, source: Endpoint, target: Pod, protocol: Traffic, port: int, open_ways: Iterable[Way]
+) -> list[Explanation]:
+    """An explanation for each verdict on the ways to one backend."""
+    found: dict[tuple[bool, Verdict], Explanation] = {}
+    for way in open_ways:
+        seen = way.seen_as
+        one = explain(oracle, source, target, protocol, port, hairpin=source == target, seen_as=seen)
+        first = found.setdefault((seen is None, one.verdict), one)
+        found[seen is None, one.verdict] = replace(first, ways=(*first.ways, way))
+    return list(found.values())
 
 
 def _backends(state: ClusterState, service: Service, port: ServicePort) -> list[Backend]:

@@ -14,7 +14,7 @@ from labctl.compare.table import table
 from labctl.core.resources import RESOURCE_TYPES
 from labctl.errors import KernelError, Problem, ScenarioError
 from labctl.kubernetes.policies.policy_matrix import policy_matrix
-from labctl.kubernetes.policies.policy_question import answer
+from labctl.kubernetes.policies.policy_question import PolicyAnswer, answer
 from labctl.render.plan_json import resource_json
 from labctl.report import faults, json_documents
 from labctl.report.comparison_json import comparison_document
@@ -35,6 +35,12 @@ FREE = (
     "evidence.rooms[].counters",
     "labs[].answers[].counts",
 )
+
+
+def why(target: str, port: int) -> PolicyAnswer:
+    return answer(policy_lab(), policy_lab().kubernetes, "f", target, "TCP", port)
+
+
 DOCUMENTS: dict[str, Any] = {
     "error": json_documents.error_document(ScenarioError([PROBLEM]), 2),
     "up": json_documents.up_document(samples.result(), samples.report(samples.PASSED)),
@@ -52,7 +58,9 @@ DOCUMENTS: dict[str, Any] = {
     ),
     "compare": comparison_document(table([comparing.facts(), comparing.SKIPPED])),
     "policy matrix": matrix_document("six-pods", policy_matrix(policy_lab().kubernetes, "TCP", 8080)),
-    "policy why": why_document("six-pods", answer(policy_lab(), policy_lab().kubernetes, "f", "a", "TCP", 81)),
+    "policy why": why_document(
+        "six-pods", replace(why("a", 81), explanations=(*why("a", 81).explanations, *why("x/web", 80).explanations))
+    ),
     "break": faults.break_document("kubenet", samples.FAULT_RECORD, None),
     "break --list": faults.catalogue_document("kubenet", samples.FAULTS),
     "fix": faults.fix_document("kubenet", [(samples.FAULT_RECORD, samples.DRIFT)]),

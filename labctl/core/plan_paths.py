@@ -1,7 +1,7 @@
 """The way of a packet through a plan: a routing table look-up, then the cables and bridges to the next machine. Pure.
 
 It knows routes, rules without a mark, neighbours, proxy ARP, bridges and VXLAN; it knows no firewall and no address
-translation. So it finds the probes that a fault hits, and is no prediction of what the kernel does.
+translation. So it finds the probes that a fault hits; what the kernel does can differ.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from labctl.core.resources import (
     Address,
     Fdb,
     Interface,
+    InterfaceAddress,
     Link,
     Neighbour,
     Route,
@@ -55,7 +56,7 @@ class PlannedHop:
 
 @dataclass(frozen=True)
 class PlannedPath:
-    """The way of one packet, as far as the plan tells. `arrives` is whether it reaches a machine with its address."""
+    """The way of one packet, as far as the plan shows. `arrives` is whether it reaches a machine with its address."""
 
     start: str
     dst: IP
@@ -160,6 +161,10 @@ class PlanPaths:
     def owner(self, at: Interface, ip: IP) -> bool:
         """Whether this interface has the address."""
         return any(one.at == at and one.addr.ip == ip for one in self._addresses.get(at.ns, ()))
+
+    def addresses(self, ns: str, dev: str | None) -> tuple[InterfaceAddress, ...]:
+        """The planned addresses of a device."""
+        return tuple(one.addr for one in self._addresses.get(ns, ()) if one.at.dev == dev)
 
     def has_proxy(self, start: Interface) -> bool:
         """Whether a machine of the segment answers ARP requests for addresses of others."""

@@ -54,8 +54,8 @@ def test_a_machine_that_nobody_leads_to_is_not_reached() -> None:
 def test_a_probe_of_a_fault_does_not_arrive_any_more() -> None:
     """Every route fault names probes that the broken plan does not deliver."""
     objects = LabObjects(define("calico").compiled)
+    from labctl.core.plan_paths import PlanPaths
     from labctl.faults.catalogue import faults_of, find_kind
-    from labctl.faults.plan_paths import PlanPaths
 
     for fault in faults_of(objects, find_kind("route-missing")):
         broken = PlanPaths(fault.applied_to(objects.lab.plan))
