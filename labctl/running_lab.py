@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from labctl.core.diff import Change
-    from labctl.core.resources import IP
+    from labctl.core.resources import IP, Resource
     from labctl.core.results import Outcome, Report, UpResult
     from labctl.core.scenario_types import Check, Lab, ListeningPort, Machine
     from labctl.kernel.node_exec.background import BackgroundProcess
     from labctl.packets.decode import Frame
+    from labctl.report.node_view import NodeView
     from labctl.tracing.comparison import TraceComparison
     from labctl.tracing.evidence import TraceEvidence
     from labctl.tracing.result import TraceResult, TraceVerdict
@@ -390,6 +391,20 @@ def remove(name: str, warn: MessageCallback | None = None) -> tuple[str, ...]:
 
     require_root("down")
     return lifecycle.down(name, warn=warn)
+
+
+def read_views(lab: str, nodes: Sequence[str], *, details: bool) -> list[NodeView]:
+    """All that the kernel holds in these nodes of a lab, for `show`; with `details`, also what only one node's page
+    shows (see `read_nodes`). Needs root."""
+    from labctl.kernel.observe.node_view import read_nodes
+    from labctl.lab import lifecycle
+    from labctl.report.node_view import NodeView
+
+    objects: dict[str, list[Resource]] = {one: [] for one in nodes}
+    for item in lifecycle.observe(lab):
+        objects.get(item.ns, []).append(item)
+    states = read_nodes(lab, nodes, details=details)
+    return [NodeView(one, tuple(objects[one]), state) for one, state in states.items()]
 
 
 def require_root(verb: str) -> None:

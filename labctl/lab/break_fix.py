@@ -16,7 +16,7 @@ from labctl.core.names import summarize_names
 from labctl.core.resources import TRANSIENT_NUD_STATES, Neighbour, Plan, Process, Resource, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, UsageError
-from labctl.faults.catalogue import find_fault
+from labctl.faults.catalogue import find_fault, random_fault
 from labctl.faults.fault import Fault
 from labctl.faults.lab_objects import changed
 from labctl.kernel.host import lab_state
@@ -28,6 +28,8 @@ from labctl.lab.records import resolve_lab_name
 if TYPE_CHECKING:
     from labctl.kernel.lab_kernel import KernelLab
 
+MAX_SEED = 999_999  # seeds that labctl chooses itself, short enough to be typed
+MAX_SEEDS = 20  # that labctl tries itself
 MAX_FIX_ROUNDS = 3  # a repaired device can lose its routes: compare again, this many times
 
 
@@ -42,6 +44,26 @@ def break_lab(lab: Lab, fault: Fault, *, hidden: bool = False) -> FaultRecord:
     with lab_state.lock(lab.name):
         resolve_lab_name(lab.name)  # `down` may have held the lock
         return break_locked(lab, fault, hidden=hidden)
+
+
+def break_at_random(lab: Lab, seed: int | None) -> tuple[int, Fault, FaultRecord]:
+    """Apply the fault of this seed; without one, that of the first new seed that fits beside the lab's other faults.
+
+    Raises UsageError if none fits, with a message that names no fault.
+    """
+    import secrets
+
+    fault_records.load_all(lab.name)  # a record that cannot be read is another error
+    for _ in range(1 if seed is not None else MAX_SEEDS):
+        tried = secrets.randbelow(MAX_SEED) + 1 if seed is None else seed
+        chosen = random_fault(lab, tried)
+        try:
+            return tried, chosen, break_lab(lab, chosen, hidden=True)
+        except UsageError:
+            continue
+    which = "a random fault" if seed is None else f"the fault of --seed {seed}"
+    message = f"{which} does not fit beside what is broken in lab {lab.name} already"
+    raise UsageError(message, "labctl fix first" if seed is None else "use another --seed, or labctl fix first")
 
 
 def break_locked(lab: Lab, fault: Fault, *, hidden: bool) -> FaultRecord:

@@ -176,10 +176,10 @@ def _compiled(text: str, overrides: tuple[str, ...] = ()) -> str:
 
 def try_definition(chance: random.Random, folder: Path) -> str:
     """A damaged record of a definition, as every verb reads it."""
-    from labctl.cli.lab_lookup import netns_owners
     from labctl.errors import LabError
     from labctl.kernel.host import definition_record
     from labctl.lab import records
+    from labctl.lab.node_lookup import netns_owners
     from labctl.report import lists
 
     _write(folder / "state" / LAB / "definition.json", damaged_document(chance, _documents()["definition"]))

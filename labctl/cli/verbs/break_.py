@@ -14,11 +14,6 @@ from labctl.errors import UsageError
 
 if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
-    from labctl.faults.fault import Fault
-    from labctl.lab.fault_records import FaultRecord
-
-MAX_SEED = 999_999  # seeds that labctl chooses itself, short enough to be typed
-MAX_SEEDS = 20  # that labctl tries itself
 
 
 @click.command("break", short_help="Break a running lab on purpose.")
@@ -60,7 +55,7 @@ def break_(
     """
     from labctl.faults.catalogue import find_fault
     from labctl.lab import lifecycle
-    from labctl.lab.break_fix import break_lab
+    from labctl.lab.break_fix import break_at_random, break_lab
     from labctl.lab.cni_attach import with_plugin_results
     from labctl.report import faults as texts
 
@@ -73,7 +68,7 @@ def break_(
     session.handle_termination()
     if at_random:
         session.terminal.progress("breaking")
-        seed, chosen, record = _break_at_random(lab, seed)
+        seed, chosen, record = break_at_random(lab, seed)
     else:
         chosen = find_fault(lab, str(fault), on)
         session.terminal.progress(f"breaking {chosen.on}: {chosen.kind}")
@@ -98,30 +93,6 @@ def _refuse_contradictions(fault: str | None, only_list: bool, at_random: bool, 
         raise UsageError("--seed is for --random", "labctl break --random --seed N")
     if fault is None and not only_list and not at_random:
         raise UsageError("no fault is named", "labctl break --list shows those that fit; --random chooses one")
-
-
-def _break_at_random(lab: Lab, seed: int | None) -> tuple[int, Fault, FaultRecord]:
-    """Apply the fault of this seed; without one, that of the first new seed that fits beside the lab's other faults.
-
-    Raises UsageError if none fits, with a message that names no fault.
-    """
-    import secrets
-
-    from labctl.faults.catalogue import random_fault
-    from labctl.lab import fault_records
-    from labctl.lab.break_fix import break_lab
-
-    fault_records.load_all(lab.name)  # a record that cannot be read is another error
-    for _ in range(1 if seed is not None else MAX_SEEDS):
-        tried = secrets.randbelow(MAX_SEED) + 1 if seed is None else seed
-        chosen = random_fault(lab, tried)
-        try:
-            return tried, chosen, break_lab(lab, chosen, hidden=True)
-        except UsageError:
-            continue
-    which = "a random fault" if seed is None else f"the fault of --seed {seed}"
-    message = f"{which} does not fit beside what is broken in lab {lab.name} already"
-    raise UsageError(message, "labctl fix first" if seed is None else "use another --seed, or labctl fix first")
 
 
 def _list(session: Session, lab: Lab, fault: str | None) -> int:

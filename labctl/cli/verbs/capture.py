@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from io import FileIO
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ import click
 from labctl.cli.options import global_options
 from labctl.cli.param_types import POINT, NumberParam
 from labctl.cli.session import Session, TerminationSignal
-from labctl.core.names import did_you_mean
 from labctl.errors import KernelError, UsageError
 
 if TYPE_CHECKING:
@@ -53,12 +52,13 @@ def capture(
       sudo labctl capture -w - | wireshark -k -i -
     """
     from labctl.lab import lifecycle
+    from labctl.lab.node_lookup import address_names, resolve_points
 
     if session.json:
         raise UsageError("capture has no --json: it is a stream, not a document", "-w - writes pcapng for programs")
     session.require_root()
     lab = lifecycle.resolve_lab_name(session.lab)
-    nodes, interfaces = _resolve_points(lab, points)
+    nodes, interfaces = resolve_points(lab, points)
     from labctl.kernel.capture.stream import Capture, compile_filter
 
     program = compile_filter(expression)
@@ -66,7 +66,7 @@ def capture(
         return _tcpdump(session, lab, interfaces[0], expression, count)
     session.handle_termination()
     with ExitStack() as stack:
-        write_frame = _sink(session, write, _names(lab), stack)
+        write_frame = _sink(session, write, address_names(lab), stack)
         stream = stack.enter_context(Capture(lab, nodes, interfaces, program))
         session.terminal.print_stderr("capturing; ^C stops it")
         reader = sys.stdout.fileno() if write in (None, "-") and sys.stdout is not None else None
@@ -132,50 +132,6 @@ def _sink(session: Session, write: str | None, names: AddressNames, stack: ExitS
 
     write_bytes(writer.begin(names.unique))
     return lambda frame: write_bytes(writer.add(frame))
-
-
-def _resolve_points(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Interface, ...]]:
-    """The namespaces to capture in, and the devices there; no devices means all devices.
-
-    Raises UsageError for a node or a device that does not exist.
-    """
-    from labctl.cli.lab_lookup import find_nodes
-    from labctl.core.resources import Link
-    from labctl.lab import lifecycle
-
-    if not points:
-        return find_nodes(lab, None), ()
-    links = [item.at for item in lifecycle.observe(lab) if isinstance(item, Link)]
-    nodes: dict[str, None] = {}
-    interfaces: dict[Interface, None] = {}
-    for point in points:
-        name, slash, device = point.partition("/")
-        (node,) = find_nodes(lab, name)
-        nodes[node] = None
-        node_interfaces = [at for at in links if at.ns == node]
-        wanted = [at for at in node_interfaces if not slash or at.dev == device]
-        if not wanted:
-            devices = [at.dev for at in node_interfaces]
-            raise UsageError(f"{node} has no device {device!r}", did_you_mean(device, devices) or ", ".join(devices))
-        interfaces.update(dict.fromkeys(wanted))
-    return tuple(nodes), tuple(interfaces)
-
-
-def _names(lab: str) -> AddressNames:
-    """The names of the lab's machines, by address."""
-    from ipaddress import ip_address
-
-    from labctl.core.address_names import AddressNames
-    from labctl.kernel.host import definition_record
-
-    record = definition_record.load(lab) or {}
-    with suppress(ValueError):
-        return AddressNames(
-            (one["name"], one.get("on"), [ip_address(text) for text in one["addresses"]])
-            for one in record.get("machines", ())
-            if not one.get("within")
-        )
-    return AddressNames(())
 
 
 def _tcpdump(session: Session, lab: str, interface: Interface, expression: str, count: int | None) -> int:

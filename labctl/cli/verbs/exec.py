@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from labctl.cli.lab_lookup import find_nodes
 from labctl.cli.options import global_options
 from labctl.cli.param_types import NODE
 from labctl.cli.session import Session
+from labctl.lab.node_lookup import find_nodes
 
 
 class ExecCommand(click.Command):

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from labctl.cli.lab_lookup import find_nodes
 from labctl.cli.options import global_options
 from labctl.cli.param_types import NODE
 from labctl.cli.session import Session
+from labctl.lab.node_lookup import find_nodes
 
 
 @click.command("shell", short_help="Open a shell inside a node.")

@@ -12,7 +12,6 @@ from labctl.cli.session import Session
 from labctl.errors import LabError
 
 if TYPE_CHECKING:
-    from labctl.core.resources import Resource
     from labctl.core.scenario_types import Lab
 
 
@@ -34,22 +33,18 @@ def show(session: Session, node: str | None) -> int:
       sudo labctl show node1
       sudo labctl show --json
     """
-    from labctl.cli.lab_lookup import find_nodes
-    from labctl.kernel.observe.node_view import read_nodes
     from labctl.lab import lifecycle
+    from labctl.lab.node_lookup import find_nodes
     from labctl.report.lab_overview import overview, summaries
-    from labctl.report.node_view import NodeView, fidelity_section, sections
+    from labctl.report.node_view import fidelity_section, sections
+    from labctl.running_lab import read_views
 
     session.require_root()
     name = lifecycle.resolve_lab_name(session.lab)
     nodes = find_nodes(name, node)
     terminal = session.terminal
     terminal.progress(f"reading {name}")
-    objects: dict[str, list[Resource]] = {one: [] for one in nodes}
-    for item in lifecycle.observe(name):
-        objects.get(item.ns, []).append(item)
-    states = read_nodes(name, nodes, details=node is not None or session.json)
-    views = [NodeView(one, tuple(objects[one]), state) for one, state in states.items()]
+    views = read_views(name, nodes, details=node is not None or session.json)
     lab = _lab_or_none(name) if session.json or node is None else None
     if session.json:
         from labctl.report.json_documents import show_document
