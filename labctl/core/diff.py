@@ -28,6 +28,7 @@ from labctl.core.resources import (
     Route,
     Rule,
     Sysctl,
+    in_creation_order,
 )
 from labctl.core.sysctl_values import same_value
 from labctl.core.text import short_repr
@@ -68,6 +69,8 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     one that is added, each object is listed, because each has to be created. Learned neighbours and forwarding
     entries, and transient entries that expired, are not drift.
     """
+    if not have:  # a new lab: nothing is there by default, and nothing may be missing
+        return tuple([Change(item, None) for item in in_creation_order({item.key: item for item in want}.values())])
     found = {item.key: item for item in have}
     wanted = _kernel_defaults(want, found) | {item.key: item for item in want}
     duplicates = _duplicates(wanted, found, have) if len(found) < len(have) else []

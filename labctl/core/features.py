@@ -7,9 +7,9 @@ vlan_filtering`), or a match or target of iptables as it is written in a rule (`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
-from labctl.core.iptables import PartNames
 from labctl.core.resources import Chain, Link, Resource
 
 BASIC_LINK_KINDS = frozenset({"loopback", "veth", "bridge"})  # link kinds that every lab needs; `doctor` checks them
@@ -38,25 +38,55 @@ _OPTION_FEATURES = {
 
 def required_features(plan: Iterable[Resource]) -> dict[str, Resource]:
     """The features of a plan that a kernel may lack, each with the first object that needs it."""
-    items = tuple(plan)
-    chains = {(item.ns, item.name) for item in items if isinstance(item, Chain)}
     found: dict[str, Resource] = {}
-    parts = PartNames()
-    for item in items:
-        if isinstance(item, Link):
+    chains: list[Chain] = []
+    for item in plan:
+        if isinstance(item, Chain):
+            chains.append(item)
+        elif isinstance(item, Link):
             if item.kind not in BASIC_LINK_KINDS:
                 found.setdefault(item.kind, item)
             for name, value in item.options if item.kind == "bridge" else ():
                 if name in _OPTION_FEATURES and (name, value) not in DEFAULT_LINK_OPTIONS:
                     found.setdefault(f"bridge {_OPTION_FEATURES[name]}", item)
-        elif isinstance(item, Chain) and item.family != "bridge":
-            for flag, name in parts.of(item.rules):
-                if flag == "-m":
-                    if name not in BASIC_MATCHES:
-                        found.setdefault(f"-m {name}", item)
-                elif name not in BASIC_TARGETS and (item.ns, name) not in chains:
-                    found.setdefault(f"-j {name}", item)
+    for one, flag, name in used_extensions(chains):
+        if name not in (BASIC_MATCHES if flag == "-m" else BASIC_TARGETS):
+            found.setdefault(f"{flag} {name}", one)
     return found
+
+
+def used_extensions(chains: Sequence[Chain]) -> Iterator[tuple[Chain, str, str]]:
+    """The matches and targets of iptables that the rules of these chains use: `-m` or `-j`, its name, and the first
+    chain with it; each once for a family. A jump to one of the chains in the same namespace is none.
+
+    The nodes of a cluster often share the rules of a chain; these are looked at once.
+    """
+    names: defaultdict[str, set[str]] = defaultdict(set)
+    for one in chains:
+        names[one.ns].add(one.name)
+    known: dict[tuple[str, str], set[str]] = {}  # the chains of a namespace, and the targets that are reported
+    parts_of: dict[tuple[str, int], tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {}
+    used: set[tuple[str, str, str]] = set()
+    for one in chains:
+        family = one.family
+        if family == "bridge":
+            continue  # ebtables does not name its matches
+        key = family, id(one.rules)  # the chains keep their rules
+        known_here = known.get((one.ns, family))
+        if known_here is None:
+            known_here = known[one.ns, family] = set(names[one.ns])
+        if key not in parts_of:
+            found = tuple(dict.fromkeys([part for rule in one.rules for part in rule.part_names]))
+            parts_of[key] = found, tuple([name for flag, name in found if flag != "-m"])
+        elif known_here.issuperset(parts_of[key][1]):
+            continue
+        parts, targets = parts_of[key]
+        for flag, name in parts:
+            use = family, "-m" if flag == "-m" else "-j", name
+            if use not in used and (flag == "-m" or name not in known_here):
+                used.add(use)
+                yield one, use[1], name
+        known_here.update(targets)
 
 
 def kernel_module(feature: str) -> str:

@@ -10,7 +10,7 @@ words into its parts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -76,7 +76,7 @@ class FirewallRule(_RuleCache):
     args: tuple[str, ...]
 
     def __str__(self) -> str:
-        return " ".join(quote(word) for word in self.args)
+        return join_words(self.args)
 
     @classmethod
     def from_text(cls, text: str) -> FirewallRule:
@@ -131,22 +131,6 @@ class FirewallRule(_RuleCache):
         return FirewallRule(tuple(words))
 
 
-class PartNames:
-    """The matches and targets of the rules of many chains. The nodes of a cluster often share the rules of a chain;
-    these are looked at once."""
-
-    def __init__(self) -> None:
-        self._found: dict[int, tuple[tuple[FirewallRule, ...], tuple[tuple[str, str], ...]]] = {}
-
-    def of(self, rules: tuple[FirewallRule, ...]) -> tuple[tuple[str, str], ...]:
-        """The `part_names` of all rules of a chain, each once, in order."""
-        found = self._found.get(id(rules))
-        if found is None:
-            names = tuple(dict.fromkeys([part for one in rules for part in one.part_names]))
-            found = self._found[id(rules)] = (rules, names)  # the rules keep their id
-        return found[1]
-
-
 def accounting_objects(rules: Iterable[FirewallRule]) -> tuple[str, ...]:
     """The objects of nfacct(8) that rules name, each once: the kernel refuses a rule without its object."""
     options = (one.option(_ACCOUNTING) for one in rules if _ACCOUNTING in one.args)
@@ -165,6 +149,15 @@ def quote(word: str) -> str:
     if word and _QUOTED.isdisjoint(word):
         return word
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def join_words(words: Sequence[str]) -> str:
+    """A rule's words as one text, as iptables-save prints them."""
+    text = " ".join(words)
+    is_plain = '"' not in text and "'" not in text and "\\" not in text and "\t" not in text
+    if is_plain and text.count(" ") == len(words) - 1 and "" not in words:
+        return text  # fast: most rules have nothing to quote
+    return " ".join([quote(word) for word in words])
 
 
 def split_words(line: str) -> list[str]:

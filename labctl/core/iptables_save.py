@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 
 from labctl.core.diff import Change
-from labctl.core.iptables import BUILTIN, FirewallRule, rule, split_words
+from labctl.core.iptables import BUILTIN, FirewallRule, join_words, rule, split_words
 from labctl.core.iptables_forms import IP_PROTOCOLS, protocol
 from labctl.core.iptables_parts import protocol_position
 from labctl.core.resources import Chain
@@ -175,22 +174,24 @@ def _counter(text: str = "[0:0]") -> Counter:
 
 @dataclass(frozen=True, slots=True)
 class RestoreScript:
-    """Input for a restore program: its lines, and the edits that they make."""
+    """Input for a restore program, and the edits that it makes."""
 
-    lines: tuple[str, ...]
+    text: str
     edits: tuple[TableEdit, ...] = ()
 
     @property
-    def text(self) -> str:
-        return "\n".join(self.lines) + "\n"
+    def lines(self) -> tuple[str, ...]:
+        """The lines of the text."""
+        return tuple(self.text.removesuffix("\n").split("\n"))
 
     def subject_of_line(self, number: int) -> tuple[Chain, FirewallRule | None] | None:
         """What line `number` (from 1) is about; None for a line that frames the others."""
         for edit in self.edits:
-            for lines, subject, rules in _line_groups(edit):
-                if number <= len(lines):
+            for _, subject, rules in _line_groups(edit):
+                count = len(rules) or 1
+                if number <= count:
                     return None if subject is None or number < 1 else (subject, rules[number - 1] if rules else None)
-                number -= len(lines)
+                number -= count
         return None
 
 
@@ -200,29 +201,38 @@ def restore_script(table_edits: Sequence[TableEdit]) -> RestoreScript:
     Within a table everything is emptied first, then filled, then what is to go is deleted, so that a
     chain can go in the same stroke as the rules that jump to it.
     """
-    groups = (lines for edit in table_edits for lines, *_ in _line_groups(edit))
-    return RestoreScript(tuple(chain.from_iterable(groups)), tuple(table_edits))
+    lines = [lines for edit in table_edits for lines, *_ in _line_groups(edit)]
+    return RestoreScript("\n".join((*lines, "")), tuple(table_edits))
 
 
-def _line_groups(edit: TableEdit) -> Iterator[tuple[list[str], Chain | None, tuple[FirewallRule, ...]]]:
-    """The lines for one table in groups, each about one chain, or about these rules of a chain, a line for each."""
-    going = {one.key for one in edit.chains_to_delete}
-    yield [f"*{edit.table}"], None, ()
+def _line_groups(edit: TableEdit) -> Iterator[tuple[str, Chain | None, tuple[FirewallRule, ...]]]:
+    """The lines for one table in groups: one line about a chain, or a line for each of these rules of a chain."""
+    builtin = BUILTIN.get((edit.family, edit.table), ())
+    bridge = edit.family == "bridge"
+    counters = "" if bridge else " [0:0]"
+    yield f"*{edit.table}", None, ()
+    for one in edit.chains_to_write:  # a built-in chain gets its policy, another is made; of ebtables, both have one
+        policy = (one.policy or "ACCEPT") if bridge or one.name in builtin else "-"
+        yield f":{one.name} {policy}{counters}", one, ()
     for one in edit.chains_to_write:
-        yield [_chain_line(one)], one, ()
-    for one in (*edit.chains_to_write, *edit.chains_to_delete):
-        goes, builtin = one.key in going, is_builtin(one)
-        if goes and builtin:
-            yield [_chain_line(Chain(one.ns, one.table, one.name, family=one.family))], one, ()
-        if goes or builtin:
-            yield [f"-F {one.name}"], one, ()
-    for one in edit.chains_to_write:
-        head, text_of = f"-A {one.name} ", str if one.family == "bridge" else _rule_text
-        yield [head + text_of(rule_of_chain) for rule_of_chain in one.rules], one, one.rules
+        if one.name in builtin:
+            yield f"-F {one.name}", one, ()
     for one in edit.chains_to_delete:
-        if not is_builtin(one):
-            yield [f"-X {one.name}"], one, ()
-    yield ["COMMIT"], None, ()
+        if one.name in builtin:
+            yield f":{one.name} ACCEPT{counters}", one, ()
+        yield f"-F {one.name}", one, ()
+    text_of = str if bridge else _rule_text
+    texts_of: dict[int, list[str]] = {}  # many chains can have the same rules
+    for one in edit.chains_to_write:
+        if one.rules:
+            texts = texts_of.get(id(one.rules))
+            if texts is None:
+                texts = texts_of[id(one.rules)] = [text_of(rule_of_chain) for rule_of_chain in one.rules]
+            yield f"-A {one.name} " + f"\n-A {one.name} ".join(texts), one, one.rules
+    for one in edit.chains_to_delete:
+        if one.name not in builtin:
+            yield f"-X {one.name}", one, ()
+    yield "COMMIT", None, ()
 
 
 def _rule_text(one: FirewallRule) -> str:
@@ -231,17 +241,10 @@ def _rule_text(one: FirewallRule) -> str:
     try:
         return one.restore_text
     except AttributeError:  # it is made once for each rule
-        position, numeric = protocol_position(one.args), one
+        words = one.args
+        position = protocol_position(words)
         if position is not None:
-            number = str(IP_PROTOCOLS.get(one.args[position], one.args[position]))
-            numeric = FirewallRule((*one.args[:position], number, *one.args[position + 1 :]))
-        object.__setattr__(one, "restore_text", str(numeric))
+            number = str(IP_PROTOCOLS.get(words[position], words[position]))
+            words = (*words[:position], number, *words[position + 1 :])
+        object.__setattr__(one, "restore_text", join_words(words))
         return one.restore_text
-
-
-def _chain_line(chain: Chain) -> str:
-    """The line that makes a user's chain, empty, or sets a built-in one's policy."""
-    counters = "" if chain.family == "bridge" else " [0:0]"
-    if is_builtin(chain) or chain.family == "bridge":
-        return f":{chain.name} {chain.policy or 'ACCEPT'}{counters}"
-    return f":{chain.name} -{counters}"

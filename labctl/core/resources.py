@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from itertools import chain
 from typing import Any, TypeAlias, get_args
 
 from labctl.core.iptables import FirewallRule
@@ -350,4 +351,12 @@ def assemble(resources: Iterable[Resource]) -> Plan:
         elif key in by_key and by_key[key] != item:
             raise ValueError(f"two different objects are both {key}: {by_key[key]} and {item}")
         by_key[key] = item
-    return tuple(sorted(by_key.values(), key=lambda item: CREATION_ORDER[type(item)]))
+    return in_creation_order(by_key.values())
+
+
+def in_creation_order(resources: Iterable[Resource]) -> Plan:
+    """Sort resources into phases, keeping their order within a phase."""
+    phases: dict[type, list[Resource]] = {kind: [] for kind in RESOURCE_TYPES}
+    for item in resources:
+        phases[type(item)].append(item)
+    return tuple(chain.from_iterable(phases.values()))

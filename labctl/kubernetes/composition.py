@@ -18,7 +18,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from labctl.core.iptables import FirewallRule
-from labctl.core.resources import IP, Address, Chain, Interface, Link, Net, Plan, Resource, assemble
+from labctl.core.resources import IP, Address, Chain, Interface, Link, Net, Plan, Resource, in_creation_order
 from labctl.core.scenario_types import Check, Lab, Machine, Scenario, VirtualAddress
 from labctl.kubernetes.api.api_objects import Cluster, Node, Service
 from labctl.kubernetes.api.cluster_state import ClusterState
@@ -98,10 +98,10 @@ def merge(plan: Plan, added: Iterable[Resource]) -> Plan:
     the jumps that a policy engine keeps at the top. Another object with the same key is replaced."""
     new: dict[tuple[Any, ...], Resource] = {}
     for item in added:
-        earlier = new.get(item.key)
-        if isinstance(item, Chain) and isinstance(earlier, Chain):
+        key = item.key
+        if isinstance(item, Chain) and isinstance(earlier := new.get(key), Chain):
             item = replace(item, rules=earlier.rules + item.rules)
-        new[item.key] = item
+        new[key] = item
     kept = []
     for item in plan:
         other = new.get(item.key)
@@ -110,7 +110,7 @@ def merge(plan: Plan, added: Iterable[Resource]) -> Plan:
         elif isinstance(item, Chain) and isinstance(other, Chain) and item.name in BUILT_IN:
             ours = tuple(one for one in other.rules if one not in item.rules)
             new[item.key] = replace(item, rules=ours + item.rules)
-    return assemble((*kept, *map(_in_order, new.values())))
+    return in_creation_order((*kept, *map(_in_order, new.values())))
 
 
 def _in_order(item: Resource) -> Resource:

@@ -64,6 +64,8 @@ class Builder:
     def apply(self, changes: Sequence[Change]) -> None:
         """Carry out all changes. Raises KernelError for the first netlink message that the kernel refused, after it
         has sent the others of that phase; MissingError for a missing tool."""
+        chains = [change for change in changes if isinstance(change.subject, Chain)]
+        changes = [change for change in changes if not isinstance(change.subject, Chain)]  # a cluster has few others
         refused = self._remove(changes)
         added = [change.want for change in changes if change.want is not None and change.have is None]
         recreated = [change.want for change in changes if must_recreate(change)]
@@ -85,7 +87,6 @@ class Builder:
         if self._chains is None:
             self._start_processes(changes)
         else:
-            chains = [change for change in changes if isinstance(change.subject, Chain)]
             finish_chains = self._start_chains(chains, self._chains)
             self._start_processes(changes)  # meanwhile
             finish_chains()

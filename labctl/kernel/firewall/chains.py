@@ -298,24 +298,33 @@ class _AcceptedWords:
     def check(self, ns: str, edit: TableEdit, family_tools: Mapping[str, commands.FirewallTool]) -> tuple[str, ...]:
         """The accounting objects that the rules name. Raises KernelError for a name or a rule that must not reach the
         tools."""
+        if edit.family not in family_tools:
+            name = (*edit.chains_to_write, *edit.chains_to_delete)[0].name
+            what = f"there is no firewall family {edit.family}"
+            raise KernelError(f"cannot write chain {name} in {ns}: {what}")
         found: dict[str, None] = {}
+        self._check_name(ns, edit, edit.table)
         for chain in (*edit.chains_to_write, *edit.chains_to_delete):
-            if chain.family not in family_tools:
-                what = f"there is no firewall family {chain.family}"
-                raise KernelError(f"cannot write chain {chain.name} in {ns}: {what}")
-            for name in (chain.table, chain.name):
-                if name not in self._names and not _NAME.fullmatch(name):
-                    what = f"{name!r} is not a valid name for a chain"
-                    raise KernelError(f"cannot write table {chain.table} in {ns}: {what}")
-                self._names.add(name)
-            key = (id(chain.rules), chain.family)
-            if key not in self._seen:
-                for one in chain.rules:
-                    if (word := stray_word(one.args, chain.family)) is not None:
-                        where = f"in {edit.table} {chain.name} of {ns}"
-                        what = f"{word[:60]!r} cannot be part of a rule"
-                        raise KernelError(f"cannot write rule {one} {where}: {what}")
-                self._seen[key] = chain.rules, accounting_objects(chain.rules)  # the rules keep their id
-            if names := self._seen[key][1]:
-                found |= dict.fromkeys(names)
+            if chain.name not in self._names:
+                self._check_name(ns, edit, chain.name)
+            seen = self._seen.get((id(chain.rules), edit.family))
+            if seen is None:
+                seen = self._seen[id(chain.rules), edit.family] = self._check_rules(ns, chain)
+            if seen[1]:
+                found |= dict.fromkeys(seen[1])
         return tuple(found)
+
+    def _check_name(self, ns: str, edit: TableEdit, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            what = f"{name!r} is not a valid name for a chain"
+            raise KernelError(f"cannot write table {edit.table} in {ns}: {what}")
+        self._names.add(name)
+
+    def _check_rules(self, ns: str, chain: Chain) -> tuple[tuple[FirewallRule, ...], tuple[str, ...]]:
+        """The rules, which keep their id then, and the accounting objects that they name."""
+        for one in chain.rules:
+            if (word := stray_word(one.args, chain.family)) is not None:
+                where = f"in {chain.table} {chain.name} of {ns}"
+                what = f"{word[:60]!r} cannot be part of a rule"
+                raise KernelError(f"cannot write rule {one} {where}: {what}")
+        return chain.rules, accounting_objects(chain.rules)

@@ -95,7 +95,7 @@ def _find_bad_rule(
     unshare(CLONE_NEWNET)
     ipset.write("", [Change(one, None) for one in sets])
     nfacct.create("", accounting_objects(one for chain in edit.chains_to_write for one in chain.rules))
-    commands.try_restore(tool, RestoreScript(tuple(present.splitlines())))
+    commands.try_restore(tool, RestoreScript(present))
     rules = [(chain, one) for chain in edit.chains_to_write for one in chain.rules]
     good, bad = 0, len(rules)
     if bad == 0 or _try(tool, edit, bad) is None:

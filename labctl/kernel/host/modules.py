@@ -13,8 +13,8 @@ from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
-from labctl.core.features import kernel_module
-from labctl.core.iptables import Backend, FirewallRule, PartNames
+from labctl.core.features import kernel_module, used_extensions
+from labctl.core.iptables import Backend, FirewallRule
 from labctl.core.resources import Chain, Link, Resource, Sysctl
 from labctl.errors import KernelError
 from labctl.kernel.host.work_record import WorkRecord
@@ -36,11 +36,8 @@ BRIDGE_CALLS = tuple(f"net.bridge.bridge-nf-call-{name}" for name in ("iptables"
 
 
 def modules_for(plan: Iterable[Resource], backend: Backend = "legacy") -> tuple[str, ...]:
-    """The modules for a plan's links, sysctls and firewall rules, each once, in the order of the plan. Pure."""
-    items = tuple(plan)
-    chain_names = {(item.ns, item.name) for item in items if isinstance(item, Chain)}
-    parts = PartNames()
-    return tuple(dict.fromkeys(name for item in items for name in _needs(item, chain_names, backend, parts)))
+    """The modules for a plan's links and sysctls, then those for its firewall tables and rules, each once. Pure."""
+    return tuple(dict.fromkeys(_needs(plan, backend)))
 
 
 def missing_modules(wanted: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
@@ -152,34 +149,31 @@ def _module_name(path: str) -> str:
     return path.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
 
 
-def _needs(item: Resource, chain_names: set[tuple[str, str]], backend: Backend, parts: PartNames) -> Iterator[str]:
-    if isinstance(item, Link):
-        if item.kind != "loopback":
-            yield kernel_module(item.kind)
-    elif isinstance(item, Sysctl) and item.name.startswith("net.bridge."):
-        yield "br_netfilter"
-    elif isinstance(item, Chain):
-        if item.family == "bridge":
+def _needs(plan: Iterable[Resource], backend: Backend) -> Iterator[str]:
+    chains: list[Chain] = []
+    for item in plan:
+        if isinstance(item, Chain):
+            chains.append(item)
+        elif isinstance(item, Link):
+            if item.kind != "loopback":
+                yield kernel_module(item.kind)
+        elif isinstance(item, Sysctl) and item.name.startswith("net.bridge."):
+            yield "br_netfilter"
+    for family, table in dict.fromkeys([(one.family, one.table) for one in chains]):
+        if family == "bridge" or backend == "nft":
             yield from NFT_MODULES
-            yield from (name for rule in item.rules for name in _bridge_extensions(rule))
-            return
-        core, table = _TABLES[item.family]
-        yield from NFT_MODULES if backend == "nft" else (core, table + item.table)
-        yield from _extensions(parts.of(item.rules), item, chain_names)
-
-
-def _extensions(
-    part_names: Iterable[tuple[str, str]], chain: Chain, chain_names: set[tuple[str, str]]
-) -> Iterator[str]:
-    modules = _EXTENSION_MODULES6 if chain.family == "ip6" else _EXTENSION_MODULES
-    for flag, name in part_names:
-        if flag != "-m" and (chain.ns, name) in chain_names:
-            continue
+        else:
+            core, prefix = _TABLES[family]
+            yield from (core, prefix + table)
+    for one, _, name in used_extensions(chains):
         if name == "physdev":
             yield "br_netfilter"
-        extension = modules.get(name, f"xt_{name}")
-        if extension is not None:
-            yield extension
+        module = (_EXTENSION_MODULES6 if one.family == "ip6" else _EXTENSION_MODULES).get(name, f"xt_{name}")
+        if module is not None:
+            yield module
+    for one in chains:
+        if one.family == "bridge":
+            yield from (name for rule in one.rules for name in _bridge_extensions(rule))
 
 
 def _bridge_extensions(rule: FirewallRule) -> Iterator[str]:

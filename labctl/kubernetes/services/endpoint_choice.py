@@ -5,7 +5,7 @@ Source: kubernetes `pkg/proxy/topology.go` and `pkg/proxy/endpointslicecache.go`
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,39 +64,49 @@ class HintRules:
 
 
 class EndpointIndex:
-    """The endpoints of a cluster by Service, with their texts: what the kube-proxies of all nodes have in common."""
+    """The endpoints of a cluster by Service, with their texts: what the kube-proxies of all nodes have in common, and
+    Services with the same endpoints too."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._slices: dict[tuple[str, str, int], list[EndpointSlice]] = {}
         for one in cluster.slices:
             self._slices.setdefault((one.namespace, one.service, one.version), []).append(one)
-        self._found: dict[tuple[str, str, int, ServicePort], list[tuple[str, Endpoint, int]]] = {}
+        self._listed: dict[tuple[tuple[int, int], ...], list[tuple[str, Endpoint, int]]] = {}
+        self._found: dict[tuple[tuple[tuple[int, int], ...], str], tuple[Backend, ...]] = {}
 
-    def backends(self, service: Service, port: ServicePort, version: Literal[4, 6], node: str) -> list[Backend]:
+    def backends(self, service: Service, port: ServicePort, version: Literal[4, 6], node: str) -> tuple[Backend, ...]:
         """The endpoints of this port in the slices of one address family, sorted as kube-proxy does, by their text. An
         endpoint in two slices is one."""
-        key = (service.namespace, service.name, version, port)
-        listed = self._found.get(key)
-        if listed is None:
-            listed = self._found[key] = sorted(self._list(service, port, version), key=lambda one: one[0])
-        found: dict[str, Backend] = {}
-        for text, endpoint, number in listed:
-            local = endpoint.node == node
-            if local or text not in found:
-                found[text] = Backend(endpoint, number, local, text)
-        return list(found.values())
-
-    def _list(self, service: Service, port: ServicePort, version: Literal[4, 6]) -> list[tuple[str, Endpoint, int]]:
-        return [
-            (_endpoint_text(endpoint.address, at.port), endpoint, at.port)
+        parts = [
+            (one.endpoints, at.port)
             for one in self._slices.get((service.namespace, service.name, version), ())
             for at in one.ports
             if (at.name, at.protocol) == (port.name, port.protocol)
-            for endpoint in one.endpoints
         ]
+        key = tuple([(id(endpoints), number) for endpoints, number in parts])  # the slices keep their endpoints
+        found = self._found.get((key, node))
+        if found is None:
+            listed = self._listed.get(key)
+            if listed is None:
+                listed = self._listed[key] = sorted(_with_texts(parts), key=lambda one: one[0])
+            by_text: dict[str, Backend] = {}
+            for text, endpoint, number in listed:
+                local = endpoint.node == node
+                if local or text not in by_text:
+                    by_text[text] = Backend(endpoint, number, local, text)
+            found = self._found[key, node] = tuple(by_text.values())
+        return found
 
 
-def backends(cluster: Cluster, service: Service, port: ServicePort, version: Literal[4, 6], node: str) -> list[Backend]:
+def _with_texts(parts: Iterable[tuple[Iterable[Endpoint], int]]) -> Iterator[tuple[str, Endpoint, int]]:
+    """The endpoints of slices with their ports, and the texts of both."""
+    for endpoints, number in parts:
+        yield from ((_endpoint_text(one.address, number), one, number) for one in endpoints)
+
+
+def backends(
+    cluster: Cluster, service: Service, port: ServicePort, version: Literal[4, 6], node: str
+) -> tuple[Backend, ...]:
     """The endpoints of one port, see `EndpointIndex.backends`."""
     return EndpointIndex(cluster).backends(service, port, version, node)
 

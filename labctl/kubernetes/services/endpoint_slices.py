@@ -7,8 +7,9 @@ holds the endpoints with the same ports; the limit of 100 endpoints for each sli
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from labctl.core.chain_hash import chain_hash
 from labctl.core.resources import IP
@@ -25,12 +26,19 @@ def endpoint_slices(
     """The slices of all Services with a selector, one for each address family and set of ports. `zones` are those of
     the nodes that have one."""
     index = _by_label(pods)
+    found: dict[Any, tuple[_Endpoints, ...]] = {}  # Services often select the same pods: their endpoints are made once
     for service in services:
         if not service.selector or service.type == "ExternalName":
             continue
-        selected = _selected(service, index)
+        selects = (service.namespace, *service.selector.items()), service.ports, service.traffic_distribution
         for version in _families(service):
-            yield from _slices(service, selected, version, zones)
+            groups = found.get((version, selects))
+            if groups is None:
+                groups = tuple(_endpoints(service, _selected(service, index), version, zones))
+                found[version, selects] = groups
+            for one in groups:
+                name = f"{service.name}-{one.suffix}"
+                yield EndpointSlice(service.namespace, name, service.name, version, one.endpoints, one.ports)
 
 
 def selected_pods(service: Service, pods: Iterable[Pod]) -> list[Pod]:
@@ -67,9 +75,18 @@ def _families(service: Service) -> tuple[Literal[4, 6], ...]:
     return tuple(found)
 
 
-def _slices(
+@dataclass(frozen=True, slots=True)
+class _Endpoints:
+    """The endpoints with the same ports, and the end of the name of their slice."""
+
+    endpoints: tuple[Endpoint, ...]
+    ports: tuple[EndpointPort, ...]
+    suffix: str
+
+
+def _endpoints(
     service: Service, pods: Iterable[Pod], version: Literal[4, 6], zones: Mapping[str, str]
-) -> Iterator[EndpointSlice]:
+) -> Iterator[_Endpoints]:
     groups: dict[tuple[EndpointPort, ...], list[Endpoint]] = {}
     for pod in pods:
         ip = next((one for one in pod.ips if one.version == version), None)
@@ -79,10 +96,7 @@ def _slices(
         ports = tuple(EndpointPort(port.name, number, port.protocol) for port, number in targets if number is not None)
         groups.setdefault(ports, []).append(_endpoint(service, ip, pod.node, zones.get(pod.node, "")))
     for ports, endpoints in groups.items():
-        suffix = chain_hash(f"{version} {ports}")[:5].lower()
-        yield EndpointSlice(
-            service.namespace, f"{service.name}-{suffix}", service.name, version, tuple(endpoints), ports
-        )
+        yield _Endpoints(tuple(endpoints), ports, chain_hash(f"{version} {ports}")[:5].lower())
 
 
 def _endpoint(service: Service, ip: IP, node: str, zone: str) -> Endpoint:

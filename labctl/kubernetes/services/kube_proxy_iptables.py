@@ -47,6 +47,14 @@ class SharedRules:
         self.cluster = cluster
         self.endpoints = EndpointIndex(cluster)
         self.parts: dict[Any, _PortRules] = {}
+        self._endpoint_chains: dict[tuple[str, str], list[str]] = {}
+
+    def endpoint_chain(self, backend: Backend, protocol: str) -> list[str]:
+        """The chain of an endpoint without comments and session affinity: the same for all Services that have it."""
+        found = self._endpoint_chains.get((backend.text, protocol))
+        if found is None:
+            found = self._endpoint_chains[backend.text, protocol] = _endpoint_chain(backend, protocol)
+        return found
 
 
 def kube_proxy_chains(
@@ -188,7 +196,7 @@ class _ServicePortRules:
     """The rules of one port of a Service."""
 
     def __init__(
-        self, proxy: _Proxy, service: Service, port: ServicePort, cluster_ip: IP, candidates: list[Backend]
+        self, proxy: _Proxy, service: Service, port: ServicePort, cluster_ip: IP, candidates: tuple[Backend, ...]
     ) -> None:
         self.proxy, self.service, self.port, self.cluster_ip = proxy, service, port, cluster_ip
         config = proxy.config
@@ -264,7 +272,7 @@ class _ServicePortRules:
             if found:
                 chains[chain] += self._jumps(found)
         for backend in choice.reachable:
-            chains[self._sep(backend)] = list(self._endpoint_chain(backend))
+            chains[self._sep(backend)] = self._endpoint_chain(backend)
 
     @property
     def _external_local(self) -> bool:
@@ -367,13 +375,15 @@ class _ServicePortRules:
                 yield f"{self._endpoint_comment(f'{self.name} -> {backend}')}{recent} -j {sep}"
         for left, backend in zip(range(len(found), 0, -1), found, strict=True):
             chance = f"-m statistic --mode random --probability {_probability(left)} " if left > 1 else ""
-            yield f"{self._endpoint_comment(f'{self.name} -> {backend}')}{chance}-j {self._sep(backend)}"
+            comment = self._endpoint_comment(f"{self.name} -> {backend.text}")
+            yield f"{comment}{chance}-j {self._sep(backend)}"
 
-    def _endpoint_chain(self, backend: Backend) -> Iterator[str]:
-        comment, protocol = self._endpoint_comment(self.name), self.protocol
-        yield f"-s {_host(backend.ip)} {comment}-j KUBE-MARK-MASQ"
-        recent = f"-m recent --set {self._recent(self._sep(backend))} " if self.service.affinity_timeout_s else ""
-        yield f"-p {protocol} {comment}{recent}-m {protocol} -j DNAT --to-destination {backend}"
+    def _endpoint_chain(self, backend: Backend) -> list[str]:
+        comment, protocol, shared = self._endpoint_comment(self.name), self.protocol, self.proxy.shared
+        if not self.service.affinity_timeout_s:
+            return _endpoint_chain(backend, protocol, comment) if comment else shared.endpoint_chain(backend, protocol)
+        recent = f"-m recent --set {self._recent(self._sep(backend))} "
+        return _endpoint_chain(backend, protocol, comment, recent)
 
     def _sep(self, backend: Backend) -> str:
         found = self._seps.get(backend.text)
@@ -387,6 +397,14 @@ class _ServicePortRules:
 
     def _endpoint_comment(self, text: str) -> str:
         return f"{_comment(text)} " if self.proxy.has_comments else ""
+
+
+def _endpoint_chain(backend: Backend, protocol: str, comment: str = "", recent: str = "") -> list[str]:
+    """The chain of an endpoint: its own packets to itself are marked, and all get its address."""
+    return [
+        f"-s {_host(backend.ip)} {comment}-j KUBE-MARK-MASQ",
+        f"-p {protocol} {comment}{recent}-m {protocol} -j DNAT --to-destination {backend}",
+    ]
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,8 @@ from hashlib import sha256
 import pytest
 
 from labctl.core.chain_hash import chain_hash
-from labctl.core.iptables import FirewallRule, PartNames, rule
+from labctl.core.features import used_extensions
+from labctl.core.iptables import FirewallRule, rule
 from labctl.core.iptables_save import TableEdit, parse_chains, parse_save, restore_script, saved_rule
 from labctl.core.resources import Chain
 
@@ -61,12 +62,26 @@ def test_what_is_kept_of_a_rule_is_no_part_of_it() -> None:
     assert restore_script([TableEdit("ip", "filter", (chain,), ())]).lines[2].endswith("-p 6 -m tcp --dport 80 -j DROP")
 
 
-def test_the_parts_of_shared_rules_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = (rule("-m comment --comment x -j A"), rule("-m comment --comment y -j B"))
-    names = PartNames()
-    assert names.of(shared) == (("-m", "comment"), ("-j", "A"), ("-j", "B"))
-    monkeypatch.setattr(FirewallRule, "part_names", property(lambda self: pytest.fail("looked at again")))
-    assert names.of(shared) == (("-m", "comment"), ("-j", "A"), ("-j", "B"))
+def test_extensions_of_shared_rules_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = (rule("-m comment --comment x -j A"), rule("-m statistic --mode random --probability 0.5 -j LOG"))
+    looked_at: list[FirewallRule] = []
+    original = FirewallRule.part_names.__get__
+    monkeypatch.setattr(FirewallRule, "part_names", property(lambda self: (looked_at.append(self), original(self))[1]))
+    nodes = [Chain(node, "nat", "SVC", shared) for node in ("node1", "node2", "node3")]
+    own = [Chain("node1", "nat", "A"), Chain("node3", "filter", "A")]
+    found = [(one.ns, flag, name) for one, flag, name in used_extensions([*nodes, *own])]
+    assert found == [
+        ("node1", "-m", "comment"), ("node1", "-m", "statistic"), ("node1", "-j", "LOG"), ("node2", "-j", "A"),
+    ]  # fmt: skip
+    assert looked_at == [*shared]
+
+
+def test_each_family_uses_extensions_of_its_own() -> None:
+    rules = (rule("-g A"), rule("-j REJECT --reject-with tcp-reset -p tcp"))
+    chains = [Chain("n", "filter", "X", rules), Chain("n", "filter", "Y", rules, family="ip6")]
+    found = [(one.family, flag, name) for one, flag, name in used_extensions(chains)]
+    assert found == [("ip", "-j", "A"), ("ip", "-j", "REJECT"), ("ip6", "-j", "A"), ("ip6", "-j", "REJECT")]
+    assert list(used_extensions([Chain("n", "nat", "B", rules, family="bridge")])) == []
 
 
 def test_each_line_of_a_script_says_what_it_is_about() -> None:

@@ -26,7 +26,8 @@ PLAN = (
     Chain("n", "nat", "MINE", (rule("-m comment --comment '-m x' -j MASQUERADE"),)),
     Chain("n", "filter", "FORWARD", (rule("-j REJECT", "ip6"),), family="ip6"),
 )
-TABLES = ("ip_tables", "iptable_nat", "xt_tcpudp", "xt_nat", "xt_comment", "xt_MASQUERADE")
+TABLES = ("ip_tables", "iptable_nat")
+EXTENSIONS = ("xt_tcpudp", "xt_nat", "xt_comment", "xt_MASQUERADE")
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_a_plan_needs() -> None:
     assert modules.modules_for(PLAN) == (
-        "veth", "bridge", "8021q", *TABLES, "ip6_tables", "ip6table_filter", "ip6t_REJECT",
+        "veth", "bridge", "8021q", *TABLES, "ip6_tables", "ip6table_filter", *EXTENSIONS, "ip6t_REJECT",
     )  # fmt: skip
 
 

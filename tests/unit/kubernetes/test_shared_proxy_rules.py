@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from labctl.kubernetes.api.api_objects import Cluster, Endpoint, EndpointPort, EndpointSlice, Node, Service, ServicePort
@@ -48,3 +49,22 @@ def test_only_what_depends_on_no_node_is_shared() -> None:
     assert not any(name.startswith("KUBE-SVL-") for _, name in same)
     firewalls = [next(rules for (_, name), rules in one.items() if name.startswith("KUBE-FW-")) for one in chains]
     assert [len(rules) for rules in firewalls] == [2, 3, 2]  # the range holds the address of node2
+
+
+def test_services_share_the_chains_of_their_endpoints() -> None:
+    """Without comments and affinity, the rules of an endpoint are those of every Service that has it."""
+    services = [replace(SERVICES[0], name=f"s{number}") for number in range(3)]
+    sticky = replace(SERVICES[0], name="sticky", affinity_timeout_s=60)
+    every = (*services, sticky)
+    many = tuple(Endpoint(ip_address(f"10.244.{number // 200}.{number % 200}"), "node1") for number in range(400))
+    slices = [
+        EndpointSlice("default", f"{one.name}-1", one.name, 4, many, (EndpointPort("http", 8080),)) for one in every
+    ]
+    cluster = Cluster(NODES, every, tuple(slices))
+    config = read_config({"clusterCIDR": "10.244.0.0/16"}, Release(1, 35), NODES[0], NODES[0].internal_ips)
+    chains = kube_proxy_chains(cluster, config, 4)
+    separate = {name: rules for (_, name), rules in chains.items() if name.startswith("KUBE-SEP-")}
+    shared = [rules for rules in separate.values() if "-m recent" not in rules[1]]
+    assert (len(separate), len(shared), len({id(rules) for rules in shared})) == (1600, 1200, 400)
+    assert len({id(rules) for rules in separate.values()}) == 800
+    assert all("--to-destination" in rules[1] and "--comment" not in rules[1] for rules in separate.values())
