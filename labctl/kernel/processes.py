@@ -12,10 +12,12 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,16 +26,15 @@ from labctl.core.resources import Process
 from labctl.errors import KernelError
 from labctl.kernel.host import paths
 from labctl.kernel.host.limits import start_error_in, starting
-from labctl.kernel.host.syscalls import CLONE_NEWPID, setns
 from labctl.kernel.namespaces import occupants
-from labctl.kernel.programs import NODE_VARIABLE, READY, argv
+from labctl.kernel.programs import NODE_VARIABLE, READY, argv, module_command
+from labctl.kernel.programs.launcher import send_request
 from labctl.render.plan_json import process_tag
 
 PROCESS_VARIABLE = "LABCTL_PROCESS"
 READY_TIMEOUT_S = 10.0  # seconds within which a program must be ready
-REAP_TIMEOUT_S = 1.0  # seconds within which the process that started a program must end
-MAX_STARTING = 4 * (os.cpu_count() or 1)  # processes that start at the same time
-MAX_FDS = 4096  # file descriptors to close in the process that only waits
+REAP_TIMEOUT_S = 1.0  # seconds within which the launcher must end
+MAX_STARTING = 16 * (os.cpu_count() or 1)  # processes that start at the same time
 
 
 def find(lab: str, nodes: Iterable[str]) -> tuple[Process, ...]:
@@ -55,11 +56,15 @@ def find_anywhere(lab: str) -> tuple[int, ...]:
 
 class Starter:
     """Starts processes in the namespaces of a lab, and waits for several at the same time. A context manager: leaving
-    it without an error waits until each is ready."""
+    it without an error waits until each is ready.
+
+    All are forks of one process, the launcher, which has Python and the programs in memory already.
+    """
 
     def __init__(self, lab: str) -> None:
         self._lab = lab
-        self._children: list[tuple[Process, subprocess.Popen[bytes]]] = []
+        self._launcher: _Launcher | None = None
+        self._starting: list[tuple[Process, int]] = []  # with the descriptor of its output
 
     def __enter__(self) -> Starter:
         return self
@@ -67,22 +72,43 @@ class Starter:
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         try:
             if kind is None:
-                _wait_until_ready(self._children)
+                self._wait_until_ready()
         finally:
-            for _, child in self._children:
-                if child.stdout is not None:
-                    child.stdout.close()
-                _reap(child)
-            self._children.clear()
+            for _, output in self._starting:
+                os.close(output)
+            self._starting.clear()
+            if self._launcher is not None:
+                self._launcher.close()
+
+    def prepare(self) -> None:
+        """Start the launcher, which `start` does otherwise: it gets ready meanwhile. This thread must not be in a
+        namespace that is removed before the end. Raises LimitError, OSError."""
+        if self._launcher is None:
+            with starting("the launcher of processes"):
+                self._launcher = _Launcher()
 
     def start(self, processes: Iterable[Process]) -> None:
         """Start processes in this thread's namespace. Raises KernelError if one of this or of another namespace does
-        not get ready, with its output."""
+        not get ready, with its output; LimitError if no process can be started."""
         for process in processes:
-            starting_now = sum(child.stdout is not None and not child.stdout.closed for _, child in self._children)
-            if process.inside is not None or starting_now >= MAX_STARTING:
-                _wait_until_ready(self._children)
-            self._children.append((process, _spawn(self._lab, process)))
+            if process.inside is not None or len(self._starting) >= MAX_STARTING:
+                self._wait_until_ready()
+            self.prepare()
+            assert self._launcher is not None
+            self._starting.append((process, _launch(self._launcher, self._lab, process)))
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while self._starting:
+            process, fd = self._starting[0]
+            output = _read_output(fd, deadline)
+            os.close(fd)
+            del self._starting[0]
+            if output != READY:
+                problem = output.decode(errors="replace").strip() or "it ended and printed nothing"
+                what = f"{process.name} in {process.ns}"
+                refused = KernelError(f"cannot start {what}: {problem}", _hint(problem))
+                raise start_error_in(what, problem) or refused
 
 
 def stop(process: Process) -> None:
@@ -91,60 +117,62 @@ def stop(process: Process) -> None:
         occupants.terminate([process.pid])
 
 
-def _spawn(lab: str, process: Process) -> subprocess.Popen[bytes]:
-    command = argv(process.command)
-    if process.sandbox:
-        command.append(str(paths.netns_path(lab, process.ns)))
-    tag = f"{_netns_dir_id()} {process_tag(process, paths.netns_name(lab, process.ns))}"
-    variables = {"PATH": os.environ.get("PATH", os.defpath), PROCESS_VARIABLE: tag, NODE_VARIABLE: process.ns}
-    pid_ns_fd = _open_pid_namespace(lab, process) if process.inside is not None else None
-    try:
-        with starting(f"{process.name} in {process.ns}"):
-            return subprocess.Popen(
-                command,
+class _Launcher:
+    """A launcher that runs, and the socket to it. Raises OSError."""
+
+    def __init__(self) -> None:
+        self.socket, theirs = socket.socketpair()
+        try:
+            self._child = subprocess.Popen(
+                module_command(("launcher", str(theirs.fileno()))),
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
-                env={**variables, **_holder()},
+                pass_fds=(theirs.fileno(),),
                 start_new_session=True,
-                preexec_fn=None if pid_ns_fd is None else lambda: _enter_pid_namespace(pid_ns_fd),
             )
-    except (OSError, subprocess.SubprocessError) as error:
-        problem = getattr(error, "strerror", None) or str(error)
-        raise KernelError(f"cannot start {process.name} in {process.ns}: {problem}") from None
-    finally:
-        if pid_ns_fd is not None:
-            os.close(pid_ns_fd)
+        except BaseException:
+            self.socket.close()
+            raise
+        finally:
+            theirs.close()
+
+    def close(self) -> None:
+        """End it: it has started all that it was asked for. If it does not end, kill it."""
+        self.socket.close()
+        for _ in range(2):
+            try:
+                self._child.wait(REAP_TIMEOUT_S)
+                return
+            except subprocess.TimeoutExpired:
+                os.killpg(self._child.pid, signal.SIGKILL)
 
 
-def _reap(child: subprocess.Popen[bytes]) -> None:
-    """Wait for the end of a started process: the program itself continues in a child of that one. If it does not end,
-    as the program did not get ready, kill it."""
-    for _ in range(2):
+def _launch(launcher: _Launcher, lab: str, process: Process) -> int:
+    """Start a process in this thread's namespace. Returns a descriptor of what it prints."""
+    words = (*process.command, str(paths.netns_path(lab, process.ns))) if process.sandbox else process.command
+    tag = f"{_netns_dir_id()} {process_tag(process, paths.netns_name(lab, process.ns))}"
+    variables = {"PATH": os.environ.get("PATH", os.defpath), PROCESS_VARIABLE: tag, NODE_VARIABLE: process.ns}
+    with ExitStack() as held:
+        fds = [os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)]
+        held.callback(os.close, fds[0])
+        if process.inside is not None:
+            fds.append(_open_pid_namespace(lab, process))
+            held.callback(os.close, fds[1])
+        output, theirs = os.pipe()
+        held.callback(os.close, theirs)
+        fds.insert(1, theirs)
         try:
-            child.wait(REAP_TIMEOUT_S)
-            return
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
+            send_request(launcher.socket, argv(words), len(words), {**variables, **_holder()}, fds)
+        except OSError as error:
+            os.close(output)
+            raise KernelError(f"cannot start {process.name} in {process.ns}: {error.strerror}") from None
+    return output
 
 
 def _holder() -> dict[str, str]:
     return {paths.HOLDER_VARIABLE: os.environ[paths.HOLDER_VARIABLE]} if paths.HOLDER_VARIABLE in os.environ else {}
-
-
-def _enter_pid_namespace(pid_ns_fd: int) -> None:
-    """Enter a process namespace between fork and exec: continue in a child, which is inside.
-
-    The starting thread cannot do this, because only the machine's root could move it back. And a program that is forked
-    from outside would be reparented to the host's init, not to the pod's.
-    """
-    setns(pid_ns_fd, CLONE_NEWPID)
-    pid = os.fork()
-    if pid:
-        os.closerange(0, MAX_FDS)
-        os.waitpid(pid, 0)
-        os._exit(0)
 
 
 def _open_pid_namespace(lab: str, process: Process) -> int:
@@ -160,27 +188,12 @@ def _open_pid_namespace(lab: str, process: Process) -> int:
     return os.open(f"/proc/{_main_process(group).pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _wait_until_ready(children: Iterable[tuple[Process, subprocess.Popen[bytes]]]) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    for process, child in children:
-        if child.stdout is None or child.stdout.closed:
-            continue
-        output = _read_output(child, deadline)
-        child.stdout.close()
-        if output != READY:
-            problem = output.decode(errors="replace").strip() or "it ended and printed nothing"
-            what = f"{process.name} in {process.ns}"
-            refused = KernelError(f"cannot start {what}: {problem}", _hint(problem))
-            raise start_error_in(what, problem) or refused
-
-
-def _read_output(child: subprocess.Popen[bytes], deadline: float) -> bytes:
-    assert child.stdout is not None
+def _read_output(fd: int, deadline: float) -> bytes:
     poll = select.poll()
-    poll.register(child.stdout, select.POLLIN)
+    poll.register(fd, select.POLLIN)
     if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
         return b"it is not ready after %d s" % READY_TIMEOUT_S
-    return os.read(child.stdout.fileno(), 4096)
+    return os.read(fd, 4096)
 
 
 def _hint(problem: str) -> str:

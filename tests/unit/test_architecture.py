@@ -264,7 +264,7 @@ def test_every_module_can_be_imported_by_itself() -> None:
 ENTRANCES = {
     "kernel/host/syscalls.py": "the call itself",
     "kernel/namespaces/entry.py": "network namespaces, with the test that it is not the machine's own",
-    "kernel/processes.py": "the process namespace of a pod's sandbox",
+    "kernel/programs/launcher.py": "the network namespace in which the asking thread is, and a pod's process namespace",
     "kernel/rootless.py": "the user namespace of labs without root, with what belongs to it",
 }
 

@@ -67,6 +67,21 @@ class Builder:
         chains = [change for change in changes if isinstance(change.subject, Chain)]
         changes = [change for change in changes if not isinstance(change.subject, Chain)]  # a cluster has few others
         refused = self._remove(changes)
+        wanted = [change.want for change in changes if isinstance(change.want, Process)]
+        with processes.Starter(self._namespaces.lab) as starter:
+            if wanted:
+                starter.prepare()
+            self._build(changes, refused)
+            # programs start, and others write rules, at the same time
+            self._start_processes(starter, (one for one in wanted if one.inside is None))
+            finish_chains = self._start_chains(chains, self._chains) if self._chains is not None else None
+            self._start_processes(starter, (one for one in wanted if one.inside is not None))
+            if finish_chains is not None:
+                finish_chains()
+        self._each([change for change in changes if isinstance(change.subject, IpSet)], ipset.remove)
+
+    def _build(self, changes: Sequence[Change], refused: list[Refusal]) -> None:
+        """Everything except processes and chains. `refused` is what the kernel refused to remove."""
         added = [change.want for change in changes if change.want is not None and change.have is None]
         recreated = [change.want for change in changes if must_recreate(change)]
         for item in added:
@@ -82,15 +97,7 @@ class Builder:
         refused += self._configure(changes, {id(link) for link in links})
         self._raise(refused)
         self._each([change for change in changes if device_state.needs_carrier(change.want)], _update_carriers)
-        sets = [change for change in changes if isinstance(change.subject, IpSet)]
-        self._each(sets, ipset.write)
-        if self._chains is None:
-            self._start_processes(changes)
-        else:
-            finish_chains = self._start_chains(chains, self._chains)
-            self._start_processes(changes)  # meanwhile
-            finish_chains()
-        self._each(sets, ipset.remove)
+        self._each([change for change in changes if isinstance(change.subject, IpSet)], ipset.write)
 
     # removing
 
@@ -253,16 +260,14 @@ class Builder:
         self._each(changes, start)
         return lambda: finish(0)
 
-    def _start_processes(self, changes: Iterable[Change]) -> None:
+    def _start_processes(self, starter: processes.Starter, wanted: Iterable[Process]) -> None:
         by_ns: dict[str, list[Process]] = {}
-        for change in changes:
-            if isinstance(change.want, Process):
-                by_ns.setdefault(change.want.ns, []).append(change.want)
-        with processes.Starter(self._namespaces.lab) as starter:
-            for ns, ns_processes in by_ns.items():
-                if ns in self._namespaces.fds:
-                    self._namespaces.enter(ns)
-                    starter.start(ns_processes)
+        for process in wanted:
+            by_ns.setdefault(process.ns, []).append(process)
+        for ns, ns_processes in by_ns.items():
+            if ns in self._namespaces.fds:
+                self._namespaces.enter(ns)
+                starter.start(ns_processes)
 
     # sending to the kernel
 

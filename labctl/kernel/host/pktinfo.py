@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from typing import TypeAlias
 
 IP_PKTINFO, IPV6_RECVPKTINFO, IPV6_PKTINFO = 8, 49, 50
 ANCDATA_BYTES = 256  # bytes of control messages to receive with a datagram
 
-Ancillary: TypeAlias = tuple[int, int, bytes]  # one control message: level, type, data
+Ancillary = tuple[int, int, bytes]  # one control message: level, type, data
 
 
 def request_pktinfo(sock: socket.socket) -> None:

@@ -1,9 +1,9 @@
 """labctl's own programs: the processes of a lab.
 
-They stand for the processes of a real container network. They need only Python's standard library and start in about
-ten milliseconds (`python -I -S .../run.py serve web tcp:80`), so a lab with many of them starts fast, and `ps` shows
-them. A program prints `ready` on its standard output when it works, or else what went wrong. After that it prints
-nothing.
+They stand for the processes of a real container network. They need only Python's standard library, and `ps` shows them
+(`python -I -S .../run.py serve web tcp:80`). They are forks of the launcher, which takes 2 ms for each, so a lab with
+many of them starts fast. A program prints `ready` on its standard output when it works, or else what went wrong. After
+that it prints nothing.
 
     pause         a pod's sandbox: a process namespace, and the network namespace that ends with it
     serve         a server on TCP and UDP ports, which echoes what it receives, and says to HTTP clients who it is
@@ -13,6 +13,8 @@ nothing.
     load-balancer the load balancer of Services: it sends packets to nodes, by a hash of the flow
     http-proxy    the load balancer of Ingresses and Gateways: an HTTP proxy with a table of routes
     tunnel        a tunnel in user space: flannel's udp backend, or IP in IP where the kernel has none
+
+    launcher      starts the others; it ends when the lab is built
 
 `run.py` also starts `labctl.kernel.node_exec.exec_helper`, which runs a user's command in a node, and
 `labctl.kernel.sandbox`, which runs one in new namespaces. They are not processes of a lab.
