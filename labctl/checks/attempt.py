@@ -37,15 +37,8 @@ from labctl.kernel.probes.clients import Echo, Ping, Probe, TcpClient, UdpClient
 from labctl.kernel.probes.http_client import HttpClient
 from labctl.kernel.probes.listener import Listener
 from labctl.packets.decode import Frame, Packet
-from labctl.packets.probe_id import (
-    MAGIC,
-    ProbeId,
-    Trail,
-    decode_frames,
-    find_trail,
-    tcp_probe_id,
-    unanswered_neighbours,
-)
+from labctl.packets.probe_id import MAGIC, ProbeId, decode_frames, tcp_probe_id, unanswered_neighbours
+from labctl.packets.trail import Trail, find_trail
 
 PROBE_INTERVAL_S = 0.2  # seconds between two probes
 SAME_PORT_INTERVAL_S = 1.0  # seconds between two probes from one source port: the first one is closed then

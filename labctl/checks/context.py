@@ -11,7 +11,7 @@ from labctl.core.topology import LEAF_ROLES, Topology
 from labctl.errors import KernelError
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.host import paths
-from labctl.kernel.namespaces import device_state, ports
+from labctl.kernel.namespaces import device_state
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes.listener import Listener
 
@@ -82,6 +82,8 @@ def source_port_error(
     """The error that a probe could not be sent from `node`: its source port is in use, or the kernel's words."""
     if sport is None or error.errno != errno.EADDRINUSE:
         return KernelError(f"cannot send from {node}: {error.strerror or error}", errno=error.errno or 0)
+    from labctl.kernel.namespaces import ports
+
     path = paths.netns_path(context.lab, node)
     holders: tuple[str, ...] = context.thread.run(path, ports.port_holders, path, protocol, sport)
     by = ", ".join(holders) or "a process outside the lab"

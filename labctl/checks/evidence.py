@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from labctl.core.neighbour_tables import FullTable
+from labctl.core.observations import Answer
 from labctl.core.resources import IP, Interface
-from labctl.core.results import Answer, BackendAnswer, Sighting
+from labctl.core.results import BackendAnswer, Sighting
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check, See
 from labctl.core.snat_ports import PortUse
-from labctl.packets.probe_id import Trail
+from labctl.packets.trail import Trail
 
 
 @dataclass(frozen=True, slots=True)

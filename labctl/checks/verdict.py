@@ -23,8 +23,9 @@ from typing import TypeAlias
 from labctl.checks.evidence import CheckEvidence, Expectation
 from labctl.checks.http_verdict import judge_answer
 from labctl.core.names import summarize_names
-from labctl.core.results import Answer, MeshResult, PairCounts, Sighting, Verdict
-from labctl.packets.probe_id import Trail
+from labctl.core.observations import Answer
+from labctl.core.results import MeshResult, PairCounts, Sighting, Verdict
+from labctl.packets.trail import Trail
 
 Evaluation: TypeAlias = tuple[Verdict, tuple[str, ...]]
 

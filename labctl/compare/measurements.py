@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias
 
 from labctl.compare.roles import Roles
 from labctl.core.fidelity import Fidelity
+from labctl.core.observations import Answer
 from labctl.core.resources import IP, Address, Interface, Link, Plan
-from labctl.core.results import Answer, Sighting
+from labctl.core.results import Sighting
 from labctl.core.scenario_types import Check, Lab, Machine
 from labctl.core.topology import LEAF_ROLES
 

@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from labctl.core.diff import Change
 from labctl.core.iptables import BUILTIN, FirewallRule, join_words, rule, split_words
 from labctl.core.iptables_forms import IP_PROTOCOLS, protocol
 from labctl.core.iptables_parts import protocol_position
 from labctl.core.resources import Chain
+
+if TYPE_CHECKING:
+    from labctl.core.diff import Change
 
 Counter = tuple[int, int]  # packets, bytes
 CACHED_RULES = 1 << 17  # texts and rules that are kept: the nodes of a cluster mostly have the same ones

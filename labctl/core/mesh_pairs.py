@@ -17,12 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from labctl.core.probe_kinds import MAX_PAIRS as MAX_PAIRS
 from labctl.core.scenario_types import MeshGroups
 
 if TYPE_CHECKING:
     import random
-
-MAX_PAIRS = 40_000  # all pairs of 200 pods; two seconds on one core of 2024
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
-from labctl.core.diff import Change
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain
+
+if TYPE_CHECKING:
+    from labctl.core.diff import Change
 
 NFT = "nft"
 _QUOTED = re.compile(r'"[^"]*"')

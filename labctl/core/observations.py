@@ -9,6 +9,9 @@ from labctl.core.resources import IP
 
 PacketRole: TypeAlias = Literal["request", "reply", "error"]
 RuleRole: TypeAlias = Literal["request", "reply", "error", "solicitation", "advertisement"]
+# reply; refused (reset, port unreachable); unreachable (an error came back, or no neighbour answered);
+# timeout (nothing came); blocked (the source's own kernel did not send); broken (the tool itself failed)
+Answer: TypeAlias = Literal["reply", "refused", "unreachable", "timeout", "blocked", "broken"]
 
 
 @dataclass(frozen=True, slots=True)

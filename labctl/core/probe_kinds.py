@@ -16,6 +16,7 @@ from labctl.core.text import count
 CONNECTIONS_PER_MACHINE, MAX_DEFAULT_CONNECTIONS = 200, 2000  # of a check of balancing
 STICKY_CONNECTIONS = 40  # of a check that one machine answers all
 MAX_CONNECTIONS = 20000
+MAX_PAIRS = 40_000  # of a mesh that is not sampled: all pairs of 200 pods; two seconds on one core of 2024
 HTTP_PORT, HTTP_OK = 80, 200
 CAPTURE_S = 3  # seconds that an advised capture lasts: it starts a second before the probe
 

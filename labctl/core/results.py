@@ -134,11 +134,6 @@ class Report:
         return "\n".join([*(line for one in self.outcomes for line in outcome_lines(one)), tally(self)])
 
 
-# reply; refused (reset, port unreachable); unreachable (an error came back, or no neighbour answered);
-# timeout (nothing came); blocked (the source's own kernel did not send); broken (the tool itself failed)
-Answer: TypeAlias = Literal["reply", "refused", "unreachable", "timeout", "blocked", "broken"]
-
-
 @dataclass(frozen=True, slots=True)
 class Pair:
     """One source and one target of a mesh, and the result of the probe between them.

@@ -9,22 +9,23 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from labctl.core.diff import Change
 from labctl.core.iptables import Backend
 from labctl.core.observations import Flow
 from labctl.core.resources import Attachment, Chain, IpSet, Link, Netns, Plan, Process, Resource, Sysctl
 from labctl.errors import LimitError
 from labctl.kernel.firewall import backend, chains
-from labctl.kernel.firewall.kernel_spelling import kernel_spelling
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.host.signals import ignore_signals
 from labctl.kernel.namespaces import lab_namespaces, occupants
 from labctl.kernel.namespaces.entry import returning
 from labctl.kernel.namespaces.thread import NetnsThread
-from labctl.kernel.netlink import conntrack_entries, dump, ipset
+from labctl.kernel.netlink import dump
 from labctl.kernel.observe import snapshot, sysctl_values
+
+if TYPE_CHECKING:
+    from labctl.core.diff import Change
 
 MAX_CHAIN_READERS = 2 * (os.cpu_count() or 1)  # namespaces in which chains are read at the same time
 
@@ -90,11 +91,15 @@ class KernelLab:
 
     def create_connections(self, flows: Iterable[Flow]) -> None:
         """Create entries of conntrack, each in its namespace. Raises KernelError if the kernel refuses one."""
+        from labctl.kernel.netlink import conntrack_entries
+
         for flow in flows:
             self.thread.run(paths.netns_path(self.lab, flow.node), conntrack_entries.create, flow)
 
     def delete_connections(self, flows: Iterable[Flow]) -> tuple[Flow, ...]:
         """Delete entries of conntrack; returns those that existed, none of a namespace that is gone."""
+        from labctl.kernel.netlink import conntrack_entries
+
         run = self.thread.run
         present = [flow for flow in flows if flow.node in self.nodes()]
         return tuple(
@@ -106,6 +111,8 @@ class KernelLab:
     ) -> dict[tuple[Any, ...], Chain]:
         """The chains of a plan in the spelling of this machine's kernel and tools, by key: those with one of these
         keys, or all. A chain that it cannot spell is left out."""
+        from labctl.kernel.firewall.kernel_spelling import kernel_spelling
+
         sets = [item for item in plan if isinstance(item, IpSet)]
         chains = [item for item in plan if isinstance(item, Chain) and item.family != "nft"]  # nft prints its own text
         wanted = [item for item in chains if keys is None or item.key in keys]
@@ -165,6 +172,8 @@ class KernelLab:
                 found += sysctl_values.read_sysctls(sysctls)
                 found += sysctl_values.differing_forwarding(node, current.links[node].values(), sysctls)
                 if with_chains:
+                    from labctl.kernel.netlink import ipset
+
                     found += ipset.read_sets(node)
                     wanted = planned_chains.get(node, ())
                     held_by_node = held.enter_context(ExitStack())

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labctl.core.iptables import BACKENDS, Backend
 from labctl.core.names import did_you_mean
-from labctl.core.results import RunningSummary
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
 from labctl.scenario.definition import Definition, compile_definition, define
 
+if TYPE_CHECKING:
+    from labctl.core.results import RunningSummary
+
 
 def running_labs() -> tuple[RunningSummary, ...]:
     """Every lab on this machine."""
+    from labctl.core.results import RunningSummary
     from labctl.kernel.host import definition_record, paths
 
     found = []

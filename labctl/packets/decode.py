@@ -12,7 +12,6 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, TypeAlias
 
 from labctl.core.resources import IP, Interface
-from labctl.core.results import Sighting
 
 ETHERNET, LOOPBACK = 1, 772  # ARPHRD of devices whose frames begin with an Ethernet header
 IPV4, ARP, VLAN, QINQ, IPV6, CANARY = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD, 0x88B5
@@ -118,27 +117,6 @@ def decode(frame: Frame) -> Packet | None:
     if packet is None:
         return None
     return replace(packet, vlan=packet.vlan or frame.vlan & 0xFFF, length=len(frame.data))
-
-
-def sighting(frame: Frame, packet: Packet, reply: bool) -> Sighting:
-    """The sighting of a probe's packet."""
-    return Sighting(
-        at=frame.at,
-        time_ns=frame.time_ns,
-        direction=frame.direction,
-        src=packet.src,
-        dst=packet.dst,
-        ttl=packet.ttl,
-        proto=packet.proto,
-        reply=reply,
-        encap=packet.encap,
-        outer=packet.outer,
-        eth_src=packet.eth_src,
-        eth_dst=packet.eth_dst,
-        length=packet.length,
-        otherhost=frame.for_other_host,
-        sport=packet.sport if packet.kind in ("tcp", "udp") else None,
-    )
 
 
 def _mac(data: bytes) -> str:

@@ -13,8 +13,7 @@ from typing import TypeAlias
 
 from labctl.core.observations import PacketRole
 from labctl.core.resources import IP, Interface
-from labctl.core.results import Sighting
-from labctl.packets.decode import ACK, RST, SYN, Frame, Packet, decode, sighting
+from labctl.packets.decode import ACK, RST, SYN, Frame, Packet, decode
 
 MAGIC = b"\x6c\x61\x62\x63"  # the first half of every marker, for the kernel's packet filter
 MESH_MAGIC = b"\x6c\x61\x62\x6d"  # the same for all-pairs probes, which the taps must not capture
@@ -57,55 +56,6 @@ class TcpProbeId:
 
 
 ProbeId: TypeAlias = PayloadMarker | TcpProbeId
-
-
-@dataclass(frozen=True, slots=True)
-class IcmpError:
-    """An ICMP error that quotes a probe: where it was seen, its sender, its receiver, and its text."""
-
-    at: Interface
-    time_ns: int
-    sender: str
-    receiver: str
-    text: str
-    quoted_role: PacketRole
-
-    def __str__(self) -> str:
-        return f"{self.sender} reported to {self.receiver}: {self.text}"
-
-
-@dataclass(frozen=True, slots=True)
-class Trail:
-    """All packets of one probe that the taps saw, in order of time, and the neighbour requests seen meanwhile."""
-
-    requests: tuple[Sighting, ...] = ()
-    replies: tuple[Sighting, ...] = ()
-    icmp_errors: tuple[IcmpError, ...] = ()
-    has_reset: bool = False  # among the replies is a TCP reset
-    neighbour_requests: tuple[Sighting, ...] = ()
-
-
-def find_trail(probe_id: ProbeId | None, frames: Iterable[tuple[Frame, Packet]]) -> Trail:
-    """Select one probe's packets and the neighbour requests from all captured frames. If `probe_id` is None: no
-    packets."""
-    requests: list[Sighting] = []
-    replies: list[Sighting] = []
-    neighbour_requests: list[Sighting] = []
-    icmp_errors: list[IcmpError] = []
-    has_reset = False
-    for frame, packet in frames:
-        if packet.kind == "arp" and packet.is_request:
-            neighbour_requests.append(sighting(frame, packet, False))
-        if probe_id is None:
-            continue
-        role = probe_id.role(packet)
-        if role is not None:
-            (requests if role == "request" else replies).append(sighting(frame, packet, role == "reply"))
-            has_reset = has_reset or bool(role == "reply" and packet.kind == "tcp" and packet.flags & RST)
-        elif packet.quote is not None and (quoted_role := probe_id.role(packet.quote)) is not None:
-            sender, receiver = str(packet.src), str(packet.dst)
-            icmp_errors.append(IcmpError(frame.at, frame.time_ns, sender, receiver, packet.text, quoted_role))
-    return Trail(_in_order(requests), _in_order(replies), tuple(icmp_errors), has_reset, _in_order(neighbour_requests))
 
 
 def decode_frames(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Packet]]:
@@ -187,10 +137,6 @@ def unanswered_neighbours(frames: Iterable[tuple[Frame, Packet]]) -> tuple[tuple
         elif not packet.is_request and frame.direction == "in":
             answered.add((frame.at.ns, packet.src))
     return tuple((at, ip) for (_, ip), at in requests.items() if (at.ns, ip) not in answered)
-
-
-def _in_order(found: list[Sighting]) -> tuple[Sighting, ...]:
-    return tuple(sorted(found, key=lambda item: item.time_ns))  # stable sort: keeps the tap's order within a namespace
 
 
 def role_of(probe_id: ProbeId, packet: Packet) -> PacketRole | None:

@@ -6,12 +6,12 @@ import dataclasses
 import re
 from typing import Any, TypeAlias
 
-from labctl.core.mesh_pairs import MAX_PAIRS
 from labctl.core.probe_kinds import (
     CONNECTIONS_PER_MACHINE,
     HTTP_PORT,
     MAX_CONNECTIONS,
     MAX_DEFAULT_CONNECTIONS,
+    MAX_PAIRS,
     PROBE_KEYS,
     STICKY_CONNECTIONS,
 )

@@ -15,26 +15,23 @@ from labctl.core.snat_ports import PortUse, port_use, snat_ports
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters
-from labctl.kernel.namespaces import device_state, late_answers
+from labctl.kernel.namespaces import device_state
 from labctl.kernel.netlink import conntrack, route_lookup
 from labctl.kernel.rule_trace import nflog
 from labctl.packets.decode import ECHO_TYPES, ICMP, ICMPV6, TCP, UDP, Frame, decode
-from labctl.packets.neighbour_discovery import find_neighbour
 from labctl.packets.probe_id import ProbeId, role_of
-from labctl.tracing import silence
 from labctl.tracing.datagram_roles import DatagramRoles, roles_of_trace
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, NatTable, RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries, translated_port
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.neighbour_questions import neighbour_route_queries
 from labctl.tracing.rule_context import RuleKind, matched_rule, only_some_sources, passing_states, skipped_translation
-from labctl.tracing.silence import AnswerTimes
-from labctl.tracing.tunnel_path import sending, socket_namespace
 
 if TYPE_CHECKING:
     from labctl.core.topology import Topology
     from labctl.kernel.rule_trace.nflog import RuleReport
     from labctl.tracing.instruments import Instruments
+    from labctl.tracing.silence import AnswerTimes
 
 KINDS: dict[str, RuleKind] = {"rule": "rule", "policy": "policy", "return": "return"}
 # the role of the probe's packets if the report does not contain the marker
@@ -67,6 +64,9 @@ def probe_events(events: Sequence[KernelEvent], sent: int, pid: int) -> tuple[Ke
 def answer_times(instruments: Instruments, topology: Topology, evidence: TraceEvidence) -> AnswerTimes | None:
     """How late the neighbours that have not answered may answer; None if that is not known. It is known if the
     questions stayed among kernels of the lab, and every namespace has a tap."""
+    from labctl.kernel.namespaces import late_answers
+    from labctl.tracing import silence
+
     missing = {one.ip for one in evidence.unanswered_neighbours}
     questions = [one for one in evidence.neighbour_observations if one.is_request and one.ip in missing]
     links = (link for links in topology.links.values() for link in links)
@@ -88,7 +88,7 @@ def answer_times(instruments: Instruments, topology: Topology, evidence: TraceEv
             delay_s = max(delay_s, found.proxy_s)
     except OSError:
         return None
-    return AnswerTimes(delay_s, retry_s)
+    return silence.AnswerTimes(delay_s, retry_s)
 
 
 def add_rules_and_flows(
@@ -321,6 +321,8 @@ def _underlay_queries(evidence: TraceEvidence) -> Iterator[RouteQuery]:
     """The questions to the routing for the packet of a tunnel that did not leave."""
     if evidence.answer == "reply":
         return
+    from labctl.tracing.tunnel_path import sending, socket_namespace
+
     for hops in evidence.hops.values():
         last = hops[-1].observations[-1] if hops else None
         link = evidence.link(last.node, last.dev) if last is not None and last.direction == "out" else None
@@ -391,6 +393,8 @@ def _rule_hit(
     role: RuleRole | None = role_of(probe_id, packet) if packet is not None else None
     neighbour = None
     if role is None and report.family == "ip6":
+        from labctl.packets.neighbour_discovery import find_neighbour
+
         role, neighbour = find_neighbour(report.payload, neighbours)
     if role is None and report.ours and packet is not None:
         role = TRUNCATED_ROLES.get(packet.kind)

@@ -12,9 +12,8 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from labctl.core.neighbour_tables import FullTable
-from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
+from labctl.core.observations import Answer, Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
 from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neighbour, Route, Rule
-from labctl.core.results import Answer
 from labctl.core.snat_ports import PortUse
 from labctl.core.text import count, short_repr
 from labctl.tracing.hops import Hop, PacketDirection, PacketObservation, path

@@ -21,9 +21,9 @@ from labctl.kernel.netlink import conntrack
 from labctl.kernel.probes import trace_probes
 from labctl.kernel.rule_trace import nflog
 from labctl.kernel.rule_trace.nft_mark import ProbeMarkTable
-from labctl.kernel.rule_trace.nft_trace import NftLog
 
 if TYPE_CHECKING:
+    from labctl.kernel.rule_trace.nft_trace import NftLog
     from labctl.kernel.rule_trace.trace_setup import TraceSetup
     from labctl.kernel.rule_trace.tracefs import Tracing
     from labctl.tracing.evidence import Question
@@ -168,7 +168,11 @@ class Instruments:
         return found
 
     def _open_rule_log(self) -> nflog.NfLog | NftLog:
-        return nflog.NfLog() if self.backend == "legacy" else NftLog(self.setup.name)
+        if self.backend == "legacy":
+            return nflog.NfLog()
+        from labctl.kernel.rule_trace.nft_trace import NftLog
+
+        return NftLog(self.setup.name)
 
     def _has_firewall(self, node: str) -> bool:
         try:

@@ -29,7 +29,6 @@ from labctl.kernel.probes import trace_probes
 from labctl.kernel.rule_trace.trace_setup import TraceSetup
 from labctl.packets.decode import Frame
 from labctl.packets.probe_id import MAGIC, PayloadMarker, ProbeId, TcpProbeId
-from labctl.tracing import silence
 from labctl.tracing.evidence import NamespaceState, Question, TraceEvidence
 from labctl.tracing.instruments import Instruments, import_what_follows
 from labctl.tracing.probe_packets import ProbePackets
@@ -103,7 +102,11 @@ def trace_packet(
             if listener is not None:
                 listener.close()
     missing = evidence.unanswered_neighbours
-    late = silence.late_answers(missing, wait.packets.unanswered_neighbours()) if missing else ()
+    late: tuple[str, ...] = ()
+    if missing:
+        from labctl.tracing import silence
+
+        late = silence.late_answers(missing, wait.packets.unanswered_neighbours())
     seconds = round(time.monotonic() - begun, 3)
     return evidence.with_details(seconds=seconds, unknown=(*evidence.unknown, *late)), wait.packets.frames
 
@@ -202,7 +205,7 @@ class _ProbeWait:
         evidence = self._observed_so_far()
         if not evidence.unanswered_neighbours:
             return False
-        from labctl.tracing import collect
+        from labctl.tracing import collect, silence
 
         asked = [self.packets.question_times(one) for one in evidence.unanswered_neighbours]
         if not all(silence.is_silent(times, now_ns, silence.AnswerTimes(0, 0)) for times in asked):

@@ -10,7 +10,6 @@ import os
 import socket
 from collections.abc import Callable
 
-from labctl.core.diff import Change
 from labctl.core.iptables import BACKENDS, BUILTIN, Backend, rule
 from labctl.core.iptables_save import edits_by_table, restore_script
 from labctl.core.resources import Chain
@@ -111,6 +110,8 @@ def _legacy() -> str:
 
 def _nft() -> str:
     """Write a rule in the table nat and one with an xtables match, as labs have them. Returns why it failed, or ""."""
+    from labctl.core.diff import Change
+
     commands.find("iptables-nft-restore")
     unshare(CLONE_NEWNET)
     marked, nat = rule('-m comment --comment "tried" -j ACCEPT'), rule("-j MASQUERADE")

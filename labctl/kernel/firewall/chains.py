@@ -16,10 +16,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.core import nft_ruleset
-from labctl.core.diff import Change
 from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, Backend, FirewallRule, accounting_objects, unshown_rule
 from labctl.core.iptables_extensions import stray_word
 from labctl.core.iptables_save import (
@@ -35,6 +34,9 @@ from labctl.errors import KernelError
 from labctl.kernel.firewall import commands, nft_program, tools
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import nfacct, nft_rules, nft_tables
+
+if TYPE_CHECKING:
+    from labctl.core.diff import Change
 
 MAX_IPTC_RULES = 12  # up to so many rules python-iptables (0.1 ms each) is faster than one restore (1.5 ms), measured
 _NAME = re.compile(r"[^\s\"'\x00-\x20-]\S{0,30}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -80,7 +79,9 @@ TOOLS: dict[Backend, dict[str, FirewallTool]] = {
 @cache
 def find(program: str) -> str:
     """The path of a program. It also searches the sbin directories, which PATH often lacks. Raises MissingError."""
-    path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
+    folders = f"{os.environ.get('PATH', os.defpath)}:{_SBIN}".split(":")
+    paths = (os.path.join(folder, program) for folder in folders)  # not shutil, which imports three compressors
+    path = next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
     if path is None:
         raise MissingError(f"cannot find {program} (searched PATH and {_SBIN})", "apt install iptables")
     return path

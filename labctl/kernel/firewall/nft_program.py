@@ -6,12 +6,15 @@ labctl writes no rules of nft itself. It expects those that CNI plugins wrote to
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from labctl.core import nft_ruleset
-from labctl.core.diff import Change
 from labctl.core.resources import Chain
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.firewall import commands
+
+if TYPE_CHECKING:
+    from labctl.core.diff import Change
 
 _HINT = "apt install nftables"
 

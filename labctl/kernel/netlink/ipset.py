@@ -12,15 +12,17 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from labctl.core.diff import Change
 from labctl.core.ipset_members import PORT_PROTOCOLS, SetMember, parse_member
 from labctl.core.resources import IpSet
 from labctl.errors import KernelError
 from labctl.kernel.netlink.encoding import CREATE, EXCL, message_class
 from labctl.kernel.netlink.nfnetlink import HEADER_BYTES, NFNL_SUBSYS_IPSET, NfnetlinkSocket
 from labctl.kernel.netlink.rtnetlink import attribute_text, attributes
+
+if TYPE_CHECKING:
+    from labctl.core.diff import Change
 
 _PROTOCOL = 6
 _CREATE, _DESTROY, _LIST, _ADD, _DEL = (NFNL_SUBSYS_IPSET << 8 | number for number in (2, 3, 7, 9, 10))

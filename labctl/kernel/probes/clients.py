@@ -14,8 +14,8 @@ import socket
 import struct
 from functools import lru_cache
 
+from labctl.core.observations import Answer
 from labctl.core.resources import IP
-from labctl.core.results import Answer
 from labctl.kernel.host import child_process
 from labctl.kernel.probes.unused_ids import ICMP_IDS, bind_source_port, flush_path_mtu
 from labctl.packets.icmp import echo_request

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import math
-import secrets
+import os
 import socket
 import threading
 from contextlib import suppress
@@ -17,13 +17,18 @@ from pathlib import Path
 TRIES = 256  # ports to try before the choice is left to the kernel
 
 
+def _below(limit: int) -> int:
+    """A random number from 0 to `limit` - 1."""
+    return int.from_bytes(os.urandom(8), "big") % limit
+
+
 class UnusedIds:
     """The numbers from `low` to `high` in a random order, each once before any of them is repeated."""
 
     def __init__(self, low: int, high: int) -> None:
         self._low, self._size = low, high - low + 1
-        self._next = secrets.randbelow(self._size)
-        self._stride = 1 + secrets.randbelow(self._size - 1) if self._size > 1 else 1
+        self._next = _below(self._size)
+        self._stride = 1 + _below(self._size - 1) if self._size > 1 else 1
         while math.gcd(self._stride, self._size) > 1:
             self._stride += 1
         self._lock = threading.Lock()

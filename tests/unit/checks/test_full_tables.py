@@ -14,7 +14,7 @@ from labctl.core.neighbour_tables import FullTable
 from labctl.core.resources import Interface
 from labctl.core.results import Sighting
 from labctl.core.scenario_types import Check, See
-from labctl.packets.probe_id import Trail
+from labctl.packets.trail import Trail
 
 A, C = ip_address("10.244.0.2"), ip_address("10.244.1.2")
 FULL = (FullTable(4),)

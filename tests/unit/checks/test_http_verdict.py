@@ -13,7 +13,7 @@ from labctl.checks.verdict import cannot_change, evaluate
 from labctl.core.resources import Interface
 from labctl.core.results import BackendAnswer, Sighting, Verdict
 from labctl.core.scenario_types import Check
-from labctl.packets.probe_id import Trail
+from labctl.packets.trail import Trail
 
 CLIENT, PROXY, POD = map(ip_address, ("203.0.113.1", "172.31.0.4", "10.244.0.2"))
 CHECK = Check("", "http", "internet", "shop.example", 80, path="/")

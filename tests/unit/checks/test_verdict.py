@@ -24,7 +24,7 @@ from labctl.core.scenario_types import Check, Lab, Machine, PortRange, See
 from labctl.core.snat_ports import PortUse
 from labctl.core.topology import Topology
 from labctl.errors import UsageError
-from labctl.packets.probe_id import IcmpError, Trail
+from labctl.packets.trail import IcmpError, Trail
 from labctl.render.plan_json import check_json
 
 A, C, NODE = ip_address("10.244.0.2"), ip_address("10.244.1.2"), ip_address("10.224.0.4")

@@ -21,7 +21,7 @@ from labctl.core.resources import Address, Link, Neighbour, Plan, Route, Rule
 from labctl.core.scenario_types import Check, Machine
 from labctl.errors import UsageError
 from labctl.lab import lifecycle
-from labctl.packets.probe_id import Trail
+from labctl.packets.trail import Trail
 from labctl.report import comparison
 from labctl.scenario.definition import define_text
 from tests.support import comparison as comparing

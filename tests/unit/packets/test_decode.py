@@ -11,7 +11,7 @@ from labctl.core.resources import Interface
 from labctl.kernel.capture import bpf
 from labctl.kernel.capture.tcpdump import PcapParser
 from labctl.kernel.probes.clients import ping_answer
-from labctl.packets.decode import ACK, RST, SYN, Frame, decode, sighting
+from labctl.packets.decode import ACK, RST, SYN, Frame, decode
 from labctl.packets.icmp import checksum, echo_request
 from labctl.packets.pcapng import pcapng
 from labctl.packets.probe_id import (
@@ -21,10 +21,10 @@ from labctl.packets.probe_id import (
     PayloadMarker,
     TcpProbeId,
     decode_frames,
-    find_trail,
     tcp_probe_id,
     unanswered_neighbours,
 )
+from labctl.packets.trail import find_trail, sighting
 from tests.support.frames import MACS, MARK, arp, discovery, ethernet, frame, geneve, ipv4, ipv6, tcp, udp, vxlan
 
 ECHO4 = ipv4(1, echo_request(4, 7, 1, MARK))
