@@ -7,7 +7,7 @@ can be one of iptables itself, however getopt_long(3) would complete or split it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal, TypeAlias
@@ -67,15 +67,15 @@ class InvalidRule(ValueError):
 
 
 @cache
-def matches(family: str) -> dict[str, Extension]:
+def matches(family: str) -> Mapping[str, Extension]:
     """The matches of a family (`ip`, `ip6`, `bridge`) by name."""
-    return _parse(BRIDGE_MATCHES if family == "bridge" else MATCHES, family)
+    return _Extensions(BRIDGE_MATCHES if family == "bridge" else MATCHES, family)
 
 
 @cache
-def targets(family: str) -> dict[str, Extension]:
+def targets(family: str) -> Mapping[str, Extension]:
     """The targets of a family by name."""
-    return _parse(BRIDGE_TARGETS if family == "bridge" else TARGETS, family)
+    return _Extensions(BRIDGE_TARGETS if family == "bridge" else TARGETS, family)
 
 
 def match(name: str, family: str) -> Extension:
@@ -201,16 +201,34 @@ def _options_of(part: RulePart, family: str) -> Container[str]:
     return found.options if found is not None else ()
 
 
-def _parse(text: str, family: str) -> dict[str, Extension]:
-    found: dict[str, Extension] = {}
-    for line in text.split("\n"):
-        name, *words = line.split() or [""]
-        if not name:
-            continue
+class _Extensions(Mapping[str, Extension]):
+    """The extensions of a family by name, from their list. Each is read when it is asked for: a rule needs two of a
+    hundred."""
+
+    def __init__(self, text: str, family: str) -> None:
+        self._lines: dict[str, list[list[str]]] = {}
+        self._read: dict[str, Extension] = {}
+        for line in text.split("\n"):
+            name, *words = line.split() or [""]
+            if name and ("family=" not in line or f"family={family}" in words):
+                self._lines.setdefault(name, []).append(words)
+
+    def __getitem__(self, name: str) -> Extension:
+        if name not in self._read:
+            self._read[name] = _parse(name, self._lines[name])
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+
+def _parse(name: str, lines: Iterable[Sequence[str]]) -> Extension:
+    extension = Extension(name)
+    for words in lines:
         settings = dict(word.split("=", 1) for word in words if not word.startswith(("-", "!")))
-        if settings.get("family", family) != family:
-            continue
-        extension = found.get(name, Extension(name))
         for key, change in _SETTINGS.items():
             if key in settings:
                 extension = replace(extension, **change(settings[key], extension))
@@ -218,8 +236,7 @@ def _parse(text: str, family: str) -> dict[str, Extension]:
             if word.lstrip("!").startswith("--"):
                 flag, _, types = word.lstrip("!").partition("=")
                 extension.options[flag] = ExtensionOption(flag, _list(types), word.startswith("!"))
-        found[name] = extension
-    return found
+    return extension
 
 
 def _list(text: str) -> tuple[str, ...]:
