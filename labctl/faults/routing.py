@@ -176,6 +176,8 @@ def _routing_loop(objects: LabObjects) -> Iterator[Fault]:
             if broken is None or objects.paths.lookup(first.ns, trip.there.dst, trip.there.src, first.out.dev) is None:
                 continue
             causes = (ExpectedCause(("loop",), (first.ns, second.ns)),)
+            if first.route.via is None:  # a router that answers for the target does not, if its route leads back
+                causes += (ExpectedCause(("proxy-arp-route",), (first.ns, second.ns, str(trip.there.dst))),)
             traffic = objects.as_traffic([trip])
             symptoms = (ExpectedCause(("ttl", "local-source", "rule")),)
             yield Fault("routing-loop", object_name(broken), (Change(broken, None),), causes, traffic, symptoms)

@@ -221,8 +221,12 @@ def _proxy_arp(loss_point: LossPoint, question: ReceivedQuestion, asked: Unanswe
 def proxy_is_used(evidence: TraceEvidence, question: ReceivedQuestion, asked: UnansweredNeighbour) -> bool:
     """Whether the lab relies on proxy ARP for such a question, so that it is missing at the device where the question
     came in: the same machine answers so at another device, or the machine at the end of another cable does, for the
-    same gateway. Not if only the sender's prefix makes a neighbour of a machine that does not have it for one."""
+    same gateway. Not if only the sender's prefix makes a neighbour of a machine that does not have it for one, and not
+    if no machine has the address and the device has one in that network: then it is a wrong gateway."""
     if one_sided_prefix(evidence, asked) is not None:
+        return False
+    own = (one for one in evidence.namespace(question.at.ns).addresses if one.at == question.at)
+    if not owners(evidence, asked.ip) and any(asked.ip in one.addr.network for one in own):
         return False
     if any(at != question.at and _has_proxy_arp(evidence, at) for at in _interfaces(evidence, question.at.ns)):
         return True

@@ -101,3 +101,15 @@ def test_a_router_whose_bridge_takes_the_packets_has_no_routing_loop() -> None:
     """azure0 gives the packets for a pod the pod's MAC address, so the node does not route them."""
     assert faults_of(_kubenet(), find_kind("routing-loop"))
     assert not faults_of(define("azure-cni-bridge").compiled, find_kind("routing-loop"))
+
+
+def test_a_loop_to_a_router_without_gateway_may_end_with_the_first_question() -> None:
+    """The node asks the fabric for the pod, which answers (proxy ARP) only if its route does not lead back."""
+    lab = define("aks-firewall-egress").compiled
+    kinds = {
+        fault.on: [kind for cause in fault.causes for kind in cause.kinds]
+        for fault in faults_of(lab, find_kind("routing-loop"))
+    }
+
+    assert kinds["fabric/10.224.0.36/32"] == ["loop", "proxy-arp-route"]
+    assert faults_of(_kubenet(), find_kind("routing-loop"))[0].causes[0].kinds == ("loop",)

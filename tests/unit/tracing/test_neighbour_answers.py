@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_interface
 
 import pytest
 
-from labctl.core.resources import Link
+from labctl.core.resources import Address, Interface, Link
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import NamespaceState, TraceEvidence
 from labctl.tracing.result import Cause
@@ -68,6 +69,19 @@ def test_the_question_that_waits_for_an_earlier_one_went_to_the_other_end_of_the
     waiting = replace(found, unanswered_neighbours=(), neighbour_observations=())
 
     assert explained(waiting).kind == "proxy-arp-route"
+
+
+def test_a_gateway_that_no_machine_has_is_wrong_where_the_router_has_an_address_of_that_network() -> None:
+    """Without one, the router is the gateway by proxy ARP only, as in Calico."""
+    found = recording("proxy-arp-off-alone")
+    own = Address(Interface("node2", "calidbc51878acf"), ip_interface("169.254.1.9/24"))
+    states = tuple(
+        replace(state, addresses=(*state.addresses, own)) if state.node == "node2" else state
+        for state in found.namespaces
+    )
+
+    assert explained(found).kind == "proxy-arp-off"
+    assert explained(replace(found, namespaces=states)).kind == "neighbour"
 
 
 def test_an_ipvlan_is_separated_from_its_lower_device_as_well() -> None:
