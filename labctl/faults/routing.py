@@ -175,7 +175,7 @@ def _routing_loop(objects: LabObjects) -> Iterator[Fault]:
             broken = _route_back_to(objects, trip, first, second) if trip.keeps_addresses else None
             if broken is None or objects.paths.lookup(first.ns, trip.there.dst, trip.there.src, first.out.dev) is None:
                 continue
-            causes = (ExpectedCause(("loop",), (first.ns, second.ns)),)
+            causes: tuple[ExpectedCause, ...] = (ExpectedCause(("loop",), (first.ns, second.ns)),)
             if first.route.via is None:  # a router that answers for the target does not, if its route leads back
                 causes += (ExpectedCause(("proxy-arp-route",), (first.ns, second.ns, str(trip.there.dst))),)
             traffic = objects.as_traffic([trip])
