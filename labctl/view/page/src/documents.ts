@@ -1,0 +1,155 @@
+// The documents that the server sends. Keys are those of the JSON; absent keys get an empty value in `fullState`.
+
+export type CheckVerdict = "unknown" | "running" | "pass" | "fail" | "inconclusive" | "skip";
+
+export interface Machine {
+  readonly name: string;
+  readonly role: string;
+  /** The machine that this one is on: the node of a pod, the host of a container. */
+  readonly node: string | null;
+  readonly addresses: readonly string[];
+}
+
+export interface Check {
+  readonly id: string;
+  readonly text: string;
+  readonly state: CheckVerdict;
+  readonly why?: string | null;
+  readonly evidence?: readonly string[];
+  readonly probe?: string | null;
+  readonly command?: string | null;
+}
+
+export interface Drift {
+  readonly machine: string | null;
+  /** "node1/eth0" */
+  readonly device?: string | null;
+  readonly text: string;
+}
+
+/** A fault that applies, on one object. */
+export interface Fault {
+  readonly id: string;
+  readonly object: string;
+  readonly text: string;
+}
+
+export interface Broken {
+  readonly id?: string | null;
+  readonly object?: string | null;
+  readonly hidden?: boolean;
+  readonly text?: string | null;
+}
+
+/** Where a trace can go: a machine or a Service. */
+export interface Target {
+  readonly name: string;
+  readonly text: string;
+}
+
+export interface Busy {
+  readonly verb: string;
+}
+
+export interface Note {
+  readonly label: string;
+  readonly text: string;
+}
+
+export type LegName = "request" | "reply" | "error";
+
+/** One visit of a machine by the packet: the devices it passes there, in order, and what happens to it. */
+export interface Step {
+  readonly leg: LegName;
+  readonly machine: string;
+  readonly devices: readonly string[];
+  readonly src: string;
+  readonly dst: string;
+  /** null: no device has seen the packet. */
+  readonly ttl: number | null;
+  readonly tunnel: string;
+  readonly when_us: number;
+  readonly rules: readonly Note[];
+  /** A translation of addresses here: the addresses before, if known, and after. */
+  readonly nat: { readonly text: string; readonly before: string | null; readonly after: string } | null;
+  /** The packet was seen here last. */
+  readonly lost: boolean;
+  readonly cause: string | null;
+}
+
+export interface Story {
+  readonly probe: string;
+  readonly verdict: string;
+  readonly sentence: string;
+  readonly why: { readonly sentence: string } | null;
+  readonly facts: readonly Note[];
+  readonly tries: readonly string[];
+  readonly unknown: readonly string[];
+}
+
+/** The document of `labctl trace --json`, as far as the page reads it, with the steps that the server makes of it. */
+export interface Trace {
+  readonly id?: number;
+  readonly story: Story;
+  readonly steps: readonly Step[];
+  readonly title?: string;
+}
+
+export interface Table {
+  readonly title: string;
+  readonly columns: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+}
+
+export interface MachineDocument {
+  readonly tables: readonly Table[];
+}
+
+export interface LabState {
+  readonly lab: string;
+  readonly model: string;
+  readonly summary: string;
+  readonly svg: string;
+  readonly machines: readonly Machine[];
+  readonly checks: readonly Check[];
+  readonly drift: readonly Drift[];
+  readonly faults: readonly Fault[];
+  readonly broken: readonly Broken[];
+  readonly targets: readonly Target[];
+  readonly points: readonly string[];
+  readonly busy: Busy | null;
+  readonly capture: { readonly running: boolean } | null;
+  /** The lab was taken down. */
+  readonly ended: boolean;
+  /** Only in an exported file: when it was written, its recorded traces and the tables of its machines. */
+  readonly exported: boolean;
+  readonly date: string;
+  readonly traces: readonly Trace[];
+  readonly machine_documents: Readonly<Record<string, MachineDocument>>;
+}
+
+export const EMPTY: LabState = {
+  lab: "",
+  model: "",
+  summary: "",
+  svg: "",
+  machines: [],
+  checks: [],
+  drift: [],
+  faults: [],
+  broken: [],
+  targets: [],
+  points: [],
+  busy: null,
+  capture: null,
+  ended: false,
+  exported: false,
+  date: "",
+  traces: [],
+  machine_documents: {},
+};
+
+export interface ServerError {
+  readonly error: string;
+  readonly hint: string;
+}
