@@ -9,8 +9,10 @@ test("what the packet has passed are the steps of its leg up to now, in order", 
   const { steps } = someTrace({ legs: { request: ["a", "node1", "b"], reply: ["b", "node1", "a"] } });
   const names = (index: number): string[] => passed(steps, index).map((step) => `${step.leg} ${step.machine}`);
   assert.deepEqual(names(0), ["request a"]);
+  assert.deepEqual(names(1), ["request a", "request node1"]);
   assert.deepEqual(names(2), ["request a", "request node1", "request b"]);
   assert.deepEqual(names(3), ["reply b"]);
+  assert.deepEqual(names(4), ["reply b", "reply node1"]);
   assert.deepEqual(names(5), ["reply b", "reply node1", "reply a"]);
 });
 
