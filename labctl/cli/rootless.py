@@ -9,6 +9,7 @@ from contextlib import suppress
 # verbs that only read files or packages, and so stay outside
 VERBS_OUTSIDE = frozenset({"plan", "validate", "schema", "--help", "-h", "--version"})
 SANDBOX_VERB = "run"  # makes new namespaces for each command
+SERVER_VERB = "view"  # listens on the caller's own loopback address, also from inside
 
 
 def wants_rootless(arguments: Sequence[str]) -> bool:
@@ -42,6 +43,10 @@ def run(arguments: Sequence[str], work: Callable[[list[str]], int]) -> int:
     from labctl.errors import LabError
     from labctl.kernel import rootless
 
+    if verb == SERVER_VERB:
+        from labctl.kernel.host import loopback
+
+        loopback.keep_socket()
     try:
         holder = rootless.enter()
     except LabError as error:

@@ -141,6 +141,22 @@ def lock(lab: str, timeout_s: float | None = None, *, needs_file: bool = True) -
             os.close(fd)
 
 
+def lock_holder(lab: str) -> str | None:
+    """Who changes the lab now, or traces in it: the command and its process id; None if the lock is free."""
+    path = directory(lab).with_name(f"{lab}{paths.LOCK_SUFFIX}")
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(fd)
+    finally:
+        os.close(fd)
+    return None
+
+
 def _acquire(lab: str, path: Path, deadline: float) -> int:
     while True:
         fd = _open_lock(path)

@@ -35,6 +35,7 @@ REACHES: dict[str, tuple[list[str], int]] = {
     "show": ([NODE], KERNEL_REFUSED),
     "trace": (["a", "c"], KERNEL_REFUSED),
     "capture": ([NODE, "--count", "1"], KERNEL_REFUSED),
+    "view": ([], KERNEL_REFUSED),
     "break": (["route-missing", NODE], KERNEL_REFUSED),
     "policy": (["why", "a", "c", "--tcp", "80"], 0),  # it asks the definition
     "graph": ([], KERNEL_REFUSED),  # it compares the lab with the kernel, as status does

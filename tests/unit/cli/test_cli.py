@@ -34,6 +34,7 @@ VERBS = [
     "show",
     "trace",
     "capture",
+    "view",
     "compare",
     "policy",
     "break",
