@@ -17,7 +17,8 @@ ROOT_COMMAND = re.compile(
     r"(?<!sudo )(?<![\w.-])((modprobe|apt-get install|apt install|sysctl -w) (?=\w)|prlimit (?=--)|(umount|rm) (?=/))"
 )
 VERB_COMMAND = re.compile(
-    r"(?<!sudo )(?<![\w./-])labctl(?= (up|down|status|check|exec|shell|show|trace|capture|compare|doctor|view|break|fix)\b)"
+    r"(?<!sudo )(?<![\w./-])labctl"
+    r"(?= (up|down|status|check|exec|shell|show|trace|capture|compare|doctor|view|break|fix)\b)"
 )
 
 
