@@ -40,7 +40,7 @@ class LabPage:
         self.gone = False
         self._verbs, self._reads = WorkerProcess(lab), WorkerProcess(lab)
         self._number = 0  # of the last verb
-        self._stamp: list[int] | None = None
+        self._stamp = ""
         self._look_now = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._capture: WorkerProcess | None = None
@@ -155,6 +155,11 @@ class LabPage:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), interval_s)
 
+    async def refresh(self) -> None:
+        """Look for drift now, unless `watch` does so already. Raises WorkerError."""
+        if not len(self.viewers):
+            await self._look()
+
     async def _look(self) -> None:
         """Compare the lab with its definition once. What a verb has made for the time of its run is not drift, so a
         look during which one began, or ran, does not count."""
@@ -188,7 +193,7 @@ class LabPage:
             self.viewers.publish("state", changes)
 
     def _publish_error(self, error: Exception) -> None:
-        self.viewers.publish("error", self.error_document(error))
+        self.viewers.publish("refusal", self.error_document(error))
 
     def error_document(self, error: Exception) -> Document:
         """An error for a browser, with its hint as a user types it here."""

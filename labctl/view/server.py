@@ -134,6 +134,7 @@ async def _arguments(request: Request, verb: str) -> dict[str, object]:
 
 
 async def _state(page: LabPage, request: Request) -> Response:
+    await page.refresh()
     return JSONResponse(page.document())
 
 

@@ -6,6 +6,7 @@ It calls the same functions as the command line. It ends when its standard input
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
 import signal
@@ -35,7 +36,9 @@ class LabWorker:
     def __init__(self, name: str, emit: Emit) -> None:
         self.name = name
         self.emit = emit
-        self._stamp: tuple[int, int] | None = None
+        self._stamp = ""
+        self._digest = ""
+        self._read_at: tuple[int, int] | None = None  # the time and the number of the file that was read
         self._lab: Lab | None = None
 
     @property
@@ -56,15 +59,19 @@ class LabWorker:
 
         return with_plugin_results(self.recorded)
 
-    def stamp(self) -> tuple[int, int]:
-        """A value that changes with the record of the lab's definition."""
+    def stamp(self) -> str:
+        """The digest of the record of the lab's definition, "" if it is lost. It is read again only if it changed."""
         from labctl.kernel.host import definition_record, lab_state
 
+        path = lab_state.directory(self.name) / definition_record.DEFINITION
         try:
-            found = (lab_state.directory(self.name) / definition_record.DEFINITION).stat()
+            found = path.stat()
+            if self._read_at != (found.st_mtime_ns, found.st_ino):
+                self._digest = hashlib.blake2b(path.read_bytes()).hexdigest()
+                self._read_at = found.st_mtime_ns, found.st_ino
         except OSError:
-            return (0, 0)
-        return found.st_mtime_ns, found.st_ino
+            self._digest, self._read_at = "", None
+        return self._digest
 
     def state(self, _: Document) -> Document:
         """All that the page shows at first."""
@@ -87,7 +94,7 @@ class LabWorker:
         return {
             "drift": drift_documents(changes),
             "broken": broken_documents(records),
-            "stamp": list(self.stamp()),
+            "stamp": self.stamp(),
             "cost_s": time.process_time() - begun,
         }
 
