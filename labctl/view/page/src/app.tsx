@@ -3,6 +3,7 @@ import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 import { Announcer } from "./announcer.tsx";
 import { type Page, PageContext } from "./context.ts";
 import type { Trace } from "./documents.ts";
+import { Divider } from "./divider.tsx";
 import { DrawingPane } from "./drawing_pane.tsx";
 import { Banner, ErrorBox, Header } from "./header.tsx";
 import { HelpDialog } from "./help.tsx";
@@ -14,6 +15,8 @@ import { type Theme, THEMES, isDark, onSystemTheme, recall, recallTheme, remembe
 import { START, isBusy, reduce } from "./state.ts";
 import { chooseLanguage, textsOf } from "./texts.ts";
 
+const SHARE = 34; // percent of the page that the side panel has
+
 export function App() {
   const language = useMemo(() => chooseLanguage(navigator.languages), []);
   const texts = textsOf(language);
@@ -22,6 +25,7 @@ export function App() {
   const [theme, setTheme] = useState<Theme>(recallTheme);
   const dark = useDark(theme);
   const [isNarrow, setNarrow] = useState(recall("panel") === "hidden");
+  const [share, setShare] = useState(Number(recall("share")) || SHARE);
   const [isHelp, setHelp] = useState(false);
   const [hasShortcuts, setShortcuts] = useState(recall("shortcuts") !== "off");
   const own = useRef<number | undefined>(undefined);
@@ -37,6 +41,7 @@ export function App() {
     remember("theme", theme);
   }, [theme]);
   useEffect(() => remember("panel", isNarrow ? "hidden" : "shown"), [isNarrow]);
+  useEffect(() => remember("share", String(share)), [share]);
   useEffect(() => remember("shortcuts", hasShortcuts ? "on" : "off"), [hasShortcuts]);
   useEffect(() => {
     if (page.lab.lab) document.title = `${page.lab.lab} · labctl`;
@@ -96,7 +101,7 @@ export function App() {
 
   return (
     <PageContext.Provider value={value}>
-      <div class={`layout${isNarrow ? " narrow" : ""}`}>
+      <div class={`layout${isNarrow ? " narrow" : ""}`} style={{ "--share": share }}>
         <Header
           theme={theme}
           onTheme={nextTheme}
@@ -107,6 +112,7 @@ export function App() {
         <Banner />
         <ErrorBox />
         <DrawingPane />
+        {!isNarrow && <Divider share={share} onShare={setShare} />}
         <Side isHidden={isNarrow} onShow={() => setNarrow(false)} />
       </div>
       <Announcer page={page} texts={texts} />

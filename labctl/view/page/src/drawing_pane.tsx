@@ -45,7 +45,7 @@ export function DrawingPane() {
     const ends = [
       { machine: form.from, text: texts.from },
       { machine: form.to, text: texts.to },
-    ].filter((end) => tab === "trace" && !trace && end.machine);
+    ].filter((end) => tab === "trace" && end.machine);
     const selected = tab === "machine" ? page.machine : null;
     stage.current?.setMarks({ labels, selected, ends, drift: lab.drift });
   }, [labels, lab.svg, lab.machines]);

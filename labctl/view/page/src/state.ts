@@ -188,9 +188,10 @@ function withLab(page: PageState, lab: LabState): PageState {
   const names = new Set(lab.machines.map((machine) => machine.name));
   const targets = new Set([...names, ...lab.targets.map((target) => target.name)]);
   const { form } = page;
+  const isSame = JSON.stringify(lab.machines) === JSON.stringify(page.lab.machines); // then nothing is drawn again
   return {
     ...page,
-    lab,
+    lab: isSame ? { ...lab, machines: page.lab.machines } : lab,
     machine: page.machine !== null && names.has(page.machine) ? page.machine : null,
     form: { ...form, from: names.has(form.from) ? form.from : "", to: targets.has(form.to) ? form.to : "" },
   };

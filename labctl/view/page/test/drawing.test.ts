@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cableName, directed, ease, lengthOf, neighbour, partOf, placeAt, readPoints } from "../src/drawing/path.ts";
+import { cableName, directed, ease, elbow, lengthOf, neighbour, partOf, placeAt, readPoints } from "../src/drawing/path.ts";
 import { centred, fit, pan, scaleOf, zoom } from "../src/drawing/viewport.ts";
 
 const corner = [{ x: 0, y: 0 }, { x: 10, y: 0 }, { x: 10, y: 30 }];
@@ -74,4 +74,9 @@ test("the drawing cannot be moved out of the window", () => {
   const view = pan({ x: 0, y: 0, width: 50, height: 50 }, 1e6, -1e6, content);
   assert.ok(view.x < 100 && view.y + view.height > 0);
   assert.deepEqual(centred(view, { x: 50, y: 50 }), { x: 25, y: 25, width: 50, height: 50 });
+});
+
+test("without a cable, the packet goes at right angles", () => {
+  assert.deepEqual(elbow({ x: 0, y: 0 }, { x: 10, y: 20 }), [{ x: 0, y: 0 }, { x: 0, y: 10 }, { x: 10, y: 10 }, { x: 10, y: 20 }]);
+  assert.deepEqual(elbow({ x: 0, y: 0 }, { x: 0, y: 20 }), [{ x: 0, y: 0 }, { x: 0, y: 20 }]);
 });

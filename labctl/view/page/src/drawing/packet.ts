@@ -30,7 +30,8 @@ export class PacketMarks {
     this.packet.append(halo, dot, this.label.element);
     this.packetMark = { element: this.packet, at: { x: 0, y: 0 }, label: this.label };
     this.loss = lossMark(steps, this.ways, lostText);
-    picture.layer.append(this.trail, ...(this.loss ? [this.loss.element] : []), this.packet);
+    picture.ground.append(this.trail);
+    picture.layer.append(...(this.loss ? [this.loss.element] : []), this.packet);
     this.marks = [this.packetMark, ...(this.loss ? [this.loss] : [])];
   }
 

@@ -46,6 +46,13 @@ export function placeAt(line: readonly Point[], share: number): Point {
   return line[line.length - 1] ?? { x: 0, y: 0 };
 }
 
+/** A line from one place to another with right angles, as cables are drawn: down, across, down. */
+export function elbow(from: Point, to: Point): Point[] {
+  const y = (from.y + to.y) / 2;
+  const isStraight = Math.abs(from.x - to.x) < 1 || Math.abs(from.y - to.y) < 1;
+  return isStraight ? [from, to] : [from, { x: from.x, y }, { x: to.x, y }, to];
+}
+
 /** A slow start and a slow end. */
 export function ease(share: number): number {
   return share < 0.5 ? 2 * share * share : 1 - (2 - 2 * share) ** 2 / 2;

@@ -1,6 +1,6 @@
 // The SVG of the lab, as the server draws it: where its machines, devices and cables are.
 import type { Machine } from "../documents.ts";
-import { type Point, cableName, directed, distance, readPoints } from "./path.ts";
+import { type Point, cableName, directed, distance, elbow, readPoints } from "./path.ts";
 import { type Box, middle } from "./viewport.ts";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -10,6 +10,8 @@ export class Picture {
   readonly svg: SVGSVGElement;
   /** Marks on top of the drawing: the packet, its trail, badges. */
   readonly layer: SVGGElement;
+  /** Marks below the devices, so that their texts stay readable: the trail. */
+  readonly ground: SVGGElement;
   readonly machines = new Map<string, SVGGElement>();
   readonly centres = new Map<string, Point>();
   private readonly boxes = new Map<Element, Box>();
@@ -25,9 +27,7 @@ export class Picture {
     this.svg.setAttribute("role", "group");
     this.style = this.svg.querySelector("style");
     this.styleText = this.style?.textContent ?? "";
-    this.layer = document.createElementNS(SVG, "g");
-    this.layer.setAttribute("class", "marks");
-    this.layer.setAttribute("aria-hidden", "true");
+    [this.layer, this.ground] = [marksLayer(), marksLayer()];
     for (const group of this.svg.querySelectorAll<SVGGElement>("g[data-machine]")) {
       const name = group.dataset["machine"] ?? "";
       this.machines.set(name, group);
@@ -40,6 +40,7 @@ export class Picture {
       if (element.tagName === "text" && Number(element.getAttribute("y")) < top) element.classList.add("head");
     }
     this.svg.append(this.layer);
+    this.svg.insertBefore(this.ground, this.svg.querySelector(":scope > [data-device]") ?? this.layer);
   }
 
   /** The colours of the drawing are for light or for dark pages: those of the page, not of the browser. */
@@ -96,7 +97,8 @@ export class Picture {
     const [start, end] = [this.place(...from), this.place(...to)];
     if (!start || !end) return [start ?? end].filter((point) => point !== null);
     const wire = from[0] === to[0] ? this.port(from, to) : this.cable(from.join("/"), to.join("/"));
-    const along = wire ? directed(readPoints(wire.getAttribute("points") ?? ""), start) : [];
+    if (!wire) return elbow(start, end);
+    const along = directed(readPoints(wire.getAttribute("points") ?? ""), start);
     return [start, ...along, end].filter((point, at, all) => at === 0 || distance(point, all[at - 1]!) > 0.5);
   }
 
@@ -108,4 +110,11 @@ export class Picture {
     const names = [from, to].map((end) => `[data-port="${CSS.escape(end.join("/"))}"]`);
     return this.svg.querySelector(names.join(","));
   }
+}
+
+function marksLayer(): SVGGElement {
+  const layer = document.createElementNS(SVG, "g");
+  layer.setAttribute("class", "marks");
+  layer.setAttribute("aria-hidden", "true");
+  return layer;
 }

@@ -59,15 +59,17 @@ export class Stage {
   setDrawing(text: string, machines: readonly Machine[], isDark: boolean): void {
     this.packet?.remove();
     [this.packet, this.badges] = [null, []];
+    const focused = (this.root.activeElement as SVGElement | null)?.dataset["machine"];
     const style = document.createElement("style");
     style.textContent = styles;
     this.picture = new Picture(text);
     this.picture.setMachines(machines);
     this.picture.setDark(isDark);
     this.root.replaceChildren(this.picture.svg, style);
-    this.setTabStop([...this.picture.machines.keys()][0] ?? "");
+    this.setTabStop(this.picture.machines.has(this.tabStop) ? this.tabStop : ([...this.picture.machines.keys()][0] ?? ""));
     this.content = this.picture.content();
     this.measure();
+    if (focused !== undefined) this.picture.machines.get(focused)?.focus();
   }
 
   setDark(isDark: boolean): void {
@@ -163,8 +165,8 @@ export class Stage {
     const outer = svgElement("g", "");
     outer.append(element);
     picture.layer.append(outer);
-    element.setAttribute("transform", `translate(${halfWidth() + 6} 0)`);
-    return [{ element: outer, at: { x: box.x, y: box.y } }];
+    element.setAttribute("transform", `translate(${-halfWidth() - 20} 0)`);
+    return [{ element: outer, at: { x: box.x + box.width, y: box.y } }];
   }
 
   private setTabStop(name: string): void {

@@ -58,6 +58,7 @@ function CheckItem({ check }: { check: Check }) {
   const { state } = check;
   const lines = check.evidence ?? [];
   const hasFailed = state === "fail" || state === "inconclusive";
+  const why = lines[0] ?? check.why;
   return (
     <li class={`item ${state}`}>
       <span class={`sign ${state}`} title={words.state[state]}>
@@ -66,11 +67,13 @@ function CheckItem({ check }: { check: Check }) {
       </span>
       <div lang="en">
         <p>{check.text}</p>
-        {check.probe && <p class="soft mono small">{check.probe}</p>}
-        {hasFailed && check.why && <p class="why">{check.why}</p>}
+        {hasFailed && why && <p class="why">{why}</p>}
+        {lines.length === 0 && <p class="soft mono small probe">{check.probe}</p>}
         {lines.length > 0 && (
-          <details open={hasFailed}>
-            <summary lang={document.documentElement.lang}>{words.evidence}</summary>
+          <details open={hasFailed && lines.length > 1}>
+            <summary>
+              <span class="mono probe">{check.probe}</span> <span lang={document.documentElement.lang}>· {words.evidence}</span>
+            </summary>
             <pre tabIndex={0}>{lines.join("\n")}</pre>
           </details>
         )}

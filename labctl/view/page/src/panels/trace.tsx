@@ -1,3 +1,4 @@
+import { useEffect, useRef } from "preact/hooks";
 import { usePage } from "../context.ts";
 import type { Note, Step, Trace } from "../documents.ts";
 import { IconButton } from "../header.tsx";
@@ -171,9 +172,10 @@ interface StepItemProps {
 function StepItem({ step, startsLeg, isCurrent, onClick }: StepItemProps) {
   const { texts } = usePage();
   const words = texts.trace;
-  const scroll = (element: HTMLElement | null): void => {
-    if (isCurrent) element?.scrollIntoView({ block: "nearest" });
-  };
+  const item = useRef<HTMLLIElement>(null);
+  useEffect(() => {
+    if (isCurrent) item.current?.scrollIntoView({ block: "nearest" });
+  }, [isCurrent]);
   return (
     <>
       {startsLeg && (
@@ -181,7 +183,7 @@ function StepItem({ step, startsLeg, isCurrent, onClick }: StepItemProps) {
           <span class={`leg ${step.leg}`}>{words.leg[step.leg]}</span>
         </li>
       )}
-      <li class={`step ${step.leg}${isCurrent ? " current" : ""}${step.lost ? " lost" : ""}`} ref={scroll}>
+      <li class={`step ${step.leg}${isCurrent ? " current" : ""}${step.lost ? " lost" : ""}`} ref={item}>
         <button type="button" class="plain" aria-current={isCurrent ? "step" : undefined} onClick={onClick}>
           <span class="machine">{step.machine}</span>
           <span class="soft small devices">{step.devices.join(" → ")}</span>
@@ -214,7 +216,7 @@ function StepDetails({ step }: { step: Step }) {
       {step.lost && (
         <p class="why">
           <Icon name="fail" />
-          <strong>{words.lost}.</strong> {step.cause}
+          <strong>{words.lost}</strong>
         </p>
       )}
     </div>
