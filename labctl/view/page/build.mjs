@@ -42,8 +42,9 @@ if (values.test) {
   }
 } else {
   mkdirSync(values.out, { recursive: true });
-  await build({
+  const { metafile } = await build({
     ...common,
+    metafile: true,
     entryPoints: ["src/view.tsx", "src/view.css"],
     outbase: join(here, "src"),
     outdir: values.out,
@@ -54,11 +55,13 @@ if (values.test) {
     charset: "utf8",
   });
   copyFileSync(join(here, "src", "index.html"), join(values.out, "index.html"));
-  const preact = join(here, "node_modules", "preact");
-  const { version, license } = JSON.parse(readFileSync(join(preact, "package.json"), "utf8"));
-  const text = readFileSync(join(preact, "LICENSE"), "utf8");
-  writeFileSync(
-    join(values.out, "third-party-licenses.txt"),
-    `view.js contains preact ${version} (${license}, https://preactjs.com):\n\n${text}`,
-  );
+  // the licence of each package of which a file is in view.js
+  const names = new Set(Object.keys(metafile.inputs).flatMap((path) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1] ?? []));
+  const licenses = [...names].sort().map((name) => {
+    const folder = join(here, "node_modules", name);
+    const { version, license, homepage } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+    const text = readFileSync(join(folder, "LICENSE"), "utf8");
+    return `view.js contains ${name} ${version} (${license}, ${homepage}):\n\n${text}`;
+  });
+  writeFileSync(join(values.out, "third-party-licenses.txt"), licenses.join("\n\n"));
 }
