@@ -3,7 +3,6 @@ import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 import { Announcer } from "./announcer.tsx";
 import { type Page, PageContext } from "./context.ts";
 import type { Trace } from "./documents.ts";
-import { Divider } from "./divider.tsx";
 import { DrawingPane } from "./drawing_pane.tsx";
 import { Banner, ErrorBox, Header } from "./header.tsx";
 import { HelpDialog } from "./help.tsx";
@@ -112,8 +111,7 @@ export function App() {
         <Banner />
         <ErrorBox />
         <DrawingPane />
-        {!isNarrow && <Divider share={share} onShare={setShare} />}
-        <Side isHidden={isNarrow} onShow={() => setNarrow(false)} />
+        <Side isHidden={isNarrow} onShow={() => setNarrow(false)} share={share} onShare={setShare} />
       </div>
       <Announcer page={page} texts={texts} />
       {isHelp && <HelpDialog hasShortcuts={hasShortcuts} onShortcuts={setShortcuts} onClose={() => setHelp(false)} />}

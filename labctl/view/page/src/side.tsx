@@ -1,5 +1,6 @@
 import { useRef } from "preact/hooks";
 import { usePage } from "./context.ts";
+import { Divider } from "./divider.tsx";
 import { Icon } from "./icons.tsx";
 import { BreakPanel } from "./panels/break.tsx";
 import { CapturePanel } from "./panels/capture.tsx";
@@ -24,7 +25,15 @@ function tabsOf(page: PageState): readonly Tab[] {
   return page.connection === "file" ? TABS.filter((tab) => tab !== "capture" && tab !== "break") : TABS;
 }
 
-export function Side({ isHidden, onShow }: { isHidden: boolean; onShow: () => void }) {
+interface SideProps {
+  readonly isHidden: boolean;
+  readonly onShow: () => void;
+  /** Percent of the width of the page. */
+  readonly share: number;
+  readonly onShare: (share: number) => void;
+}
+
+export function Side({ isHidden, onShow, share, onShare }: SideProps) {
   const { page, texts, dispatch } = usePage();
   const list = useRef<HTMLDivElement>(null);
   const tabs = tabsOf(page);
@@ -51,6 +60,7 @@ export function Side({ isHidden, onShow }: { isHidden: boolean; onShow: () => vo
   };
   return (
     <aside class="side" aria-label={texts.side}>
+      {!isHidden && <Divider share={share} onShare={onShare} />}
       <div class="tabs" role="tablist" aria-label={texts.side} aria-orientation="vertical" ref={list} onKeyDown={onKey}>
         {tabs.map((tab) => (
           <TabButton key={tab} tab={tab} isSelected={tab === page.tab} onClick={() => choose(tab)} />
@@ -74,6 +84,7 @@ function TabButton({ tab, isSelected, onClick }: { tab: Tab; isSelected: boolean
       role="tab"
       id={`tab-${tab}`}
       aria-selected={isSelected}
+      aria-label={note ? `${texts.tab[tab]}, ${note.text}` : undefined}
       aria-controls={isSelected ? "panel" : undefined}
       tabIndex={isSelected ? 0 : -1}
       onClick={onClick}
@@ -87,7 +98,6 @@ function TabButton({ tab, isSelected, onClick }: { tab: Tab; isSelected: boolean
         )}
       </span>
       {texts.tab[tab]}
-      {note && <span class="unseen">, {note.text}</span>}
     </button>
   );
 }
