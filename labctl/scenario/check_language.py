@@ -19,11 +19,11 @@ from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ListeningPort
 from labctl.scenario import port_values, values
 from labctl.scenario.answered_by_field import AnsweredByField
-from labctl.scenario.connections_field import ConnectionsField
 from labctl.scenario.document import quote_text
 from labctl.scenario.field_types import (
     InvalidValue,
     Key,
+    LaterField,
     ListOf,
     Scalar,
     Section,
@@ -170,14 +170,6 @@ ENCAP = Scalar(
     _parse_encap,
     {"type": "string", "pattern": f"^({_TUNNEL.pattern})$"},
 )
-_HELD_COUNT = values.integer(1, 1024)  # of connections that a check keeps open
-HELD = Section(
-    "while_open",
-    (
-        Key("count", _HELD_COUNT, "the number of connections", required=True),
-        Key("tcp", CONNECT, "their ends: SOURCE -> TARGET:PORT", required=True),
-    ),
-)
 PACKET = values.choice("request", "reply", "arp")
 PING_SIZE = values.integer(24, 65507)  # ping's time stamp and the payload marker fit; the maximum of IPv4
 
@@ -296,7 +288,7 @@ CHECK = Section(
         ),
         Key(
             "while_open",
-            ConnectionsField(_HELD_COUNT, HELD),
+            LaterField("labctl.scenario.connections_field", "CONNECTIONS"),
             "tcp connections that are open already when the check opens another, which shows how many ports a"
             " translation has: a number of them with the same ends, or a mapping with `count` and `tcp`, their ends."
             " All of them must be answered, or the check is inconclusive",

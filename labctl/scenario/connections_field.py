@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from labctl.scenario.check_language import CONNECT
 from labctl.scenario.document import Map, Reader, TreeNode
-from labctl.scenario.field_types import Json, Scalar, Section
+from labctl.scenario.field_types import Json, Key, Scalar, Section
+from labctl.scenario.values import integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +30,16 @@ class ConnectionsField:
 
     def schema(self) -> Json:
         return {"anyOf": [self.count.schema(), self.section.schema()]}
+
+
+_COUNT = integer(1, 1024)  # of connections that a check keeps open
+CONNECTIONS = ConnectionsField(
+    _COUNT,
+    Section(
+        "while_open",
+        (
+            Key("count", _COUNT, "the number of connections", required=True),
+            Key("tcp", CONNECT, "their ends: SOURCE -> TARGET:PORT", required=True),
+        ),
+    ),
+)

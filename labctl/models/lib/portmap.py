@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import sha512
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.resources import Interface, Resource, Sysctl
@@ -101,6 +100,8 @@ def _dnat_rules(pod: HostPortPod, mark_chain: str) -> Iterator[str]:
 
 def _name(network: str, pod: str) -> str:
     """The chain of a pod: `CNI-DN-` and a digest of network and container, 28 characters in all."""
+    from hashlib import sha512  # loads OpenSSL, which most labs do without
+
     return f"CNI-DN-{sha512((network + pod).encode()).hexdigest()}"[:28]
 
 

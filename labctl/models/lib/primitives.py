@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from hashlib import sha1
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from labctl.core.fidelity import approximation
 from labctl.core.iptables import FirewallRule, rule
 from labctl.core.resources import Address, Chain, Interface, Link, Netns, Resource, Route, Sysctl
+
+try:  # hashlib loads OpenSSL, which takes longer than all digests of a lab; Python's own `random` does without it, too
+    from _sha1 import sha1  # type: ignore[import-not-found]
+except ImportError:  # a Python that was built without it
+    from hashlib import sha1
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
 NO_QUEUE = 0  # packets; the queue of most links made by Go programs, whose netlink library sends it by default
