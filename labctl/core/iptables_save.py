@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from labctl.core.iptables import BUILTIN, FirewallRule, join_words, rule, split_words
@@ -98,18 +99,80 @@ def parse_save(ns: str, family: str, text: str) -> Iterator[ChainCounters]:
     yield from _chains(ns, family, table, policies, rules)
 
 
-def parse_chains(ns: str, family: str, text: str) -> Iterator[Chain]:
+def parse_chains(
+    ns: str, family: str, text: str, expected: Mapping[str, ExpectedTable] | None = None
+) -> Iterator[Chain]:
     """The chains in what `iptables-save` or `ebtables-save` printed without counters of rules, in its order. The same
-    as `parse_save`, several times faster: a cluster with a thousand Services has ten thousands of rules."""
+    as `parse_save`, several times faster: a cluster with a thousand Services has ten thousands of rules. A table that
+    is printed as expected is not parsed; then its chains are the expected objects."""
     for part in f"\n{text}".split("\n*")[1:]:
+        table = part[: part.find("\n")].strip()
+        wanted = expected.get(table) if expected else None
+        policies = wanted.policies_in(part) if wanted is not None else None
+        if wanted is not None and policies is not None:
+            yield from wanted.with_policies(ns, policies)
+            continue
         first_rule = part.find("\n-A ")
         head, rest = (part, "") if first_rule < 0 else (part[:first_rule], part[first_rule + 1 :])
-        header, *lines = head.split("\n")
-        table, rules = header.strip(), _saved_rules(rest.partition("\nCOMMIT")[0], family)
-        for line in lines:
-            if line[:1] == ":":  # of ebtables, a user's chain has a policy, too
-                name, policy, *_ = line[1:].split(" ")
-                yield Chain(ns, table, name, rules.get(name, ()), None if policy == "-" else policy, family)
+        rules = _saved_rules(rest.partition("\nCOMMIT")[0], family)
+        for name, policy in _policies(head):  # of ebtables, a user's chain has a policy, too
+            yield Chain(ns, table, name, rules.get(name, ()), policy, family)
+
+
+def _policies(head: str) -> list[tuple[str, str | None]]:
+    """The chains with their policies, in the lines of a table before its rules."""
+    found = [line[1:].split(" ", 2) for line in head.split("\n") if line[:1] == ":"]
+    return [(name, None if policy == "-" else policy) for name, policy, *_ in found]
+
+
+class ExpectedTable:
+    """What iptables-save should print of a table, if it has these chains. It prints the built-in chains first, with
+    counters; then all others, sorted."""
+
+    def __init__(self, chains: Iterable[Chain]) -> None:
+        every = tuple(chains)
+        first = every[0]
+        self._table, self._family = first.table, first.family
+        builtin = BUILTIN.get((first.family, first.table), ())
+        self._builtin = {one.name: one for one in every if one.name in builtin}
+        self._own = sorted((one for one in every if one.name not in builtin), key=attrgetter("name"))
+        self._own_head = "".join([f":{one.name} - [0:0]\n" for one in self._own])
+        texts_of: dict[int, list[str]] = {}  # many chains can have the same rules
+        blocks: list[str] = []
+        for one in (*(self._builtin[name] for name in builtin if name in self._builtin), *self._own):
+            if one.rules:
+                texts = texts_of.get(id(one.rules))
+                if texts is None:
+                    texts = texts_of[id(one.rules)] = [str(rule_of_chain) for rule_of_chain in one.rules]
+                blocks.append(f"-A {one.name} " + f"\n-A {one.name} ".join(texts) + "\n")
+        self._rules = "".join(blocks)
+
+    def policies_in(self, part: str) -> list[tuple[str, str | None]] | None:
+        """The built-in chains with their policies, in the part of the output about this table; None if other chains or
+        rules are printed than expected. A built-in chain that is not expected has no rules."""
+        first_own = part.find(" - [0:0]\n")
+        own = part.rfind("\n:", 0, first_own) if first_own >= 0 else part.find("\n-A " if self._rules else "\nCOMMIT")
+        position = own + 1
+        for text in (self._own_head, self._rules, "COMMIT"):
+            if not part.startswith(text, position):
+                return None
+            position += len(text)
+        return _policies(part[: own + 1])
+
+    def with_policies(self, ns: str, policies: Iterable[tuple[str, str | None]]) -> Iterator[Chain]:
+        """The chains, the built-in ones with these policies."""
+        for name, policy in policies:
+            chain = self._builtin.get(name) or Chain(ns, self._table, name, (), None, self._family)
+            yield chain if chain.policy == policy else replace(chain, policy=policy)
+        yield from self._own
+
+
+def expected_tables(chains: Iterable[Chain]) -> dict[str, ExpectedTable]:
+    """What iptables-save should print, for chains of one namespace and family, by table."""
+    by_table: dict[str, list[Chain]] = {}
+    for one in chains:
+        by_table.setdefault(one.table, []).append(one)
+    return {table: ExpectedTable(found) for table, found in by_table.items()}
 
 
 @lru_cache(maxsize=4)

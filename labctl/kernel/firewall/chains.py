@@ -39,14 +39,16 @@ if TYPE_CHECKING:
     from labctl.core.diff import Change
 
 MAX_IPTC_RULES = 12  # up to so many rules python-iptables (0.1 ms each) is faster than one restore (1.5 ms), measured
+MANY_RULES = 1000  # a plan with so many rules for a namespace has large tables
 _NAME = re.compile(r"[^\s\"'\x00-\x20-]\S{0,30}")
 
 
 def read_chains(ns: str, wanted_chains: Iterable[Chain] = (), backend: Backend = "legacy") -> tuple[Chain, ...]:
     """Every chain of this thread's namespace, of all families, with `ns` as the name of the namespace.
 
-    `wanted_chains` are the chains that the caller is interested in. They only decide whether ebtables is called also if
-    there is no nft table of the bridge family. A namespace without tables costs two small reads of /proc.
+    `wanted_chains` are the chains that the caller expects. What is found does not depend on them, except that ebtables
+    is called also if there is no nft table of the bridge family; but they are the result where exactly these are there.
+    A namespace without tables costs two small reads of /proc.
     Raises KernelError, MissingError.
     """
     with ExitStack() as held:
@@ -63,16 +65,18 @@ def start_reading(
     read_now: list[Chain] = []
     reading: list[Callable[[], Iterable[Chain]]] = []
     if tables := tools.legacy_tables("ip_tables_names"):
-        small = _read_small_tables(ns, tables) if backend == "legacy" else None
+        # where a large table is expected, it is not asked for its size: that waits for other namespaces' readers
+        may_be_small = backend == "legacy" and sum(len(one.rules) for one in wanted_chains) < MANY_RULES
+        small = _read_small_tables(ns, tables) if may_be_small else None
         if small is not None:
             read_now += small
         else:
-            reading.append(_start_legacy(commands.IPTABLES_LEGACY, ns, backend, held))
+            reading.append(_start_legacy(commands.IPTABLES_LEGACY, ns, wanted_chains, backend, held))
     if tools.legacy_tables("ip6_tables_names"):
-        reading.append(_start_legacy(commands.IP6TABLES_LEGACY, ns, backend, held))
+        reading.append(_start_legacy(commands.IP6TABLES_LEGACY, ns, wanted_chains, backend, held))
     made = nft_tables.tables()
     bridge = (commands.EBTABLES_NFT,) if any(chain.family == "bridge" for chain in wanted_chains) else ()
-    runs = _start_saving_nft(ns, made, backend, held, bridge)
+    runs = _start_saving_nft(ns, made, backend, held, bridge, wanted=wanted_chains)
     nft_chains = [chain for chain in wanted_chains if chain.family == "nft"]
     candidates = {table for run in runs for table in run.tables}
     foreign = {table: _read_foreign(ns, table, nft_chains) for table in made if table not in candidates}
@@ -110,10 +114,12 @@ def _open_netns(held: ExitStack) -> int:
 
 
 def _start_legacy(
-    tool: commands.FirewallTool, ns: str, backend: Backend, held: ExitStack
+    tool: commands.FirewallTool, ns: str, wanted: Iterable[Chain], backend: Backend, held: ExitStack
 ) -> Callable[[], Iterable[Chain]]:
-    run = held.enter_context(tools.SaveRun(tool, ns, counters=False))
-    return run.chains if backend == "legacy" else partial(_stray_chains, run)
+    """Start reading the legacy tables of a family: those of the lab, or strays that no plan wants."""
+    is_own = backend == "legacy"
+    run = held.enter_context(tools.SaveRun(tool, ns, counters=False, wanted=wanted if is_own else ()))
+    return run.chains if is_own else partial(_stray_chains, run)
 
 
 def _stray_chains(run: tools.SaveRun) -> Iterator[Chain]:
@@ -232,7 +238,8 @@ class _NftSave:
     def chains(self) -> tuple[list[Chain], frozenset[Table]]:
         """The chains that it printed, and the tables that contain only such chains. Waits for its end."""
         text, refused = self._text()
-        chains = [one for one in parse_chains(self.run.ns, self.run.tool.family, text) if one.table not in refused]
+        parsed = parse_chains(self.run.ns, self.run.tool.family, text, self.run.expected)
+        chains = [one for one in parsed if one.table not in refused]
         own = frozenset(table for table in self.tables if table[1] not in refused)
         return [_mark_unshown(one, self.unshown) for one in chains], own
 
@@ -256,6 +263,7 @@ def _start_saving_nft(
     read_anyway: Iterable[commands.FirewallTool] = (),
     *,
     counters: bool = False,
+    wanted: Iterable[Chain] = (),
 ) -> list[_NftSave]:
     """Start reading the chains that iptables-nft (only with that backend) and ebtables-nft wrote, in those tables among
     `present` that can contain some. The tools of `read_anyway` are called also if there is no table. Leaving `held`
@@ -268,7 +276,7 @@ def _start_saving_nft(
         if tables or tool in read_anyway:
             named = () if tool.family == "bridge" else tables
             unshown = {table: nft_rules.unshown_rules(tool.family, table) for _, table in named}
-            run = held.enter_context(tools.SaveRun(tool, ns, counters=counters))
+            run = held.enter_context(tools.SaveRun(tool, ns, counters=counters, wanted=wanted))
             runs.append(_NftSave(tables, run, unshown))
     return runs
 

@@ -7,12 +7,13 @@ of the machine share the tools' default lock file, so labs would wait for each o
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from labctl.core.iptables import BUILTIN
 from labctl.core.iptables_save import (
     ChainCounters,
     TableEdit,
+    expected_tables,
     incompatible_line,
     parse_chains,
     parse_save,
@@ -42,16 +43,19 @@ def legacy_tables(name: str) -> list[str]:
 
 class SaveRun:
     """A save program that has started in this thread's namespace. Any thread may wait for its end. A context manager:
-    leaving it ends the program. It prints the counters of rules only with `counters`.
+    leaving it ends the program. It prints the counters of rules only with `counters`. What it should print is made
+    from `wanted`, the chains of a plan, while it runs.
 
     Raises LimitError, OSError, MissingError.
     """
 
-    def __init__(self, tool: FirewallTool, ns: str, *, counters: bool) -> None:
+    def __init__(self, tool: FirewallTool, ns: str, *, counters: bool, wanted: Iterable[Chain] = ()) -> None:
         self.tool, self.ns = tool, ns
         self._running = RunningTool([find(tool.save), *(["-c"] if counters else [])])
         # only iptables-nft and ebtables-nft can meet tables that they cannot read; then they are called again
         self._netns = -1 if tool.legacy else os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        mine = (one for one in wanted if one.ns == ns and one.family == tool.family)
+        self.expected = {} if tool.family == "bridge" else expected_tables(mine)  # ebtables prints another form
 
     def __enter__(self) -> SaveRun:
         return self
@@ -86,7 +90,7 @@ class SaveRun:
 
     def chains(self) -> tuple[Chain, ...]:
         """The chains that it prints without counters. Waits for its end. Raises KernelError."""
-        return tuple(parse_chains(self.ns, self.tool.family, self.text()))
+        return tuple(parse_chains(self.ns, self.tool.family, self.text(), self.expected))
 
     def chain_counters(self) -> tuple[ChainCounters, ...]:
         """The chains that it prints with counters. Waits for its end. Raises KernelError."""
