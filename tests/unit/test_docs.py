@@ -291,7 +291,7 @@ ask() {{
   _labctl_completion labctl
   echo "${{COMPREPLY[*]}}"
 }}
-ask labctl v
+ask labctl va
 ask labctl up kub
 """
 
