@@ -1,8 +1,9 @@
 """1,000 Services with 10 endpoints each on 3 nodes: how long `up`, `status` and a change take, compared with what
 `iptables-restore` itself takes for the same text.
 
-Called as `services.py FIRST SECOND`: the lab of the first file is built, then changed to the second, which has one
-endpoint more. Prints the times as JSON. The time of `up` includes reading the scenario and the imports.
+Called as `services.py FIRST SECOND [legacy|nft]`: the lab of the first file is built, then changed to the second, which
+has one endpoint more, with rules of this backend. Prints the times as JSON; those of nft begin with `services_nft_`.
+The time of `up` includes reading the scenario and the imports.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labctl.core.diff import Change
+    from labctl.core.iptables import Backend
     from labctl.core.resources import Plan
 
 SERVICES, ENDPOINTS, NODES = 1000, 10, 3
@@ -45,12 +47,15 @@ def services(runs: int) -> dict[str, float]:
         file.write_text(scenario(endpoints))
     found: list[dict[str, float]] = []
     for _ in range(runs):
-        done = subprocess.run([sys.executable, __file__, *map(str, files)], capture_output=True, text=True, check=True)
-        found.append(json.loads(done.stdout))
+        times: dict[str, float] = {}
+        for backend in ("legacy", "nft"):
+            command = [sys.executable, __file__, *map(str, files), backend]
+            times |= json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        found.append(times)
     return {name: median(one[name] for one in found) for name in found[0]}
 
 
-def measure(first: str, second: str) -> dict[str, float]:
+def measure(first: str, second: str, backend: Backend = "legacy") -> dict[str, float]:
     """Build, look, change and remove, once."""
     started = time.perf_counter()
     from labctl.cli import GC_THRESHOLD
@@ -58,29 +63,28 @@ def measure(first: str, second: str) -> dict[str, float]:
 
     gc.set_threshold(GC_THRESHOLD)  # as the program does
 
-    built = lifecycle.up(lifecycle.define(first, "bench"))
+    built = lifecycle.up(lifecycle.define(first, "bench", firewall=backend))
     up = time.perf_counter() - started
     try:
         from labctl.core.resources import Chain
 
-        restores = [_restore_seconds(built.lab.plan, built.lab.firewall)]  # before and after `status`: the load varies
+        restores = [_restore_seconds(built.lab.plan, backend)]  # before and after `status`: the load varies
         started = time.perf_counter()
         drift = lifecycle.status("bench", built.lab)
         status = time.perf_counter() - started
-        restores.append(_restore_seconds(built.lab.plan, built.lab.firewall))
+        restores.append(_restore_seconds(built.lab.plan, backend))
         if drift:
             raise SystemExit(f"{len(drift)} objects differ right after up, first: {drift[0]}")
         rules = sum(len(item.rules) for item in built.lab.plan if isinstance(item, Chain))
         with _timed_writes() as writes:
             started = time.perf_counter()
-            changed = lifecycle.up(lifecycle.define(second, "bench"))
+            changed = lifecycle.up(lifecycle.define(second, "bench", firewall=backend))
             change = time.perf_counter() - started
         rewritten = sum(len(one.want.rules) for one in changed.changes if isinstance(one.want, Chain))
-        backend = built.lab.firewall
     finally:
         lifecycle.down("bench")
     restore = sum(restores) / len(restores)
-    return {
+    found = {
         "services_rules": rules,
         "services_restore_ms": 1000 * restore,
         "services_up_ms": 1000 * up,
@@ -94,6 +98,7 @@ def measure(first: str, second: str) -> dict[str, float]:
         "services_write_ratio": writes.seconds / up,
         "services_small_restore_ratio": _small_restore_seconds(built.lab.plan, changed.changes, backend) / up,
     }
+    return found if backend == "legacy" else {name.replace("_", "_nft_", 1): value for name, value in found.items()}
 
 
 class _timed_writes:
@@ -131,10 +136,10 @@ def _scripts(changes: Iterable[Change]) -> dict[str, str]:
     }
 
 
-def _program(backend: str) -> str:
+def _program(backend: Backend) -> str:
     from labctl.kernel.firewall import commands
 
-    return commands.find(commands.TOOLS[backend]["ip"].restore)  # type: ignore[index]
+    return commands.find(commands.TOOLS[backend]["ip"].restore)
 
 
 def _run(command: list[str], text: str) -> float:
@@ -145,7 +150,7 @@ def _run(command: list[str], text: str) -> float:
     return time.perf_counter() - started
 
 
-def _restore_seconds(plan: Plan, backend: str) -> float:
+def _restore_seconds(plan: Plan, backend: Backend) -> float:
     """What iptables-restore takes for all chains of the plan: for each node in a new namespace, one after the other."""
     from labctl.core.diff import Change
     from labctl.core.resources import Chain
@@ -154,7 +159,7 @@ def _restore_seconds(plan: Plan, backend: str) -> float:
     return sum(_run(["unshare", "-n", _program(backend)], text) for text in scripts.values())
 
 
-def _small_restore_seconds(plan: Plan, changes: tuple[Change, ...], backend: str) -> float:
+def _small_restore_seconds(plan: Plan, changes: tuple[Change, ...], backend: Backend) -> float:
     """What `iptables-restore --noflush` takes for these changes where all chains of the plan are, on every node."""
     from labctl.core.diff import Change
     from labctl.core.resources import Chain
@@ -177,4 +182,4 @@ def _small_restore_seconds(plan: Plan, changes: tuple[Change, ...], backend: str
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(*sys.argv[1:])))
+    print(json.dumps(measure(*sys.argv[1:])))  # type: ignore[arg-type]

@@ -34,6 +34,13 @@ def targets(results: dict[str, Any], command_times: dict[str, float]) -> list[di
             None,
             "",
         ),
+        ("nft, one endpoint more: time of writing / up", command_times.get("services_nft_write_ratio"), 0.02, "<="),
+        (
+            "the same: iptables-nft-restore --noflush itself / up",
+            command_times.get("services_nft_small_restore_ratio"),
+            None,
+            "",
+        ),
         ("trace of a delivered probe / the other commit", command_times.get("trace_delivered_ratio"), 0.5, "<="),
         ("trace to a silent neighbour / the other commit", command_times.get("trace_neighbour_ratio"), 0.45, "<="),
         ("9 x 9 pods: connections with policies / without", command_times.get("policy_matrix_ratio"), 1.5, "<="),

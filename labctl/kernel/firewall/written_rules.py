@@ -2,7 +2,7 @@
 
 A word that the program takes for one of its options can make it end early, with exit status 0 and nothing written.
 labctl gives it no such word (`labctl.core.iptables_extensions`); this is the second line of defence, and costs one
-system call for each legacy table, or one dump of the rules of nf_tables.
+system call for each legacy table, or one dump of the written rules of nf_tables.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def _missing_legacy(family: str, edit: TableEdit) -> int:
 
 
 def _missing_nft(family: str, edit: TableEdit) -> int:
+    wanted = {chain.name: len(chain.rules) for chain in edit.chains_to_write if chain.rules}
     try:
-        counts = nft_rules.rule_counts(family, edit.table)
+        counts = nft_rules.rule_counts(family, edit.table, wanted.keys())
     except OSError:
         return edit.rule_count
-    return sum(max(0, len(chain.rules) - counts[chain.name]) for chain in edit.chains_to_write)
+    return sum(max(0, number - counts[name]) for name, number in wanted.items())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 
 from labctl.kernel.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, NfnetlinkSocket, nfgenmsg
@@ -18,6 +18,7 @@ from labctl.kernel.netlink.nft_tables import FAMILIES
 from labctl.kernel.netlink.rtnetlink import attribute_text, attributes, encode_attribute
 
 _GETRULE, _GETGEN = (NFNL_SUBSYS_NFTABLES << 8 | number for number in (7, 16))
+MAX_CHAIN_REQUESTS = 100  # up to so many chains are requested one by one
 _TABLE, _CHAIN, _EXPRESSIONS = 1, 2, 4
 _NUMBERS = {name: number for number, name in FAMILIES.items()}
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
@@ -62,9 +63,12 @@ def allow_large_rules(sock: NfnetlinkSocket) -> None:
     sock.get(_GETGEN, nfgenmsg(0))
 
 
-def rule_counts(family: str, table: str) -> Counter[str]:
-    """The number of rules of each chain of a table in the namespace of this thread. Raises OSError."""
-    return Counter(chain for chain, _ in _rules(family, table))
+def rule_counts(family: str, table: str, chains: Collection[str]) -> Counter[str]:
+    """The number of rules of these chains of a table in the namespace of this thread. A few are requested one by one:
+    the others in the table may be ten thousands. Raises OSError."""
+    if len(chains) > MAX_CHAIN_REQUESTS:
+        return Counter(chain for chain, _ in _rules(family, table) if chain in chains)
+    return Counter(chain for name in chains for chain, _ in _rules(family, table, name) if chain == name)
 
 
 def unshown_rules(family: str, table: str) -> dict[str, frozenset[int]]:
@@ -82,11 +86,14 @@ def unshown_rules(family: str, table: str) -> dict[str, frozenset[int]]:
     return {chain: frozenset(some) for chain, some in found.items()}
 
 
-def _rules(family: str, table: str) -> Iterator[tuple[str, bytes]]:
-    """The chain and the bytes of the expressions of each rule, in order."""
+def _rules(family: str, table: str, chain: str | None = None) -> Iterator[tuple[str, bytes]]:
+    """The chain and the bytes of the expressions of each rule, in order: of a table, or of one chain in it. (An old
+    kernel can give all rules of the table nevertheless.)"""
     with NfnetlinkSocket() as sock:
         allow_large_rules(sock)
         body = nfgenmsg(_NUMBERS[family]) + encode_attribute(_TABLE, table.encode() + b"\0")
+        if chain is not None:
+            body += encode_attribute(_CHAIN, chain.encode() + b"\0")
         for data, start, end in sock.dump(_GETRULE, body):
             found = attributes(data, start + 4, end)
             if attribute_text(data, found[_TABLE]) == table:

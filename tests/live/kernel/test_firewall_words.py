@@ -13,7 +13,7 @@ from labctl.core.diff import Change, diff
 from labctl.core.iptables import BACKENDS, UNSHOWN, Backend, FirewallRule, rule, rules
 from labctl.core.resources import Chain
 from labctl.errors import KernelError
-from labctl.kernel.firewall import chains, kernel_spelling
+from labctl.kernel.firewall import chains, commands, kernel_spelling
 from labctl.kernel.netlink import nft_rules as kernel_rules
 from tests.support import kernels, nft_rules
 from tests.support.firewall_rules import DrawnRule, attempt, firewall_rules, impossible
@@ -72,7 +72,28 @@ def test_several_large_rules_are_counted(fresh: Run, backend: Backend) -> None:
     fresh(chains.write, "n", creations((wanted,)), None, backend)
     assert diff((wanted,), fresh(chains.read_chains, "n", (), backend)) == ()
     if backend == "nft":
-        assert fresh(kernel_rules.rule_counts, "ip", "filter") == {"INPUT": 3}
+        assert fresh(kernel_rules.rule_counts, "ip", "filter", {"INPUT"}) == {"INPUT": 3}
+
+
+@pytest.mark.parametrize("limit", [100, 1])
+def test_rules_are_counted_by_chain_and_by_table(fresh: Run, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(kernel_rules, "MAX_CHAIN_REQUESTS", limit)
+    wanted = [
+        Chain("n", "filter", name, (rule("-j DROP"),) * number) for name, number in (("A", 2), ("B", 3), ("C", 4))
+    ]
+    fresh(chains.write, "n", creations(wanted), None, "nft")
+    assert fresh(kernel_rules.rule_counts, "ip", "filter", {"A", "B", "NONE"}) == {"A": 2, "B": 3}
+    assert fresh(kernel_rules.rule_counts, "ip", "nat", {"A", "B"}) == {}
+
+
+def test_rules_that_a_program_has_not_written_are_missed(fresh: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """iptables-nft-restore as if it had ended early, with exit status 0: of one chain among many."""
+    present = [Chain("n", "filter", f"CHAIN-{number}", (rule("-j DROP"),)) for number in range(200)]
+    fresh(chains.write, "n", creations(present), None, "nft")
+    more = Chain("n", "filter", "CHAIN-7", (rule("-j DROP"), rule("-j ACCEPT")))
+    monkeypatch.setattr(commands, "find", lambda program: "/bin/true")
+    with pytest.raises(KernelError, match="iptables-nft-restore ended without an error, but 1 rules are missing"):
+        fresh(chains.write, "n", [Change(more, present[7])], None, "nft")
 
 
 @pytest.mark.parametrize(
