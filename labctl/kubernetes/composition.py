@@ -220,10 +220,14 @@ def virtual_addresses(state: ClusterState) -> Iterator[VirtualAddress]:
     machine_of: dict[IP, str] = {ip: pod.machine for pod in state.pods for ip in pod.ips}
     reached: dict[tuple[str, str], list[str]] = {}
     elsewhere: dict[tuple[str, str], list[IP]] = {}
+    split: dict[int, tuple[list[str], list[IP]]] = {}  # the slices of many Services often have the same endpoints
     for one in state.cluster.slices:
-        names = (machine_of[each.address] for each in one.endpoints if each.address in machine_of)
+        if id(one.endpoints) not in split:
+            addresses = [each.address for each in one.endpoints]
+            machines_there = [machine_of[ip] for ip in addresses if ip in machine_of]
+            split[id(one.endpoints)] = machines_there, [ip for ip in addresses if ip not in machine_of]
+        names, others = split[id(one.endpoints)]
         reached.setdefault((one.namespace, one.service), []).extend(names)
-        others = (each.address for each in one.endpoints if each.address not in machine_of)
         elsewhere.setdefault((one.namespace, one.service), []).extend(others)
     for service in state.cluster.services:
         ips = (*service.cluster_ips, *service.load_balancer_ips, *service.proxied_ips, *service.external_ips)

@@ -271,8 +271,11 @@ class _ServicePortRules:
         for chain, found in ((self.svc, choice.cluster), (self.svl, choice.local)):
             if found:
                 chains[chain] += self._jumps(found)
-        for backend in choice.reachable:
-            chains[self._sep(backend)] = self._endpoint_chain(backend)
+        if self.proxy.has_comments or self.service.affinity_timeout_s:
+            chains |= {self._sep(backend): self._endpoint_chain(backend) for backend in choice.reachable}
+        else:
+            shared = self.proxy.shared.endpoint_chain
+            chains |= {self._sep(backend): shared(backend, self.protocol) for backend in choice.reachable}
 
     @property
     def _external_local(self) -> bool:
@@ -375,20 +378,18 @@ class _ServicePortRules:
                 yield f"{self._endpoint_comment(f'{self.name} -> {backend}')}{recent} -j {sep}"
         for left, backend in zip(range(len(found), 0, -1), found, strict=True):
             chance = f"-m statistic --mode random --probability {_probability(left)} " if left > 1 else ""
-            comment = self._endpoint_comment(f"{self.name} -> {backend.text}")
+            comment = self._endpoint_comment(f"{self.name} -> {backend.text}") if self.proxy.has_comments else ""
             yield f"{comment}{chance}-j {self._sep(backend)}"
 
     def _endpoint_chain(self, backend: Backend) -> list[str]:
-        comment, protocol, shared = self._endpoint_comment(self.name), self.protocol, self.proxy.shared
-        if not self.service.affinity_timeout_s:
-            return _endpoint_chain(backend, protocol, comment) if comment else shared.endpoint_chain(backend, protocol)
-        recent = f"-m recent --set {self._recent(self._sep(backend))} "
-        return _endpoint_chain(backend, protocol, comment, recent)
+        recent = f"-m recent --set {self._recent(self._sep(backend))} " if self.service.affinity_timeout_s else ""
+        return _endpoint_chain(backend, self.protocol, self._endpoint_comment(self.name), recent)
 
     def _sep(self, backend: Backend) -> str:
         found = self._seps.get(backend.text)
         if found is None:
-            found = self._seps[backend.text] = chain_name("SEP", self.service, self.port, backend.text)
+            found = f"KUBE-SEP-{chain_hash(f'{self.name}{self.protocol}{backend.text}')}"  # as `chain_name`
+            self._seps[backend.text] = found
         return found
 
     def _recent(self, name: str) -> str:
