@@ -162,6 +162,8 @@ class Instruments:
                 for node in nodes[at : at + READ_AT_ONCE]:
                     with suppress(OSError, KernelError, MissingError):
                         reading[node] = self.run(node, chains.start_reading_counters, node, self.backend, held)
+                if reading:
+                    import_what_follows()
                 for node, read in reading.items():
                     with suppress(OSError, KernelError, MissingError):
                         found[node] = read()
