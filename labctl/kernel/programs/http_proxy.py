@@ -7,6 +7,7 @@ client's address at its end. X-Forwarded-Host and X-Forwarded-Proto say what the
 
 A target that accepts no connection gets no requests for some seconds; the request goes to the next target of the
 backend. The proxy's own answers are 404 (no route), 503 (no endpoint), 502 and 504 (no target accepts a connection).
+Statuses and texts of these are as Traefik has them, plain text.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from labctl.kernel.programs.daemon import daemonize, report_ready
-from labctl.kubernetes.api.http_routes import NO_ROUTE, NO_SERVICE, HttpBackend, HttpTable, from_json, request_of
+from labctl.kubernetes.api.http_routes import (
+    NO_ENDPOINTS,
+    NO_ROUTE,
+    NO_SERVICE,
+    HttpBackend,
+    HttpTable,
+    from_json,
+    request_of,
+)
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 HOP_HEADERS = frozenset({
@@ -32,6 +41,13 @@ DOWN_S = 5.0  # seconds in which a target that accepted no connection gets no re
 IDLE_TIMEOUT_S = 60.0  # seconds after which a client's idle connection is closed
 CHUNK_BYTES = 65536
 BAD_GATEWAY, GATEWAY_TIMEOUT = 502, 504
+OWN_TEXTS = {
+    NO_ROUTE: "404 page not found",
+    NO_ENDPOINTS: "no available server",
+    BAD_GATEWAY: "Bad Gateway",
+    GATEWAY_TIMEOUT: "Gateway Timeout",
+    NO_SERVICE: "Internal Server Error",
+}
 
 
 class TargetChoice:
@@ -87,6 +103,12 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "labctl"
     timeout = IDLE_TIMEOUT_S
+    error_content_type = "text/plain; charset=utf-8"
+    error_message_format = "%(explain)s\n"
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Send the proxy's own answer."""
+        super().send_error(code, message, explain or OWN_TEXTS.get(code))
 
     def log_message(self, format: str, *args: object) -> None:
         """A program prints nothing after it is ready."""

@@ -108,6 +108,22 @@ def test_answers_of_the_proxy_itself(fresh: Fresh, proxy: None, path: str, host:
     assert ask(fresh, path, host=host) == (status, None)
 
 
+@pytest.mark.parametrize(
+    ("path", "host", "text"),
+    [
+        ("/", "other.example", "404 page not found"),
+        ("/empty", "web.example", "no available server"),
+        ("/zero", "web.example", "Internal Server Error"),
+        ("/down", "web.example", "Bad Gateway"),
+    ],
+)
+def test_own_answers_are_plain_text(fresh: Fresh, proxy: None, path: str, host: str, text: str) -> None:
+    found = exchange(fresh, request(path, "Connection: close", host=host)).decode()
+    head, _, body = found.partition("\r\n\r\n")
+
+    assert (body, "Content-Type: text/plain; charset=utf-8" in head) == (f"{text}\n", True)
+
+
 def test_a_target_that_accepts_no_connection_is_left_out(fresh: Fresh, proxy: None) -> None:
     assert {ask(fresh, "/half")[1]["machine"] for _ in range(5)} == {"two"}
 
