@@ -232,11 +232,11 @@ def _with_cluster(lab: Lab) -> Lab:
     from labctl.kubernetes.api.cluster_state import ClusterState
     from labctl.kubernetes.api.policy_objects import Pod
 
-    if lab.kubernetes is not None:
-        return lab
     found = [one for one in lab.machines if one.role == "pod"]
     if not found:
         raise UsageError(f"lab {lab.name} has no pods", "policies are about the pods of a Kubernetes model")
+    if lab.kubernetes is not None:
+        return lab
     pods = (Pod("default", one.name, one.addresses, node=one.on or "", machine=one.name) for one in found)
     return replace(lab, kubernetes=ClusterState(pods=tuple(pods)))
 

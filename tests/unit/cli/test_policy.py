@@ -21,7 +21,9 @@ from tests.support.policy_lab import policy_lab
 
 @pytest.fixture(autouse=True)
 def running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Pretend that the lab with policies runs."""
+    """Pretend that the lab with policies runs. The scenario empty.yaml has a policy and no pod."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.yaml").write_text("model: calico\nnodes: {node1: }\npolicies: {p: {podSelector: {}}}\n")
     pretend_empty_machine(monkeypatch, tmp_path)
     (tmp_path / "netns" / "labctl.six-pods.a").touch()
     for module in (lifecycle, records):
@@ -113,6 +115,7 @@ def test_every_rule_is_shown_with_v(run: Run) -> None:
         ((), "policy: missing command", "labctl policy --help"),
         (("matrx",), "policy: there is no 'matrx'", "did you mean `labctl policy matrix`?"),
         (("matrix", "--scenario", "docker-bridge"), "lab docker-bridge has no pods", "Kubernetes model"),
+        (("matrix", "--scenario", "empty.yaml"), "lab empty has no pods", "Kubernetes model"),
     ],
 )
 def test_mistakes_are_explained(run: Run, words: tuple[str, ...], what: str, hint: str) -> None:
