@@ -278,8 +278,11 @@ class _Parser:
         """Ask the model what it cannot build. A key with an invalid value is not reported twice."""
         if not hasattr(model, "refuse"):
             return
+        places = self.object_places
         for path, what, hint in model.refuse(scenario):
             key = path.partition("/")[0]
+            if places is not None and places.report_pod(path, what, hint, scenario, self.reader):
+                continue
             if key in self.located or key not in self.key_positions:
                 self.reader.add_problem(self._position(path, model), what, hint)
 

@@ -150,7 +150,8 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     for node in scenario.nodes:
         if len(node.pods) > capacity:
             hint = f"{sum_text}: the node has the first address of an ENI; raise enis or ips_per_eni, or use more nodes"
-            yield "nodes", f"{node.name} has {len(node.pods)} pods, but addresses for {capacity}", hint
+            what = f"{node.name} has {len(node.pods)} pods, but addresses for {capacity}"
+            yield f"nodes/{node.name}/pods", what, hint
     addresses_per_node, more = options.enis * options.ips_per_eni, options.vm_cidr == options.subnet
     needed, available = nodes * addresses_per_node + more, options.subnet.num_addresses - aws.RESERVED_ADDRESSES
     if needed > available:

@@ -155,4 +155,4 @@ def refuse_pod_counts(
             limit = "the limit" if max_pods_fixed else "max_pods"
             hint = f"spread them over {-(-len(node.pods) // max_pods)} nodes"
             hint += "" if max_pods_fixed else ", or raise max_pods"
-            yield "nodes", f"{node.name} has {len(node.pods)} pods, but {limit} is {max_pods}", hint
+            yield f"nodes/{node.name}/pods", f"{node.name} has {len(node.pods)} pods, but {limit} is {max_pods}", hint

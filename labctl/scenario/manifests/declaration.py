@@ -84,4 +84,6 @@ def _read_text(text: str, file: str, objects: ObjectReader, reader: Reader) -> N
         for one in error.problems:
             reader.add_problem(Position(one.file, one.line, one.column), one.what, one.hint)
         return
-    objects.read_documents(documents)
+    if not objects.read_documents(documents):
+        hint = "an object has apiVersion, kind, metadata and spec; name the file that has some"
+        reader.add_problem(Position(file, 1, 1), "the manifest has no objects", hint)

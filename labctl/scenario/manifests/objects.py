@@ -33,10 +33,10 @@ class ObjectReader:
         self.unused_fields: Counter[str] = Counter()
         self.unused_kinds: Counter[str] = Counter()
 
-    def read_documents(self, documents: Iterable[TreeNode]) -> None:
-        """Read the documents of a manifest file: an object, or a List of them, in each."""
-        for node in documents:
-            self._read_document(node, None)
+    def read_documents(self, documents: Iterable[TreeNode]) -> int:
+        """Read the documents of a manifest file: an object, or a List of them, in each. Returns the number of objects,
+        also of those that are left out or have a mistake."""
+        return sum(self._read_document(node, None) for node in documents)
 
     def read_object(self, node: Map, kind: Kind, *, plain_texts: bool = False) -> None:
         """Read one object of a known kind. `plain_texts` is whether its texts need no quotes."""
@@ -92,11 +92,11 @@ class ObjectReader:
         not_used = [f"not used: {summarize_names(named, MAX_NAMED)}"] if named else []
         return (*self.left_out, *not_used)
 
-    def _read_document(self, node: TreeNode, default_kind: str | None) -> None:
+    def _read_document(self, node: TreeNode, default_kind: str | None) -> int:
         if not isinstance(node, Map):
             hint = "a manifest has apiVersion, kind, metadata and spec"
             self.reader.add_problem(node, "an object is a mapping with apiVersion and kind", hint)
-            return
+            return 1
         fields = {key.value: value for key, value in node.items}
         name = _word(fields.get("kind")) or default_kind
         if name is None:
@@ -104,22 +104,21 @@ class ObjectReader:
             if "model" in fields:
                 hint = "this is a scenario: name it as the SCENARIO, not as a manifest"
             self.reader.add_problem(fields.get("kind", node), "an object without a kind", hint)
-            return
+            return 1
         if name.endswith("List") and "items" in fields:
-            self._read_list(fields["items"], None if name == "List" else name.removesuffix("List"))
-            return
+            return self._read_list(fields["items"], None if name == "List" else name.removesuffix("List"))
         kind = self._find_kind(name, node, fields)
         if kind is not None:
             self.read_object(node, kind)
+        return 1
 
-    def _read_list(self, items: TreeNode, default_kind: str | None) -> None:
+    def _read_list(self, items: TreeNode, default_kind: str | None) -> int:
         if isinstance(items, Text) and items.is_null:
-            return
+            return 0
         if not isinstance(items, Seq):
             self.reader.add_problem(items, "items: expected a list of objects")
-            return
-        for item in items.items:
-            self._read_document(item, default_kind)
+            return 1
+        return sum(self._read_document(item, default_kind) for item in items.items)
 
     def _find_kind(self, name: str, node: Map, fields: Mapping[str, TreeNode]) -> Kind | None:
         """The kind of an object; None if labctl does not use it, or with a problem recorded."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from labctl.core.scenario_types import Scenario
 from labctl.kubernetes.api.problems import SCENARIO, ObjectProblem
 from labctl.scenario.document import Map, Position, Reader, Seq, TreeNode
 from labctl.scenario.manifests.api_types import Path, field_path
@@ -16,11 +17,13 @@ MAX_WARNINGS = 40
 class ObjectPlaces:
     """The trees of all objects that were read, by kind, namespace ("" for kinds without one) and name.
 
-    `root` is the scenario. Its start is reported for an object that is in no file.
+    `root` is the scenario. Its start is reported for an object that is in no file. `makers` are the objects of
+    manifests that make pods, by the pod's name in the lab.
     """
 
     root: TreeNode
     trees: dict[tuple[str, str, str], TreeNode] = field(default_factory=dict)
+    makers: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.trees[SCENARIO, "", ""] = self.root
@@ -43,6 +46,16 @@ class ObjectPlaces:
                 break
             position = node.position
         return position
+
+    def report_pod(self, path: str, what: str, hint: str, scenario: Scenario, reader: Reader) -> bool:
+        """Add the error about `nodes/node1/pods/web-1`, or with `nodes/node1/pods` about the last pod of the node, at
+        the object of a manifest that makes this pod. False if the pod is the scenario's own, or the path another."""
+        key, node, pods, pod, *_ = (*path.split("/"), "", "", "")
+        names = next((one.pods for one in scenario.nodes if one.name == node), ())
+        if (key, pods) != ("nodes", "pods") or not names or (pod or names[-1]) not in self.makers:
+            return False
+        self.report([ObjectProblem(*self.makers[pod or names[-1]], (), what, hint)], reader)
+        return True
 
     def report(self, problems: Iterable[ObjectProblem], reader: Reader) -> tuple[str, ...]:
         """Add the errors to a reader. Return the warnings as sentences with their places, at most MAX_WARNINGS."""

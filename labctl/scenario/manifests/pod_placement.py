@@ -99,6 +99,7 @@ class PodPlacement:
                 return
             self.owners[machine] = object_title(source.kind, source.namespace, source.name)
             self.known[source.namespace, name] = (node, machine)
+            self.places.makers[machine] = (source.kind, source.namespace, source.name)
             self.pods[node][machine] = settings
             heapq.heappush(self.free, (len(self.pods[node]), self.node_numbers[node]))
             if machine != name:

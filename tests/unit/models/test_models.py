@@ -263,7 +263,7 @@ class TestKubenet:
         assert told["pod_cidr"][1] == "2^(24 - 15) = 512: a /15 is large enough"
 
     def test_it_refuses_more_pods_than_fit(self) -> None:
-        assert [key for key, _, _ in refusals("kubenet", {"node1": crowd(111)})] == ["nodes"]
+        assert [key for key, _, _ in refusals("kubenet", {"node1": crowd(111)})] == ["nodes/node1/pods"]
         told = refusals("kubenet", {"node1": crowd(14)}, node_prefix=28)
         assert told == [
             ("node_prefix", "node1 has 14 pods, but its /28 has 13 addresses for them",
@@ -325,7 +325,7 @@ class TestAzureCniTransparent:
         assert refusals("azure-cni-transparent", eight, subnet=ip_network("10.224.0.0/24")) != []
 
     def test_it_refuses_too_many_pods_and_subnets_outside_the_network(self) -> None:
-        assert [key for key, _, _ in refusals("azure-cni-transparent", {"node1": crowd(31)})] == ["nodes"]
+        assert [key for key, _, _ in refusals("azure-cni-transparent", {"node1": crowd(31)})] == ["nodes/node1/pods"]
         told = refusals("azure-cni-transparent", CLUSTER, subnet=ip_network("10.0.0.0/16"))
         assert [(key, what) for key, what, _ in told] == [
             ("subnet", "subnet 10.0.0.0/16 is not in vnet_cidr 10.224.0.0/12")
@@ -379,7 +379,7 @@ class TestAzureCniBridge:
         assert [(key, hint) for key, _, hint in told] == [
             ("subnet", "(2 + 1 for upgrades) x (30 + 1) = 93, and Azure reserves 5: a /25 is large enough; "
              "no node fits in 10.224.0.0/26"),
-            ("nodes", "spread them over 2 nodes, or raise max_pods"),
+            ("nodes/node1/pods", "spread them over 2 nodes, or raise max_pods"),
         ]  # fmt: skip
         two = refusals("azure-cni-bridge", CLUSTER, subnet=ip_network("10.224.0.0/27"), max_pods=10)
         assert [hint.rpartition("; ")[2] for _, _, hint in two] == ["1 node fits in 10.224.0.0/27"]
@@ -424,7 +424,7 @@ class TestAzureCniOverlay:
         many = {f"node{number}": [] for number in range(5001)}
         told = refusals("azure-cni-overlay", many, pod_cidr=ip_network("10.64.0.0/10"))
         assert [(key, what) for key, what, _ in told] == [("nodes", "5001 nodes: AKS allows at most 5000")]
-        assert [key for key, _, _ in refusals("azure-cni-overlay", {"node1": crowd(251)})] == ["nodes"]
+        assert [key for key, _, _ in refusals("azure-cni-overlay", {"node1": crowd(251)})] == ["nodes/node1/pods"]
 
 
 class TestAzureCniTransparentVlan:

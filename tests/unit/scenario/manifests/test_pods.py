@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPort
+from labctl.errors import ScenarioError
 from labctl.scenario.definition import parse_and_compile
 from tests.unit.scenario.manifests.support import declared, parsed, refusals
 
@@ -176,3 +177,24 @@ def test_ports_of_sctp_are_left_out_with_a_warning() -> None:
     assert settings(manifest, "p").containers == (PodContainer("x", (ListeningPort(8),)),)
     (warning,) = declared("", manifest).warnings
     assert "its ports of SCTP are left out" in warning
+
+
+@pytest.mark.parametrize(("model", "limit"), [("eks-vpc-cni", "addresses for 15"), ("calico", "max_pods is 15")])
+def test_too_many_pods_are_a_mistake_of_the_object_that_makes_them(model: str, limit: str) -> None:
+    """The scenario's own pods are a mistake of the scenario."""
+    options = "" if model == "eks-vpc-cni" else "max_pods: 15\n"
+    head = f"name: t\nmodel: {model}\n{options}nodes:\n  node1:\n    # here\n    pods: [a]\n"
+    manifest = pod("p") + template("Deployment", "web", "  replicas: 40\n")
+
+    with pytest.raises(ScenarioError) as caught:
+        parse_and_compile(f"{head}manifests: shop.yaml\n", "t.yaml", files={"shop.yaml": manifest})
+    (problem,) = caught.value.problems
+    assert (problem.file, manifest.split("\n")[problem.line - 1]) == ("shop.yaml", "metadata: {name: web}")
+    assert problem.what == f"Deployment web: node1 has 42 pods, but {limit}"
+
+    many = ", ".join(f"p{number}" for number in range(16))
+    with pytest.raises(ScenarioError) as caught:
+        parse_and_compile(head.replace("[a]", f"[{many}]"), "t.yaml")
+    (problem,) = caught.value.problems
+    assert (problem.file, head.split("\n")[problem.line - 2]) == ("t.yaml", "    # here")
+    assert problem.what == f"node1 has 16 pods, but {limit}"
