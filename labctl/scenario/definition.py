@@ -192,6 +192,7 @@ def with_kubernetes(scenario: Scenario) -> Lab:
 def _with_object_warnings(lab: Lab, parsed: ParsedScenario, reader: Reader) -> Lab:
     """The lab with the warnings about its API objects. Their mistakes are added to the reader."""
     from labctl import models
+    from labctl.kubernetes.validation.address_checks import address_problems
     from labctl.kubernetes.validation.object_checks import problems
     from labctl.kubernetes.validation.range_checks import cloud_refusals, range_problems
 
@@ -202,5 +203,10 @@ def _with_object_warnings(lab: Lab, parsed: ParsedScenario, reader: Reader) -> L
     of_ranges = tuple(range_problems(declared.service_cidrs, lab))
     known = {one.path for one in of_ranges}
     of_cloud = cloud_refusals(declared.service_cidrs, refuse, parsed.scenario.options)
-    found = (*of_ranges, *(one for one in of_cloud if one.path not in known), *problems(declared, lab.kubernetes))
+    found = (
+        *of_ranges,
+        *(one for one in of_cloud if one.path not in known),
+        *problems(declared, lab.kubernetes),
+        *address_problems(declared.services, lab),
+    )
     return replace(lab, warnings=(*lab.warnings, *parsed.object_places.report(found, reader)))

@@ -107,13 +107,14 @@ def _ports(service: Service) -> Iterator[ObjectProblem]:
     names: set[str] = set()
     for number, port in enumerate(service.ports):
         problem = partial(_problem, service, "ports", number)
-        if (port.port, port.protocol) in seen:
-            yield problem("port", what=f"port {port.port} ({port.protocol}) appears twice")
-        seen.add((port.port, port.protocol))
-        if len(service.ports) > 1 and not port.name:
+        if (port.port, port.protocol) in seen:  # two such ports in short form also get the same name
+            hint = "each port of a Service is another number or protocol"
+            yield problem("port", what=f"duplicate port {port.port} ({port.protocol})", hint=hint)
+        elif len(service.ports) > 1 and not port.name:
             yield problem(what="a Service with several ports needs a name for each", hint="such as name: http")
         elif port.name and port.name in names:
             yield problem("name", what=f"two ports have the name {port.name!r}")
+        seen.add((port.port, port.protocol))
         names.add(port.name)
         if port.node_port and service.type not in _OUTSIDE:
             what = f"a Service of the type {service.type} has no nodePort"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from labctl.errors import ScenarioError
 from labctl.kubernetes.api.api_objects import Cluster, EndpointSlice, Service, ServicePort
 from labctl.kubernetes.api.cluster_policy_objects import ClusterPolicy
 from labctl.kubernetes.api.cluster_state import ClusterState
@@ -23,6 +24,7 @@ from labctl.kubernetes.api.policy_objects import (
 )
 from labctl.kubernetes.api.selectors import Selector
 from labctl.kubernetes.validation.object_checks import problems
+from labctl.scenario.definition import parse_and_compile
 
 PODS = (
     Pod("default", "a", labels={"app": "web"}, ports=(ContainerPort("http", 80), ContainerPort("dns", 53, "UDP"))),
@@ -112,7 +114,11 @@ WITHOUT = "without nodePort, labctl chooses one"
         ),
         (
             (service(ports=(ServicePort(80, name="a"), ServicePort(80, name="b"))),),
-            ("error web: spec.ports.1.port", "port 80 (TCP) appears twice", ""),
+            (
+                "error web: spec.ports.1.port",
+                "duplicate port 80 (TCP)",
+                "each port of a Service is another number or protocol",
+            ),
         ),
         (
             (service(ports=(ServicePort(80, name="a"), ServicePort(81))),),
@@ -332,3 +338,62 @@ def test_pods_without_an_address_of_the_family_of_a_service_are_no_endpoints() -
         ["no endpoints: the Service has IPv6 addresses only, and its pods have none"],
         [],
     ]
+
+
+def test_two_ports_that_are_the_same_are_one_mistake() -> None:
+    """In the short form `ports: [80, 80]` both get the name 80-80, which the author has not written."""
+    ports = (ServicePort(80, name="80-80"), ServicePort(80, name="80-80"))
+
+    assert [what for _, what, _ in of_services(service(ports=ports))] == ["duplicate port 80 (TCP)"]
+
+
+LB_TEXT = """
+model: kubenet
+nodes: {node1: {pods: {a: {labels: {app: web}, containers: ['web:80']}}}}
+services:
+  web: {selector: {app: web}, ports: 80, %s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ip", "owner"), [("10.224.0.4", "node1"), ("10.244.0.2", "a"), ("10.225.0.4", "vm"), ("203.0.113.1", "internet")]
+)
+def test_a_load_balancer_has_no_address_of_a_machine(ip: str, owner: str) -> None:
+    text = LB_TEXT % f"type: LoadBalancer, loadBalancerIP: {ip}"
+    with pytest.raises(ScenarioError) as caught:
+        parse_and_compile(text, "t.yaml")
+
+    (problem,) = caught.value.problems
+    what = f"Service web: spec.loadBalancerIP: the load balancer would have {ip}, the address of {owner}"
+    assert problem.what == what
+    assert ("externalIPs can have the address of a node" in problem.hint) == (owner == "node1")
+    assert text.split("\n")[problem.line - 1][problem.column - 1 :].startswith(ip)
+
+
+def test_a_load_balancer_in_a_status_has_no_address_of_a_node() -> None:
+    """Load balancers that run on the nodes themselves give their Services such addresses."""
+    manifest = """
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80}]}
+status: {loadBalancer: {ingress: [{ip: 10.224.0.4}]}}
+"""
+    text = LB_TEXT.partition("services:")[0] + "manifests: s.yaml\n"
+    with pytest.raises(ScenarioError, match=r"s\.yaml:6:\d+: .*10\.224\.0\.4, the address of node1"):
+        parse_and_compile(text, "t.yaml", files={"s.yaml": manifest})
+
+
+@pytest.mark.parametrize(
+    "fields", ["type: LoadBalancer, loadBalancerIP: 203.0.113.77", "externalIPs: [10.224.0.4, 192.0.2.9]"]
+)
+def test_addresses_of_nodes_are_usual_external_ips_and_others_are_free(fields: str) -> None:
+    assert parse_and_compile(LB_TEXT % fields, "t.yaml")[1].warnings == ()
+
+
+def test_an_external_ip_of_another_machine_takes_its_packets() -> None:
+    """The API server accepts it, and kube-proxy does what it says."""
+    (warning,) = parse_and_compile(LB_TEXT % "externalIPs: [10.224.0.4, 10.225.0.4]", "t.yaml")[1].warnings
+
+    assert warning.startswith("t.yaml:5:")
+    assert "10.225.0.4 is the address of vm: from nodes and pods, its ports lead to this Service instead" in warning
