@@ -8,7 +8,8 @@ test uses packets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from labctl.core.iptables import Backend
@@ -18,7 +19,7 @@ from labctl.render.commands import script, with_backend
 _HEAD = """\
 #!/bin/sh
 # {title}
-# The equivalent of `labctl up {name}{option}`. Run it as root; `labctl down {name}` removes the lab.
+# The equivalent of `labctl up {up}{option}`. Run it as root; `labctl down {name}` removes the lab.
 set -e
 in_node() {{ node=$1; shift; ip netns exec "{prefix}$node" "$@"; }}  # a command inside a machine of the lab
 """
@@ -38,11 +39,16 @@ _HEADINGS = (
 )
 
 
-def plan_script(lab: Lab, netns_name: Callable[[str], str], state: str) -> Iterator[str]:
-    """The script's lines. `netns_name` returns the name of a machine's namespace; `state` is the state directory."""
+def plan_script(
+    lab: Lab, netns_name: Callable[[str], str], state: str, up_words: Sequence[str] | None = None
+) -> Iterator[str]:
+    """The script's lines. `netns_name` returns the name of a machine's namespace; `state` is the state directory.
+    `up_words` are the scenario and the options with which `labctl up` makes the same lab, without --firewall; by
+    default the lab's name."""
     title = f"{lab.name}, model {lab.model}" + (f": {lab.say}" if lab.say else "")
     prefix, option = netns_name(""), " --firewall nft" if lab.firewall == "nft" else ""
-    yield from _HEAD.format(title=title, name=lab.name, option=option, prefix=prefix).splitlines()
+    up = shlex.join([lab.name] if up_words is None else up_words)
+    yield from _HEAD.format(title=title, name=lab.name, up=up, option=option, prefix=prefix).splitlines()
     commands = script(lab.plan, netns_name, state, lab.firewall)
     yield from with_headings(commands, lab.machines, partial(_shell_line, lab.firewall))
 

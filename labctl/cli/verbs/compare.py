@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labctl.cli.options import approximate_option, firewall_option, global_options
+from labctl.cli.options import approximate_option, firewall_option, global_options, manifests_option
 from labctl.cli.param_types import SCENARIO
 from labctl.cli.session import Session
 from labctl.errors import KernelError, LabError, MissingError, Problem, ScenarioError, UsageError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--markdown", is_flag=True, help="Print a Markdown page.")
 @approximate_option("Where this kernel lacks a feature, build the model's substitute, and report it.")
 @firewall_option("Write rules with iptables-legacy or iptables-nft; by default with legacy where it works.")
+@manifests_option
 @global_options("json", "verbose", verbose="Also print the evidence for each answer.")
 @click.pass_obj
 def compare(
@@ -32,6 +33,7 @@ def compare(
     markdown: bool,
     approximate: bool,
     firewall: Backend | None,
+    manifests: tuple[str, ...],
 ) -> int:
     """Build one lab after the other, ask the same questions about each, and print the answers in one table.
 
@@ -42,17 +44,22 @@ def compare(
     A scenario that this kernel cannot build is skipped, with the reason. Exits 0 if at least one lab was measured,
     1 if evidence was lost for an answer (`inconclusive`), and with the exit code of the reason if all were skipped.
 
+    --manifest adds the same objects of Kubernetes to each scenario that is named.
+
     \b
     Examples:
       sudo labctl compare kubenet azure-cni-transparent docker-bridge
       sudo labctl compare kubenet ./my-lab.yaml --json
+      sudo labctl compare kubenet calico --manifest policies.yaml
       sudo labctl compare --all --markdown > comparison.md
     """
     from labctl.compare import run
 
     if markdown and session.json:
         raise UsageError("compare: --json and --markdown cannot be used together", "remove one of them")
-    chosen = _entries(_scenario_names(scenarios, everything), everything, firewall)
+    if everything and manifests:
+        raise UsageError("compare: --all and --manifest cannot be used together", "name the scenarios for the objects")
+    chosen = _entries(_scenario_names(scenarios, everything), everything, firewall, manifests)
     session.require_root()
     session.handle_termination()
     session.interruption_text = lambda: "the labs of the comparison are removed"
@@ -60,7 +67,7 @@ def compare(
     session.terminal.clear()
     if all(getattr(column, "reason", "") for column in table.columns):
         raise _all_skipped_error(table)
-    _print(session, table, _command(scenarios, approximate, firewall) if markdown else "")
+    _print(session, table, _command(scenarios, approximate, firewall, manifests) if markdown else "")
     return 1 if table.inconclusive else 0
 
 
@@ -78,7 +85,9 @@ def _scenario_names(scenarios: tuple[str, ...], everything: bool) -> tuple[str, 
     return catalog.names() if everything else scenarios
 
 
-def _entries(names: tuple[str, ...], everything: bool, firewall: Backend | None) -> list[ComparedScenario]:
+def _entries(
+    names: tuple[str, ...], everything: bool, firewall: Backend | None, manifests: tuple[str, ...]
+) -> list[ComparedScenario]:
     """Read all scenarios before anything is built, so that all mistakes and all unknown names are reported at once.
     With --all, only scenarios that can be measured are returned. Raises ScenarioError, UsageError."""
     from labctl.compare.run import ComparedScenario
@@ -89,7 +98,7 @@ def _entries(names: tuple[str, ...], everything: bool, firewall: Backend | None)
     unknown: list[UsageError] = []
     for name in names:
         try:
-            found.append(ComparedScenario(name, lifecycle.define(name, firewall=firewall)))
+            found.append(ComparedScenario(name, lifecycle.define(name, firewall=firewall, manifests=manifests)))
         except ScenarioError as error:
             problems += error.problems
         except UsageError as error:
@@ -110,11 +119,14 @@ def _all_skipped_error(table: Table) -> LabError:
     return kind(f"no lab could be measured: {reasons}")
 
 
-def _command(scenarios: tuple[str, ...], approximate: bool, firewall: Backend | None) -> str:
+def _command(
+    scenarios: tuple[str, ...], approximate: bool, firewall: Backend | None, manifests: tuple[str, ...]
+) -> str:
     """The command that writes this page. The page of all scenarios is part of the documentation."""
     import shlex
 
     more = (" --approximate" if approximate else "") + (f" --firewall {firewall}" if firewall else "")
+    more += "".join(f" --manifest {shlex.quote(file)}" for file in manifests)
     if scenarios:
         return f"sudo labctl compare {shlex.join(scenarios)}{more} --markdown"
     return f"sudo labctl compare --all{more} --markdown > docs/comparison.md"

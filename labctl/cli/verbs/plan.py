@@ -82,7 +82,9 @@ def plan(
         from labctl.kernel.host.paths import netns_name, state_dir
         from labctl.report.shell_script import plan_script
 
-        for line in plan_script(lab, lambda node: netns_name(lab.name, node), str(state_dir())):
+        chosen = (("--name", (name or session.lab,)), ("--set", sets), ("--manifest", manifests))
+        given = [word for option, values in chosen for value in values if value for word in (option, value)]
+        for line in plan_script(lab, lambda node: netns_name(lab.name, node), str(state_dir()), [scenario, *given]):
             session.terminal.line(line)
     else:
         from labctl.render.resources import plan_text

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import labctl
+from labctl.compare.run import ComparedScenario
+from labctl.compare.table import Table, table
 from labctl.errors import ScenarioError, UsageError
 from labctl.kernel.host import paths
 from labctl.lab import records
@@ -122,3 +124,47 @@ def test_a_running_lab_needs_its_scenario_for_further_manifests(run: Run) -> Non
 
     assert code == 2
     assert error(out)["message"] == "--manifest needs --scenario FILE"
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n---\n---\n", '{"kind": "List", "apiVersion": "v1", "items": []}'])
+def test_a_manifest_without_objects_is_refused_as_by_kubectl(run: Run, tmp_path: Path, text: str) -> None:
+    (tmp_path / "empty.yaml").write_text(text)
+
+    code, _, err = run("plan", "kubenet", "--manifest", "empty.yaml", "--manifest", "web.yaml")
+
+    assert code == 2
+    assert "empty.yaml:1:1: the manifest has no objects\n" in err
+    (tmp_path / "empty.yaml").write_text("kind: ConfigMap\napiVersion: v1\nmetadata: {name: x}\n")
+    assert run("plan", "kubenet", "--manifest", "empty.yaml")[0] == 0  # an object that no part of labctl reads
+
+
+def test_the_script_names_the_values_and_manifests_of_its_lab(run: Run) -> None:
+    words = ("kubenet", "--name", "x", "--set", "routing=host", "--manifest", "web.yaml", "--manifest", "db.yaml")
+
+    _, out, _ = run("plan", *words, "--as", "shell", "--firewall", "nft")
+
+    told = "# The equivalent of `labctl up " + " ".join(words) + " --firewall nft`."
+    assert told in out
+    assert "`labctl down x` removes the lab" in out
+    assert "`labctl up kubenet`." in run("plan", "kubenet", "--as", "shell")[1]
+
+
+def test_a_comparison_gives_each_scenario_the_manifests(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[list[str]] = []
+
+    def compare(entries: list[ComparedScenario], *_: object, **__: object) -> Table:
+        found.extend(services(one.definition) for one in entries)
+        return table([], 0.0)
+
+    monkeypatch.setattr("labctl.compare.run.compare", compare)
+    monkeypatch.setattr("labctl.cli.session.Session.require_root", lambda _: None)
+
+    run("compare", "kubenet", "flannel", "--manifest", "web.yaml", "--json")
+
+    assert found == [["default/web"], ["default/web"]]
+
+
+def test_a_comparison_of_all_scenarios_has_no_manifests(run: Run) -> None:
+    code, out, _ = run("compare", "--all", "--manifest", "web.yaml", "--json")
+
+    assert (code, error(out)["message"]) == (2, "compare: --all and --manifest cannot be used together")
