@@ -1,9 +1,9 @@
 """Whether the addresses of a Service outside of its cluster are those of machines. Pure.
 
 A load balancer is a machine of the cloud and has an address that no other machine has: two machines with one address
-take each other's packets. `externalIPs` are no addresses of machines that labctl makes: kube-proxy sends every packet
-to them that a node handles to the Service. So a node's own address is usual there. With the address of another machine,
-nodes and pods do not reach that machine any more at these ports (CVE-2020-8554); the API server accepts it.
+take each other's packets. labctl gives `externalIPs` to no machine: kube-proxy leads packets to them to the Service, on
+each node that gets one. The address of a node is usual there. With the address of another machine, nodes and pods do
+not reach that machine any more at these ports (CVE-2020-8554); the API server accepts it.
 """
 
 from __future__ import annotations
