@@ -62,6 +62,7 @@ def _connection(one: Explanation) -> Document:
         "source": endpoint_name(one.source),
         "target": endpoint_name(one.target),
         "port": one.port or None,
+        "seen_as": str(one.seen_as) if one.seen_as else None,
         "ways": [{"node": way.node, "seen_as": str(way.seen_as) if way.seen_as else None} for way in one.ways],
         "allowed": one.verdict.allowed,
         "exempt": one.verdict.exempt or None,

@@ -48,8 +48,8 @@ class DirectionExplanation:
 class Explanation:
     """The verdict on one connection, with the explanation of each direction; the source's comes first.
 
-    `ways` are the ways to a backend of a Service for which this is the explanation: on each of them a node masquerades
-    the connection, or on none.
+    `seen_as` is the source that the target's node judges, None for `source` itself. `ways` are the ways to a backend of
+    a Service for which this is the explanation: on each of them a node masquerades the connection, or on none.
     """
 
     source: Endpoint
@@ -59,6 +59,7 @@ class Explanation:
     verdict: Verdict
     directions: tuple[DirectionExplanation, ...] = ()
     ways: tuple[Way, ...] = ()
+    seen_as: IP | None = None
 
     @property
     def denial(self) -> str:
@@ -84,7 +85,7 @@ def explain(
         pod, other = (source, target) if decision.direction == "Egress" else (target, seen_as or source)
         if isinstance(pod, Pod):
             found.append(_Direction(oracle, decision, pod, other, target, protocol, port).explanation())
-    return Explanation(source, target, protocol, port, verdict, tuple(found))
+    return Explanation(source, target, protocol, port, verdict, tuple(found), seen_as=seen_as)
 
 
 def denial_sentence(decision: Decision, what: str, rule_text: str = "") -> str:

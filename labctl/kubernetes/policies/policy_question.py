@@ -17,7 +17,7 @@ from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import Pod
 from labctl.kubernetes.policies.policy_explanation import Explanation, explain
 from labctl.kubernetes.policies.policy_oracle import Endpoint, PolicyOracle, Traffic, Verdict
-from labctl.kubernetes.policies.policy_ways import Way, ways
+from labctl.kubernetes.policies.policy_ways import Way, node_source, ways
 from labctl.kubernetes.policies.policy_words import endpoint_name
 from labctl.kubernetes.services.endpoint_choice import Backend, backends
 
@@ -61,9 +61,16 @@ def answer(lab: Lab, state: ClusterState, source: str, target: str, protocol: Tr
         raise UsageError(f"{source} is a Service, which opens no connections", "name a pod, a machine or an address")
     if isinstance(wanted, Service):
         return _about_service(lab, state, opening, wanted, protocol, port)
-    one = explain(PolicyOracle.of(state), opening, wanted, protocol, port)
-    notes = (*_endpoint_notes(opening, wanted), *((ICMP_NOTE,) if protocol == "ICMP" and one.directions else ()))
-    return PolicyAnswer(_shown(source, opening), _shown(target, wanted), protocol, port, (one,), notes)
+    seen = None
+    if isinstance(wanted, Pod) and lab.machine(source) is not None:  # a name, not an address that is meant as it is
+        seen = node_source(PlanPaths(lab.plan), state, opening, wanted)
+    one = explain(PolicyOracle.of(state), opening, wanted, protocol, port, seen_as=seen)
+    notes = list(_endpoint_notes(opening, wanted))
+    if seen is not None:
+        notes.append(f"{source} sends to {endpoint_name(wanted)} from {seen}: policies see that source")
+    if protocol == "ICMP" and one.directions:
+        notes.append(ICMP_NOTE)
+    return PolicyAnswer(_shown(source, opening), _shown(target, wanted), protocol, port, (one,), tuple(notes))
 
 
 def find(lab: Lab, state: ClusterState, name: str) -> Named:

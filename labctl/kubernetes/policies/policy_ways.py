@@ -16,7 +16,7 @@ from labctl.kubernetes.api.api_objects import Node, Service, ServicePort
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import Pod
 from labctl.kubernetes.policies.policy_oracle import Endpoint
-from labctl.kubernetes.services.masquerade_address import masquerade_address
+from labctl.kubernetes.services.node_sources import masquerade_address, own_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,16 @@ def _addresses(source: Endpoint, target: Pod) -> tuple[IP, IP]:
     """The source's address, and the target's of the same version."""
     begin = source.ips[0] if isinstance(source, Pod) else source
     return begin, next((one for one in target.ips if one.version == begin.version), target.ips[0])
+
+
+def node_source(paths: PlanPaths, state: ClusterState, source: Endpoint, target: Pod) -> IP | None:
+    """The address from which a node sends to a pod of another node, if it is not `source`, the address by which the
+    node is known. None for another source, too."""
+    node = None if isinstance(source, Pod) else _node_of(state, source)
+    if node is None or node.name == target.node or target.host_network:
+        return None
+    found = own_address(paths, node, _addresses(source, target)[1])
+    return None if found == source else found
 
 
 def is_external(service: Service, port: ServicePort) -> bool:

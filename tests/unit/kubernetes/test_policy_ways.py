@@ -12,7 +12,7 @@ from labctl.core.resources import Address, Interface, NextHop, Plan, Route, Rule
 from labctl.core.scenario_types import Lab
 from labctl.kubernetes.api.api_objects import Node
 from labctl.kubernetes.policies.policy_question import PolicyAnswer, answer
-from labctl.kubernetes.services.masquerade_address import masquerade_address
+from labctl.kubernetes.services.node_sources import masquerade_address, own_address
 from labctl.report import policy_why as why_text
 from labctl.scenario.definition import parse_and_compile
 
@@ -35,9 +35,9 @@ def lab(text: str = TEXT) -> Lab:
     return parse_and_compile(text, "lab.yaml")[1]
 
 
-def ask(text: str, source: str) -> PolicyAnswer:
+def ask(text: str, source: str, target: str = "web.default") -> PolicyAnswer:
     compiled = lab(text)
-    return answer(compiled, compiled.kubernetes, source, "web.default", "TCP", 80)
+    return answer(compiled, compiled.kubernetes, source, target, "TCP", 80)
 
 
 def ways(found: PolicyAnswer) -> Ways:
@@ -116,3 +116,24 @@ def test_masquerade_takes_an_address_of_the_device_on_the_way(items: list[Any], 
     found = masquerade_address(PlanPaths(plan(*items)), NODE, ip_address("8.8.8.8"), ip_address(target))
 
     assert str(found) == address
+
+
+def test_a_node_itself_prefers_the_source_of_the_route() -> None:
+    route = Route("n", TO_TUNNEL, ip_address("192.0.2.8"), "eth0", src=ip_address("192.0.2.77"))
+    paths = PlanPaths(plan(route))
+
+    assert str(own_address(paths, NODE, ip_address("10.9.0.7"))) == "192.0.2.77"
+    assert str(own_address(paths, NODE, ip_address("8.8.8.8"))) == "198.51.100.1"
+    assert str(masquerade_address(paths, NODE, ip_address("8.8.8.8"), ip_address("10.9.0.7"))) == "192.0.2.1"
+
+
+def test_a_node_is_judged_by_the_address_from_which_it_sends_to_a_pod() -> None:
+    """In flannel that is the address of its tunnel. An address that is written as such is meant as it is."""
+    text = TEXT.replace("192.168.0.253/32", "10.244.1.0/32")
+
+    assert ask(text, "node1", "c").allowed
+    assert ask(text, "node1", "c").notes == ("node1 sends to c from 10.244.1.0: policies see that source",)
+    assert ask(text, "node2", "a").allowed is False
+    assert ask(text, "192.168.0.1", "c").allowed is False
+    assert ask(text, "node2", "c").explanations[0].verdict.exempt
+    assert ask(TEXT.replace("flannel", "kubenet"), "node1", "c").notes == ()
