@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Network, ip_address
 
@@ -29,31 +29,46 @@ MAX_NODES = 6  # with more, the pods of every node are drawn as their number
 MAX_PODS = 8  # of one node; more are drawn as their number
 MAX_ROUTES = 6  # of one machine
 MAX_REMOTES = 3  # of one tunnel device
+SHORT_LIST = 2  # routes of one machine, and far ends of a tunnel, in a lab of more than MAX_NODES nodes
+MANY_NODES = 24  # in a lab of more nodes, only some are drawn
+SOME_NODES = 9
 MAX_DIFFERENCES = 5  # of one machine, besides its devices, addresses and routes
 LEAVES = ("pod", "container")
 POINT_TO_POINT = ("ipip", "gre", "sit", "ip6tnl")  # of these tunnels, the far end can be the next hop of a route
 
 
-def draw(lab: Lab, *, everything: bool = False, changes: Iterable[Change] | None = None) -> Drawing:
+def draw(
+    lab: Lab,
+    *,
+    everything: bool = False,
+    changes: Iterable[Change] | None = None,
+    focus: Collection[str] = (),
+    every_pod: bool = False,
+) -> Drawing:
     """The drawing of a lab. Without `everything`, much of one kind is drawn as its number, and long lists end early;
     `omissions` of the drawing say so.
 
     `changes` are the differences between the plan and the kernel, as `labctl status` finds them: what is missing,
-    changed or additional is marked. None draws the plan alone.
+    changed or additional is marked. None draws the plan alone. The machines of `focus` are always drawn; with them, all
+    other nodes of a lab of more than 6 nodes are one number. With `every_pod`, pods are not drawn as their number.
     """
     if changes is None:
-        return _Artist(lab, everything, Drift((), ())).drawing()
+        return _Artist(lab, everything, Drift((), ()), focus, every_pod).drawing()
     drift = Drift(changes, lab.plan)
     number = count(drift.number, "difference") if drift.number else "no difference"
-    return replace(_Artist(lab, everything, drift).drawing(), source=f"compared with the kernel: {number}")
+    return replace(
+        _Artist(lab, everything, drift, focus, every_pod).drawing(), source=f"compared with the kernel: {number}"
+    )
 
 
 class _Artist:
     """The plan of one lab, indexed by machine, and how much of it is drawn."""
 
-    def __init__(self, lab: Lab, everything: bool, drift: Drift) -> None:
+    def __init__(self, lab: Lab, everything: bool, drift: Drift, focus: Collection[str], every_pod: bool) -> None:
         self.lab = lab
+        self.focus = frozenset(focus)
         self.everything = everything
+        self.every_pod = every_pod
         self.drift = drift
         self.links: dict[str, list[Link]] = {}
         self.routes: dict[str, list[Route]] = {}
@@ -84,19 +99,26 @@ class _Artist:
                 self.inside.setdefault(machine.on, []).append(machine)
         self.collapsed: dict[str, list[Machine]] = {}  # a node, and those of its pods that are drawn as their number
         self.shortened = False
+        self.other_count = 0
 
     def drawing(self) -> Drawing:
         nodes = [one for one in self.machines if one.name in self.inside]
-        if not self.everything:
+        self.is_large = len(nodes) > MAX_NODES
+        if not (self.everything or self.every_pod):
             for node in nodes:
                 leaves = self._leaves(node.name)
-                if len(leaves) > MAX_PODS or (len(nodes) > MAX_NODES and len(leaves) > 1):
+                if len(leaves) > MAX_PODS or (self.is_large and len(leaves) > 1):
                     drifted = [one for one in leaves if one.name in self.drift.machines][:MAX_PODS]
-                    if rest := [one for one in leaves if one not in drifted]:
+                    kept = {*(one.name for one in drifted), *self.focus}
+                    if rest := [one for one in leaves if one.name not in kept]:
                         self.collapsed[node.name] = rest
-        self.hidden = {one.name for found in self.collapsed.values() for one in found}
+        others = [] if self.everything or self.every_pod else self._other_nodes(nodes)
+        inside = [leaf for one in others for leaf in self.inside[one.name]]
+        self.hidden = {one.name for found in (*self.collapsed.values(), others, inside) for one in found}
         tops = [one for one in self.machines if one.on is None or one.on not in self.names or one.on == one.name]
-        boxes = tuple(self._box(one, ()) for one in tops)
+        boxes = tuple(self._box(one, ()) for one in tops if one not in others)
+        if others:
+            boxes += (self._others(others, inside),)
         devices = {device.at: device for box in boxes for one in box.walk() for device in one.devices}
         pairs = {tuple(sorted((at, one.peer))) for at, one in devices.items() if one.peer in devices and one.peer}
         return Drawing(
@@ -109,6 +131,32 @@ class _Artist:
             tuple(self._services()),
             tuple(self._omissions()),
         )
+
+    def _other_nodes(self, nodes: list[Machine]) -> list[Machine]:
+        """The nodes of a large lab that are drawn as their number: those without a machine in focus, or, without a
+        focus, the last ones of many. Those with differences are drawn before others."""
+        tops = [one for one in nodes if one.role in ("node", "host") and one.on is None]
+        kept = [one for one in tops if not self.focus.isdisjoint(self._names(one))]
+        if not self.focus and len(tops) > MANY_NODES:
+            drifted = [one for one in tops if not self.drift.machines.isdisjoint(self._names(one))]
+            kept = list(dict.fromkeys((*drifted, *tops)))[:SOME_NODES]
+        others = [one for one in tops if one not in kept]
+        return others if kept and self.is_large and len(others) > 1 else []
+
+    def _others(self, nodes: list[Machine], inside: list[Machine]) -> Box:
+        """The box of nodes that are drawn as their number."""
+        self.other_count = len(nodes)
+        drifted = sum(not self.drift.machines.isdisjoint(self._names(one)) for one in nodes)
+        return Box(
+            count(len(nodes), f"other {nodes[0].role}"),
+            "summary",
+            members=tuple(one.name for one in (*nodes, *inside)),
+            differences=(f"{drifted} of them not as planned",) if drifted else (),
+        )
+
+    def _names(self, node: Machine) -> set[str]:
+        """A node and the machines on it."""
+        return {node.name, *(one.name for one in self.inside.get(node.name, ()))}
 
     def _leaves(self, node: str) -> list[Machine]:
         return [one for one in self.inside.get(node, ()) if one.role in LEAVES]
@@ -125,7 +173,7 @@ class _Artist:
         rest = tuple(str(ip) for ip in machine.addresses if str(ip) not in shown)
         notes = (f"in the namespace of {machine.netns_of}",) if machine.netns_of else ()
         routes = () if machine.netns_of else tuple(self._route_lines(name))
-        limit = self._limit(routes, MAX_ROUTES)
+        limit = self._limit(routes, SHORT_LIST if self.is_large else MAX_ROUTES)
         differences = tuple(self.drift.other_lines(name, {one.at.dev for one in devices}))
         most = self._limit(differences, MAX_DIFFERENCES)
         if most < len(differences):
@@ -192,7 +240,7 @@ class _Artist:
 
     def _with_remotes(self, device: Device, link: Link) -> Device:
         ips = list(dict.fromkeys(self._remote_addresses(link)))
-        limit = self._limit(ips, MAX_REMOTES)
+        limit = self._limit(ips, SHORT_LIST - 1 if self.is_large else MAX_REMOTES)
         remotes = tuple(Remote(str(ip), self.owners.get(ip, "")) for ip in ips[:limit])
         return replace(device, remotes=remotes, more_remotes=len(ips) - limit)
 
@@ -237,9 +285,12 @@ class _Artist:
             yield f"{name} ({one.kind}) {', '.join(map(str, one.ips))}{ports} -> {behind}"
 
     def _omissions(self) -> Iterator[str]:
-        if self.collapsed:
-            pods = count(sum(map(len, self.collapsed.values())), "machine")
-            yield f"{pods} in {summarize_names(list(self.collapsed), 4)} are drawn as their number: --all draws each"
+        drawn = {name: found for name, found in self.collapsed.items() if name not in self.hidden}
+        if drawn:
+            pods = count(sum(map(len, drawn.values())), "machine")
+            yield f"{pods} in {summarize_names(list(drawn), 4)} are drawn as their number: --all draws each"
+        if self.other_count:
+            yield f"{self.other_count} nodes are drawn as their number: --all draws each"
         if self.shortened:
             yield "long lists are shortened: --all shows every line"
 

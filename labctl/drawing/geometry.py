@@ -89,7 +89,7 @@ class Layout:
     drawing: Drawing
     root: Frame
     wires: tuple[Wire, ...]
-    head: tuple[str, ...]
+    head: tuple[Line, ...]
     foot: tuple[Line, ...]
     head_y: float
     foot_y: float

@@ -9,29 +9,27 @@ down, or by a lane in the gap between two rows; to a row further below, it goes 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import ceil
 
 from labctl.core.resources import Interface
 from labctl.drawing.from_lab import LEAVES, MAX_NODES
 from labctl.drawing.geometry import CHIP_PAD, COLUMN, LINE, PAD, TITLE_SCALE, Chip, Frame, Layout, Wire, text_width
+from labctl.drawing.lanes import LANE, Span, free_place, from_above, is_below
 from labctl.drawing.model import Box, Device, Drawing, Line, line_state, port_state
 from labctl.drawing.words import wrap
 
 GAP = 12.0  # between two boxes of a row
 CHIP_GAP = 8.0  # between two chips
-LANE = 8.0  # between two cables side by side
 WIDE = 1500.0  # pixels that a row of nodes may take before the next row begins
 WIDE_POD_ROW = 760.0  # pixels that a row of pods may take
 LEAST_WIDTH = 460.0  # of a whole drawing: room for the title
 MARGIN = 24.0  # around the whole drawing
 
-# a cable in a gap: from where and to where it goes, its upper end, and whether it comes up from the row below
-Span = tuple[float, float, Interface, bool]
 
-
-def lay_out(drawing: Drawing) -> Layout:
-    """The layout of a drawing."""
-    return _Layouter(drawing).layout()
+def lay_out(drawing: Drawing, *, is_part: bool = False) -> Layout:
+    """The layout of a drawing. One that is a part of another drawing has no title."""
+    return _Layouter(drawing).layout(is_part)
 
 
 class _Layouter:
@@ -65,7 +63,7 @@ class _Layouter:
             return 1 if box.role in (*LEAVES, "summary") else 0
         if box.role == "fabric":
             return 1
-        return 2 if box.boxes or box.role in ("node", "host") else 0
+        return 2 if box.boxes or box.role in ("node", "host", "summary") else 0
 
     def _chain(self, frame: Frame) -> list[Frame]:
         """The frame and all around it, from the outermost."""
@@ -76,6 +74,8 @@ class _Layouter:
 
     def _side(self, frame: Frame, device: Device) -> str:
         other = self.peers.get(device.at)
+        if other is None and device.peer is not None and device.peer not in self.devices:
+            return "top"  # its cable leads out of the part that is drawn
         if other is None or other.ns == device.at.ns:
             return "inner"
         far = self.frames[other.ns]
@@ -99,7 +99,8 @@ class _Layouter:
         for one, other in self.drawing.cables:
             near, far = self.chip_of[one], self.chip_of[other]
             if self._is_direct(one, other) and max(map(len, self.root.rows), default=0) <= MAX_NODES:
-                near.width = far.width = max(near.width, far.width)
+                width = max(map(_width_without_path, (near.device, far.device)))
+                near.width, far.width = max(near.width, width), max(far.width, width)
 
     def _is_direct(self, one: Interface, other: Interface) -> bool:
         """Whether a cable leads from a box to one in it or in a row beside."""
@@ -257,7 +258,9 @@ class _Layouter:
             x = chip.x - CHIP_GAP
 
     def _wanted(self, chip: Chip, number: int) -> float:
-        other = self.peers[chip.device.at]
+        other = self.peers.get(chip.device.at)
+        if other is None:
+            return chip.middle
         far = self.chip_of[other]
         return far.middle + number * 1e-6 + 1e-3 * self.row_of.get(id(self.frame_of[other]), 0)
 
@@ -297,7 +300,8 @@ class _Layouter:
                 one.height = height
             y += height
         if frame.notes and place == "below":
-            y += 6 if sides or frame.rows else 0
+            if sides or frame.rows:  # a packet's path turns below devices
+                y += 14 if self.drawing.path and not frame.rows else 6
             frame.notes_at = (frame.x + PAD, y)
             y += len(frame.notes) * LINE
         frame.height = y + PAD - frame.y
@@ -331,10 +335,10 @@ class _Layouter:
             self.steps[one] = steps
         for gap, found in spans.items():
             ends: list[float] = []  # of each lane, where its last cable ends
-            for span in _from_above(found):
+            for span in from_above(found):
                 # a cable that goes down where another one comes down takes a lane above that one
                 begin, end, one, _ = span
-                above = [self.lane.get((other[2], gap), -1) for other in found if _is_below(span, other)]
+                above = [self.lane.get((other[2], gap), -1) for other in found if is_below(span, other)]
                 least = max(above, default=-1) + 1
                 left, right = min(begin, end), max(begin, end)
                 lane = next((n for n in range(least, len(ends)) if ends[n] + LANE < left), max(len(ends), least))
@@ -388,7 +392,7 @@ class _Layouter:
         """From the bridges of a box to their ports, by a lane for each bridge."""
         for number, (bridge, ports) in enumerate(_bridges(frame)):
             foreign = [chip.middle for other, found in _bridges(frame) if other is not bridge for chip in found]
-            stem = _free_place(bridge, foreign)
+            stem = free_place(bridge, foreign)
             for chip in ports:
                 ends = (bridge.device.at, chip.device.at)
                 below = bridge.side != "top" and bridge.y >= chip.y and chip.side != bridge.side
@@ -400,7 +404,7 @@ class _Layouter:
 
     # ---- all together ------------------------------------------------------------------------------------
 
-    def layout(self) -> Layout:
+    def layout(self, is_part: bool) -> Layout:
         self._make_chips()
         self._measure(self.root)
         self.root.x = MARGIN - PAD
@@ -418,13 +422,15 @@ class _Layouter:
         ends = [one.x + one.width for one in self.root.walk()] + [x for way in self.steps.values() for _, x in way]
         width = max(self.root.width, *ends, LEAST_WIDTH) + 2 * MARGIN - PAD
         room = int((width - 2 * MARGIN) / COLUMN)
-        say = wrap(self.drawing.say, room, "") if self.drawing.say else []
-        source = wrap(self.drawing.source, room, "") if self.drawing.source else []
-        head = (*wrap(self.drawing.title, int(room / TITLE_SCALE), ""), *say, *source)
+        titles = [Line(part) for part in wrap(self.drawing.title, int(room / TITLE_SCALE), "")]
+        texts = [Line(text) for text in (self.drawing.say, self.drawing.source) if text]
+        head = [*titles, *(part for line in (*texts, *self.drawing.verdict) for part in _wrapped(line, room))]
+        if is_part:
+            head = []
         self._place_y(self.root, MARGIN + len(head) * (LINE + 3))
         services = [Line(part) for one in self.drawing.services for part in wrap(one, room)]
         blocks = [
-            list(self.drawing.legend),
+            [*self.drawing.path_legend, *self.drawing.legend],
             [Line("services"), *services] if services else [],
             [Line(part) for one in self.drawing.omissions for part in wrap(one, room)],
         ]
@@ -432,7 +438,7 @@ class _Layouter:
         foot_y = self.root.y + self.root.height + 4
         height = foot_y + len(foot) * LINE + MARGIN
         return Layout(
-            self.drawing, self.root, tuple(self._wires()), head, tuple(foot), MARGIN, foot_y, width, height
+            self.drawing, self.root, tuple(self._wires()), tuple(head), tuple(foot), MARGIN, foot_y, width, height
         )  # fmt: skip
 
 
@@ -445,34 +451,14 @@ def _bridges(frame: Frame) -> list[tuple[Chip, list[Chip]]]:
     return [(chip, ports[chip.device.at.dev]) for chip in frame.all_chips if chip.device.at.dev in ports]
 
 
-def _free_place(chip: Chip, taken: list[float]) -> float:
-    """Where a line leaves a chip: its middle, or as near to it as no other line comes down."""
-    steps = sorted(range(-3, 4), key=abs)
-    places = [chip.middle + step * LANE for step in steps if abs(step * LANE) < chip.width / 2 - CHIP_PAD]
-    return next((x for x in places if all(abs(x - other) >= LANE / 2 for other in taken)), chip.middle)
+def _width_without_path(device: Device) -> float:
+    lines = device.marked_lines
+    return text_width(lines[: len(lines) - len(device.path_lines)]) + 2 * CHIP_PAD
 
 
-def _near(one: float, other: float) -> bool:
-    """Whether two lines look like one."""
-    return abs(one - other) < LANE / 2
-
-
-def _is_below(span: Span, other: Span) -> bool:
-    """Whether a cable comes down where another one goes down to its lane."""
-    downs = [span[1], span[0]] if span[3] else [span[1]]
-    return span[2] != other[2] and not other[3] and any(_near(x, other[0]) for x in downs)
-
-
-def _from_above(spans: list[Span]) -> Iterator[Span]:
-    """Cables of one gap from the left, but first those that go down where others come down."""
-    left = sorted(spans, key=lambda span: min(span[:2]))
-    begins = {span[2]: [other[2] for other in left if _is_below(span, other)] for span in left}
-    done: set[Interface] = set()
-    while left:
-        chosen = next((span for span in left if done.issuperset(begins[span[2]])), left[0])
-        left.remove(chosen)
-        done.add(chosen[2])
-        yield chosen
+def _wrapped(line: Line, room: int) -> list[Line]:
+    """A line as lines that have room."""
+    return [replace(line, text=part) for part in wrap(line.text, room, "")]
 
 
 def _notes(box: Box) -> list[Line]:

@@ -16,15 +16,34 @@ LEGEND: dict[State, str] = {
 }
 
 
+Leg: TypeAlias = Literal["request", "reply", "error"]  # of the way of a packet
+
+LEG_TITLES: dict[Leg, str] = {"request": "request", "reply": "reply", "error": "ICMP error"}
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A sign before a line: the number of a step of a packet's path, or where it was lost (no number)."""
+
+    leg: Leg
+    number: int | None
+
+    def __str__(self) -> str:
+        return "(x)" if self.number is None else f"({self.number})"
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of text on something, and the state of that."""
+    """A line of text on something, and the state of that. `marks` are before it; `is_lost` is that of a cause."""
 
     text: str
     state: State = ""
+    marks: tuple[Mark, ...] = ()
+    is_lost: bool = False
 
     def __str__(self) -> str:
-        return f"{self.text} ({self.state})" if self.state in ("missing", "extra") else self.text
+        text = f"{self.text} ({self.state})" if self.state in ("missing", "extra") else self.text
+        return f"{''.join(map(str, self.marks))} {text}" if self.marks else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +64,7 @@ class Device:
     `peer` is the other end of its cable, None if that is not drawn. `remotes` are the far ends of a tunnel, and
     `more_remotes` the number of those that are left out. `differences` are sentences on values that are not as planned,
     `is_down` is whether it is down although it should be up, and `is_port` whether it is a port of its master in the
-    kernel.
+    kernel. `marks` are the steps of a packet there, and `path_lines` what happened to it.
     """
 
     at: Interface
@@ -60,15 +79,18 @@ class Device:
     differences: tuple[str, ...] = ()
     is_down: bool = False
     is_port: bool = True
+    marks: tuple[Mark, ...] = ()
+    path_lines: tuple[Line, ...] = ()
 
     @property
     def marked_lines(self) -> tuple[Line, ...]:
-        """What a drawing says of the device: its name, its kind, its addresses, its far ends."""
+        """What a drawing says of the device: its name, its kind, its addresses, its far ends, what happened there."""
         remotes = [Line(f"to {one}") for one in self.remotes]
-        more = [Line(f"to {self.more_remotes} more")] if self.more_remotes else []
+        more = [Line(f"to {self.more_remotes} {'more' if remotes else 'machines'}")] if self.more_remotes else []
         kind = [Line(self.text)] if self.text else []
         differences = [Line(one, "changed") for one in self.differences]
-        return (Line(self.at.dev, self.state), *kind, *self.addresses, *differences, *remotes, *more)
+        name = Line(self.at.dev, self.state, self.marks)
+        return (name, *kind, *self.addresses, *differences, *remotes, *more, *self.path_lines)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -82,7 +104,8 @@ class Box:
 
     `notes` are sentences on the machine, and `addresses` those of its addresses that no drawn device has. `routes`
     are in iproute2's words, and `more_routes` is the number of those that are left out. `members` are the machines of a
-    `summary`. `differences` are what of the machine is not as planned and is no device, address or route.
+    `summary`. `differences` are what of the machine is not as planned and is no device, address or route. `marks` and
+    `path_lines` are those of a packet's steps that have no drawn device.
     """
 
     name: str
@@ -96,6 +119,8 @@ class Box:
     members: tuple[str, ...] = ()
     state: State = ""
     differences: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    path_lines: tuple[Line, ...] = ()
 
     @property
     def machines(self) -> tuple[str, ...]:
@@ -105,7 +130,8 @@ class Box:
     @property
     def heading(self) -> Line:
         """Its name and role, without repetition."""
-        return Line(self.name if self.role in ("summary", self.name) else f"{self.name} ({self.role})", self.state)
+        text = self.name if self.role in ("summary", self.name) else f"{self.name} ({self.role})"
+        return Line(text, self.state, self.marks)
 
     @property
     def title(self) -> str:
@@ -115,7 +141,8 @@ class Box:
     @property
     def own_lines(self) -> tuple[Line, ...]:
         """Its lines except for the routes."""
-        return (*map(Line, self.notes), *map(Line, self.addresses), *(Line(one, "changed") for one in self.differences))
+        differences = (Line(one, "changed") for one in self.differences)
+        return (*map(Line, self.notes), *map(Line, self.addresses), *differences, *self.path_lines)
 
     @property
     def route_lines(self) -> tuple[Line, ...]:
@@ -132,6 +159,29 @@ class Box:
         yield self
         for one in self.boxes:
             yield from one.walk()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened to a packet, and at which device; None if at no certain one."""
+
+    at: Interface | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One step of a packet's path: its visit of a machine, by these devices. `events` are what happened to it there.
+    `is_end` is whether it was lost there, for the reason `lost`; `is_past` says that it had left by the last device."""
+
+    number: int
+    leg: Leg
+    machine: str
+    devices: tuple[Interface, ...]
+    events: tuple[Event, ...] = ()
+    is_end: bool = False
+    is_past: bool = False
+    lost: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +206,8 @@ class Drawing:
     services: tuple[str, ...] = ()
     omissions: tuple[str, ...] = ()
     source: str = ""
+    path: tuple[Visit, ...] = ()
+    verdict: tuple[Line, ...] = ()
 
     @property
     def title(self) -> str:
@@ -171,6 +223,17 @@ class Drawing:
     def legend(self) -> tuple[Line, ...]:
         """What the states mean that occur."""
         return tuple(Line(f"{state}: {text}", state) for state, text in LEGEND.items() if state in set(self._states()))
+
+    @property
+    def path_legend(self) -> tuple[Line, ...]:
+        """Which steps are the request, which the reply."""
+        legs: dict[Leg, list[int]] = {}
+        for one in self.path:
+            legs.setdefault(one.leg, []).append(one.number)
+        return tuple(
+            Line(f"{f'to {found[-1]}: ' if len(found) > 1 else ''}{LEG_TITLES[leg]}", marks=(Mark(leg, found[0]),))
+            for leg, found in legs.items()
+        )
 
     def _states(self) -> Iterator[State]:
         for box in self.walk():

@@ -60,10 +60,13 @@ def cable(one: Interface, other: Interface) -> Cable:
 
 def middle(points: Sequence[Point]) -> Point:
     """The middle of the longest part of a line."""
-    (x1, y1), (x2, y2) = max(
-        pairwise(points), key=lambda pair: abs(pair[0][0] - pair[1][0]) + abs(pair[0][1] - pair[1][1])
-    )
+    (x1, y1), (x2, y2) = longest_part(points)
     return (x1 + x2) / 2, (y1 + y2) / 2
+
+
+def longest_part(points: Sequence[Point]) -> tuple[Point, Point]:
+    """The ends of the longest part of a line; the first one of several."""
+    return max(pairwise(points), key=lambda pair: abs(pair[0][0] - pair[1][0]) + abs(pair[0][1] - pair[1][1]))
 
 
 def _from_first(ends: Cable, points: tuple[Point, ...]) -> tuple[Point, ...]:

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from xml.sax.saxutils import escape, quoteattr
 
 from labctl.core.text import count
-from labctl.drawing.geometry import CHIP_PAD, LINE, PAD, TITLE_SCALE, Chip, Frame, Layout, Wire
+from labctl.drawing.geometry import CHIP_PAD, COLUMN, LINE, PAD, TITLE_SCALE, Chip, Frame, Layout, Wire
 from labctl.drawing.layout import lay_out
-from labctl.drawing.model import Drawing, Line, State
-from labctl.drawing.places import cable, middle
+from labctl.drawing.model import LEG_TITLES, Device, Drawing, Line, Mark, State
+from labctl.drawing.packet_path import loss_place, path_lines
+from labctl.drawing.places import Point, cable, middle, places
+from labctl.drawing.svg_style import CLASS, style
 
 SIZE = 11  # pixels of a text
-STYLE = """
-svg{--page:#fff;--ink:#1f2328;--soft:#59636e;--line:#8c959f;--cable:#0969da;--port:#8c959f;--chip:#fff;
---node:#eef4fb;--pod:#e9f7ee;--fabric:#f4f1fa;--outside:#f6f8fa;--tunnel:#bc4c00;--bridge:#fff8e5;--bad:#cf222e;--tint:#ffebe9}
-@media (prefers-color-scheme:dark){svg{--page:#0d1117;--ink:#e6edf3;--soft:#9198a1;--line:#5b636d;--cable:#58a6ff;
---port:#7d8590;--chip:#0d1117;--node:#15202e;--pod:#12261b;--fabric:#1f1a2e;--outside:#161b22;--tunnel:#ffa657;
---bridge:#2a2410;--bad:#ff7b72;--tint:#3c1618}}
-text{font:11px ui-monospace,"DejaVu Sans Mono","Liberation Mono",Menlo,Consolas,monospace;fill:var(--ink);
-white-space:pre;text-rendering:geometricPrecision}
-.page{fill:var(--page)}.t{font-size:13px;font-weight:700}.s{fill:var(--soft)}.b{font-weight:700}
-.f{stroke:var(--line);fill:var(--outside)}.f.node,.f.host{fill:var(--node)}.f.fabric{fill:var(--fabric)}
-.f.pod,.f.container,.f.summary{fill:var(--pod)}
-.c{stroke:var(--line);fill:var(--chip)}.c.bridge{fill:var(--bridge)}
-.c.tunnel{stroke:var(--tunnel);stroke-dasharray:4 2}
-.w{fill:none;stroke:var(--cable);stroke-width:1.5}.w.port{stroke:var(--port);stroke-width:1.2}
-.w.far{stroke-dasharray:6 3}
-.bad{fill:var(--bad)}.gone{text-decoration:line-through}
-.f.missing,.f.changed,.f.extra,.c.missing,.c.changed,.c.extra,.w.missing,.w.changed,.w.extra,.cross{stroke:var(--bad)}
-.f.missing,.c.missing,.w.missing,.w.changed{stroke-dasharray:4 3}.c.changed,.c.extra,.f.extra,.cross{stroke-width:2}
-.c.extra,.f.extra{fill:var(--tint)}.cross{fill:none}
-""".strip()
 TUNNELS = ("vxlan", "geneve", "ipip", "gre", "gretap", "sit", "ip6tnl", "wireguard", "tun")
 
 
@@ -45,32 +29,43 @@ def description(drawing: Drawing) -> str:
     boxes = [box for box in drawing.walk() if box.role != "summary"]
     inside = [f"{box.name} contains {', '.join(one.name for one in box.boxes)}" for box in boxes if box.boxes]
     parts = [count(len(boxes), "machine"), count(len(drawing.cables), "cable"), count(len(drawing.tunnels), "tunnel")]
-    return ". ".join([", ".join(parts), *inside]) + "."
+    legs = {leg: list(group) for leg, group in groupby(drawing.path, key=lambda one: one.leg)}
+    ways = [f"The {LEG_TITLES[leg]} passes {', '.join(one.machine for one in found)}" for leg, found in legs.items()]
+    ends = [f"It is lost at {one.machine}: {one.lost}" for one in drawing.path if one.is_end]
+    return ". ".join([", ".join(parts), *inside, *ways, *ends]) + "."
 
 
 def _lines(layout: Layout) -> Iterator[str]:
     width, height = f"{layout.width:.0f}", f"{layout.height:.0f}"
     yield (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'role="graphics-document document" aria-labelledby="drawing-title drawing-desc">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="{CLASS}" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" role="graphics-document document" '
+        'aria-labelledby="drawing-title drawing-desc">'
     )
     yield f'<title id="drawing-title">{escape(layout.drawing.title)}</title>'
     yield f'<desc id="drawing-desc">{escape(description(layout.drawing))}</desc>'
-    yield f"<style>{STYLE}</style>"
+    yield f"<style>{style()}</style>"
     yield f'<rect class="page" width="{width}" height="{height}"/>'
-    for number, text in enumerate(layout.head):
+    for number, line in enumerate(layout.head):
         y = layout.head_y + number * (LINE + 3)
-        yield _text(layout.root.x + PAD, y, Line(text), "s" if number else "t")
+        yield _text(layout.root.x + PAD, y, line, "s" if number else "t")
+    yield from content_lines(layout)
+    for number, line in enumerate(layout.foot):
+        yield from _foot(layout.root.x + PAD, layout.foot_y + number * LINE, line)
+    yield "</svg>"
+
+
+def content_lines(layout: Layout) -> Iterator[str]:
+    """The elements of a drawing without the texts above and below it."""
     for frame in layout.root.walk():
         yield from _frame(frame)
     for wire in layout.wires:
         yield from _wire(wire)
+    if layout.drawing.path:
+        yield from _path(layout)
     for frame in layout.root.walk():
         for chip in frame.all_chips:
             yield from _chip(chip)
-    for number, line in enumerate(layout.foot):
-        yield from _foot(layout.root.x + PAD, layout.foot_y + number * LINE, line)
-    yield "</svg>"
 
 
 def _start(tag: str, kind: str, name: str, title: str, state: State = "", rest: str = "") -> str:
@@ -84,24 +79,71 @@ def _start(tag: str, kind: str, name: str, title: str, state: State = "", rest: 
 
 
 def _text(x: float, y: float, line: Line, style: str = "") -> str:
-    """A text of which the line begins at the height `y`. A missing thing is struck through, and the word is not."""
+    """A text of which the line begins at the height `y`, after its marks. A missing thing is struck through, and the
+    word is not."""
     size = SIZE * TITLE_SCALE if style == "t" else SIZE
-    kinds = " ".join([*([style] if style else []), *(["bad"] if line.state else [])])
-    text = escape(str(line))
+    kinds = " ".join([*([style] if style else []), *(["bad"] if line.state or line.is_lost else [])])
+    column = COLUMN * (TITLE_SCALE if style == "t" else 1)
+    marks = "".join(map(str, line.marks))
+    words = str(line)[len(marks) + 1 :] if marks else str(line)
+    text = escape(words)
     if line.state == "missing":
-        text = f'<tspan class="gone">{escape(line.text)}</tspan>{escape(str(line)[len(line.text) :])}'
+        text = f'<tspan class="gone">{escape(line.text)}</tspan>{escape(words[len(line.text) :])}'
     kind = f' class="{kinds}"' if kinds else ""
-    return f'<text x="{x:.1f}" y="{y + size * 0.85 + 1:.1f}"{kind}>{text}</text>'
+    start = x + (len(marks) + 1) * column if marks else x
+    signs = "".join(_marks(x, y + size / 2 + 1.5, line.marks, column))
+    return f'{signs}<text x="{start:.1f}" y="{y + size * 0.85 + 1:.1f}"{kind}>{text}</text>'
+
+
+def _marks(x: float, y: float, marks: Sequence[Mark], column: float) -> Iterator[str]:
+    """The numbers of steps in circles, and where the packet was lost."""
+    for mark in marks:
+        width = len(str(mark)) * column
+        number = "\N{MULTIPLICATION SIGN}" if mark.number is None else str(mark.number)
+        size = f'width="{width - 3:.1f}" height="13" rx="6.5"'
+        yield (
+            f'<g class="{"lost" if mark.number is None else mark.leg}">'
+            f'<rect class="m" x="{x:.1f}" y="{y - 6.5:.1f}" {size}/>'
+            f'<text x="{x + width / 2 - 1.5:.1f}" y="{y + 3.2:.1f}">{number}</text></g>'
+        )
+        x += width
+
+
+def _path(layout: Layout) -> Iterator[str]:
+    """The line of a packet's path below the devices, with arrows between the machines."""
+    known = places(layout)
+    visits = layout.drawing.path
+    yield '<g class="path" aria-hidden="true">'
+    arrows = []
+    for line in path_lines(known, visits):
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in line.points)
+        yield f'<polyline class="p {line.leg}{"" if line.is_cable else " far"}" points="{points}"/>'
+        if line.arrow:
+            arrows.append(_arrow(line.leg, *line.arrow))
+    yield from arrows
+    for one in visits:
+        place = loss_place(known, one) if one.is_end else None
+        if place is not None:
+            yield _cross(*place, 8, " lost")
+    yield "</g>"
+
+
+def _arrow(leg: str, at: Point, toward: Point) -> str:
+    angle = math.degrees(math.atan2(toward[1] - at[1], toward[0] - at[0]))
+    place = f"translate({at[0]:.1f} {at[1]:.1f}) rotate({angle:.0f})"
+    return f'<path class="a {leg}" d="M6 0l-10 -6v12z" transform="{place}"/>'
 
 
 def _frame(frame: Frame) -> Iterator[str]:
     box, node = frame.box, frame.parent.box if frame.parent is not None else None
     if box is None:
         return
-    if box.role == "summary" and node is not None:
-        yield _start("g", "pods", node.name, f"{box.title} of {node.name}", box.state)
+    title = str(Line(box.heading.text, box.state))
+    if box.role == "summary":
+        of = f" of {node.name}" if node is not None else ""
+        yield _start("g", "pods", node.name if node is not None else box.name, f"{title}{of}", box.state)
     else:
-        yield _start("g", "machine", box.name, box.title, box.state)
+        yield _start("g", "machine", box.name, title, box.state)
     yield _rect(frame.x, frame.y, frame.width, frame.height, f"f {box.role} {box.state}".rstrip(), 6)
     yield _text(frame.x + PAD, frame.y + 5, box.heading, "t")
     for number, line in enumerate(frame.notes):
@@ -117,13 +159,20 @@ def _rect(x: float, y: float, width: float, height: float, kind: str, radius: in
 def _chip(chip: Chip) -> Iterator[str]:
     device = chip.device
     kind = "tunnel" if device.kind in TUNNELS else "bridge" if device.kind == "bridge" else ""
-    yield _start(
-        "g", "device", str(device.at), ", ".join((f"{device.at.ns}/{device.lines[0]}", *device.lines[1:])), device.state
-    )
-    yield _rect(chip.x, chip.y, chip.width, chip.height, " ".join(["c", *f"{kind} {device.state}".split()]), 3)
+    yield _start("g", "device", str(device.at), _label(device), device.state)
+    lost = "lost" if any(line.is_lost for line in device.path_lines) else ""
+    kinds = " ".join(["c", *f"{kind} {device.state} {lost}".split()])
+    yield _rect(chip.x, chip.y, chip.width, chip.height, kinds, 3)
     for number, line in enumerate(device.marked_lines):
         yield _text(chip.x + CHIP_PAD, chip.y + CHIP_PAD / 2 + number * LINE, line, "" if number else "b")
     yield "</g>"
+
+
+def _label(device: Device) -> str:
+    """The device for screen readers: its place, its lines, and the steps of a packet there."""
+    name = Line(str(device.at), device.state)
+    steps = [f"step {one.number}" for one in device.marks if one.number is not None]
+    return ", ".join(map(str, (name, *device.marked_lines[1:], *steps)))
 
 
 def _wire(wire: Wire) -> Iterator[str]:
@@ -142,10 +191,10 @@ def _wire(wire: Wire) -> Iterator[str]:
         yield _cross(*middle(points))
 
 
-def _cross(x: float, y: float, size: float = 5) -> str:
+def _cross(x: float, y: float, size: float = 5, kind: str = "") -> str:
     """Where a line is broken."""
     start, side = f"{x - size:.1f} {y - size:.1f}", 2 * size
-    return f'<path class="cross" d="M{start}l{side} {side}m0 {-side}l{-side} {side}"/>'
+    return f'<path class="cross{kind}" d="M{start}l{side} {side}m0 {-side}l{-side} {side}"/>'
 
 
 def _foot(x: float, y: float, line: Line) -> Iterator[str]:

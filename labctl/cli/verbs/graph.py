@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
     from labctl.drawing.model import Drawing
 
-SUFFIXES = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".dot": "dot", ".gv": "dot"}
+SUFFIXES = {
+    ".svg": "svg",
+    ".html": "html",
+    ".htm": "html",
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+    ".dot": "dot",
+    ".gv": "dot",
+}
 
 PLAN_ALONE = "as planned; not compared with the kernel (--plan)"
 WITHOUT_ROOT = "as planned; not compared with the kernel, which needs root"
@@ -44,7 +52,7 @@ class DrawnParam(ScenarioParam):
 @click.option(
     "--as",
     "form",
-    type=click.Choice(["text", "svg", "mermaid", "dot"]),
+    type=click.Choice(["text", "svg", "html", "mermaid", "dot"]),
     help="Output format; by default that of the ending of -o FILE, else text.",
 )
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Write the drawing to this file.")
@@ -75,13 +83,15 @@ def graph(
     A running lab is compared with the kernel, as `labctl status` does it: what is missing, changed or not planned
     is red, and has that word. Without root, and with --plan, the drawing is of the plan alone, and says so.
 
-    In a lab of more than 6 nodes, and in a node of more than 8 pods, pods are drawn as their number: --all draws
-    each of them.
+    In a lab of more than 6 nodes, and in a node of more than 8 pods, pods are drawn as their number, and of more
+    than 24 nodes, only 9 are drawn: --all draws everything. The html format is one page without other files: it zooms,
+    prints, and opens what is drawn as a number.
 
     \b
     Examples:
       labctl graph kubenet
       sudo labctl graph
+      sudo labctl graph -o lab.html
       labctl graph kubenet --set routing=host -o kubenet.svg
       labctl graph calico --as mermaid
       labctl graph docker-overlay --as dot | dot -Tsvg > overlay.svg
@@ -99,7 +109,12 @@ def graph(
     drawing = draw(compiled, everything=everything, changes=changes)
     if is_running and changes is None:
         drawing = replace(drawing, source=PLAN_ALONE if plan_only else WITHOUT_ROOT)
-    lines = _lines(session, drawing, form, ascii_only, to_file=output is not None)
+    if form == "html":
+        from labctl.drawing import html
+
+        lines = html.page_lines(drawing, html.details(compiled, drawing, changes))
+    else:
+        lines = _lines(session, drawing, form, ascii_only, to_file=output is not None)
     if output is not None:
         from labctl.report.output_files import write
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from labctl.cli.lab_lookup import recall
 from labctl.cli.options import global_options, scenario_option
-from labctl.cli.param_types import NODE, TARGET, NumberParam
+from labctl.cli.param_types import FILE, NODE, TARGET, NumberParam
 from labctl.cli.session import Session
 from labctl.errors import UsageError
 from labctl.report.output_files import require_writable
 from labctl.tracing import MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
+    from labctl.core.diff import Change
+    from labctl.core.scenario_types import Lab
     from labctl.running_lab import Traced
+
+SUFFIXES = {".svg": "svg", ".html": "html", ".htm": "html"}
 
 PORT = NumberParam(1, 65535)
 LISTEN_POINT = re.compile(
@@ -69,6 +74,13 @@ class TraceCommand(click.Command):
     type=(NODE, TARGET),
     help="Trace a second packet, with the same options, and show the first difference.",
 )
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["text", "svg", "html"]),
+    help="Output format; by default that of the ending of -o FILE, else text.",
+)
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="Write the report to this file.")
 @click.option("--pcap", metavar="FILE", type=click.Path(), help="Also write the packets, as pcapng for Wireshark.")
 @scenario_option
 @global_options("lab", "json")
@@ -81,6 +93,9 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     For a lost packet, it shows where the packet was seen last, the cause, the proof, and what to try. Exits 0 if the
     packet (with --compare: each of the two packets) was delivered and answered, else 1.
 
+    The svg format is the drawing of `labctl graph` with the packet's path: numbered steps, translated addresses,
+    tunnels, and the place of a loss in red. The html format is one page with that drawing and a table of the steps.
+
     \b
     Examples:
       sudo labctl trace a c
@@ -90,6 +105,7 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
       sudo labctl trace internet host1 --tcp 8080 --listen c1:80
       sudo labctl trace a internet --compare b internet
       sudo labctl trace a c --size 1472 --pcap packets.pcapng
+      sudo labctl trace a internet -o trace.html
     """
     import labctl
     from labctl.lab.records import resolve_lab_name
@@ -98,8 +114,10 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     name = resolve_lab_name(session.lab)
     if options["pcap"] == "-":
         raise UsageError("--pcap needs the name of a file", "standard output is for the report; see capture -w -")
-    if options["pcap"] is not None:
-        require_writable(options["pcap"])
+    form = _form(session, options)
+    for file in (options["pcap"], options["output"]):
+        if file is not None:
+            require_writable(file)
     session.handle_termination()
     lab = name if scenario is None else recall(name, scenario, ())
     probe_options = _trace_options(session, options)
@@ -114,7 +132,9 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     session.terminal.clear()
     if options["pcap"] is not None:
         traced.save(options["pcap"])
-    if session.json:
+    if form != "text" or options["output"] is not None:
+        _print_report(session, traced, form, lab, options["output"])
+    elif session.json:
         from labctl.report.trace_json import trace_document
 
         session.print_document(trace_document(traced.evidence, traced.story))
@@ -125,6 +145,47 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
         width = min(terminal.width or MAX_LINE_WIDTH, MAX_LINE_WIDTH)
         terminal.lines(lines(traced.story, terminal.paint, width), fold=12)
     return 0 if traced.answered else 1
+
+
+def _form(session: Session, options: dict[str, Any]) -> str:
+    """The output format. Raises UsageError."""
+    suffix = PurePath(options["output"] or "").suffix.lower()
+    form: str = options["form"] or SUFFIXES.get(suffix, "text")
+    if form != "text" or options["output"] is not None:
+        name = "--as" if options["form"] is not None else "-o"
+        for given, other in ((session.json, "--json"), (options["compare"] is not None, "--compare")):
+            if given:
+                raise UsageError(f"{name} and {other} cannot be used together", "trace writes one report")
+    return form
+
+
+def _print_report(session: Session, traced: Traced, form: str, lab: Lab | str, output: str | None) -> None:
+    """Write a picture, or a report that goes to a file. Raises KernelError, UsageError."""
+    if form == "text":
+        from labctl.report.trace import lines
+
+        report = list(lines(traced.story))
+    else:
+        from labctl.report.trace_page import trace_lines
+
+        session.terminal.progress("comparing the lab with the kernel")
+        report = trace_lines(form, traced.evidence, traced.story, *_lab_and_changes(lab))
+        session.terminal.clear()
+    if output is None:
+        session.terminal.lines(report)
+    else:
+        from labctl.report.output_files import write
+
+        write(output, "\n".join(report) + "\n")
+
+
+def _lab_and_changes(lab: Lab | str) -> tuple[Lab, tuple[Change, ...]]:
+    """The lab as it is drawn, and what differs in the kernel. Raises KernelError."""
+    from labctl.lab import lifecycle
+    from labctl.lab.cni_attach import with_plugin_results
+
+    compiled = lifecycle.load_compiled_lab(lab) if isinstance(lab, str) else lab
+    return with_plugin_results(compiled), lifecycle.status(compiled.name, compiled)
 
 
 def _report_comparison(session: Session, traced: Traced, other: Traced, pcap: str | None) -> int:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,16 @@ def test_a_hidden_fault_stays_hidden() -> None:
 
     assert "compared with the kernel: no difference" in graph()
     assert "default via 10.244.0.1 dev eth0" in graph()
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_trace_as_a_page(tmp_path: Path) -> None:
+    in_node("node2", "sysctl -qw net.ipv4.ip_forward=0")
+    page = tmp_path / "trace.html"
+    done = subprocess.run([*LABCTL, "trace", "a", "c", "-l", LAB, "-o", str(page)], capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    text = page.read_text()
+    assert "lost here: node2 does not have the address" in text
+    assert "net.ipv4.ip_forward: value is 0, should be 1" in text
+    assert 'class="p request' in text

@@ -102,3 +102,51 @@ def test_two_packets_as_one_document(run: Run, calls: Calls, tmp_path: Path) -> 
     assert (code, list(document)) == (1, ["lab", "traces", "difference"])
     assert [one["verdict"] for one in document["traces"]] == ["lost", "lost"]
     assert (tmp_path / "two.pcapng").stat().st_size > 0
+
+
+@pytest.fixture
+def drawn(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """The command line with the lab of the sample trace, in which nothing differs."""
+    monkeypatch.setattr("labctl.lab.lifecycle.load_compiled_lab", lambda *_: labctl.load("kubenet").compiled)
+    monkeypatch.setattr("labctl.lab.lifecycle.status", lambda *_: ())
+    return calls
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_trace_as_a_picture(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("trace", "a", "c", "--as", "svg")
+
+    assert (code, err) == (1 if samples.STORY.verdict != "answered" else 0, "")
+    assert out.startswith("<svg ")
+    assert "compared with the kernel: no difference" in out
+    assert samples.STORY.sentence in out
+
+
+@pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize(
+    ("name", "start"), [("x.svg", "<svg "), ("x.html", "<!doctype"), ("x.txt", samples.STORY.probe)]
+)
+def test_the_ending_of_the_file_selects_the_format(run: Run, tmp_path: Path, name: str, start: str) -> None:
+    _, out, err = run("trace", "a", "c", "-o", str(tmp_path / name))
+
+    assert (out, err) == ("", "")
+    assert (tmp_path / name).read_text().startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--as svg --json", "--as and --json cannot be used together"),
+        ("-o x.svg --json", "-o and --json cannot be used together"),
+        ("--as html --compare b c", "--as and --compare cannot be used together"),
+        ("-o no/such/folder/x.svg", "cannot write no/such/folder/x.svg"),
+    ],
+)
+def test_mistakes_with_pictures_are_found_before_the_packet_is_sent(
+    run: Run, calls: Calls, words: str, message: str
+) -> None:
+    code, out, err = run("trace", "a", "c", *words.split())
+
+    assert code == 2
+    assert message in out + err
+    assert calls == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, TypeVar
@@ -10,10 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from labctl.core.diff import Change, diff
+from labctl.core.diff import Change
 from labctl.core.iptables import rule
 from labctl.core.resources import Address, Chain, Interface, Link, Netns, Resource, Route, Sysctl
-from labctl.core.scenario_types import Lab
 from labctl.drawing.dot import dot_lines
 from labctl.drawing.from_lab import MAX_NODES, draw
 from labctl.drawing.layout import lay_out
@@ -21,8 +19,15 @@ from labctl.drawing.mermaid import mermaid_lines
 from labctl.drawing.model import Box, Drawing
 from labctl.drawing.svg import svg_lines
 from labctl.drawing.text import text_lines
-from tests.unit.drawing.test_from_lab import built_in, large
-from tests.unit.drawing.test_layout import boxes_are_apart, cables_cross_no_text, lines_are_apart, texts_are_apart
+from tests.support.drawings import (
+    boxes_are_apart,
+    built_in,
+    cables_cross_no_text,
+    large,
+    lines_are_apart,
+    texts_are_apart,
+    without,
+)
 
 LAB = built_in("kubenet")
 R = TypeVar("R", bound=Resource)
@@ -32,11 +37,6 @@ def find(kind: type[R], **values: Any) -> R:
     return next(
         one for one in LAB.plan if isinstance(one, kind) and all(getattr(one, key) == at for key, at in values.items())
     )
-
-
-def without(*lost: Resource, extra: Iterable[Resource] = (), lab: Lab = LAB) -> tuple[Change, ...]:
-    """The differences if the kernel lacks some objects and has others."""
-    return diff(lab.plan, (*(one for one in lab.plan if one not in lost), *extra))
 
 
 def found(drawing: Drawing, name: str) -> Box:

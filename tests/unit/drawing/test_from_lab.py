@@ -4,26 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-import labctl
 from labctl.core.resources import Interface
-from labctl.core.scenario_types import Lab
 from labctl.drawing.from_lab import MAX_NODES, MAX_PODS, draw
-from labctl.drawing.model import Box, Drawing
 from labctl.drawing.text import text_lines
-from labctl.scenario.definition import parse_and_compile
-
-
-def built_in(name: str) -> Lab:
-    return labctl.load(name).compiled
-
-
-def large(nodes: int, pods: int) -> Lab:
-    lines = [f"  node{n}: {{pods: [{', '.join(f'p{n}-{p}' for p in range(pods))}]}}" for n in range(1, nodes + 1)]
-    return parse_and_compile("\n".join(["name: large", "model: flannel", "nodes:", *lines, ""]), "large.yaml")[1]
-
-
-def box(drawing: Drawing, name: str) -> Box:
-    return next(one for one in drawing.walk() if one.name == name)
+from tests.support.drawings import box, built_in, large
 
 
 def test_pods_are_inside_their_node_and_the_others_beside() -> None:
@@ -111,9 +95,9 @@ def test_what_is_collapsed_leaves_no_end_of_a_cable() -> None:
 def test_long_lists_say_how_many_there_are_besides() -> None:
     lab = large(MAX_NODES + 3, 1)
     short, complete = box(draw(lab), "node1"), box(draw(lab, everything=True), "node1")
-    tunnel = next(one for one in short.devices if one.remotes)
+    tunnel = next(one for one in short.devices if one.more_remotes)
 
     assert len(short.routes) + short.more_routes == len(complete.routes)
     assert str(short.route_lines[-1]) == f"and {short.more_routes} more"
     assert len(tunnel.remotes) + tunnel.more_remotes == MAX_NODES + 2
-    assert tunnel.lines[-1] == f"to {tunnel.more_remotes} more"
+    assert tunnel.lines[-1] == f"to {MAX_NODES + 2} machines"

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings, strategies
 
 from labctl.core.resources import Interface
 from labctl.drawing.from_lab import draw
-from labctl.drawing.geometry import CHIP_PAD, LINE, PAD, TITLE_SCALE, Frame, Layout, text_width
+from labctl.drawing.geometry import Layout
 from labctl.drawing.layout import lay_out
 from labctl.drawing.model import Box, Device, Drawing, Line
 from labctl.scenario import catalog
 from labctl.scenario.definition import parse_and_compile
-from tests.unit.drawing.test_from_lab import built_in, large
+from tests.support.drawings import (
+    boxes_are_apart,
+    built_in,
+    cables_cross_no_text,
+    large,
+    lines_are_apart,
+    texts_are_apart,
+)
 
-Area = tuple[float, float, float, float]  # left, top, right, bottom
 LABS = (*catalog.names(), "20 nodes", "20 nodes, all", "40 pods")
 
 
@@ -31,53 +35,9 @@ def layout(name: str) -> Layout:
     return lay_out(draw(built_in(name), everything=True))
 
 
-def frame_texts(frame: Frame) -> Iterator[tuple[str, Area]]:
-    if frame.box is None:
-        return
-    x, y = frame.x + PAD, frame.y + 5
-    yield frame.box.title, (x, y, x + frame.title_width, y + LINE * TITLE_SCALE)
-    for number, line in enumerate(frame.notes):
-        x, y = frame.notes_at[0], frame.notes_at[1] + number * LINE
-        yield str(line), (x, y, x + text_width([line]), y + LINE)
-    for chip in frame.all_chips:
-        for number, line in enumerate(chip.device.lines):
-            x, y = chip.x + CHIP_PAD, chip.y + CHIP_PAD / 2 + number * LINE
-            yield line, (x, y, x + text_width([line]), y + LINE)
-
-
-def overlaps(one: Area, other: Area, slack: float = 0.5) -> bool:
-    return (
-        one[0] + slack < other[2]
-        and other[0] + slack < one[2]
-        and one[1] + slack < other[3]
-        and other[1] + slack < one[3]
-    )
-
-
-def inside(one: Area, other: Area) -> bool:
-    return one[0] >= other[0] and one[1] >= other[1] and one[2] <= other[2] and one[3] <= other[3]
-
-
-def area(thing: Frame) -> Area:
-    return thing.x, thing.y, thing.x + thing.width, thing.y + thing.height
-
-
 @pytest.mark.parametrize("name", LABS)
 def test_no_text_overlaps_another_and_none_leaves_its_box(name: str) -> None:
     texts_are_apart(layout(name))
-
-
-def texts_are_apart(found: Layout) -> None:
-    every = [(frame, *one) for frame in found.root.walk() for one in frame_texts(frame)]
-    ordered = sorted(every, key=lambda one: one[2][1])
-
-    assert every
-    assert [text for frame, text, place in every if not inside(place, area(frame))] == []
-    for number, (_, text, place) in enumerate(ordered):
-        for _, other, there in ordered[number + 1 :]:
-            if there[1] > place[3]:
-                break
-            assert not overlaps(place, there), (text, other)
 
 
 @pytest.mark.parametrize("name", LABS)
@@ -85,36 +45,9 @@ def test_boxes_are_inside_their_box_and_beside_the_others(name: str) -> None:
     boxes_are_apart(layout(name))
 
 
-def boxes_are_apart(found: Layout) -> None:
-    for frame in found.root.walk():
-        children = [one for row in frame.rows for one in row]
-        assert all(frame.box is None or inside(area(one), area(frame)) for one in children)
-        assert not any(overlaps(area(one), area(other)) for one in children for other in children if one is not other)
-        chips = [(one.x, one.y, one.x + one.width, one.y + one.height) for one in frame.all_chips]
-        assert all(inside(one, area(frame)) for one in chips)
-        assert not any(overlaps(one, other) for at, one in enumerate(chips) for other in chips[at + 1 :])
-        assert not any(overlaps(one, area(other)) for one in chips for other in children)
-    assert found.root.y + found.root.height <= found.foot_y <= found.height
-    assert all(0 <= x <= found.width and 0 <= y <= found.height for one in found.wires for x, y in one.points)
-
-
 @pytest.mark.parametrize("name", LABS)
 def test_cables_cross_no_text(name: str) -> None:
     cables_cross_no_text(layout(name))
-
-
-def cables_cross_no_text(found: Layout) -> None:
-    texts = [one for frame in found.root.walk() for one in frame_texts(frame)]
-    crossed = []
-    for wire in found.wires:
-        if wire.kind == "far":
-            continue  # the few that lead across several boxes go straight
-        for (x1, y1), (x2, y2) in pairwise(wire.points):
-            assert abs(x1 - x2) < 1 or abs(y1 - y2) < 0.1, wire
-            line = (min(x1, x2) - 0.5, min(y1, y2) - 0.5, max(x1, x2) + 0.5, max(y1, y2) + 0.5)
-            crossed += [(str(wire.ends[0]), str(wire.ends[1]), text) for text, place in texts if overlaps(line, place)]
-
-    assert crossed == []
 
 
 @pytest.mark.parametrize("name", LABS)
@@ -155,40 +88,9 @@ def test_cables_across_boxes_and_in_one_machine_are_drawn() -> None:
     assert wires["onetwoh1"].kind == "cable"
 
 
-Segment = tuple[float, float, float, float]
-
-
-def along(one: Segment, other: Segment) -> bool:
-    """Whether two lines lie on each other for more than a point."""
-    for low in (0, 1):  # vertical, then horizontal lines
-        across = 1 - low
-        if (
-            max(one[low], one[low + 2], other[low], other[low + 2])
-            - min(one[low], one[low + 2], other[low], other[low + 2])
-            < 1
-        ):
-            begin = max(min(one[across], one[across + 2]), min(other[across], other[across + 2]))
-            end = min(max(one[across], one[across + 2]), max(other[across], other[across + 2]))
-            return end - begin > 1
-    return False
-
-
 @pytest.mark.parametrize("name", LABS)
 def test_lines_with_different_ends_do_not_lie_on_each_other(name: str) -> None:
     lines_are_apart(layout(name))
-
-
-def lines_are_apart(found: Layout) -> None:
-    wires = [wire for wire in found.wires if wire.kind != "far"]
-    parts = [(wire, (*one, *other)) for wire in wires for one, other in pairwise(wire.points) if one != other]
-    joined = [
-        (str(wire.ends), str(other.ends))
-        for number, (wire, one) in enumerate(parts)
-        for other, two in parts[number + 1 :]
-        if wire.ends[0] != other.ends[0] and not set(wire.ends) & set(other.ends) and along(one, two)
-    ]
-
-    assert joined == []
 
 
 @strategies.composite

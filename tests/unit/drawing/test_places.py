@@ -12,7 +12,7 @@ from labctl.drawing.layout import lay_out
 from labctl.drawing.model import Drawing
 from labctl.drawing.places import Area, Places, cable, places
 from labctl.drawing.svg import svg_lines
-from tests.unit.drawing.test_from_lab import built_in, large
+from tests.support.drawings import built_in, large
 
 Element = ElementTree.Element
 SPACE = "{http://www.w3.org/2000/svg}"
