@@ -47,6 +47,7 @@ table{{border-collapse:collapse;width:100%;font:12px/1.5 ui-monospace,"DejaVu Sa
 th,td{{text-align:left;vertical-align:top;padding:3px 10px 3px 0;border-top:1px solid var(--line)}}
 caption{{text-align:left;font-weight:700;padding:12px 0 4px}}
 th{{color:var(--soft);font-weight:400}}td.number{{white-space:nowrap}}td:last-child{{width:50%}}
+.facts td:last-child{{width:90%}}
 section .lost{{color:var(--bad)}}.soft{{color:var(--soft)}}td ul{{margin:0;padding:0;list-style:none}}
 @media print{{@page{{size:landscape;margin:10mm}}header,.close{{display:none!important}}
 :root,:root[data-colours]{{color-scheme:light;--page:#fff;--ink:#1f2328;--soft:#59636e;--line:#d1d9e0;--bad:#cf222e}}
@@ -57,8 +58,8 @@ section{{padding:0;max-width:none}}tr{{break-inside:avoid}}}}
 """.strip()
 BUTTONS = (
     ("in", "+", "zoom in"), ("out", "−", "zoom out"), ("fit", "whole", "show the whole drawing"),
-    ("width", "width", "as wide as the window"), ("open", "open all", "draw every pod of every node"),
-    ("close", "close all", "draw pods as their number"), ("colours", "colours: auto", "light or dark colours"),
+    ("width", "width", "as wide as the window"),
+    ("close", "close all", "close all open nodes"), ("colours", "colours: auto", "light or dark colours"),
 )  # fmt: skip
 HINT = "drag to move, ctrl and the wheel to zoom"
 

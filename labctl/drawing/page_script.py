@@ -6,8 +6,9 @@ SCRIPT = """
   'use strict';
   const main = document.querySelector('main');
   const svg = main.querySelector('svg');
-  const whole = {x: 0, y: 0, w: svg.viewBox.baseVal.width, h: svg.viewBox.baseVal.height};
-  let box = {...whole};
+  const closed = {x: 0, y: 0, w: svg.viewBox.baseVal.width, h: svg.viewBox.baseVal.height};
+  let whole = {...closed};  // with the parts that are open
+  let box = {...closed};
   document.documentElement.classList.add('script');
   svg.removeAttribute('width');
   svg.removeAttribute('height');
@@ -69,7 +70,7 @@ SCRIPT = """
     else if (event.key === '+' || event.key === '=') zoom(1.25);
     else if (event.key === '-') zoom(0.8);
     else if (event.key === '0') fit();
-    else if (event.key === '1') fill(whole.w);
+    else if (event.key === '1') fill(closed.w);
     else return;
     event.preventDefault();
   });
@@ -81,6 +82,15 @@ SCRIPT = """
     for (const one of svg.querySelectorAll('[data-pods]')) {
       if (name_of(one) === name) one.setAttribute('aria-expanded', 'false');
     }
+    whole = {...closed};
+    for (const one of svg.querySelectorAll('.details')) reach(one);
+  };
+  const reach = group => {  // make the whole drawing as large as its parts; returns where this one is
+    const [x, y] = group.getAttribute('data-place').split(' ').map(Number), area = group.getBBox();
+    const place = {x: x + area.x, y: y + area.y, right: x + area.x + area.width, low: y + area.y + area.height};
+    whole.w = Math.max(whole.w, place.right + 24);
+    whole.h = Math.max(whole.h, place.low + 24);
+    return place;
   };
   const open = element => {
     const name = name_of(element), template = details(name);
@@ -96,13 +106,10 @@ SCRIPT = """
     group.setAttribute('data-place', place.join(' '));
     group.setAttribute('transform', `translate(${place.join(' ')})`);
     svg.append(group);
-    const last = group.getBBox();
-    const low = place[1] + last.y + last.height + 24, right = place[0] + last.x + last.width + 24;
-    whole.h = Math.max(whole.h, low);
-    whole.w = Math.max(whole.w, right);
-    if (right > box.x + box.w || low > box.y + box.h || place[1] + last.y < box.y) {
-      box.x = place[0] + last.x - 24;
-      box.y = place[1] + last.y - 24;
+    const now = reach(group);
+    if (now.right > box.x + box.w || now.low > box.y + box.h || now.y < box.y) {
+      box.x = now.x - 24;
+      box.y = now.y - 24;
       show();
     }
     element.setAttribute('aria-expanded', 'true');
@@ -139,8 +146,7 @@ SCRIPT = """
 
   const colours = ['auto', 'light', 'dark'];
   const work = {
-    in: () => zoom(1.25), out: () => zoom(0.8), fit, width: () => fill(whole.w),
-    open: () => { for (const one of svg.querySelectorAll('[data-pods][aria-expanded=false]')) open(one); },
+    in: () => zoom(1.25), out: () => zoom(0.8), fit, width: () => fill(closed.w),
     close: () => { for (const one of svg.querySelectorAll('.details')) close(one.getAttribute('data-details')); },
     colours: button => {
       const root = document.documentElement;
@@ -151,16 +157,13 @@ SCRIPT = """
   };
   for (const button of document.querySelectorAll('button[data-work]')) {
     button.addEventListener('click', () => work[button.dataset.work](button));
-    if (button.dataset.work === 'open' || button.dataset.work === 'close') {
-      button.hidden = !document.querySelector('template[data-details]');
-    }
+    if (button.dataset.work === 'close') button.hidden = !document.querySelector('template[data-details]');
   }
-  let before;
+  let before;  // the view on the screen, while the page is printed
   addEventListener('beforeprint', () => { before = box; fit(); });
-  addEventListener('afterprint', () => { box = before; show(); });
-  const width = whole.w;  // before anything is open
-  addEventListener('resize', () => fill(width));
-  fill(width);
+  addEventListener('afterprint', () => { box = before || box; before = undefined; show(); });
+  addEventListener('resize', () => { if (!before) fill(closed.w); });
+  fill(closed.w);
   const wanted = decodeURIComponent(location.hash.slice(1));  // page.html#node7 opens the pods of node7
   for (const one of svg.querySelectorAll('[data-pods].opens')) if (name_of(one) === wanted) open(one);
 })();

@@ -52,7 +52,7 @@ def _section(result: TraceResult, visits: tuple[Visit, ...]) -> Iterator[str]:
     facts = [(note.label, note.text) for note in result.facts]
     facts += [("try", text) for text in result.tries] + [("unknown", text) for text in result.unknown]
     if facts:
-        yield "<table><tbody>"
+        yield '<table class="facts"><tbody>'
         for label, text in facts:
             yield f'<tr><th scope="row">{escape(label)}</th><td>{escape(text)}</td></tr>'
         yield "</tbody></table>"

@@ -133,7 +133,7 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     if options["pcap"] is not None:
         traced.save(options["pcap"])
     if form != "text" or options["output"] is not None:
-        _print_report(session, traced, form, lab, options["output"])
+        _print_report(session, traced, form, name, lab, options["output"])
     elif session.json:
         from labctl.report.trace_json import trace_document
 
@@ -159,7 +159,7 @@ def _form(session: Session, options: dict[str, Any]) -> str:
     return form
 
 
-def _print_report(session: Session, traced: Traced, form: str, lab: Lab | str, output: str | None) -> None:
+def _print_report(session: Session, traced: Traced, form: str, name: str, lab: Lab | str, output: str | None) -> None:
     """Write a picture, or a report that goes to a file. Raises KernelError, UsageError."""
     if form == "text":
         from labctl.report.trace import lines
@@ -169,7 +169,7 @@ def _print_report(session: Session, traced: Traced, form: str, lab: Lab | str, o
         from labctl.report.trace_page import trace_lines
 
         session.terminal.progress("comparing the lab with the kernel")
-        report = trace_lines(form, traced.evidence, traced.story, *_lab_and_changes(lab))
+        report = trace_lines(form, traced.evidence, traced.story, *_lab_and_changes(name, lab))
         session.terminal.clear()
     if output is None:
         session.terminal.lines(report)
@@ -179,13 +179,13 @@ def _print_report(session: Session, traced: Traced, form: str, lab: Lab | str, o
         write(output, "\n".join(report) + "\n")
 
 
-def _lab_and_changes(lab: Lab | str) -> tuple[Lab, tuple[Change, ...]]:
+def _lab_and_changes(name: str, lab: Lab | str) -> tuple[Lab, tuple[Change, ...]]:
     """The lab as it is drawn, and what differs in the kernel. Raises KernelError."""
     from labctl.lab import lifecycle
     from labctl.lab.cni_attach import with_plugin_results
 
     compiled = lifecycle.load_compiled_lab(lab) if isinstance(lab, str) else lab
-    return with_plugin_results(compiled), lifecycle.status(compiled.name, compiled)
+    return with_plugin_results(compiled), lifecycle.status(name, compiled)
 
 
 def _report_comparison(session: Session, traced: Traced, other: Traced, pcap: str | None) -> int:

@@ -58,13 +58,17 @@ def test_a_drawing_in_ascii(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "start"), [("svg", "<svg "), ("mermaid", "---\ntitle:"), ("dot", 'graph "kubenet" {')]
+    ("form", "start"),
+    [("svg", "<svg "), ("html", "<!doctype html>"), ("mermaid", "---\ntitle:"), ("dot", 'graph "kubenet" {')],
 )
 def test_each_format(run: Run, form: str, start: str) -> None:
     assert run("graph", "kubenet", "--as", form)[1].startswith(start)
 
 
-@pytest.mark.parametrize(("name", "start"), [("x.svg", "<svg "), ("x.mmd", "---"), ("x.gv", "graph "), ("x", "lab ")])
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("x.svg", "<svg "), ("x.html", "<!doctype"), ("x.mmd", "---"), ("x.gv", "graph "), ("x", "lab ")],
+)
 def test_the_ending_of_the_file_selects_the_format(run: Run, tmp_path: Path, name: str, start: str) -> None:
     code, out, err = run("graph", "kubenet", "-o", str(tmp_path / name))
 
