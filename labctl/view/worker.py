@@ -107,7 +107,7 @@ class LabWorker:
         if protocol in ("tcp", "udp") and port is None:
             raise UsageError(f"a {protocol} packet needs a port")
         options: dict[str, Any] = {protocol: port} if protocol != "icmp" else {}
-        options["listen"] = bool(wanted.get("listen")) and protocol != "icmp"
+        options["listen"] = wanted.get("listen", False) if protocol != "icmp" else False
         options |= {"size": wanted["size"]} if wanted.get("size") else {}
         traced = RunningLab(self.name, definition=self.recorded).trace(wanted["from"], wanted["to"], **options)
         question = {"from": wanted["from"], "to": wanted["to"], "protocol": protocol, "port": port}

@@ -18,9 +18,13 @@ NEEDED = ("starlette", "uvicorn", "sse_starlette")
 @click.command("view", short_help="Show a running lab in a browser, live.")
 @click.argument("shown", metavar="[LAB]", required=False, type=LAB)
 @click.option("--port", type=NumberParam(0, 65535), default=0, metavar="N", help="The port; by default an unused one.")
+@click.option("--export", metavar="FILE.html", type=click.Path(), help="Write the page to a file instead, and end.")
+@click.option(
+    "--record", is_flag=True, help="With --export: first run the checks, and trace what they are about, to be played."
+)
 @global_options("lab", "json")
 @click.pass_obj
-def view(session: Session, shown: str | None, port: int) -> int:
+def view(session: Session, shown: str | None, port: int, export: str | None, record: bool) -> int:
     """Serve the page of a running lab on 127.0.0.1, and print its address; ^C ends it.
 
     The page shows the drawing of the lab, its checks as they pass, drift as it happens, the path of a packet between
@@ -35,14 +39,19 @@ def view(session: Session, shown: str | None, port: int) -> int:
     Examples:
       sudo labctl view
       sudo labctl view kubenet --port 8080
+      sudo labctl view --export kubenet.html --record
     """
     from labctl.kernel.host import loopback
     from labctl.lab.records import resolve_lab_name
 
     if shown is not None and session.lab is not None and shown != session.lab:
         raise UsageError(f"view: {shown!r} and -l {session.lab} are two labs", "name one of them")
+    if export is None and record:
+        raise UsageError("--record is for --export FILE.html", "the page itself runs checks and traces")
     session.require_root()
     name = resolve_lab_name(shown or session.lab)
+    if export is not None:
+        return _export(session, name, export, record)
     _require_libraries()
     static = _built_page()
     listening = loopback.listen(port)
@@ -58,6 +67,25 @@ def view(session: Session, shown: str | None, port: int) -> int:
 
     with listening:
         serve(name, listening, static, announce)
+    return 0
+
+
+def _export(session: Session, name: str, file: str, play: bool) -> int:
+    """Write the page with what it shows now to a file."""
+    from labctl.report.output_files import require_writable, write
+    from labctl.view.export import page_file
+    from labctl.view.record import record
+
+    require_writable(file)
+    static = _built_page()
+    session.handle_termination()
+    document = record(name, session.terminal.progress, play=play)
+    write(file, page_file(static, document))
+    session.terminal.clear()
+    if session.json:
+        session.print_document({"lab": name, "file": file, "traces": len(document["traces"])})
+    else:
+        session.terminal.line(f"{file} shows {name}; it needs no server")
     return 0
 
 
