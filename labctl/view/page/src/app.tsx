@@ -28,7 +28,7 @@ export function App() {
   const [isHelp, setHelp] = useState(false);
   const [hasShortcuts, setShortcuts] = useState(recall("shortcuts") !== "off");
   const own = useRef<number | undefined>(undefined);
-  const pending = useRef(false);
+  const pending = useRef<string | null>(null);
 
   const showTrace = (trace: Trace): void => dispatch({ type: "trace", trace, play: !wantsLessMotion() });
 
@@ -49,7 +49,7 @@ export function App() {
     const state = inlineState();
     if (!state) {
       return follow(api, dispatch, (trace) => {
-        if (!pending.current && trace.id !== own.current) showTrace(trace);
+        if (pending.current !== "trace" && trace.id !== own.current) showTrace(trace);
       });
     }
     dispatch({ type: "state", state });
@@ -62,7 +62,7 @@ export function App() {
   function run<Answer>(verb: string, work: () => Promise<Answer>, done?: (answer: Answer) => void): void {
     dispatch({ type: "pending", verb });
     dispatch({ type: "error", error: null });
-    pending.current = true;
+    pending.current = verb;
     work()
       .then((answer) => done?.(answer))
       .catch((error: unknown) => {
@@ -70,7 +70,7 @@ export function App() {
         dispatch({ type: "error", error: error.answer });
       })
       .finally(() => {
-        pending.current = false;
+        pending.current = null;
         dispatch({ type: "pending", verb: null });
       });
   }
@@ -80,15 +80,16 @@ export function App() {
     texts,
     api,
     dispatch,
-    run: (verb, work, done) =>
-      run(verb, work, (answer) => {
-        if (verb === "trace") own.current = (answer as Trace).id;
-        done?.(answer);
-      }),
+    run,
     pick: (name) => dispatch({ type: "pick", name }),
     runChecks: () => {
       if (!isBusy(page) && page.lab.checks.length > 0) run("check", api.check);
     },
+    runTrace: (question) =>
+      run("trace", () => api.trace(question), (trace) => {
+        own.current = trace.id;
+        showTrace(trace);
+      }),
     isDark: dark,
   };
   const nextTheme = (): void => setTheme(THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "auto");

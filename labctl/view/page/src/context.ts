@@ -1,6 +1,7 @@
 // What every part of the page needs: the state, the texts, and what a reader can do.
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
+import type { Question } from "./questions.ts";
 import type { Action, PageState } from "./state.ts";
 import type { Server } from "./server.ts";
 import type { Texts } from "./texts.ts";
@@ -14,6 +15,7 @@ export interface Page {
   readonly run: <Answer>(verb: string, work: () => Promise<Answer>, done?: (answer: Answer) => void) => void;
   readonly pick: (name: string) => void;
   readonly runChecks: () => void;
+  readonly runTrace: (question: Question) => void;
   readonly isDark: boolean;
 }
 

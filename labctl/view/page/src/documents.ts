@@ -17,6 +17,8 @@ export interface Check {
   readonly why?: string | null;
   readonly evidence?: readonly string[];
   readonly probe?: string | null;
+  readonly from?: string | null;
+  readonly to?: string | null;
   readonly command?: string | null;
 }
 

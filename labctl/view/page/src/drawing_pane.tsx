@@ -68,10 +68,8 @@ export function DrawingPane() {
 
   return (
     <main class="drawing" aria-label={texts.drawing}>
-      <p class="unseen" id="drawing-help">
-        {texts.drawingHelp}
-      </p>
-      <div class="stage" ref={host} role="group" aria-label={texts.drawing} aria-describedby="drawing-help" />
+      <p class="unseen">{texts.drawingHelp}</p>
+      <div class="stage" ref={host} />
       <div class="zoom">
         <IconButton icon="plus" label={texts.zoomIn} onClick={() => askZoom("in")} />
         <IconButton icon="minus" label={texts.zoomOut} onClick={() => askZoom("out")} />

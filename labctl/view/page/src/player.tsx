@@ -111,6 +111,7 @@ function StepLine({ step }: { step: Step }) {
         <p class={`verdict ${isGood(page.trace!) ? "good" : "warn"}`} lang="en">
           <Icon name={isGood(page.trace!) ? "pass" : "drift"} />
           <strong>{words.verdict[story.verdict] ?? story.verdict}:</strong> {story.sentence}
+          {story.why && `. ${story.why.sentence}`}
         </p>
       )}
     </div>

@@ -1,5 +1,6 @@
 // The way to the server: requests, and the stream of events with reconnection.
 import type { Drift, LabState, MachineDocument, ServerError, Trace } from "./documents.ts";
+import type { Question } from "./questions.ts";
 import type { Action } from "./state.ts";
 import type { Texts } from "./texts.ts";
 
@@ -18,7 +19,7 @@ export class Refusal extends Error {
 export interface Server {
   state(): Promise<LabState>;
   machine(name: string): Promise<MachineDocument>;
-  trace(question: { from: string; to: string; protocol: string; port?: number }): Promise<Trace>;
+  trace(question: Question): Promise<Trace>;
   check(): Promise<unknown>;
   break(question: { fault: string; object: string } | { random: true }): Promise<{ broken: LabState["broken"]; text: string }>;
   fix(): Promise<{ broken: LabState["broken"]; text: string }>;

@@ -1,6 +1,6 @@
 import { useEffect, useRef } from "preact/hooks";
 import type { Page } from "./context.ts";
-import { TABS } from "./state.ts";
+import { tabsOf } from "./state.ts";
 
 export interface PageActions {
   readonly nextTheme: () => void;
@@ -31,7 +31,7 @@ export function useShortcuts(page: Page, isOn: boolean, actions: PageActions): v
 }
 
 function act(key: string, { page, dispatch, runChecks }: Page, actions: PageActions): boolean {
-  const tab = TABS[Number(key) - 1];
+  const tab = tabsOf(page)[Number(key) - 1];
   if (tab !== undefined) dispatch({ type: "tab", tab });
   else if (key === "?") actions.help();
   else if (key === "c") runChecks();

@@ -8,7 +8,7 @@ import { ChecksPanel } from "./panels/checks.tsx";
 import { DriftPanel } from "./panels/drift.tsx";
 import { MachinePanel } from "./panels/machine.tsx";
 import { TracePanel } from "./panels/trace.tsx";
-import { TABS, type PageState, type Tab, countChecks } from "./state.ts";
+import { type PageState, type Tab, countChecks, tabsOf } from "./state.ts";
 import type { Texts } from "./texts.ts";
 
 const PANELS: Readonly<Record<Tab, () => preact.JSX.Element>> = {
@@ -19,11 +19,6 @@ const PANELS: Readonly<Record<Tab, () => preact.JSX.Element>> = {
   capture: CapturePanel,
   break: BreakPanel,
 };
-
-/** The tabs that make sense here: an exported file captures and breaks nothing. */
-function tabsOf(page: PageState): readonly Tab[] {
-  return page.connection === "file" ? TABS.filter((tab) => tab !== "capture" && tab !== "break") : TABS;
-}
 
 interface SideProps {
   readonly isHidden: boolean;

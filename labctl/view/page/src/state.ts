@@ -115,7 +115,7 @@ export function reduce(page: PageState, action: Action): PageState {
     case "connection":
       return { ...page, connection: action.connection };
     case "tab":
-      return { ...page, tab: action.tab };
+      return tabsOf(page).includes(action.tab) ? { ...page, tab: action.tab, error: null } : page;
     case "machine":
       return { ...page, machine: action.name };
     case "pick":
@@ -137,6 +137,11 @@ export function reduce(page: PageState, action: Action): PageState {
     case "message":
       return { ...page, message: action.text };
   }
+}
+
+/** The tabs that make sense here: an exported file captures and breaks nothing. */
+export function tabsOf(page: PageState): readonly Tab[] {
+  return page.connection === "file" ? TABS.filter((tab) => tab !== "capture" && tab !== "break") : TABS;
 }
 
 /** Whether a verb runs in this lab, so that no other can start. */

@@ -77,6 +77,7 @@ const english = {
     },
     evidence: "evidence",
     said: (state: string, text: string) => `${state}: ${text}`,
+    trace: (from: string, to: string) => `Trace ${from} → ${to}`,
     done: (passed: number, all: number) => `Checks are done: ${passed} of ${all} passed.`,
   },
 

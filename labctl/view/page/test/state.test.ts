@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { EMPTY, type Check, type LabState, type Machine } from "../src/documents.ts";
-import { START, countChecks, isBusy, readState, reduce, type Action, type PageState } from "../src/state.ts";
+import { START, countChecks, isBusy, readState, reduce, tabsOf, type Action, type PageState } from "../src/state.ts";
 import { someTrace } from "./samples.ts";
 
 const machine = (name: string): Machine => ({ name, role: "pod", node: "node1", addresses: ["10.0.0.1"] });
@@ -117,4 +117,17 @@ test("faults come as one entry for each kind, and become one for each object", (
     { id: "mtu", object: "a/eth0", text: "An MTU is wrong. Large packets are lost." },
     { id: "mtu", object: "b/eth0", text: "An MTU is wrong. Large packets are lost." },
   ]);
+});
+
+test("an exported file has no tabs that need a server, by no way", () => {
+  const file = after({ type: "connection", connection: "file" });
+  assert.deepEqual(tabsOf(file), ["checks", "trace", "machine", "drift"]);
+  assert.equal(reduce(file, { type: "tab", tab: "break" }).tab, "checks");
+  assert.equal(tabsOf(after({ type: "connection", connection: "live" })).length, 6);
+});
+
+test("an error is shown until the reader goes on", () => {
+  const refused = after({ type: "error", error: { error: "busy", hint: "wait" } });
+  assert.equal(refused.error?.error, "busy");
+  assert.equal(reduce(refused, { type: "tab", tab: "drift" }).error, null);
 });

@@ -4,6 +4,7 @@ import { announcements } from "../src/announcements.ts";
 import type { Check, Drift, LabState } from "../src/documents.ts";
 import { groupFaults } from "../src/faults.ts";
 import { START, reduce, type Action, type PageState } from "../src/state.ts";
+import { traceOf } from "../src/questions.ts";
 import { changedRows } from "../src/tables.ts";
 import { chooseLanguage, textsOf } from "../src/texts.ts";
 import { someStep, someTrace } from "./samples.ts";
@@ -84,4 +85,11 @@ test("a step without devices and addresses can be told", () => {
   const trace = { ...someTrace(), steps: [someStep({ devices: [], src: "", dst: "", ttl: null, lost: true, cause: "not sent" })] };
   const page = reduce(START, { type: "trace", trace, play: true });
   assert.equal(announcements(START, page, english)[1], "Lost here: not sent");
+});
+
+test("a ping can be traced, checks that need a server or many pairs cannot", () => {
+  const check = { id: "0", text: "", state: "fail", from: "a", to: "c", probe: "ping a -> c" } as const;
+  assert.deepEqual(traceOf(check), { from: "a", to: "c", protocol: "icmp" });
+  assert.equal(traceOf({ ...check, probe: "tcp a -> c:8080" }), null);
+  assert.equal(traceOf({ ...check, from: null, probe: "mesh a b -> c" }), null);
 });

@@ -60,14 +60,15 @@ export function label(kind: string, text: string): Label {
 /** Put marks where they belong in this view, in their size on the screen. */
 export function arrange(marks: Iterable<Mark>, view: Box, window: Size): void {
   const scale = scaleOf(view, window);
+  const unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16; // larger where all texts are larger
   for (const { element, at, label: words } of marks) {
-    element.setAttribute("transform", `translate(${at.x} ${at.y}) scale(${1 / scale})`);
+    element.setAttribute("transform", `translate(${at.x} ${at.y}) scale(${unit / scale})`);
     if (!words) continue;
-    const half = words.halfWidth();
+    const half = words.halfWidth() * unit;
     const x = (at.x - view.x) * scale;
     const y = (at.y - view.y) * scale;
     const shift = Math.max(half + 4 - x, 0) + Math.min(window.width - half - 4 - x, 0);
-    const side = y < LABEL_HEIGHT + LABEL_GAP ? 1 : -1;
-    words.element.setAttribute("transform", `translate(${shift} ${side * (LABEL_GAP + LABEL_HEIGHT / 2)})`);
+    const side = y < (LABEL_HEIGHT + LABEL_GAP) * unit ? 1 : -1;
+    words.element.setAttribute("transform", `translate(${shift / unit} ${side * (LABEL_GAP + LABEL_HEIGHT / 2)})`);
   }
 }

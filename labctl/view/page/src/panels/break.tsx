@@ -10,12 +10,14 @@ export function BreakPanel() {
   const words = texts.break;
   const { faults, broken } = page.lab;
   const [search, setSearch] = useState("");
+  const [sentence, setSentence] = useState("");
   const groups = useMemo(() => groupFaults(faults, search), [faults, search]);
   const isDisabled = isBusy(page);
 
   const done = (answer: { broken: LabState["broken"]; text: string }): void => {
     dispatch({ type: "state", state: { broken: answer.broken } });
     dispatch({ type: "message", text: answer.text });
+    setSentence(answer.text);
   };
   return (
     <>
@@ -57,7 +59,7 @@ export function BreakPanel() {
             </button>
           </>
         )}
-        {page.message && <p lang="en">{page.message}</p>}
+        {sentence && <p lang="en">{sentence}</p>}
       </section>
       {faults.length === 0 ? (
         <p class="empty">{words.absent}</p>

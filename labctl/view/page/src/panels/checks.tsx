@@ -1,6 +1,8 @@
 import { usePage } from "../context.ts";
 import type { Check, CheckVerdict } from "../documents.ts";
+import { IconButton } from "../header.tsx";
 import { Icon, type IconName } from "../icons.tsx";
+import { traceOf } from "../questions.ts";
 import { countChecks, isBusy } from "../state.ts";
 
 const ICONS: Readonly<Record<CheckVerdict, IconName>> = {
@@ -53,9 +55,10 @@ export function ChecksPanel() {
 }
 
 function CheckItem({ check }: { check: Check }) {
-  const { texts } = usePage();
+  const { page, texts, dispatch, runTrace } = usePage();
   const words = texts.checks;
   const { state } = check;
+  const question = page.connection === "file" ? null : traceOf(check);
   const lines = check.evidence ?? [];
   const hasFailed = state === "fail" || state === "inconclusive";
   const why = lines[0] ?? check.why;
@@ -78,6 +81,18 @@ function CheckItem({ check }: { check: Check }) {
           </details>
         )}
       </div>
+      {question && (
+        <IconButton
+          icon="trace"
+          label={words.trace(question.from, question.to)}
+          isDisabled={isBusy(page)}
+          onClick={() => {
+            dispatch({ type: "form", form: { from: question.from, to: question.to, protocol: "icmp", next: "from" } });
+            dispatch({ type: "tab", tab: "trace" });
+            runTrace(question);
+          }}
+        />
+      )}
     </li>
   );
 }

@@ -91,7 +91,7 @@ function TableBlock({ table, before }: { table: Table; before: Table | undefined
         <h3 lang="en">{table.title}</h3> <span class="soft small">{texts.machine.rows(table.rows.length)}</span>
       </summary>
       <div class="scroll" tabIndex={0} role="region" aria-label={table.title}>
-        <table lang="en">
+        <table lang="en" class={table.columns.includes("rule") ? "firewall" : ""}>
           {table.columns.length > 0 && (
             <thead>
               <tr>

@@ -3,7 +3,6 @@ import { usePage } from "../context.ts";
 import type { Note, Step, Trace } from "../documents.ts";
 import { IconButton } from "../header.tsx";
 import { Icon } from "../icons.tsx";
-import { wantsLessMotion } from "../settings.ts";
 import { type Protocol, isBusy } from "../state.ts";
 import { arrows, ends, endsBefore, isGood } from "../steps.ts";
 
@@ -26,7 +25,7 @@ export function TracePanel() {
 }
 
 function TraceQuestion() {
-  const { page, texts, api, dispatch, run } = usePage();
+  const { page, texts, dispatch, runTrace } = usePage();
   const words = texts.trace;
   const { form, lab, pending } = page;
   const machines = lab.machines.map((machine) => ({ name: machine.name, text: machine.name }));
@@ -42,7 +41,7 @@ function TraceQuestion() {
       dispatch({ type: "error", error: { error: texts.errors.port, hint: "" } });
     } else {
       const question = { from: form.from, to: form.to, protocol: form.protocol, ...(hasPort ? { port } : {}) };
-      run("trace", () => api.trace(question), (trace) => dispatch({ type: "trace", trace, play: !wantsLessMotion() }));
+      runTrace(question);
     }
   };
   return (
