@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from labctl.core.diff import Change, diff
 from labctl.core.names import summarize_names
-from labctl.core.resources import TRANSIENT_NUD_STATES, Neighbour, Plan, Process, Resource, Sysctl
+from labctl.core.resources import TRANSIENT_NUD_STATES, Fdb, Neighbour, Plan, Process, Resource, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, UsageError
 from labctl.faults.catalogue import find_fault, random_fault
@@ -325,5 +325,16 @@ def _restore(kernel: KernelLab, record: FaultRecord, watched: Plan) -> tuple[Cha
 
 
 def _differences(kernel: KernelLab, record: FaultRecord, watched: Plan) -> tuple[Change, ...]:
-    """What differs from the state before the fault, among the objects that it changed."""
-    return diff(record.before, tuple(item for item in kernel.observe(watched) if item.key in record.keys))
+    """What differs from the state before the fault, among the objects that it changed.
+
+    The kernel moves a static forwarding entry to another port when its machine sends by that port: the entry of a fault
+    is then found there.
+    """
+    planned = {item.key for item in watched}
+    added = {(item.ns, item.mac) for item in record.after if isinstance(item, Fdb) and item.dst is None}
+
+    def is_of_fault(item: Resource) -> bool:
+        moved = isinstance(item, Fdb) and (item.ns, item.mac) in added and item.key not in planned
+        return item.key in record.keys or moved
+
+    return diff(record.before, tuple(item for item in kernel.observe(watched) if is_of_fault(item)))

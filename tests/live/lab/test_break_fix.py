@@ -403,3 +403,19 @@ def test_what_a_machine_learned_does_not_hide_a_fault(tunnels: Lab) -> None:
     assert labctl.trace("a", "b", lab=tunnels).verdict == "lost"
     break_fix.fix(tunnels, [record])
     assert labctl.trace("a", "b", lab=tunnels).answered
+
+
+def test_a_forwarding_entry_that_the_kernel_has_moved_is_removed() -> None:
+    """A static entry goes to the port by which its machine sends, and stays static there."""
+    definition = lifecycle.define("docker-bridge", "moved-fdb")
+    lab = lifecycle.up(definition).lab
+    try:
+        record = break_fix.break_lab(lab, find_fault(lab, "fdb-stale"), hidden=True)
+        machine = record.on.rpartition("/")[2]
+        running = labctl.RunningLab("moved-fdb")
+        running["c1"].run("ping -c 1 -W 1 c2; ping -c 1 -W 1 host1")
+        assert f"{machine} dev" in running["host1"].run("bridge fdb show").stdout
+        break_fix.fix(lab, [record])
+        assert lifecycle.status("moved-fdb", lab) == ()
+    finally:
+        lifecycle.down("moved-fdb")
