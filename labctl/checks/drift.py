@@ -27,14 +27,17 @@ def drift(topology: Topology, path: Sequence[str]) -> tuple[str, ...]:
     from labctl.kernel.lab_kernel import KernelLab
 
     here = frozenset(path[:MAX_NAMESPACES])
-    plan = fault_records.expected(topology.lab.plan, fault_records.load(topology.lab.name))
-    want = tuple(planned_resources(plan, here))
+    records = fault_records.load(topology.lab.name)
+    want = tuple(planned_resources(fault_records.expected(topology.lab.plan, records), here))
     try:
         with KernelLab(topology.lab.name) as kernel:
             found = kernel.observe(want, [name for name in topology.namespaces if name in here], chains=False)
     except (KernelError, MissingError) as error:
         return (f"the path could not be compared with the plan: {error.message}",)
-    return describe(diff(want, found))
+    changes = diff(want, found)
+    if changes and records and not diff(tuple(planned_resources(topology.lab.plan, here)), found):
+        return ()  # somebody has repaired the faults, and nothing else differs
+    return describe(changes)
 
 
 def planned_resources(plan: Plan, namespaces: frozenset[str]) -> Iterator[Resource]:

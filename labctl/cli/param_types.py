@@ -142,6 +142,20 @@ class FaultObjectParam(StringParam):
         return [CompletionItem(fault.on) for fault in faults if fault.on.startswith(incomplete)]
 
 
+class ExerciseParam(StringParam):
+    """A built-in exercise's name, or a file; after --random, a scenario."""
+
+    name = "exercise"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        if ctx.params.get("at_random"):
+            return SCENARIO.shell_complete(ctx, param, incomplete)
+        from labctl.scenario.exercise_catalog import files
+
+        found = [CompletionItem(name) for name in files() if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
+
+
 class PolicyEndParam(StringParam):
     """A pod or a Service of the selected lab, another machine, or an address."""
 
@@ -185,7 +199,7 @@ class TargetParam(NodeParam):
     name = "target"
 
 
-FILE = FileParam()
+FILE, EXERCISE = FileParam(), ExerciseParam()
 SCENARIO, NAME, LAB = ScenarioParam(), LabNameParam(), LabParam()
 NODE, POINT, TARGET = NodeParam(), PointParam(), TargetParam()
 FAULT, FAULT_OBJECT = FaultParam(), FaultObjectParam()

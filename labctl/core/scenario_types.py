@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal, TypeAlias
 
 from labctl.core.address_use import AddressUse
+from labctl.core.exercise_types import Exercise
 from labctl.core.fidelity import Fidelity
 from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface, Plan
@@ -292,7 +293,8 @@ class Lab:
     the lab without them. `kubernetes` is the state of its cluster (`labctl.kubernetes.api.cluster_state.ClusterState`),
     None without Services, policies and the like. `virtual_addresses` are those of its Services. `warnings` are for the
     person who wrote the file: what was left out. `address_use` says how many addresses of its ranges it takes, for
-    models that plan them.
+    models that plan them. `exercise` is what a learner is asked; if it leaves objects out, `plan` is the lab without
+    them, and `goal_plan` the whole one.
     """
 
     name: str
@@ -310,6 +312,8 @@ class Lab:
     warnings: tuple[str, ...] = ()
     virtual_addresses: tuple[VirtualAddress, ...] = ()
     address_use: tuple[AddressUse, ...] = ()
+    exercise: Exercise | None = None
+    goal_plan: Plan = ()
 
     def __repr__(self) -> str:
         parts = ((self.machines, "machine"), (self.plan, "object"), (self.checks, "check"))

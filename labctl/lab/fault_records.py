@@ -1,7 +1,8 @@
 """The records of the faults that a lab has: what each one changed, so that `fix` restores exactly that.
 
 An ordinary fault is drift: `status` names it, and `up` repairs it. A hidden fault is part of the definition: `expected`
-adds what it changed to the wanted state. The file `faults.json` in the lab's state directory has them, oldest first.
+adds what it changed to the wanted state. The file `faults.json` in the lab's state directory has them, oldest first. If
+one is hidden, the document is encoded, so that a learner does not read it by accident.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
+from labctl.core.hidden_text import decode, encode
 from labctl.core.observations import Flow
 from labctl.core.record_shape import a_word
 from labctl.core.resources import CREATION_ORDER, Plan
@@ -28,6 +30,7 @@ _FAULT_SHAPE = {
     "connections?": [_FLOW_SHAPE], "interrupted?": bool,
 }  # fmt: skip
 _SHAPE = {"faults": [_FAULT_SHAPE]}
+_ENCODED_SHAPE = {"encoded": str}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,9 @@ def active(lab: str) -> tuple[FaultRecord, ...]:
 def _read(lab: str) -> tuple[FaultRecord, ...] | None:
     """The recorded faults; None if there is a file that cannot be read."""
     try:
-        document = state_files.read_json(lab, _FILE, _SHAPE)
+        document = state_files.read_json(lab, _FILE, (_SHAPE, _ENCODED_SHAPE))
+        if "encoded" in document:
+            document = state_files.parse_json(decode(document["encoded"]), _SHAPE)
         return tuple(_record(item) for item in document["faults"])
     except FileNotFoundError:
         return ()
@@ -91,7 +96,10 @@ def save(lab: str, records: Iterable[FaultRecord]) -> None:
     if not records:
         state_files.remove(lab, _FILE)
         return
-    lab_state.save(lab, _FILE, json.dumps({"faults": [_document(one) for one in records]}, ensure_ascii=False))
+    text = json.dumps({"faults": [_document(one) for one in records]}, ensure_ascii=False)
+    if any(record.hidden for record in records):
+        text = json.dumps({"encoded": encode(text)})
+    lab_state.save(lab, _FILE, text)
 
 
 def repaired(lab: str) -> None:
@@ -116,6 +124,11 @@ def expected(plan: Plan, records: Iterable[FaultRecord]) -> Plan:
         else:
             wanted = {item.key: item for item in record.before if item.key[0] == "sysctl"} | wanted
     return tuple(sorted(wanted.values(), key=lambda item: CREATION_ORDER[type(item)]))
+
+
+def mark_all_fixed(lab: str) -> None:
+    """Record that every fault of a lab was repaired by somebody: `status` and `up` then want the plan itself."""
+    save(lab, tuple(marked_fixed(record) for record in load_all(lab)))
 
 
 def marked_fixed(record: FaultRecord) -> FaultRecord:

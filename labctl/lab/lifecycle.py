@@ -94,6 +94,16 @@ def status(name: str, lab: Lab) -> tuple[Change, ...]:
     return _differences(replace(lab, name=name))
 
 
+def differences_from_plan(lab: Lab, plan: Plan) -> tuple[tuple[Change, ...], Plan]:
+    """The differences of a running lab from this plan, whatever faults it has; and what was observed. Objects of CNI
+    plugins are wanted, too."""
+    from labctl.kernel.lab_kernel import KernelLab
+    from labctl.lab.cni_attach import expected_plan
+
+    with KernelLab(lab.name) as kernel:
+        return _diff_plan(expected_plan(replace(lab, plan=plan)), kernel), kernel.observe(plan)
+
+
 def observe(name: str, node: str | None = None, plan: Plan = ()) -> Plan:
     """The kernel objects of a running lab, or of one node; only the sysctls in `plan` are read."""
     from labctl.kernel.lab_kernel import KernelLab

@@ -49,12 +49,14 @@ __all__ = [
     "plan_text",
     "prefix_text",
     "process_text",
+    "resource_identity",
     "resource_json",
     "resource_line",
     "resource_values",
     "route_text",
     "rule_text",
     "txqueuelen_args",
+    "value_text",
 ]
 
 DEFAULT_TX_QUEUE_LEN = 1000  # packets; the kernel's default for most kinds of links
@@ -151,7 +153,7 @@ def route_text(route: Route) -> str:
     """A route as `ip route` takes and prints it."""
     args = [] if route.kind == "unicast" else [route.kind]
     args.append(prefix_text(route.dst))
-    args += [] if route.encap is None else ["encap", "ip", _value_text("encap", route.encap)]
+    args += [] if route.encap is None else ["encap", "ip", value_text("encap", route.encap)]
     if route.via is not None:
         args += ["via", *(["inet6"] if route.via.version > route.dst.version else []), str(route.via)]
     args += [] if route.dev is None else ["dev", route.dev]
@@ -207,11 +209,11 @@ def change_lines(change: Change, verb: str = "was") -> tuple[str, ...]:
         return tuple(_chain_lines(change.subject, want, have, verb))
     if want is None or have is None:
         return (f"{change.kind} {resource_line(change.subject)}",)
-    subject = f"changed {RESOURCE_NOUNS[type(want)]} {_identity(want)}"
+    subject = f"changed {RESOURCE_NOUNS[type(want)]} {resource_identity(want)}"
     return tuple(f"{subject}: {_field_difference(name, want, have, verb)}" for name in differing_fields(want, have))
 
 
-def _identity(resource: Resource) -> str:
+def resource_identity(resource: Resource) -> str:
     """The name of an object, without the values that may have changed."""
     if isinstance(resource, Link):
         return resource.at.dev
@@ -230,11 +232,12 @@ def _field_difference(name: str, want: Resource, have: Resource, verb: str) -> s
     if name == "connected":
         return f"the route to its subnet should {'' if getattr(want, name) else 'not '}be there"
     label = "address" if name == "mac" else name
-    found, wanted = _value_text(name, getattr(have, name, None)), _value_text(name, getattr(want, name))
+    found, wanted = value_text(name, getattr(have, name, None)), value_text(name, getattr(want, name))
     return f"{label} {verb} {found}, should be {wanted}"
 
 
-def _value_text(name: str, value: Any) -> str:
+def value_text(name: str, value: Any) -> str:
+    """The value of a field of an object, in the words of ip."""
     if isinstance(value, bool):
         return ("up" if value else "down") if name == "up" else ("on" if value else "off")
     if name == "encap" and value is not None:

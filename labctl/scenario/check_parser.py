@@ -119,12 +119,12 @@ def scenario_pods(scenario: Scenario) -> tuple[str, ...]:
 
 def resolve(lab: Lab, located_checks: Iterable[LocatedCheck], reader: Reader) -> None:
     """Report every name in the checks that does not exist in the compiled lab, with its position."""
-    names = _NameChecker(lab, reader)
+    names = NameChecker(lab, reader)
     for item in located_checks:
         names.verify(item)
 
 
-class _NameChecker:
+class NameChecker:
     """The names that checks can use: the machines, points and addresses of a compiled lab."""
 
     def __init__(self, lab: Lab, reader: Reader) -> None:
@@ -158,59 +158,62 @@ class _NameChecker:
         kind = probe_kind(check)
         probe = found[kind.key]
         if "source" in kind.endpoints:
-            self._machine(check.source, probe.label, probe.at)
+            self.machine(check.source, probe.label, probe.at)
         if "target" in kind.endpoints:
-            self._target(check.target, probe.label, probe.at)
+            self.target(check.target, probe.label, probe.at)
         if check.while_open is not None and isinstance(ends := found["while_open"].value, dict):
-            self._machine(check.while_open.source, "while_open", ends["tcp"].at)
-            self._target(check.while_open.target, "while_open", ends["tcp"].at)
+            self.machine(check.while_open.source, "while_open", ends["tcp"].at)
+            self.target(check.while_open.target, "while_open", ends["tcp"].at)
         if check.server is not None:
-            self._machine(check.server[0], "listen", found["listen"].at)
+            self.machine(check.server[0], "listen", found["listen"].at)
         for item in found["answered_by"].value if "answered_by" in found else ():
-            self._machine(item.value[0], "answered_by", item.at)
+            self.machine(item.value[0], "answered_by", item.at)
         for item in found["saw"].value if "saw" in found else ():
-            self._target(str(item.value), "saw", item.at)
+            self.target(str(item.value), "saw", item.at)
         if "forwarded_for" in found:
-            self._target(check.forwarded_for, "forwarded_for", found["forwarded_for"].at)
+            self.target(check.forwarded_for, "forwarded_for", found["forwarded_for"].at)
         for key in ("see", "not see"):
             for item in found[key].value if key in found else ():
                 see: dict[str, Located] = item.value
                 if "at" in see:
-                    self._interface(see["at"].value, "at", see["at"].at)
+                    self.interface(see["at"].value, "at", see["at"].at)
                 for end in ("src", "dst"):
                     if end in see:
-                        self._target(see[end].value, end, see[end].at)
+                        self.target(see[end].value, end, see[end].at)
 
-    def _machine(self, name: str, label: str, at: Position) -> bool:
+    def machine(self, name: str, label: str, at: Position) -> bool:
+        """Report a machine that does not exist; returns whether it does."""
         if name in self.machines:
             return True
         hint = suggest(name, self.machines) or f"the machines are {summarize_names(tuple(self.machines))}"
         self.reader.add_problem(at, f"{label}: there is no machine {name!r}", hint)
         return False
 
-    def _interface(self, interface: Interface, label: str, at: Position) -> bool:
+    def interface(self, interface: Interface, label: str, at: Position) -> bool:
+        """Report a point that does not exist; returns whether it does."""
         if interface in self.interfaces or interface.ns in self.plugin_nodes:
             return True
-        if self._machine(interface.ns, label, at):
+        if self.machine(interface.ns, label, at):
             devices = sorted(item.dev for item in self.interfaces if item.ns == interface.ns)
             hint = did_you_mean(interface.dev, devices, quote=lambda dev: f"'{interface.ns}/{dev}'")
             hint = hint or f"{interface.ns} has {summarize_names(devices)}"
             self.reader.add_problem(at, f"{label}: {interface.ns} has no device {interface.dev!r}", hint)
         return False
 
-    def _target(self, text: str, label: str, at: Position) -> None:
+    def target(self, text: str, label: str, at: Position) -> None:
+        """Report a machine, point or Service that does not exist, or has no address."""
         ns, slash, dev = text.partition("/")
         if slash:
             interface = Interface(ns, dev)
             if (
-                self._interface(interface, label, at)
+                self.interface(interface, label, at)
                 and interface not in self.interfaces_with_address
                 and ns not in self.plugin_nodes
             ):
                 self.reader.add_problem(at, f"{label}: {interface} has no address")
         elif text in self.virtual_names:
             return
-        elif not is_address(text) and self._machine(text, label, at) and not self._has_address(text):
+        elif not is_address(text) and self.machine(text, label, at) and not self._has_address(text):
             self.reader.add_problem(at, f"{label}: {text} has no address", "name a point or an address")
 
     def _has_address(self, name: str) -> bool:

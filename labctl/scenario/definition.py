@@ -173,6 +173,11 @@ def parse_and_compile(
     resolve(lab, parsed.located_checks, reader)
     if parsed.located_faults:
         fault_field.resolve(lab, parsed.located_faults, reader)
+    if parsed.located_exercise is not None:
+        from labctl.scenario import exercise_parser
+
+        exercise = exercise_parser.read_exercise(parsed.located_exercise, reader)
+        lab = exercise_parser.resolve(lab, exercise, parsed.located_exercise, reader)
     reader.raise_problems()
     return parsed.scenario, lab
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from labctl import models
 from labctl.scenario.check_language import CHECK, SEE
+from labctl.scenario.exercise_language import COMPARE, EXERCISE, HINT, LOCATE, PREDICT, TASK, TRANSLATION
 from labctl.scenario.field_types import Json, Key, key_schema, object_schema
 from labctl.scenario.ipset_field import IP_SET
 from labctl.scenario.language import (
@@ -92,6 +93,7 @@ def _reference() -> Iterator[str]:
     yield from _table("A check", CHECK.keys, f"Exactly one of {_code(CHECK.exactly_one)} is required.")
     yield from _BALANCE.splitlines()
     yield from _table("`see` and `not see`", SEE.keys, "One mapping, or a list of mappings.")
+    yield from _exercise_tables()
     for name in known:
         model = models.find_model(name)
         if model.MACHINES[1]:
@@ -116,6 +118,14 @@ def inner_keys(model: Any) -> Iterator[tuple[str, tuple[Key, ...]]]:
     for key in option_keys(model):
         if isinstance(key.field_type, SettingsField):
             yield f"The section `{key.name}`", key.field_type.settings.keys
+
+
+def _exercise_tables() -> Iterator[str]:
+    yield from _table("The section `exercise`", EXERCISE.keys, "[How to write an exercise](exercises.md#write-one).")
+    yield from _table("A task of `exercise`", TASK.keys, f"Exactly one of {_code(TASK.exactly_one)} is required.")
+    probe = f"Exactly one of {_code(PREDICT.exactly_one)} is required."
+    for section, text in ((PREDICT, probe), (LOCATE, probe), (COMPARE, ""), (HINT, ""), (TRANSLATION, "")):
+        yield from _table(f"`{section.label}` of `exercise`", section.keys, text)
 
 
 def _raw_tables() -> Iterator[str]:

@@ -19,6 +19,7 @@ from labctl.scenario.check_language import CHECK, SEE, check_section
 from labctl.scenario.fault_field import FaultField
 from labctl.scenario.field_types import (
     Key,
+    LaterField,
     ListOf,
     MapOf,
     OptionalSection,
@@ -51,6 +52,11 @@ def common_keys(model_names: tuple[str, ...]) -> tuple[Key, ...]:
             "faults that the lab has from the start, such as `forwarding-off`, or `forwarding-off: node1` with the"
             " object. They are hidden: `status` does not name them, and `up` does not repair them. docs/faults.md lists"
             " all faults",
+        ),
+        Key(
+            "exercise",
+            LaterField("labctl.scenario.exercise_language", "EXERCISE"),
+            "what a learner is asked to do in this lab; `labctl exercise` starts, checks and explains it",
         ),
         Key("checks", ListOf(CHECK), "claims about the lab, each proven by packets"),
     )

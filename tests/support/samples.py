@@ -7,6 +7,17 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from labctl.core.address_use import AddressUse
 from labctl.core.diff import Change
+from labctl.core.exercise_types import (
+    Exercise,
+    ExerciseProbe,
+    ExerciseTexts,
+    FixGoal,
+    Hint,
+    LocateGoal,
+    PredictGoal,
+    SolveStep,
+    Task,
+)
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters
@@ -31,6 +42,8 @@ from labctl.core.resources import (
 from labctl.core.results import BackendAnswer, Outcome, PairCounts, Report, Sighting, UpResult
 from labctl.core.scenario_types import Check, Lab, Machine, See, VirtualAddress
 from labctl.core.snat_ports import PortUse
+from labctl.exercises import progress
+from labctl.exercises.judgement import Judgement
 from labctl.faults.catalogue import find_kind
 from labctl.faults.fault import Fault
 from labctl.lab.doctor import Finding
@@ -38,6 +51,7 @@ from labctl.lab.fault_records import FaultRecord
 from labctl.lab.lifecycle import RunningSummary
 from labctl.report.node_view import NodeView
 from labctl.scenario.catalog import ScenarioEntry
+from labctl.scenario.exercise_catalog import ExerciseEntry
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import (
     CounterIncrease,
@@ -235,3 +249,21 @@ FAULTS = [
     (FAULT_KIND, (Fault("route-missing", "node1/10.244.1.0/24", (Change(None, ROUTE),), (), ()),)),
 ]
 FAULT_RECORD = FaultRecord("route-missing", "node1/10.244.1.0/24", True, (ROUTE,), ())
+
+EXERCISE = Exercise(
+    "A way out",
+    "Two paragraphs.\n\n  labctl trace a c\n\nThe second one.",
+    (
+        Task("Which address?", PredictGoal(ExerciseProbe("a", "c"), "src", Interface("c", "eth0")), 2, "a"),
+        Task("Repair it.", FixGoal(), 3, steps=(SolveStep("node1", "ip -n labctl.$LAB.a link"),)),
+        Task("Where?", LocateGoal(ExerciseProbe("a", "c", "tcp", 80)), 4, "node1/eth0"),
+    ),
+    level=2,
+    topic="routes",
+    hints=(Hint("Look at the routes."), Hint("Look again.", 2)),
+    explain="It was the route.",
+    texts=(("ja", ExerciseTexts("題", tasks=("一", "二", "三"))),),
+)
+PROGRESS = progress.begun(EXERCISE, "a-way-out", "ana", "a-way-out", "2026-11-30T12:00:00Z")
+JUDGEMENT = Judgement("failed", ("node1 lacks a route; its routes: none",))
+EXERCISES = (ExerciseEntry("a-way-out", "a-way-out.yaml", EXERCISE),)

@@ -17,7 +17,7 @@ import pytest
 import labctl
 
 ROOT = Path(labctl.__file__).resolve().parent.parent
-SCENARIOS = sorted(path.name for path in (ROOT / "scenarios").glob("*.yaml"))
+SCENARIOS = sorted(path.relative_to(ROOT / "scenarios").as_posix() for path in (ROOT / "scenarios").rglob("*.yaml"))
 SHARED = {
     "share/man/man1/labctl.1": "docs/man/labctl.1",
     "share/bash-completion/completions/labctl": "docs/completion/labctl",

@@ -54,7 +54,7 @@ def break_(
       sudo labctl break --random --seed 7
     """
     from labctl.faults.catalogue import find_fault
-    from labctl.lab import lifecycle
+    from labctl.lab import exercise_record, lifecycle
     from labctl.lab.break_fix import break_at_random, break_lab
     from labctl.lab.cni_attach import with_plugin_results
     from labctl.report import faults as texts
@@ -62,6 +62,7 @@ def break_(
     _refuse_contradictions(fault, only_list, at_random, seed, hide)
     session.require_root()
     name = lifecycle.resolve_lab_name(session.lab)
+    exercise_record.refuse_open(name, "break")
     lab = with_plugin_results(recall(name, scenario, ()))
     if only_list:
         return _list(session, lab, fault)

@@ -31,13 +31,14 @@ def fix(session: Session, fault: str | None, on: str | None, show: bool, scenari
       sudo labctl fix forwarding-off node1
       sudo labctl fix --show
     """
-    from labctl.lab import fault_records, lifecycle
+    from labctl.lab import exercise_record, fault_records, lifecycle
     from labctl.lab.break_fix import fix as fix_faults
     from labctl.lab.break_fix import selected
     from labctl.report import faults as texts
 
     session.require_root()
     name = lifecycle.resolve_lab_name(session.lab)
+    exercise_record.refuse_open(name, "fix")
     records = selected(fault_records.active(name), fault, on)
     if show:
         if session.json:

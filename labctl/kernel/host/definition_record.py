@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 DEFINITION = "definition.json"
 
 
-# older records have no `firewall`
+# older records have no `firewall`; with `encoded`, `text`, `sets` and the texts of `files` are (core.hidden_text)
 DEFINITION_SHAPE = {
     "file": str,
     "text": str,
@@ -22,6 +22,7 @@ DEFINITION_SHAPE = {
     "firewall?": (str, None),
     "files?": [a_pair_of_texts],
     "manifests?": [str],
+    "encoded?": bool,
     "machines?": [{"name": a_word, "within?": (a_word, None), "namespace?": a_word, "addresses": [a_word]}],
     "services?": [{"names": [a_word], "addresses": [a_word]}],
     "dns?": [{"name": a_word, "address": a_word}],
@@ -31,7 +32,7 @@ DEFINITION_SHAPE = {
 def load(lab: str) -> dict[str, Any] | None:
     """The recorded definition of a lab, of DEFINITION_SHAPE; None if there is none or it cannot be used."""
     try:
-        return dict(state_files.read_json(lab, DEFINITION, DEFINITION_SHAPE))
+        return _decoded(state_files.read_json(lab, DEFINITION, DEFINITION_SHAPE))
     except (FileNotFoundError, state_files.RecordError):
         return None
 
@@ -39,9 +40,32 @@ def load(lab: str) -> dict[str, Any] | None:
 def problem(lab: str) -> str:
     """Why the recorded definition of a lab cannot be used, as the end of a sentence on it; "" if it can."""
     try:
-        state_files.read_json(lab, DEFINITION, DEFINITION_SHAPE)
+        _decoded(state_files.read_json(lab, DEFINITION, DEFINITION_SHAPE))
     except FileNotFoundError:
         return "is lost"
     except state_files.RecordError as error:
         return f"cannot be used: {paths.state_dir() / lab / DEFINITION}: {error}"
     return ""
+
+
+def encoded(record: dict[str, Any]) -> dict[str, Any]:
+    """A record in which the text of the scenario, and what was set in it, cannot be read by accident."""
+    from labctl.core.hidden_text import encode
+
+    files = [[name, encode(text)] for name, text in record["files"]]
+    sets = [encode(one) for one in record["sets"]]
+    return {**record, "encoded": True, "text": encode(record["text"]), "sets": sets, "files": files}
+
+
+def _decoded(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with plain texts. Raises RecordError."""
+    if not record.get("encoded"):
+        return dict(record)
+    from labctl.core.hidden_text import decode
+
+    try:
+        files = [[name, decode(text)] for name, text in record.get("files", ())]
+        sets = [decode(one) for one in record["sets"]]
+        return {**record, "text": decode(record["text"]), "sets": sets, "files": files}
+    except ValueError as error:
+        raise state_files.RecordError(str(error)) from None

@@ -40,6 +40,7 @@ REACHES: dict[str, tuple[list[str], int]] = {
     "policy": (["why", "a", "c", "--tcp", "80"], 0),  # it asks the definition
     "graph": ([], KERNEL_REFUSED),  # it compares the lab with the kernel, as status does
     "fix": ([], 0),  # the lab has no fault
+    "exercise": (["list"], 0),  # it reads records; the verbs of an exercise use the functions of the others
     "list": ([], 0),
 }
 # these are about no running lab; `down` has a separate test, since it ends the lab

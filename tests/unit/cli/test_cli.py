@@ -39,6 +39,7 @@ VERBS = [
     "policy",
     "break",
     "fix",
+    "exercise",
     "validate",
     "schema",
     "doctor",

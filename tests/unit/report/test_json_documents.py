@@ -16,6 +16,7 @@ from labctl.errors import KernelError, Problem, ScenarioError
 from labctl.kubernetes.policies.policy_matrix import policy_matrix
 from labctl.kubernetes.policies.policy_question import PolicyAnswer, answer
 from labctl.render.plan_json import resource_json
+from labctl.report import exercise_json as exercises
 from labctl.report import faults, json_documents
 from labctl.report.comparison_json import comparison_document
 from labctl.report.policy_json import matrix_document, why_document
@@ -65,6 +66,11 @@ DOCUMENTS: dict[str, Any] = {
     "break --list": faults.catalogue_document("kubenet", samples.FAULTS),
     "fix": faults.fix_document("kubenet", [(samples.FAULT_RECORD, samples.DRIFT)]),
     "fix --show": faults.solution_document("kubenet", [samples.FAULT_RECORD]),
+    "exercise": exercises.sheet_document(samples.EXERCISE, samples.PROGRESS),
+    "exercise list": exercises.list_document(samples.EXERCISES, [samples.PROGRESS], "ana"),
+    "exercise check": exercises.check_document(samples.EXERCISE, samples.PROGRESS, [(0, samples.JUDGEMENT)]),
+    "exercise hint": exercises.hint_document(samples.EXERCISE, samples.PROGRESS, 0),
+    "exercise solve --show": exercises.solution_document(samples.EXERCISE, samples.PROGRESS, (0, 1)),
     "validate": json_documents.validate_document({"lab.yaml": samples.LAB}),
     "doctor": json_documents.doctor_document(samples.FINDINGS, "sudo "),
 }

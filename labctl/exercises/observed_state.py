@@ -1,0 +1,102 @@
+"""Differences between a lab and its plan in words that give no answer away: what is there is said, what should be there
+is not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from labctl.core.diff import Change, differing_fields
+from labctl.core.resources import Address, Chain, IpSet, Link, Plan, Resource, Route
+from labctl.render.resources import RESOURCE_NOUNS, resource_identity, resource_line, resource_values, value_text
+
+MAX_LINES = 8
+# what a plan decides and a learner's `ip link add` leaves to the kernel
+FREE_FIELDS: dict[type, frozenset[str]] = {
+    Link: frozenset({"autoconf", "mac", "txqueuelen", "link_netns"}),
+    Route: frozenset({"onlink", "proto"}),
+}
+
+
+def without_free_fields(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """The differences without those that no task is about: MAC addresses, IPv6 autoconfiguration, comments of rules."""
+    return tuple(change for change in changes if not _is_free(change))
+
+
+def _is_free(change: Change) -> bool:
+    want, have = change.want, change.have
+    if isinstance(want, Chain) and isinstance(have, Chain):
+        return differing_fields(want, have) == ("rules",) and _bare(want) == _bare(have)
+    return want is not None and have is not None and not _bound_fields(want, have)
+
+
+def _bound_fields(want: Resource, have: Resource) -> list[str]:
+    """The differing fields that a task can be about."""
+    free = FREE_FIELDS.get(type(want), frozenset())
+    return [name for name in differing_fields(want, have) if name not in free]
+
+
+def _bare(chain: Chain) -> tuple[str, ...]:
+    """The rules of a chain without their comments."""
+    return tuple(str(rule.without_match("comment")) for rule in chain.rules)
+
+
+def describe(changes: Iterable[Change], observed: Plan) -> tuple[str, ...]:
+    """The differences as sentences, at most MAX_LINES and the number of the others."""
+    lines = list(dict.fromkeys(line for change in changes for line in _lines(change, observed)))
+    more = (f"and {len(lines) - MAX_LINES} more differences",) if len(lines) > MAX_LINES else ()
+    return (*lines[:MAX_LINES], *more)
+
+
+def _lines(change: Change, observed: Plan) -> Iterator[str]:
+    want, have = change.want, change.have
+    noun = RESOURCE_NOUNS[type(change.subject)]
+    if want is None and have is not None:
+        yield f"{have.ns} has something that does not belong there: {_full(have)}"
+    elif have is None and want is not None:
+        yield f"{want.ns} lacks {'an' if noun[0] in 'aeiou' else 'a'} {noun}; {_present(want, observed)}"
+    elif isinstance(have, Chain):
+        yield f"{have.ns}: {_full(have)}; it has another rule, too few rules, or rules in another order"
+    elif isinstance(have, IpSet):
+        yield f"{have.ns}: ipset {have.name} has the members {', '.join(have.members) or 'none'}"
+    elif want is not None and have is not None:
+        for name in _bound_fields(want, have):
+            yield f"{have.ns}: {noun} {resource_identity(have)}: {_field(name, have)}"
+
+
+def _field(name: str, have: Resource) -> str:
+    value: Any = getattr(have, name)
+    if name == "connected":
+        return f"the route to its subnet is {'there' if value else 'not there'}"
+    label = "address" if name == "mac" else name
+    text = value_text(name, value)
+    return f"it is {text}" if name == "up" else f"{label} is {text}"
+
+
+def _full(item: Resource) -> str:
+    """An object with all its values; a chain with its rules."""
+    if not isinstance(item, Chain):
+        return resource_line(item)
+    rules = "; ".join(map(str, item.rules)) or "no rules"
+    return f"chain {resource_values(item)}: {rules}"
+
+
+def _present(want: Resource, observed: Plan) -> str:
+    """What there is of the same kind in the same machine, or on the same device."""
+    found = [item for item in observed if type(item) is type(want) and item.ns == want.ns]
+    noun = f"its {RESOURCE_NOUNS[type(want)]}{'es' if isinstance(want, Address) else 's'}"
+    texts = [_short(item) for item in found if not _is_always_there(item)]
+    shown = ", ".join(texts[:4]) + (f" and {len(texts) - 4} more" if len(texts) > 4 else "")
+    return f"{noun}: {shown or 'none'}"
+
+
+def _is_always_there(item: Resource) -> bool:
+    """Whether the kernel makes it in every machine: the loopback device, link-local addresses."""
+    if isinstance(item, Address):
+        return item.addr.is_loopback or item.addr.is_link_local
+    return isinstance(item, Link) and item.kind == "loopback"
+
+
+def _short(item: Resource) -> str:
+    """An object in a list of what is there: a device or a chain by its name."""
+    return resource_identity(item) if isinstance(item, (Link, Chain)) else resource_values(item)

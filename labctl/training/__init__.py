@@ -1,0 +1,1 @@
+"""Exercises in running labs: start, judge, hint, reset, solve; and what each learner has reached."""

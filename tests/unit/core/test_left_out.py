@@ -1,0 +1,85 @@
+"""A plan without some objects: by name, with what cannot exist without them."""
+
+from __future__ import annotations
+
+import pytest
+
+from labctl.core.left_out import known_names, leave_out, named
+from labctl.core.resources import Address, Link, Netns, Plan, Route
+from labctl.scenario.definition import parse_and_compile
+
+TEXT = """
+name: t
+model: raw
+namespaces: {host: {role: host}, c1: {role: container, on: host}, c2: {role: container, on: host}}
+links:
+  - bridge: host/br0
+  - veth: [{at: host/v1, master: br0}, c1/eth0]
+  - veth: [{at: host/v2, master: br0}, c2/eth0]
+addresses: {host/br0: 10.0.0.1/24, c1/eth0: 10.0.0.2/24, c2/eth0: 10.0.0.3/24}
+routes: {c1: default via 10.0.0.1, c2: default via 10.0.0.1}
+sysctls: {host: {net.ipv4.ip_forward: 1}}
+firewall: {host: {nat: {POSTROUTING: [-o eth0 -j MASQUERADE]}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return parse_and_compile(TEXT, "t.yaml")[1].plan
+
+
+def lost(plan: Plan, *names: str) -> set[tuple[object, ...]]:
+    kept = {item.key for item in leave_out(plan, names).plan}
+    return {item.key for item in plan if item.key not in kept}
+
+
+def test_a_device_goes_with_its_other_end_its_addresses_and_its_routes(plan: Plan) -> None:
+    gone = [item for item in plan if item.key in lost(plan, "c1/eth0")]
+
+    assert {str(item.at) for item in gone if isinstance(item, Link)} == {"host/v1", "c1/eth0"}
+    assert [str(item.addr) for item in gone if isinstance(item, Address)] == ["10.0.0.2/24"]
+    assert [item.ns for item in gone if isinstance(item, Route)] == ["c1"]
+    assert lost(plan, "host/v1") == lost(plan, "c1/eth0")
+
+
+def test_the_ports_of_a_bridge_stay_and_are_ports_of_none(plan: Plan) -> None:
+    start = leave_out(plan, ("host/br0",))
+    ports = [item for item in start.plan if isinstance(item, Link) and item.at.dev in ("v1", "v2")]
+
+    assert [port.master for port in ports] == [None, None]
+    assert {port.key for port in ports} < start.keys
+    assert ("link", "host", "br0") in start.keys - {item.key for item in start.plan}
+
+
+def test_a_machine_keeps_its_namespace_and_its_loopback_device(plan: Plan) -> None:
+    start = leave_out(plan, ("host",)).plan
+    host = [item for item in start if item.ns == "host"]
+
+    assert [type(item).__name__ for item in host] == ["Netns", "Link", "Sysctl"]
+    assert Netns("host") in host
+    assert not [item for item in start if isinstance(item, Address)], "the cables have ended with the host"
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("c1/default", "route"),
+        ("c1/0.0.0.0/0", "route"),
+        ("host/net.ipv4.ip_forward", "sysctl"),
+        ("host/nat/POSTROUTING", "chain"),
+    ],
+)
+def test_a_single_object_has_a_name(plan: Plan, name: str, key: str) -> None:
+    assert [one[0] for one in lost(plan, name)] == [key]
+    assert lost(plan, name) == named(plan, (name,))
+    assert name in known_names(plan)
+
+
+def test_an_address_goes_with_the_routes_by_its_network(plan: Plan) -> None:
+    assert sorted(str(one[0]) for one in lost(plan, "c1/eth0/10.0.0.2/24")) == ["address", "route"]
+    assert [one[0] for one in named(plan, ("c1/eth0/10.0.0.2/24",))] == ["address"]
+
+
+def test_nothing_is_left_out_without_a_name(plan: Plan) -> None:
+    assert leave_out(plan, ()).plan == plan
+    assert leave_out(plan, ()).keys == frozenset()
