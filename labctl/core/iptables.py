@@ -61,12 +61,11 @@ _ESCAPED = re.compile(r"\\(.)")
 
 
 class _RuleCache:
-    """Places for what is made once of a rule, because the nodes of a cluster share most rules: the text that restore
-    programs get, and the names of its parts."""
+    """A place for what is looked for once in a rule, because the nodes of a cluster share most rules: the names of its
+    parts."""
 
-    __slots__ = ("names_of_parts", "restore_text")
+    __slots__ = ("names_of_parts",)
     names_of_parts: tuple[tuple[str, str], ...]
-    restore_text: str
 
 
 @dataclass(frozen=True, slots=True)

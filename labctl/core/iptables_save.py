@@ -253,7 +253,7 @@ class RestoreScript:
     def subject_of_line(self, number: int) -> tuple[Chain, FirewallRule | None] | None:
         """What line `number` (from 1) is about; None for a line that frames the others."""
         for edit in self.edits:
-            for _, subject, rules in _line_groups(edit):
+            for _, subject, rules in _line_groups(edit, RuleTexts()):
                 count = len(rules) or 1
                 if number <= count:
                     return None if subject is None or number < 1 else (subject, rules[number - 1] if rules else None)
@@ -261,17 +261,36 @@ class RestoreScript:
         return None
 
 
-def restore_script(table_edits: Sequence[TableEdit]) -> RestoreScript:
-    """The input for `iptables-restore --noflush` (or ebtables') that makes these edits and no others.
+class RuleTexts:
+    """The texts of rules for restore programs. Many chains, and the nodes of a cluster, can have the same rules: their
+    texts are made once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, bool], tuple[tuple[FirewallRule, ...], list[str]]] = {}
+
+    def of(self, rules: tuple[FirewallRule, ...], family: str) -> list[str]:
+        """The texts of the rules of a chain."""
+        key = id(rules), family == "bridge"
+        found = self._found.get(key)
+        if found is None:
+            text_of = str if family == "bridge" else _rule_text
+            found = self._found[key] = rules, [text_of(one) for one in rules]  # the rules keep their id
+        return found[1]
+
+
+def restore_script(table_edits: Sequence[TableEdit], texts: RuleTexts | None = None) -> RestoreScript:
+    """The input for `iptables-restore --noflush` (or ebtables') that makes these edits and no others. `texts` are those
+    of other scripts, with the same rules.
 
     Within a table everything is emptied first, then filled, then what is to go is deleted, so that a
     chain can go in the same stroke as the rules that jump to it.
     """
-    lines = [lines for edit in table_edits for lines, *_ in _line_groups(edit)]
+    texts = RuleTexts() if texts is None else texts
+    lines = [lines for edit in table_edits for lines, *_ in _line_groups(edit, texts)]
     return RestoreScript("\n".join((*lines, "")), tuple(table_edits))
 
 
-def _line_groups(edit: TableEdit) -> Iterator[tuple[str, Chain | None, tuple[FirewallRule, ...]]]:
+def _line_groups(edit: TableEdit, texts: RuleTexts) -> Iterator[tuple[str, Chain | None, tuple[FirewallRule, ...]]]:
     """The lines for one table in groups: one line about a chain, or a line for each of these rules of a chain."""
     builtin = BUILTIN.get((edit.family, edit.table), ())
     bridge = edit.family == "bridge"
@@ -287,14 +306,9 @@ def _line_groups(edit: TableEdit) -> Iterator[tuple[str, Chain | None, tuple[Fir
         if one.name in builtin:
             yield f":{one.name} ACCEPT{counters}", one, ()
         yield f"-F {one.name}", one, ()
-    text_of = str if bridge else _rule_text
-    texts_of: dict[int, list[str]] = {}  # many chains can have the same rules
     for one in edit.chains_to_write:
         if one.rules:
-            texts = texts_of.get(id(one.rules))
-            if texts is None:
-                texts = texts_of[id(one.rules)] = [text_of(rule_of_chain) for rule_of_chain in one.rules]
-            yield f"-A {one.name} " + f"\n-A {one.name} ".join(texts), one, one.rules
+            yield f"-A {one.name} " + f"\n-A {one.name} ".join(texts.of(one.rules, edit.family)), one, one.rules
     for one in edit.chains_to_delete:
         if one.name not in builtin:
             yield f"-X {one.name}", one, ()
@@ -304,13 +318,9 @@ def _line_groups(edit: TableEdit) -> Iterator[tuple[str, Chain | None, tuple[Fir
 def _rule_text(one: FirewallRule) -> str:
     """A rule for a restore program, with its protocol as a number, since a machine's own list of names may be older
     than ours."""
-    try:
-        return one.restore_text
-    except AttributeError:  # it is made once for each rule
-        words = one.args
-        position = protocol_position(words)
-        if position is not None:
-            number = str(IP_PROTOCOLS.get(words[position], words[position]))
-            words = (*words[:position], number, *words[position + 1 :])
-        object.__setattr__(one, "restore_text", join_words(words))
-        return one.restore_text
+    words = one.args
+    position = protocol_position(words)
+    if position is not None:
+        number = str(IP_PROTOCOLS.get(words[position], words[position]))
+        words = (*words[:position], number, *words[position + 1 :])
+    return join_words(words)

@@ -231,9 +231,9 @@ class Builder:
             if not same(item, found):
                 fail(item, f"the kernel made {found.value} of it", f"write {found.value}", verb="set")
 
-    def _each(self, changes: Sequence[Change], write: ChangeWriter) -> None:
-        """Call `write` with the changes of each namespace, from inside that namespace."""
-        by_ns: dict[str, list[Change]] = {}
+    def _each(self, changes: Sequence[Change], write: ChangeWriter, order: Iterable[str] = ()) -> None:
+        """Call `write` with the changes of each namespace, from inside that namespace: first in those of `order`."""
+        by_ns: dict[str, list[Change]] = {ns: [] for ns in order}
         for change in changes:
             by_ns.setdefault(change.subject.ns, []).append(change)
         for ns, ns_changes in by_ns.items():
@@ -242,8 +242,12 @@ class Builder:
                 write(ns, ns_changes)
 
     def _start_chains(self, changes: Sequence[Change], writer: ChainWriter) -> Callable[[], None]:
-        """Start writing the chains of all namespaces, of several at the same time. The returned function waits for the
-        end of those that are left."""
+        """Start writing the chains of all namespaces, of several at the same time, first where most rules are written.
+        The returned function waits for the end of those that are left."""
+        sizes: dict[str, int] = {}
+        for change in changes:
+            size = len(change.want.rules) if isinstance(change.want, Chain) else 0
+            sizes[change.subject.ns] = sizes.get(change.subject.ns, 0) + size
         running: deque[str] = deque()
 
         def finish(left: int) -> None:
@@ -257,7 +261,7 @@ class Builder:
             running.append(ns)
             finish(MAX_CHAIN_WRITERS)
 
-        self._each(changes, start)
+        self._each(changes, start, sorted(sizes, key=lambda ns: -sizes[ns]))
         return lambda: finish(0)
 
     def _start_processes(self, starter: processes.Starter, wanted: Iterable[Process]) -> None:

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.core import nft_ruleset
 from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, Backend, FirewallRule, accounting_objects, unshown_rule
-from labctl.core.iptables_extensions import stray_word
+from labctl.core.iptables_extensions import may_be_stray, stray_word
 from labctl.core.iptables_save import (
     ChainCounters,
+    RuleTexts,
     TableEdit,
     edits_by_table,
     incompatible_tables,
@@ -180,7 +181,7 @@ class ChainWriter:
     def __init__(self, lock: Path | None = None, backend: Backend = "legacy") -> None:
         self._lock, self._backend = commands.WriteLock(lock), backend
         self._running: dict[str, list[tools.RunningWrite]] = {}
-        self._words = _AcceptedWords()
+        self._words, self._texts = _AcceptedWords(), RuleTexts()
 
     def __enter__(self) -> ChainWriter:
         return self
@@ -213,7 +214,7 @@ class ChainWriter:
                 changing = iptc_legacy.write(changing)
             if changing:
                 self._lock.acquire()
-                running.append(tools.RunningWrite(commands.TOOLS[backend][family], ns, changing))
+                running.append(tools.RunningWrite(commands.TOOLS[backend][family], ns, changing, self._texts))
 
     def finish(self, ns: str) -> None:
         """Wait until the changes of a namespace are made. This thread must be in it again. Raises KernelError, which
@@ -332,9 +333,13 @@ class _AcceptedWords:
 
     def _check_rules(self, ns: str, chain: Chain) -> tuple[tuple[FirewallRule, ...], tuple[str, ...]]:
         """The rules, which keep their id then, and the accounting objects that they name."""
+        if may_be_stray(one.args for one in chain.rules):
+            self._require_no_stray_word(ns, chain)
+        return chain.rules, accounting_objects(chain.rules)
+
+    def _require_no_stray_word(self, ns: str, chain: Chain) -> None:
         for one in chain.rules:
             if (word := stray_word(one.args, chain.family)) is not None:
                 where = f"in {chain.table} {chain.name} of {ns}"
                 what = f"{word[:60]!r} cannot be part of a rule"
                 raise KernelError(f"cannot write rule {one} {where}: {what}")
-        return chain.rules, accounting_objects(chain.rules)

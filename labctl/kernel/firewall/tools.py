@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from labctl.core.iptables import BUILTIN
 from labctl.core.iptables_save import (
     ChainCounters,
+    RuleTexts,
     TableEdit,
     expected_tables,
     incompatible_line,
@@ -110,11 +111,13 @@ def _readable_tables(tool: FirewallTool) -> str:
 
 class RunningWrite:
     """Edits that the restore program of one family makes in this thread's namespace, each table atomically; other
-    chains do not change."""
+    chains do not change. `texts` are those of rules that other namespaces have, too."""
 
-    def __init__(self, tool: FirewallTool, ns: str, table_edits: Sequence[TableEdit]) -> None:
+    def __init__(
+        self, tool: FirewallTool, ns: str, table_edits: Sequence[TableEdit], texts: RuleTexts | None = None
+    ) -> None:
         self._tool, self._ns, self._edits = tool, ns, table_edits
-        self._work = restore_script(table_edits)
+        self._work = restore_script(table_edits, texts)
         present = () if tool.legacy else nft_tables.tables()
         new_tables = not any((tool.family, edit.table) in present for edit in table_edits)
         self._running = RestoreRun(tool, self._work, new_tables=new_tables)
