@@ -56,7 +56,9 @@ if (values.test) {
   });
   copyFileSync(join(here, "src", "index.html"), join(values.out, "index.html"));
   // the licence of each package of which a file is in view.js
-  const names = new Set(Object.keys(metafile.inputs).flatMap((path) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1] ?? []));
+  const names = new Set(
+    Object.keys(metafile.inputs).flatMap((path) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1] ?? []),
+  );
   const licenses = [...names].sort().map((name) => {
     const folder = join(here, "node_modules", name);
     const { version, license, homepage } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));

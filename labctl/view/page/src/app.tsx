@@ -10,7 +10,16 @@ import { Side } from "./side.tsx";
 import { usePlayer } from "./player.tsx";
 import { useShortcuts } from "./shortcuts.ts";
 import { Refusal, follow, inlineState, server } from "./server.ts";
-import { type Theme, THEMES, isDark, onSystemTheme, recall, recallTheme, remember, wantsLessMotion } from "./settings.ts";
+import {
+  type Theme,
+  THEMES,
+  isDark,
+  onSystemTheme,
+  recall,
+  recallTheme,
+  remember,
+  wantsLessMotion,
+} from "./settings.ts";
 import { START, isBusy, reduce } from "./state.ts";
 import { chooseLanguage, textsOf } from "./texts.ts";
 
@@ -54,7 +63,7 @@ export function App() {
     }
     dispatch({ type: "state", state });
     dispatch({ type: "connection", connection: "file" });
-    for (const trace of [...(state.traces ?? [])].reverse()) dispatch({ type: "trace", trace, play: false });
+    dispatch({ type: "recorded", traces: state.traces ?? [] });
     return undefined;
   }, [api]);
   usePlayer(page, dispatch);
@@ -86,10 +95,14 @@ export function App() {
       if (!isBusy(page) && page.lab.checks.length > 0) run("check", api.check);
     },
     runTrace: (question) =>
-      run("trace", () => api.trace(question), (trace) => {
-        own.current = trace.id;
-        showTrace(trace);
-      }),
+      run(
+        "trace",
+        () => api.trace(question),
+        (trace) => {
+          own.current = trace.id;
+          showTrace(trace);
+        },
+      ),
     isDark: dark,
   };
   const nextTheme = (): void => setTheme(THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "auto");

@@ -39,7 +39,10 @@ export function DrawingPane() {
   }, [lab.svg, lab.machines]);
   useEffect(() => stage.current?.setDark(isDark), [isDark]);
 
-  const labels = useMemo(() => machineLabels(page, texts), [lab.machines, lab.drift, page.form, page.tab, page.machine, trace, player.index]);
+  const labels = useMemo(
+    () => machineLabels(page, texts),
+    [lab.machines, lab.drift, page.form, page.tab, page.machine, trace, player.index],
+  );
   useEffect(() => {
     const { form, tab } = page;
     const ends = [

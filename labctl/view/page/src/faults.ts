@@ -7,7 +7,7 @@ export interface FaultGroup {
   readonly objects: readonly string[];
 }
 
-/** The kinds of faults in their order, those only that have all words of `search` in their name, sentence or objects. */
+/** The kinds of faults in their order. Each has all words of `search` in its name, sentence or object. */
 export function groupFaults(faults: readonly Fault[], search: string): FaultGroup[] {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   const groups = new Map<string, { id: string; text: string; objects: string[] }>();

@@ -73,7 +73,7 @@ export function Banner() {
   if (connection === "file") {
     return (
       <p class="banner calm">
-        <span>{banner.file(lab.date)}</span>
+        <span>{banner.file(dateText(lab.date))}</span>
       </p>
     );
   }
@@ -83,6 +83,12 @@ export function Banner() {
       <strong>{banner[connection]}</strong> <span>{connection === "lost" ? banner.lostHint : banner.goneHint}</span>
     </p>
   );
+}
+
+/** A date as a reader writes it; as it is, if it is none. */
+function dateText(date: string): string {
+  const time = new Date(date);
+  return Number.isNaN(time.getTime()) ? date : time.toLocaleString(undefined, { dateStyle: "long", timeStyle: "short" });
 }
 
 /** What the server has refused, with its hint. */

@@ -27,7 +27,11 @@ export function HelpDialog({ hasShortcuts, onShortcuts, onClose }: HelpProps) {
       <p>{texts.keys.mouse}</p>
       <form method="dialog" class="row">
         <label class="check">
-          <input type="checkbox" checked={hasShortcuts} onChange={(event) => onShortcuts(event.currentTarget.checked)} />
+          <input
+            type="checkbox"
+            checked={hasShortcuts}
+            onChange={(event) => onShortcuts(event.currentTarget.checked)}
+          />
           {texts.keys.on}
         </label>
         <button class="main" autofocus>

@@ -18,7 +18,10 @@ export function usePlayer(page: PageState, dispatch: (action: Action) => void): 
   useEffect(() => {
     const step = trace?.steps[player.index];
     if (!player.playing || !step) return undefined;
-    const timer = window.setTimeout(() => dispatch({ type: "step", by: 1 }), (movingTime(step) + readingTime(step)) / player.speed);
+    const timer = window.setTimeout(
+      () => dispatch({ type: "step", by: 1 }),
+      (movingTime(step) + readingTime(step)) / player.speed,
+    );
     return () => window.clearTimeout(timer);
   }, [trace, player.playing, player.index, player.speed]);
 }
@@ -44,9 +47,24 @@ export function PlayerBar({ follows, onFollow }: PlayerBarProps) {
     <section class={`player${step.lost ? " lost" : ""}`} aria-label={words.player}>
       <StepLine step={step} />
       <div class="controls">
-        <IconButton icon="back" label={words.back} onClick={() => move(player.index - 1)} isDisabled={player.index === 0} />
-        <IconButton kind="main" icon={player.playing ? "pause" : "play"} label={player.playing ? words.pause : words.play} onClick={play} />
-        <IconButton icon="forward" label={words.forward} onClick={() => move(player.index + 1)} isDisabled={player.index === last} />
+        <IconButton
+          icon="back"
+          label={words.back}
+          onClick={() => move(player.index - 1)}
+          isDisabled={player.index === 0}
+        />
+        <IconButton
+          kind="main"
+          icon={player.playing ? "pause" : "play"}
+          label={player.playing ? words.pause : words.play}
+          onClick={play}
+        />
+        <IconButton
+          icon="forward"
+          label={words.forward}
+          onClick={() => move(player.index + 1)}
+          isDisabled={player.index === last}
+        />
         <input
           type="range"
           min={0}

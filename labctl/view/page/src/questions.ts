@@ -6,6 +6,7 @@ export interface Question {
   readonly to: string;
   readonly protocol: string;
   readonly port?: number;
+  readonly listen?: boolean;
 }
 
 /** The trace of what a check pings. Of other checks, none: they start a server that a trace does not have. */

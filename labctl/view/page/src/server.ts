@@ -21,8 +21,10 @@ export interface Server {
   machine(name: string): Promise<MachineDocument>;
   trace(question: Question): Promise<Trace>;
   check(): Promise<unknown>;
-  break(question: { fault: string; object: string } | { random: true }): Promise<{ broken: LabState["broken"]; text: string }>;
-  fix(): Promise<{ broken: LabState["broken"]; text: string }>;
+  break(
+    question: { fault: string; object: string } | { random: true },
+  ): Promise<{ broken: LabState["broken"]; text: string }>;
+  fix(question?: { fault: string; object: string }): Promise<{ broken: LabState["broken"]; text: string }>;
   startCapture(question: { point?: string; filter?: string }): Promise<unknown>;
   stopCapture(): Promise<unknown>;
 }
@@ -47,7 +49,7 @@ export function server(texts: Texts): Server {
     trace: (question) => ask("POST", "trace", question),
     check: () => ask("POST", "check"),
     break: (question) => ask("POST", "break", question),
-    fix: () => ask("POST", "fix"),
+    fix: (question) => ask("POST", "fix", question),
     startCapture: (question) => ask("POST", "capture", question),
     stopCapture: () => ask("DELETE", "capture"),
   };

@@ -103,7 +103,8 @@ function noteOf(tab: Tab, page: PageState, texts: Texts): { sign: string; kind: 
   const drifted = lab.drift.length;
   const broken = lab.broken.length;
   if (tab === "checks" && failed > 0) return { sign: String(failed), kind: "bad", text: texts.tabNote.failed(failed) };
-  if (tab === "drift" && drifted > 0) return { sign: String(drifted), kind: "bad", text: texts.tabNote.differences(drifted) };
+  if (tab === "drift" && drifted > 0)
+    return { sign: String(drifted), kind: "bad", text: texts.tabNote.differences(drifted) };
   if (tab === "break" && broken > 0) return { sign: String(broken), kind: "warn", text: texts.tabNote.faults(broken) };
   if (tab === "capture" && lab.capture?.running) return { sign: "●", kind: "bad", text: texts.tabNote.capturing };
   return null;

@@ -19,7 +19,7 @@ export const SPEEDS = [0.5, 1, 2, 4] as const;
 const MOST_TRACES = 12;
 const MOST_LINES = 500;
 
-/** connecting: not yet; live; lost: the server does not answer; gone: the lab was taken down; file: an exported file. */
+/** lost: the server does not answer; gone: the lab was taken down; file: an exported file. */
 export type Connection = "connecting" | "live" | "lost" | "gone" | "file";
 
 export interface TraceForm {
@@ -27,6 +27,8 @@ export interface TraceForm {
   readonly to: string;
   readonly protocol: Protocol;
   readonly port: string;
+  /** labctl answers on the port (TCP and UDP). */
+  readonly listen: boolean;
   /** Which end the next click in the drawing sets. */
   readonly next: "from" | "to";
 }
@@ -63,7 +65,8 @@ export type Action =
   | { readonly type: "check"; readonly check: Partial<Check> & Pick<Check, "id"> }
   | { readonly type: "drift"; readonly drift: readonly Drift[] }
   | { readonly type: "trace"; readonly trace: Trace; readonly play: boolean }
-  | { readonly type: "replay"; readonly trace: Trace }
+  | { readonly type: "recorded"; readonly traces: readonly Trace[] }
+  | { readonly type: "replay"; readonly trace: Trace; readonly play: boolean }
   | { readonly type: "capture"; readonly lines: readonly string[] }
   | { readonly type: "clear-capture" }
   | { readonly type: "connection"; readonly connection: Connection }
@@ -83,7 +86,7 @@ export const START: PageState = {
   connection: "connecting",
   tab: "checks",
   machine: null,
-  form: { from: "", to: "", protocol: "icmp", port: "80", next: "from" },
+  form: { from: "", to: "", protocol: "icmp", port: "80", listen: true, next: "from" },
   traces: [],
   trace: null,
   player: { index: 0, playing: false, speed: 1 },
@@ -102,12 +105,18 @@ export function reduce(page: PageState, action: Action): PageState {
     case "drift":
       return { ...page, lab: { ...page.lab, drift: action.drift } };
     case "trace": {
-      const others = page.traces.filter((one) => one !== action.trace && (one.id === undefined || one.id !== action.trace.id));
+      const others = page.traces.filter(
+        (one) => one !== action.trace && (one.id === undefined || one.id !== action.trace.id),
+      );
       const traces = [action.trace, ...others].slice(0, MOST_TRACES);
       return shown({ ...page, traces }, action.trace, action.play);
     }
+    case "recorded": {
+      const [first] = action.traces;
+      return first ? shown({ ...page, traces: action.traces }, first, false) : page;
+    }
     case "replay":
-      return shown(page, action.trace, true);
+      return shown(page, action.trace, action.play);
     case "capture":
       return { ...page, capture: withLines(page.capture, action.lines) };
     case "clear-capture":
@@ -176,7 +185,9 @@ export function readState(state: Partial<LabState>): Partial<LabState> {
   if (state.faults) Object.assign(known, { faults: state.faults.flatMap(readFault) });
   if (state.broken) Object.assign(known, { broken: state.broken.map((one): Broken => ({ ...one })) });
   if (state.targets) {
-    const targets = state.targets.map((one: Target | string): Target => (typeof one === "string" ? { name: one, text: one } : one));
+    const targets = state.targets.map((one: Target | string): Target =>
+      typeof one === "string" ? { name: one, text: one } : one,
+    );
     Object.assign(known, { targets });
   }
   return known;

@@ -1,4 +1,4 @@
-// All texts of the page, one table for each language. The texts of the lab (checks, rules, causes) come from the server.
+// All texts of the page, one table for each language. Texts of the lab (checks, rules, causes) come from the server.
 import type { Connection, Tab } from "./state.ts";
 
 const english = {
@@ -34,7 +34,10 @@ const english = {
     lostHint: "Does labctl view still run?",
     gone: "This lab is no longer there: it was taken down.",
     goneHint: "Start it again with labctl up, and then labctl view.",
-    file: (date: string) => (date ? `Recorded ${date}. This file shows a lab; it does not run one.` : "This file shows a lab; it does not run one."),
+    file: (date: string) =>
+      date
+        ? `Recorded ${date}. This file shows a lab; it does not run one.`
+        : "This file shows a lab; it does not run one.",
   },
   busy: (verb: string) => `labctl ${verb} is running`,
   noDrift: "as defined",
@@ -89,6 +92,7 @@ const english = {
     protocol: "Protocol",
     port: "Port",
     run: "Trace",
+    listen: "labctl answers on this port",
     running: "The packet is on its way …",
     pickFrom: "Choose where the packet starts: click a machine in the drawing, or use the lists.",
     pickTo: "Now choose where it goes.",
@@ -107,7 +111,10 @@ const english = {
     after: "after",
     nat: "Address translation",
     lost: "Lost here",
-    verdict: { answered: "Answered", refused: "Refused", unanswered: "No answer", lost: "Lost" } as Record<string, string>,
+    verdict: { answered: "Answered", refused: "Refused", unanswered: "No answer", lost: "Lost" } as Record<
+      string,
+      string
+    >,
     facts: "Proof",
     tries: "Try",
     unknown: "Unknown",
@@ -178,6 +185,8 @@ const english = {
     nothing: "Nothing is broken.",
     hidden: "A hidden fault: find it.",
     fix: "Fix everything",
+    fixOne: "Fix",
+    fixNamed: (fault: string) => `Fix: ${fault}`,
     name: (fault: string, object: string) => `${fault} on ${object}`,
     runNamed: (fault: string) => `Break: ${fault}`,
     objectNamed: (fault: string) => `Object of ${fault}`,

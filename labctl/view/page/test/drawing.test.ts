@@ -1,12 +1,29 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cableName, directed, ease, elbow, lengthOf, neighbour, partOf, placeAt, readPoints } from "../src/drawing/path.ts";
+import {
+  cableName,
+  directed,
+  ease,
+  elbow,
+  lengthOf,
+  neighbour,
+  partOf,
+  placeAt,
+  readPoints,
+} from "../src/drawing/path.ts";
 import { centred, fit, pan, scaleOf, zoom } from "../src/drawing/viewport.ts";
 
-const corner = [{ x: 0, y: 0 }, { x: 10, y: 0 }, { x: 10, y: 30 }];
+const corner = [
+  { x: 0, y: 0 },
+  { x: 10, y: 0 },
+  { x: 10, y: 30 },
+];
 
 test("the points of an SVG polyline are read", () => {
-  assert.deepEqual(readPoints("147.3,308.0 -1,5"), [{ x: 147.3, y: 308 }, { x: -1, y: 5 }]);
+  assert.deepEqual(readPoints("147.3,308.0 -1,5"), [
+    { x: 147.3, y: 308 },
+    { x: -1, y: 5 },
+  ]);
   assert.deepEqual(readPoints(""), []);
 });
 
@@ -20,7 +37,11 @@ test("places on a line follow its length, around corners", () => {
   assert.deepEqual(placeAt(corner, 0), { x: 0, y: 0 });
   assert.deepEqual(placeAt(corner, 0.5), { x: 10, y: 10 });
   assert.deepEqual(placeAt(corner, 2), { x: 10, y: 30 });
-  assert.deepEqual(partOf(corner, 0.5), [{ x: 0, y: 0 }, { x: 10, y: 0 }, { x: 10, y: 10 }]);
+  assert.deepEqual(partOf(corner, 0.5), [
+    { x: 0, y: 0 },
+    { x: 10, y: 0 },
+    { x: 10, y: 10 },
+  ]);
   assert.deepEqual(partOf(corner, 1), corner);
   assert.deepEqual(placeAt([{ x: 3, y: 4 }], 0.5), { x: 3, y: 4 });
 });
@@ -36,7 +57,12 @@ test("a cable is named by its ends in alphabetical order", () => {
 });
 
 test("arrow keys go to the nearest machine in that direction", () => {
-  const places = new Map([["middle", { x: 0, y: 0 }], ["right", { x: 10, y: 1 }], ["far", { x: 30, y: 0 }], ["below", { x: 2, y: 20 }]]);
+  const places = new Map([
+    ["middle", { x: 0, y: 0 }],
+    ["right", { x: 10, y: 1 }],
+    ["far", { x: 30, y: 0 }],
+    ["below", { x: 2, y: 20 }],
+  ]);
   assert.equal(neighbour(places, "middle", "right"), "right");
   assert.equal(neighbour(places, "right", "right"), "far");
   assert.equal(neighbour(places, "middle", "down"), "below");
@@ -77,6 +103,14 @@ test("the drawing cannot be moved out of the window", () => {
 });
 
 test("without a cable, the packet goes at right angles", () => {
-  assert.deepEqual(elbow({ x: 0, y: 0 }, { x: 10, y: 20 }), [{ x: 0, y: 0 }, { x: 0, y: 10 }, { x: 10, y: 10 }, { x: 10, y: 20 }]);
-  assert.deepEqual(elbow({ x: 0, y: 0 }, { x: 0, y: 20 }), [{ x: 0, y: 0 }, { x: 0, y: 20 }]);
+  assert.deepEqual(elbow({ x: 0, y: 0 }, { x: 10, y: 20 }), [
+    { x: 0, y: 0 },
+    { x: 0, y: 10 },
+    { x: 10, y: 10 },
+    { x: 10, y: 20 },
+  ]);
+  assert.deepEqual(elbow({ x: 0, y: 0 }, { x: 0, y: 20 }), [
+    { x: 0, y: 0 },
+    { x: 0, y: 20 },
+  ]);
 });

@@ -27,12 +27,27 @@ interface TraceWords {
 }
 
 /** A trace through these machines; `last` is about its last step. */
-export function someTrace({ id, legs = { request: ["a", "b"] }, verdict = "answered", last = {} }: TraceWords = {}): Trace {
-  const steps = Object.entries(legs).flatMap(([leg, machines]) => machines.map((machine) => someStep({ leg: leg as LegName, machine })));
+export function someTrace({
+  id,
+  legs = { request: ["a", "b"] },
+  verdict = "answered",
+  last = {},
+}: TraceWords = {}): Trace {
+  const steps = Object.entries(legs).flatMap(([leg, machines]) =>
+    machines.map((machine) => someStep({ leg: leg as LegName, machine })),
+  );
   const end = steps.length - 1;
   return {
     ...(id === undefined ? {} : { id }),
     steps: steps.map((step, index) => (index === end ? { ...step, ...last } : step)),
-    story: { probe: "ICMP echo: a -> b", verdict, sentence: "answered after 1 us", why: null, facts: [], tries: [], unknown: [] },
+    story: {
+      probe: "ICMP echo: a -> b",
+      verdict,
+      sentence: "answered after 1 us",
+      why: null,
+      facts: [],
+      tries: [],
+      unknown: [],
+    },
   };
 }

@@ -17,11 +17,14 @@ test("a partial state changes its keys only", () => {
 });
 
 test("one check changes, the others and their order stay", () => {
-  const page = after(
-    lab({ checks: [check("0"), check("1"), check("2")] }),
-    { type: "check", check: { id: "1", state: "fail", why: "no answer" } },
+  const page = after(lab({ checks: [check("0"), check("1"), check("2")] }), {
+    type: "check",
+    check: { id: "1", state: "fail", why: "no answer" },
+  });
+  assert.deepEqual(
+    page.lab.checks.map((one) => one.state),
+    ["unknown", "fail", "unknown"],
   );
-  assert.deepEqual(page.lab.checks.map((one) => one.state), ["unknown", "fail", "unknown"]);
   assert.equal(page.lab.checks[1]?.why, "no answer");
   assert.equal(page.lab.checks[1]?.text, "check 1");
 });
@@ -50,7 +53,12 @@ test("in other tabs, and in an exported file, a click shows the tables of the ma
   const machines = [machine("a")];
   const checks = after(lab({ machines }), { type: "pick", name: "a" });
   assert.deepEqual([checks.tab, checks.machine, checks.form.from], ["machine", "a", ""]);
-  const file = after(lab({ machines }), { type: "connection", connection: "file" }, { type: "tab", tab: "trace" }, { type: "pick", name: "a" });
+  const file = after(
+    lab({ machines }),
+    { type: "connection", connection: "file" },
+    { type: "tab", tab: "trace" },
+    { type: "pick", name: "a" },
+  );
   assert.deepEqual([file.tab, file.machine], ["machine", "a"]);
 });
 
@@ -86,14 +94,27 @@ test("a new trace begins at its first step, at the chosen speed, and the old one
 });
 
 test("the same trace by two ways is in the list once, and the list is bounded", () => {
-  const twice = after({ type: "trace", trace: someTrace({ id: 1 }), play: true }, { type: "trace", trace: someTrace({ id: 1 }), play: true });
+  const twice = after(
+    { type: "trace", trace: someTrace({ id: 1 }), play: true },
+    { type: "trace", trace: someTrace({ id: 1 }), play: true },
+  );
   assert.equal(twice.traces.length, 1);
-  const many = Array.from({ length: 40 }, (_, id): Action => ({ type: "trace", trace: someTrace({ id }), play: false }));
-  assert.deepEqual(after(...many).traces.map((trace) => trace.id), [39, 38, 37, 36, 35, 34, 33, 32, 31, 30, 29, 28]);
+  const many = Array.from({ length: 40 }, (_, id): Action => ({
+    type: "trace",
+    trace: someTrace({ id }),
+    play: false,
+  }));
+  assert.deepEqual(
+    after(...many).traces.map((trace) => trace.id),
+    [39, 38, 37, 36, 35, 34, 33, 32, 31, 30, 29, 28],
+  );
 });
 
 test("of a capture, the newest lines stay with their numbers, and all are counted", () => {
-  const batch = (from: number): Action => ({ type: "capture", lines: Array.from({ length: 300 }, (_, at) => `line ${from + at}`) });
+  const batch = (from: number): Action => ({
+    type: "capture",
+    lines: Array.from({ length: 300 }, (_, at) => `line ${from + at}`),
+  });
   const { capture } = after(batch(0), batch(300));
   assert.equal(capture.count, 600);
   assert.equal(capture.lines.length, 500);
@@ -112,7 +133,9 @@ test("while a verb runs, here or for another viewer, and without a connection, n
 });
 
 test("faults come as one entry for each kind, and become one for each object", () => {
-  const faults = [{ id: "mtu", sentence: "An MTU is wrong.", effect: "Large packets are lost.", objects: ["a/eth0", "b/eth0"] }];
+  const faults = [
+    { id: "mtu", sentence: "An MTU is wrong.", effect: "Large packets are lost.", objects: ["a/eth0", "b/eth0"] },
+  ];
   assert.deepEqual(readState({ faults } as unknown as Partial<LabState>).faults, [
     { id: "mtu", object: "a/eth0", text: "An MTU is wrong. Large packets are lost." },
     { id: "mtu", object: "b/eth0", text: "An MTU is wrong. Large packets are lost." },
@@ -130,4 +153,13 @@ test("an error is shown until the reader goes on", () => {
   const refused = after({ type: "error", error: { error: "busy", hint: "wait" } });
   assert.equal(refused.error?.error, "busy");
   assert.equal(reduce(refused, { type: "tab", tab: "drift" }).error, null);
+});
+
+test("an exported file shows all of its traces in their order, the first at its begin", () => {
+  const traces = Array.from({ length: 30 }, (_, id) => someTrace({ id }));
+  const page = after({ type: "connection", connection: "file" }, { type: "recorded", traces });
+  assert.deepEqual(page.traces, traces);
+  assert.equal(page.trace, traces[0]);
+  assert.equal(page.player.playing, false);
+  assert.equal(after({ type: "recorded", traces: [] }).trace, null);
 });

@@ -33,7 +33,15 @@ test("the arrow of the text output is an arrow", () => {
 });
 
 test("a step with more to read stays longer, the loss the longest", () => {
-  const times = [someStep(), someStep({ rules: [{ label: "route", text: "" }] }), someStep({ nat }), someStep({ lost: true })].map(readingTime);
-  assert.deepEqual(times, [...times].sort((one, other) => one - other));
+  const times = [
+    someStep(),
+    someStep({ rules: [{ label: "route", text: "" }] }),
+    someStep({ nat }),
+    someStep({ lost: true }),
+  ].map(readingTime);
+  assert.deepEqual(
+    times,
+    [...times].sort((one, other) => one - other),
+  );
   assert.equal(new Set(times).size, 4);
 });

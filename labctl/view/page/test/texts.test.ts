@@ -11,7 +11,8 @@ import { someStep, someTrace } from "./samples.ts";
 
 const english = textsOf("en");
 const lab = (state: Partial<LabState>): Action => ({ type: "state", state });
-const said = (page: PageState, ...actions: Action[]): string[] => announcements(page, actions.reduce(reduce, page), english);
+const said = (page: PageState, ...actions: Action[]): string[] =>
+  announcements(page, actions.reduce(reduce, page), english);
 
 const checks: Check[] = ["first", "second"].map((text, index) => ({ id: String(index), text, state: "running" }));
 const running = reduce(START, lab({ checks }));
@@ -45,7 +46,9 @@ test("each step of a trace is announced, with its translation, its loss and the 
   assert.equal(translation, "Address translation: 1.1.1.1 → 2.2.2.2 becomes 3.3.3.3 → 2.2.2.2.");
   assert.deepEqual(said(shown, { type: "step", by: 2 }).slice(1), ["Answered: answered after 1 us"]);
   const lost = someTrace({ verdict: "lost", last: { lost: true, cause: "b has no route" } });
-  assert.deepEqual(said(reduce(START, { type: "trace", trace: lost, play: false }), { type: "step", by: 1 }).slice(1), ["Lost here: b has no route"]);
+  assert.deepEqual(said(reduce(START, { type: "trace", trace: lost, play: false }), { type: "step", by: 1 }).slice(1), [
+    "Lost here: b has no route",
+  ]);
 });
 
 test("a lost connection is announced, the first connection is not", () => {
@@ -69,20 +72,49 @@ test("faults are grouped by kind; a search needs all of its words", () => {
     { id: "mtu", object: `${object}/eth0`, text: "An MTU is wrong." },
     { id: "route-missing", object, text: "A route is missing." },
   ]);
-  assert.deepEqual(groupFaults(faults, "").map((group) => [group.id, group.objects]), [["mtu", ["a/eth0", "b/eth0"]], ["route-missing", ["a", "b"]]]);
-  assert.deepEqual(groupFaults(faults, "Wrong b/").map((group) => [group.id, group.objects]), [["mtu", ["b/eth0"]]]);
+  assert.deepEqual(
+    groupFaults(faults, "").map((group) => [group.id, group.objects]),
+    [
+      ["mtu", ["a/eth0", "b/eth0"]],
+      ["route-missing", ["a", "b"]],
+    ],
+  );
+  assert.deepEqual(
+    groupFaults(faults, "Wrong b/").map((group) => [group.id, group.objects]),
+    [["mtu", ["b/eth0"]]],
+  );
   assert.deepEqual(groupFaults(faults, "no such"), []);
 });
 
 test("rows that the reading before did not have are marked", () => {
   const table = (rows: string[][]) => ({ title: "nat", columns: ["packets", "rule"], rows });
-  const before = table([["1", "x"], ["0", "y"], ["0", "y"]]);
-  assert.deepEqual([...changedRows(table([["2", "x"], ["0", "y"], ["0", "y"], ["0", "y"]]), before)], [0, 3]);
+  const before = table([
+    ["1", "x"],
+    ["0", "y"],
+    ["0", "y"],
+  ]);
+  assert.deepEqual(
+    [
+      ...changedRows(
+        table([
+          ["2", "x"],
+          ["0", "y"],
+          ["0", "y"],
+          ["0", "y"],
+        ]),
+        before,
+      ),
+    ],
+    [0, 3],
+  );
   assert.deepEqual([...changedRows(before, undefined)], []);
 });
 
 test("a step without devices and addresses can be told", () => {
-  const trace = { ...someTrace(), steps: [someStep({ devices: [], src: "", dst: "", ttl: null, lost: true, cause: "not sent" })] };
+  const trace = {
+    ...someTrace(),
+    steps: [someStep({ devices: [], src: "", dst: "", ttl: null, lost: true, cause: "not sent" })],
+  };
   const page = reduce(START, { type: "trace", trace, play: true });
   assert.equal(announcements(START, page, english)[1], "Lost here: not sent");
 });

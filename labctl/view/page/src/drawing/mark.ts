@@ -20,7 +20,10 @@ export interface Mark {
 const LABEL_HEIGHT = 26;
 const LABEL_GAP = 22;
 
-export function svgElement<Name extends keyof SVGElementTagNameMap>(name: Name, kind: string): SVGElementTagNameMap[Name] {
+export function svgElement<Name extends keyof SVGElementTagNameMap>(
+  name: Name,
+  kind: string,
+): SVGElementTagNameMap[Name] {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
   element.setAttribute("class", kind);
   return element;
@@ -60,7 +63,8 @@ export function label(kind: string, text: string): Label {
 /** Put marks where they belong in this view, in their size on the screen. */
 export function arrange(marks: Iterable<Mark>, view: Box, window: Size): void {
   const scale = scaleOf(view, window);
-  const unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16; // larger where all texts are larger
+  // marks are larger where all texts are larger
+  const unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
   for (const { element, at, label: words } of marks) {
     element.setAttribute("transform", `translate(${at.x} ${at.y}) scale(${unit / scale})`);
     if (!words) continue;

@@ -66,7 +66,9 @@ export class Stage {
     this.picture.setMachines(machines);
     this.picture.setDark(isDark);
     this.root.replaceChildren(this.picture.svg, style);
-    this.setTabStop(this.picture.machines.has(this.tabStop) ? this.tabStop : ([...this.picture.machines.keys()][0] ?? ""));
+    this.setTabStop(
+      this.picture.machines.has(this.tabStop) ? this.tabStop : ([...this.picture.machines.keys()][0] ?? ""),
+    );
     this.content = this.picture.content();
     this.measure();
     if (focused !== undefined) this.picture.machines.get(focused)?.focus();
@@ -90,7 +92,7 @@ export class Stage {
     this.badges = marks.ends.flatMap(({ machine, text }) => this.endMark(picture, machine, text));
     const drifted = new Set<Element>();
     for (const { machine, device } of marks.drift) {
-      const element = machine === null ? null : ((device && picture.device(device)) || picture.machine(machine));
+      const element = machine === null ? null : (device && picture.device(device)) || picture.machine(machine);
       if (!element) continue;
       element.classList.add("drift");
       drifted.add(element);
@@ -198,7 +200,10 @@ export class Stage {
     const box = this.picture.boxOf(group);
     const at = middle(box);
     const isInside =
-      at.x > this.view.x && at.x < this.view.x + this.view.width && at.y > this.view.y && at.y < this.view.y + this.view.height;
+      at.x > this.view.x &&
+      at.x < this.view.x + this.view.width &&
+      at.y > this.view.y &&
+      at.y < this.view.y + this.view.height;
     if (!isInside) this.setView(centred(this.view, at), false);
   };
 
@@ -249,7 +254,8 @@ export class Stage {
   };
 
   private readonly onPointerUp = (event: PointerEvent): void => {
-    const name = event.type === "pointerup" && this.start && this.pointers.has(event.pointerId) ? machineOf(event) : undefined;
+    const name =
+      event.type === "pointerup" && this.start && this.pointers.has(event.pointerId) ? machineOf(event) : undefined;
     this.pointers.delete(event.pointerId);
     this.start = null;
     if (name !== undefined) this.pick(name);

@@ -23,7 +23,11 @@ export function BreakPanel() {
     <>
       <div class="head">
         <h2>{texts.tab.break}</h2>
-        <button type="button" disabled={isDisabled} onClick={() => run("break", () => api.break({ random: true }), done)}>
+        <button
+          type="button"
+          disabled={isDisabled}
+          onClick={() => run("break", () => api.break({ random: true }), done)}
+        >
           <Icon name="question" />
           {words.random}
         </button>
@@ -42,6 +46,17 @@ export function BreakPanel() {
                     <Icon name={one.hidden ? "question" : "break"} />
                   </span>
                   <div>
+                    {one.id && one.object && (
+                      <button
+                        type="button"
+                        class="aside"
+                        aria-label={words.fixNamed(words.name(one.id, one.object))}
+                        disabled={isDisabled}
+                        onClick={() => run("fix", () => api.fix({ fault: one.id!, object: one.object! }), done)}
+                      >
+                        {words.fixOne}
+                      </button>
+                    )}
                     {one.hidden || !one.id ? (
                       <p>{words.hidden}</p>
                     ) : (
@@ -54,7 +69,7 @@ export function BreakPanel() {
                 </li>
               ))}
             </ul>
-            <button type="button" class="main" disabled={isDisabled} onClick={() => run("fix", api.fix, done)}>
+            <button type="button" class="main" disabled={isDisabled} onClick={() => run("fix", () => api.fix(), done)}>
               {words.fix}
             </button>
           </>
@@ -116,7 +131,12 @@ function FaultItem({ group, isDisabled, onBreak }: FaultItemProps) {
             <option key={one}>{one}</option>
           ))}
         </select>
-        <button type="button" aria-label={words.runNamed(group.id)} disabled={isDisabled} onClick={() => onBreak(object)}>
+        <button
+          type="button"
+          aria-label={words.runNamed(group.id)}
+          disabled={isDisabled}
+          onClick={() => onBreak(object)}
+        >
           {words.run}
         </button>
       </div>

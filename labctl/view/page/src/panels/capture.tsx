@@ -28,7 +28,11 @@ export function CapturePanel() {
       return;
     }
     const question = { ...(point ? { point } : {}), ...(filter.trim() ? { filter: filter.trim() } : {}) };
-    run("capture", () => api.startCapture(question), () => setRunning(true));
+    run(
+      "capture",
+      () => api.startCapture(question),
+      () => setRunning(true),
+    );
   };
   return (
     <>

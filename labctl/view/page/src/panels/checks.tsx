@@ -75,7 +75,8 @@ function CheckItem({ check }: { check: Check }) {
         {lines.length > 0 && (
           <details open={hasFailed && lines.length > 1}>
             <summary>
-              <span class="mono probe">{check.probe}</span> <span lang={document.documentElement.lang}>· {words.evidence}</span>
+              <span class="mono probe">{check.probe}</span>{" "}
+              <span lang={document.documentElement.lang}>· {words.evidence}</span>
             </summary>
             <pre tabIndex={0}>{lines.join("\n")}</pre>
           </details>

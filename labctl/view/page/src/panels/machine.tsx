@@ -47,7 +47,11 @@ export function MachinePanel() {
     <>
       <div class="head">
         <h2>{texts.tab.machine}</h2>
-        <select aria-label={words.choose} value={machine ?? ""} onChange={(event) => dispatch({ type: "machine", name: event.currentTarget.value })}>
+        <select
+          aria-label={words.choose}
+          value={machine ?? ""}
+          onChange={(event) => dispatch({ type: "machine", name: event.currentTarget.value })}
+        >
           <option value="" disabled>
             {texts.trace.choose}
           </option>
@@ -55,7 +59,9 @@ export function MachinePanel() {
             <option key={name}>{name}</option>
           ))}
         </select>
-        {machine !== null && !isFile && <IconButton icon="refresh" label={words.refresh} onClick={() => read(machine)} />}
+        {machine !== null && !isFile && (
+          <IconButton icon="refresh" label={words.refresh} onClick={() => read(machine)} />
+        )}
       </div>
       {!chosen && <p class="empty">{words.none}</p>}
       {chosen && (
@@ -74,7 +80,11 @@ export function MachinePanel() {
           {!current && <p class="empty">{words.loading}</p>}
           {current?.tables.length === 0 && isFile && <p class="empty">{words.absent}</p>}
           {current?.tables.map((table) => (
-            <TableBlock key={table.title} table={table} before={current.before?.find((one) => one.title === table.title)} />
+            <TableBlock
+              key={table.title}
+              table={table}
+              before={current.before?.find((one) => one.title === table.title)}
+            />
           ))}
         </>
       )}

@@ -3,6 +3,7 @@ import { usePage } from "../context.ts";
 import type { Note, Step, Trace } from "../documents.ts";
 import { IconButton } from "../header.tsx";
 import { Icon } from "../icons.tsx";
+import { wantsLessMotion } from "../settings.ts";
 import { type Protocol, isBusy } from "../state.ts";
 import { arrows, ends, endsBefore, isGood } from "../steps.ts";
 
@@ -16,9 +17,9 @@ export function TracePanel() {
       <div class="head">
         <h2>{texts.tab.trace}</h2>
       </div>
-      {!isFile && <TraceQuestion />}
-      {page.trace ? <Result trace={page.trace} /> : null}
-      <TraceList />
+      {isFile ? <TraceList /> : <TraceQuestion />}
+      {page.trace && <Result trace={page.trace} />}
+      {!isFile && <TraceList />}
       {isFile && page.traces.length === 0 && <p class="empty">{texts.trace.noneRecorded}</p>}
     </>
   );
@@ -40,7 +41,12 @@ function TraceQuestion() {
     } else if (hasPort && !(Number.isInteger(port) && port >= 1 && port <= 65535)) {
       dispatch({ type: "error", error: { error: texts.errors.port, hint: "" } });
     } else {
-      const question = { from: form.from, to: form.to, protocol: form.protocol, ...(hasPort ? { port } : {}) };
+      const question = {
+        from: form.from,
+        to: form.to,
+        protocol: form.protocol,
+        ...(hasPort ? { port, listen: form.listen } : {}),
+      };
       runTrace(question);
     }
   };
@@ -49,7 +55,10 @@ function TraceQuestion() {
       <div class="ends">
         <label>
           {words.from}
-          <select value={form.from} onChange={(event) => dispatch({ type: "form", form: { from: event.currentTarget.value, next: "to" } })}>
+          <select
+            value={form.from}
+            onChange={(event) => dispatch({ type: "form", form: { from: event.currentTarget.value, next: "to" } })}
+          >
             <option value="">{words.choose}</option>
             {machines.map(({ name }) => (
               <option key={name}>{name}</option>
@@ -64,7 +73,10 @@ function TraceQuestion() {
         />
         <label>
           {words.to}
-          <select value={form.to} onChange={(event) => dispatch({ type: "form", form: { to: event.currentTarget.value, next: "from" } })}>
+          <select
+            value={form.to}
+            onChange={(event) => dispatch({ type: "form", form: { to: event.currentTarget.value, next: "from" } })}
+          >
             <option value="">{words.choose}</option>
             <optgroup label={words.machines}>
               {machines.map(({ name }) => (
@@ -114,6 +126,16 @@ function TraceQuestion() {
           {words.run}
         </button>
       </div>
+      {hasPort && (
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={form.listen}
+            onChange={(event) => dispatch({ type: "form", form: { listen: event.currentTarget.checked } })}
+          />
+          {words.listen}
+        </label>
+      )}
       <p class="soft small">{form.next === "to" && form.from ? words.pickTo : words.pickFrom}</p>
     </form>
   );
@@ -256,20 +278,20 @@ function TraceList() {
   return (
     <section>
       <h3>{isFile ? words.recorded : words.earlier}</h3>
-      <ul class="list">
+      <ul class={`list${isFile ? " recorded" : ""}`}>
         {others.map((trace, index) => (
           <li key={index}>
             <button
               type="button"
               class="plain item"
               aria-current={trace === page.trace ? "true" : undefined}
-              onClick={() => dispatch({ type: "replay", trace })}
+              onClick={() => dispatch({ type: "replay", trace, play: !wantsLessMotion() })}
             >
               <span class={`sign ${isGood(trace) ? "pass" : "fail"}`}>
                 <Icon name={isGood(trace) ? "pass" : "fail"} />
                 <span class="unseen">{words.verdict[trace.story.verdict] ?? trace.story.verdict}: </span>
               </span>
-              <span>{trace.title ?? trace.story.probe.replaceAll("->", "→")}</span>
+              <span>{(trace.title ?? trace.story.probe).replaceAll("->", "→")}</span>
             </button>
           </li>
         ))}
