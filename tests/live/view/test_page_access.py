@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 import labctl
+from tests.support.lab_page import DRAWN, PROJECTOR, LabPages, wait_for_sentence
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -21,7 +22,6 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 AXE = Path(os.environ.get("LABCTL_VIEW_BUILD", f"{sys.prefix}-view")) / "node_modules" / "axe-core" / "axe.min.js"
 TABS = ("Checks", "Trace", "Machine", "Drift", "Capture", "Break")
-PROJECTOR = {"width": 1280, "height": 720}
 MOST_TAB_STOPS = 80
 # what has the focus, and whether its look says so; a machine of the drawing has a thicker frame
 FOCUSED = """() => {
@@ -36,28 +36,14 @@ FOCUSED = """() => {
   const name = element.getAttribute("aria-label") ?? element.innerText ?? "";
   return {name: name || element.closest("label")?.innerText || element.id, visible: visible || isLine};
 }"""
-Opener = Callable[..., "Page"]
 
 
 @pytest.fixture
-def opened(browser: Browser, page_address: str) -> Iterator[Opener]:
-    """Opens the page in a new browser context; at the end, the page has reported no error."""
-    contexts, errors = [], []
-
-    def open_page(**options: Any) -> Page:
-        context = browser.new_context(**{"viewport": PROJECTOR, "locale": "en-GB", **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        page.goto(page_address)
-        page.wait_for_selector('g[data-machine="a"]')
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert errors == []
+def pages(browser: Browser, page_address: str) -> Iterator[LabPages]:
+    """Opens the page; at the end, it has reported no error."""
+    with LabPages(browser, page_address) as opened:
+        yield opened
+        assert opened.errors == []
 
 
 def focus_machine(page: Page, name: str) -> None:
@@ -68,13 +54,8 @@ def focused_machine(page: Page) -> str | None:
     return page.evaluate("document.querySelector('.stage').shadowRoot.activeElement?.dataset.machine ?? null")
 
 
-def wait_for_sentence(page: Page, text: str, timeout_ms: int = 20_000) -> None:
-    """Wait until the live region says something that contains this text."""
-    page.locator('[role="log"]').get_by_text(text).first.wait_for(state="attached", timeout=timeout_ms)
-
-
-def test_tab_reaches_everything_and_the_focus_is_visible(opened: Opener) -> None:
-    page = opened()
+def test_tab_reaches_everything_and_the_focus_is_visible(pages: LabPages) -> None:
+    page = pages.open()
     stops = []
     for _ in range(MOST_TAB_STOPS):
         page.keyboard.press("Tab")
@@ -90,8 +71,8 @@ def test_tab_reaches_everything_and_the_focus_is_visible(opened: Opener) -> None
     assert len(machines) == 1, "the drawing is one stop: arrow keys go on"
 
 
-def test_arrow_keys_go_between_machines_and_enter_shows_the_tables(opened: Opener) -> None:
-    page = opened()
+def test_arrow_keys_go_between_machines_and_enter_shows_the_tables(pages: LabPages) -> None:
+    page = pages.open()
     focus_machine(page, "a")
     page.keyboard.press("ArrowRight")
     assert focused_machine(page) == "b"
@@ -104,8 +85,8 @@ def test_arrow_keys_go_between_machines_and_enter_shows_the_tables(opened: Opene
     assert focused_machine(page) == "node1"
 
 
-def test_a_packet_is_traced_with_the_keyboard_alone(opened: Opener) -> None:
-    page = opened(reduced_motion="reduce")
+def test_a_packet_is_traced_with_the_keyboard_alone(pages: LabPages) -> None:
+    page = pages.open(reduced_motion="reduce")
     page.keyboard.press("2")
     focus_machine(page, "a")
     page.keyboard.press("Enter")
@@ -128,8 +109,8 @@ def test_a_packet_is_traced_with_the_keyboard_alone(opened: Opener) -> None:
     wait_for_sentence(page, "Answered: answered after")
 
 
-def test_shortcut_keys_do_nothing_while_a_text_is_typed_and_can_be_switched_off(opened: Opener) -> None:
-    page = opened()
+def test_shortcut_keys_do_nothing_while_a_text_is_typed_and_can_be_switched_off(pages: LabPages) -> None:
+    page = pages.open()
     page.keyboard.press("6")
     search = page.get_by_role("searchbox")
     search.fill("")
@@ -145,13 +126,13 @@ def test_shortcut_keys_do_nothing_while_a_text_is_typed_and_can_be_switched_off(
     page.keyboard.press("1")
     assert page.get_by_role("tab", name="Break").get_attribute("aria-selected") == "true"
     page.reload()
-    page.wait_for_selector('g[data-machine="a"]')
+    page.wait_for_selector(DRAWN)
     page.keyboard.press("2")
     assert page.get_by_role("tab", name="Checks").get_attribute("aria-selected") == "true"
 
 
-def test_arrow_keys_change_tabs_and_the_width_of_the_panel(opened: Opener) -> None:
-    page = opened()
+def test_arrow_keys_change_tabs_and_the_width_of_the_panel(pages: LabPages) -> None:
+    page = pages.open()
     page.get_by_role("tab", name="Checks").focus()
     page.keyboard.press("ArrowDown")
     assert page.get_by_role("tab", name="Trace").get_attribute("aria-selected") == "true"
@@ -167,8 +148,8 @@ def test_arrow_keys_change_tabs_and_the_width_of_the_panel(opened: Opener) -> No
     assert after["width"] > before["width"] + 80
 
 
-def test_a_screen_reader_finds_landmarks_and_machines_by_name(opened: Opener) -> None:
-    page = opened()
+def test_a_screen_reader_finds_landmarks_and_machines_by_name(pages: LabPages) -> None:
+    page = pages.open()
     for role in ("banner", "main", "complementary"):
         assert page.get_by_role(role).count() == 1, role
     assert page.get_by_role("heading", level=1).inner_text() == "kubenet"
@@ -183,8 +164,8 @@ def test_a_screen_reader_finds_landmarks_and_machines_by_name(opened: Opener) ->
     assert page.get_by_role("tablist").get_by_role("tab").count() == len(TABS)
 
 
-def test_the_live_region_says_the_results_of_checks_and_drift(opened: Opener) -> None:
-    page = opened()
+def test_the_live_region_says_the_results_of_checks_and_drift(pages: LabPages) -> None:
+    page = pages.open()
     page.get_by_role("button", name="Run all checks").click()
     wait_for_sentence(page, "pass: pods of different nodes see each other's address")
     wait_for_sentence(page, "Checks are done: 8 of 8 passed.")
@@ -204,11 +185,11 @@ def test_the_live_region_says_the_results_of_checks_and_drift(opened: Opener) ->
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_barrier(opened: Opener, scheme: str) -> None:
+def test_axe_finds_no_barrier(pages: LabPages, scheme: str) -> None:
     """axe-core looks for missing names, wrong roles, and text with too little contrast."""
     if not AXE.is_file():
         pytest.skip("axe-core is not installed: scripts/build-view --test installs it")
-    page = opened(color_scheme=scheme, reduced_motion="reduce")
+    page = pages.open(color_scheme=scheme, reduced_motion="reduce")
     page.evaluate(AXE.read_text())
     page.get_by_role("button", name="Run all checks").click()
     page.get_by_text("8 of 8 passed").first.wait_for()
@@ -243,8 +224,8 @@ def violations(page: Page) -> list[str]:
     ]
 
 
-def test_light_and_dark_follow_the_system_and_the_button_changes_them(opened: Opener) -> None:
-    page = opened(color_scheme="dark")
+def test_light_and_dark_follow_the_system_and_the_button_changes_them(pages: LabPages) -> None:
+    page = pages.open(color_scheme="dark")
     page.evaluate(
         "window.look = () => getComputedStyle(document.documentElement).backgroundColor + getComputedStyle("
         "document.querySelector('.stage').shadowRoot.querySelector('[data-machine=node1] rect')).fill"
@@ -265,8 +246,8 @@ def test_light_and_dark_follow_the_system_and_the_button_changes_them(opened: Op
     page.get_by_role("button", name="Colours: dark").wait_for()
 
 
-def test_with_less_motion_the_packet_does_not_move_by_itself(opened: Opener) -> None:
-    page = opened(reduced_motion="reduce")
+def test_with_less_motion_the_packet_does_not_move_by_itself(pages: LabPages) -> None:
+    page = pages.open(reduced_motion="reduce")
     page.keyboard.press("2")
     page.get_by_role("combobox", name="From").select_option("a")
     page.get_by_role("combobox", name="To", exact=True).select_option("c")
@@ -284,9 +265,9 @@ def test_with_less_motion_the_packet_does_not_move_by_itself(opened: Opener) -> 
     assert packet.get_attribute("transform") == second
 
 
-def test_everything_fits_a_projector_and_a_small_window(opened: Opener) -> None:
+def test_everything_fits_a_projector_and_a_small_window(pages: LabPages) -> None:
     for size in (PROJECTOR, {"width": 1920, "height": 1080}, {"width": 640, "height": 900}):
-        page = opened(viewport=size)
+        page = pages.open(viewport=size)
         overflow = page.evaluate("[document.body.scrollWidth - innerWidth, document.body.scrollHeight - innerHeight]")
         assert max(overflow) <= 0, size
         for name in ("a", "internet", "node2"):
