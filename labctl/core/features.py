@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+from labctl.core.iptables_parts import part_names
 from labctl.core.resources import Chain, Link, Resource
 
 BASIC_LINK_KINDS = frozenset({"loopback", "veth", "bridge"})  # link kinds that every lab needs; `doctor` checks them
@@ -62,31 +63,28 @@ def used_extensions(chains: Sequence[Chain]) -> Iterator[tuple[Chain, str, str]]
     The nodes of a cluster often share the rules of a chain; these are looked at once.
     """
     names: defaultdict[str, set[str]] = defaultdict(set)
+    groups: defaultdict[tuple[str, str], list[Chain]] = defaultdict(list)
     for one in chains:
         names[one.ns].add(one.name)
-    known: dict[tuple[str, str], set[str]] = {}  # the chains of a namespace, and the targets that are reported
-    parts_of: dict[tuple[str, int], tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {}
+        groups[one.ns, one.family].append(one)
+    parts_of: dict[tuple[str, int], tuple[tuple[str, str], ...]] = {}
     used: set[tuple[str, str, str]] = set()
-    for one in chains:
-        family = one.family
-        if family == "bridge":
-            continue  # ebtables does not name its matches
-        key = family, id(one.rules)  # the chains keep their rules
-        known_here = known.get((one.ns, family))
-        if known_here is None:
-            known_here = known[one.ns, family] = set(names[one.ns])
-        if key not in parts_of:
-            found = tuple(dict.fromkeys([part for rule in one.rules for part in rule.part_names]))
-            parts_of[key] = found, tuple([name for flag, name in found if flag != "-m"])
-        elif known_here.issuperset(parts_of[key][1]):
-            continue
-        parts, targets = parts_of[key]
-        for flag, name in parts:
-            use = family, "-m" if flag == "-m" else "-j", name
-            if use not in used and (flag == "-m" or name not in known_here):
-                used.add(use)
-                yield one, use[1], name
-        known_here.update(targets)
+    for (ns, family), group in groups.items():
+        looked_at: set[int] = set()  # the rules, by their id: the chains keep them
+        for one in group if family != "bridge" else ():  # ebtables does not name its matches
+            rules = id(one.rules)
+            if rules in looked_at:
+                continue
+            looked_at.add(rules)
+            parts = parts_of.get((family, rules))
+            if parts is None:
+                parts = parts_of[family, rules] = tuple(part_names(rule.args for rule in one.rules))
+            for flag, name in parts:
+                if flag == "-m" or name not in names[ns]:
+                    use = family, "-m" if flag == "-m" else "-j", name
+                    if use not in used:
+                        used.add(use)
+                        yield one, use[1], name
 
 
 def kernel_module(feature: str) -> str:

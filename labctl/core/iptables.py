@@ -19,7 +19,6 @@ from labctl.core.iptables_parts import (
     RuleOption,
     RulePart,
     head_options,
-    part_positions,
     split_parts,
     target_position,
 )
@@ -60,16 +59,8 @@ _QUOTED = frozenset(" \t\"'\\")
 _ESCAPED = re.compile(r"\\(.)")
 
 
-class _RuleCache:
-    """A place for what is looked for once in a rule, because the nodes of a cluster share most rules: the names of its
-    parts."""
-
-    __slots__ = ("names_of_parts",)
-    names_of_parts: tuple[tuple[str, str], ...]
-
-
 @dataclass(frozen=True, slots=True)
-class FirewallRule(_RuleCache):
+class FirewallRule:
     """One rule: its words in canonical form, without the chain's name."""
 
     args: tuple[str, ...]
@@ -87,18 +78,6 @@ class FirewallRule(_RuleCache):
         """The chain or target of the rule (-j or -g), or None for a rule that only counts."""
         position = target_position(self.args)
         return None if position is None else self.args[position + 1]
-
-    @property
-    def part_names(self) -> tuple[tuple[str, str], ...]:
-        """The matches and the target as (`-m`, `-j` or `-g`, name), in order. Cheaper than `parts`. ebtables does not
-        name its matches."""
-        try:
-            return self.names_of_parts
-        except AttributeError:
-            args = self.args
-            names = tuple([(args[at], args[at + 1]) for at in part_positions(args)])
-            object.__setattr__(self, "names_of_parts", names)
-            return names
 
     @property
     def matches(self) -> tuple[RulePart, ...]:

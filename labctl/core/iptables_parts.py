@@ -6,9 +6,9 @@ iptables-save and ebtables-save print a rule in this order. The values of some f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 HEAD_FLAGS = ("-s", "-d", "-i", "-o", "-p", "-f")  # what iptables-save prints first, in this order
 BRIDGE_HEAD_FLAGS = ("-p", "-s", "-d", "-i", "--logical-in", "-o", "--logical-out")  # and ebtables-save
@@ -75,6 +75,19 @@ def part_positions(args: Sequence[str]) -> list[int]:
         if args[position - 1] in _MAY_PRECEDE_A_VALUE:  # rare: then look which words are values
             return _walk_part_positions(args)
     return found
+
+
+def part_names(rules: Iterable[Sequence[str]]) -> dict[tuple[str, str], None]:
+    """The matches with `-m` and the targets of rules (given by their words), as (`-m`, `-j` or `-g`, name): each once,
+    in order. Cheaper than `split_parts`; ebtables does not name its matches."""
+    rules = tuple(rules)
+    words = list(chain.from_iterable(rules))
+    found = [position for position, word in enumerate(words[:-1]) if word in _FIRST]
+    if any([words[position - 1] in _MAY_PRECEDE_A_VALUE for position in found]) or any(
+        [one[-1] in _FIRST for one in rules if one]
+    ):  # rare: then look at each rule
+        return dict.fromkeys([(one[position], one[position + 1]) for one in rules for position in part_positions(one)])
+    return dict.fromkeys([(words[position], words[position + 1]) for position in found])
 
 
 def target_position(args: Sequence[str]) -> int | None:

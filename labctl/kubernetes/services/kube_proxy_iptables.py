@@ -48,6 +48,20 @@ class SharedRules:
         self.endpoints = EndpointIndex(cluster)
         self.parts: dict[Any, _PortRules] = {}
         self._endpoint_chains: dict[tuple[str, str], list[str]] = {}
+        self._choices: dict[Any, tuple[Choice, ProxyConfig]] = {}
+
+    def choice(
+        self, candidates: tuple[Backend, ...], service: Service, config: ProxyConfig, *, accepts_external: bool
+    ) -> Choice:
+        """As `choose`: the same for all Services with the same endpoints and the same policies."""
+        if service.annotations:
+            return choose(candidates, service, config.node, config.hints, accepts_external=accepts_external)
+        key = id(candidates), id(config), service.internal_policy, service.external_policy, accepts_external
+        found = self._choices.get(key)  # the index of endpoints keeps the candidates
+        if found is None:
+            choice = choose(candidates, service, config.node, config.hints, accepts_external=accepts_external)
+            found = self._choices[key] = choice, config
+        return found[0]
 
     def endpoint_chain(self, backend: Backend, protocol: str) -> list[str]:
         """The chain of an endpoint without comments and session affinity: the same for all Services that have it."""
@@ -207,7 +221,7 @@ class _ServicePortRules:
             lb_ips += service.proxied_ips
         self.lb_ips = self._of_family(lb_ips)
         self.is_external = bool(port.node_port or self.lb_ips or self.external_ips)
-        self.choice: Choice = choose(candidates, service, config.node, config.hints, accepts_external=self.is_external)
+        self.choice = proxy.shared.choice(candidates, service, config, accepts_external=self.is_external)
         ranges = [one for one in service.source_ranges if one.version == proxy.version]
         if config.release.ignores_open_source_range and any(one.prefixlen == 0 for one in ranges):
             ranges = []

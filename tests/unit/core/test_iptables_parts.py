@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.core.iptables import FirewallRule, rule, split_words
-from labctl.core.iptables_parts import HEAD_FLAGS, RuleOption, part_positions, protocol_position
+from labctl.core.iptables_parts import HEAD_FLAGS, RuleOption, part_names, part_positions, protocol_position
 from tests.support.paths import GOLDEN
 
 PATHS = sorted([*(GOLDEN / "daemons").glob("*.txt"), *(GOLDEN / "plans").glob("*.txt")])
@@ -56,7 +56,7 @@ def test_the_parts_of_every_recorded_rule_are_the_rule(path: Path) -> None:
         options = (*one.head, *(option for part in one.parts for option in part.options))
         assert all(respelled(option, family) == option.args for option in options)
         assert all(option.flag in HEAD_FLAGS or family == "bridge" for option in one.head)
-        assert [(part.flag, part.name) for part in one.parts if part.flag] == list(one.part_names)
+        assert [*dict.fromkeys((part.flag, part.name) for part in one.parts if part.flag)] == [*part_names([one.args])]
         assert one.target == next((part.name for part in one.parts if part.flag in ("-j", "-g")), None)
         assert FirewallRule.from_text(str(one)) == one
 
@@ -70,7 +70,7 @@ def test_rules_of_iptables_and_ebtables_are_recorded() -> None:
 def test_no_word_of_any_rule_is_lost(words: list[str]) -> None:
     one = FirewallRule(tuple(words))
     assert joined(one) == one.args
-    assert [(part.flag, part.name) for part in one.parts if part.flag] == list(one.part_names)
+    assert [*dict.fromkeys((part.flag, part.name) for part in one.parts if part.flag)] == [*part_names([one.args])]
     targets = [part.name for part in one.parts if part.flag in ("-j", "-g")]
     if len(targets) < 2:  # no rule has two
         assert one.target == (targets[0] if targets else None)
@@ -81,13 +81,20 @@ def test_no_word_of_any_rule_is_lost(words: list[str]) -> None:
     )
 
 
+@given(st.lists(st.lists(WORD)))
+def test_the_parts_of_many_rules_are_those_of_each(rules: list[list[str]]) -> None:
+    each = [FirewallRule(tuple(words)) for words in rules]
+    names = [(part.flag, part.name) for one in each for part in one.parts if part.flag]
+    assert [*part_names(rules)] == [*dict.fromkeys(names)]
+
+
 @given(st.text("-jmgp! \\\"'", max_size=6), st.text("-jmgp", min_size=1, max_size=2))
 def test_a_value_that_looks_like_a_flag_is_a_value(comment: str, device: str) -> None:
     one = FirewallRule(("-i", device, "-p", "tcp", "-m", "comment", "--comment", comment, "-j", "DROP"))
     (interface, protocol), (match, target) = one.head, one.parts
     assert (interface.values, protocol.values, match.options[0].values) == ((device,), ("tcp",), (comment,))
     assert (match.name, target.name, one.target) == ("comment", "DROP", "DROP")
-    assert one.part_names == (("-m", "comment"), ("-j", "DROP"))
+    assert [*part_names([one.args])] == [("-m", "comment"), ("-j", "DROP")]
     assert [one.args[position] for position in part_positions(one.args)] == ["-m", "-j"]
     assert FirewallRule.from_text(str(one)) == one
 
