@@ -20,3 +20,9 @@ ready() {
   [[ $stamp -nt $root/pyproject.toml && $stamp -nt $root/scripts/provision.sh && -x $venv/bin/python ]] && return
   "$BASH" "$root/scripts/provision.sh" --source "$1" "$venv"
 }
+
+# page_is_built: whether the page of `labctl view` is built, and newer than its sources; see build-view
+page_is_built() {
+  local page=$root/labctl/view/static/index.html
+  [[ -e $page && -z $(find "$root/labctl/view/page" -newer "$page" -print -quit) ]]
+}

@@ -67,19 +67,27 @@ nftables test -x /usr/sbin/nft -o -x /sbin/nft
 LIST
 }
 
+# What only the tests need, in the same form: the browser for those of `labctl view`. Ubuntu has no such package.
+welcome_tests() {
+  cat <<'LIST'
+chromium command -v chromium
+LIST
+}
+
+# install_welcome LEVEL: install them; those of the tests for the level dev
 install_welcome() {
-  local package probe
+  local level=$1 package probe
   local -a apt=(apt-get -q -y -o DPkg::Lock::Timeout=300)
   ((EUID == 0)) && command -v apt-get >/dev/null || return 0
   while read -r package probe; do
     ! $probe || continue
     DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
-      quietly "installing $package, for the model cni" "${apt[@]}" install --no-install-recommends "$package" ||
+      quietly "installing $package, which some labs or tests need" "${apt[@]}" install --no-install-recommends "$package" ||
       { quietly "reading the package lists" "${apt[@]}" update &&
         DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
           quietly "installing $package again" "${apt[@]}" install --no-install-recommends "$package"; } ||
-      say "$package cannot be installed here: only labs that need it are affected"
-  done < <(welcome)
+      say "$package cannot be installed here: only labs and tests that need it are affected"
+  done < <(welcome && [[ $level != dev ]] || welcome_tests)
 }
 
 missing() {
@@ -149,7 +157,9 @@ except ImportError:  # Python 3.10
     from pip._vendor import tomli as tomllib
 with open(sys.argv[1], encoding="utf-8") as file:
     project = tomllib.loads(file.read())["project"]
-print(*project["dependencies"], *(project["optional-dependencies"]["test"] if sys.argv[2] == "dev" else ()), sep="\n")
+extras = project["optional-dependencies"]
+needs = [*project["dependencies"], *extras["view"], *(extras["test"] if sys.argv[2] == "dev" else ())]
+print(*(one for one in needs if not one.startswith("labctl[")), sep="\n")
 CODE
 }
 
@@ -183,7 +193,7 @@ source_tree() {
     return
   fi
   install_missing
-  install_welcome
+  install_welcome "$level"
   make_venv "$target"
   local -a needs
   mapfile -t needs < <(requirements "$target/bin/python" "$level")
@@ -201,8 +211,16 @@ with open(f"{target}/bin/labctl-cni", "w") as script:  # a runtime calls it with
     script.write("import sys\n\nfrom labctl.cni_plugin.main import main\n\nsys.exit(main())\n")
 CODE
   chmod +x "$target/bin/labctl" "$target/bin/labctl-cni"
+  [[ $level == run ]] || built_page "$target" --if-needed # scripts/labctl builds it for `labctl view`
   echo "$now" >"$target/.labctl-run"
   [[ $level == run ]] || echo "$now" >"$stamp"
+}
+
+# built_page PREFIX ARGUMENT...: build the page of `labctl view`, with the pip of this environment. A machine where that
+# fails is ready as well.
+built_page() {
+  quietly "building the page of labctl view" env LABCTL_VENV="$1" "$BASH" "$root/scripts/build-view" "${@:2}" ||
+    say "the page cannot be built here: only labctl view needs it"
 }
 
 # linked LINK FILE: make the link, unless it exists; record the folders that were created, for --remove
@@ -233,7 +251,7 @@ installed() {
   export PIP_NO_CACHE_DIR=1 # no pip cache, so that --remove leaves only packages
   lock "$target"
   install_missing
-  install_welcome
+  install_welcome "$level"
   now=$(find "$root"/{labctl,scenarios,docs/man,docs/completion,pyproject.toml,scripts/provision.sh} -type f \
     ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
   if [[ -e $target/.labctl-$level && $(<"$target/.labctl-$level") == "$now" && -x $target/bin/labctl ]]; then
@@ -243,6 +261,7 @@ installed() {
     touch "$target/.labctl" # from now on it is ours: --remove deletes it, even if the rest fails
     copy=$(mktemp -d)
     cp -r "$root"/{labctl,scenarios,pyproject.toml,README.md,LICENSE} "$copy" # building writes into its tree
+    LABCTL_VIEW_BUILD=$copy/build built_page "$target" --out "$copy/labctl/view/static"
     mkdir "$copy/docs" && cp -r "$root"/docs/{man,completion} "$copy/docs"
     local -a needs
     mapfile -t needs < <(requirements "$target/bin/python" "$level")

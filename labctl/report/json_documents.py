@@ -71,6 +71,16 @@ def graph_document(
     }
 
 
+def view_document(lab: str, url: str, port: int) -> Document:
+    """`view --json`, printed when the server listens."""
+    return {"lab": lab, "url": url, "port": port}
+
+
+def view_export_document(lab: str, file: str, traces: int) -> Document:
+    """`view --export --json`; `traces` is how many the file can play."""
+    return {"lab": lab, "file": file, "traces": traces}
+
+
 def down_document(removed: Mapping[str, int], records: Collection[str] = ()) -> Document:
     """`down --json`: each lab with the number of its removed namespaces (0: it did not exist), and whether its record
     was one of `records`."""

@@ -73,7 +73,6 @@ def parse(verb: str, body: bytes) -> Document:
         if key not in arguments:
             raise UsageError(f"{verb} needs {key}")
     if verb == "break" and ("fault" in arguments) == bool(arguments.get("random")):
-        raise UsageError(
-            "break needs a fault, or random", '{"fault": "route-missing", "object": "node1"} or {"random": true}'
-        )
+        hint = '{"fault": "route-missing"} or {"random": true}'
+        raise UsageError("break needs either a fault or random", hint)
     return arguments

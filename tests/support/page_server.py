@@ -96,7 +96,7 @@ class PageServer:
         if not line:
             raise AssertionError(f"labctl view has ended: {self.process.communicate()}")
         self.document: dict[str, Any] = json.loads("".join([*lines, line]))
-        self.address: str = self.document["address"]
+        self.address: str = self.document["url"]
         parts = urlsplit(self.address)
         assert parts.port is not None
         self.port, self.path, self.origin = parts.port, parts.path, f"http://{parts.netloc}"

@@ -138,6 +138,9 @@ def test_the_wheel_holds_every_package_and_scenario(wheel: Path) -> None:
 
     assert modules - names == set(), "pyproject.toml's list of packages is not complete"
     assert {f"labctl/scenarios/{name}" for name in SCENARIOS} | {"labctl/py.typed"} <= names
+    page = {f"labctl/view/static/{path.name}" for path in (ROOT / "labctl/view/static").glob("*")}
+    assert {name for name in names if name.startswith("labctl/view/static/")} == page  # none if it is not built
+    assert not [name for name in names if name.startswith("labctl/view/page/")]
     assert not [name for name in names if not name.startswith(("labctl/", "labctl-"))]
     assert {name.partition(".data/data/")[2] for name in names if ".data/" in name} == set(SHARED)
     with zipfile.ZipFile(wheel) as file:

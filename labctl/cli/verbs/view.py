@@ -43,6 +43,7 @@ def view(session: Session, shown: str | None, port: int, export: str | None, rec
     """
     from labctl.kernel.host import loopback
     from labctl.lab.records import resolve_lab_name
+    from labctl.report.json_documents import view_document
 
     if shown is not None and session.lab is not None and shown != session.lab:
         raise UsageError(f"view: {shown!r} and -l {session.lab} are two labs", "name one of them")
@@ -59,7 +60,7 @@ def view(session: Session, shown: str | None, port: int, export: str | None, rec
 
     def announce(address: str) -> None:
         if session.json:
-            session.print_document({"lab": name, "address": address, "port": listening.getsockname()[1]})
+            session.print_document(view_document(name, address, listening.getsockname()[1]))
         else:
             session.terminal.line(address)
             session.terminal.print_stderr(f"the page of {name}; ^C ends it")
@@ -72,6 +73,7 @@ def view(session: Session, shown: str | None, port: int, export: str | None, rec
 
 def _export(session: Session, name: str, file: str, play: bool) -> int:
     """Write the page with what it shows now to a file."""
+    from labctl.report.json_documents import view_export_document
     from labctl.report.output_files import require_writable, write
     from labctl.view.export import page_file
     from labctl.view.record import record
@@ -83,7 +85,7 @@ def _export(session: Session, name: str, file: str, play: bool) -> int:
     write(file, page_file(static, document))
     session.terminal.clear()
     if session.json:
-        session.print_document({"lab": name, "file": file, "traces": len(document["traces"])})
+        session.print_document(view_export_document(name, file, len(document["traces"])))
     else:
         session.terminal.line(f"{file} shows {name}; it needs no server")
     return 0

@@ -256,3 +256,12 @@ def test_the_end_of_the_lab_and_its_return_are_events(tmp_path: Path) -> None:
 
 def test_the_laws_hold_beside_a_page() -> None:
     assert_laws("docker-bridge")
+
+
+def test_it_listens_on_the_loopback_address_only(page_server: PageServer) -> None:
+    listening = subprocess.run(["ss", "-Htlnp"], capture_output=True, text=True, check=True).stdout
+    own = [line.split()[3] for line in listening.splitlines() if f"pid={page_server.process.pid}," in line]
+
+    assert own == [f"127.0.0.1:{page_server.port}"]
+    command_line = Path(f"/proc/{page_server.process.pid}/cmdline").read_text()
+    assert page_server.path.strip("/") not in command_line
