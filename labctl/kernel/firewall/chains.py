@@ -117,7 +117,7 @@ def _open_netns(held: ExitStack) -> int:
 def _start_legacy(
     tool: commands.FirewallTool, ns: str, wanted: Iterable[Chain], backend: Backend, held: ExitStack
 ) -> Callable[[], Iterable[Chain]]:
-    """Start reading the legacy tables of a family: those of the lab, or leftover chains that no plan wants."""
+    """Start reading the legacy tables of a family: those of the lab, or those that no plan wants."""
     is_own = backend == "legacy"
     run = held.enter_context(tools.SaveRun(tool, ns, counters=False, wanted=wanted if is_own else ()))
     return run.chains if is_own else partial(_stray_chains, run)
