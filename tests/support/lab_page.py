@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PROJECTOR = {"width": 1280, "height": 720}
+TIMEOUT_MS = 20_000
 DRAWN = 'g[data-machine="a"]'  # is there as soon as kubenet is drawn
 
 
@@ -39,6 +40,7 @@ class LabPages:
         context = self.browser.new_context(**{"viewport": PROJECTOR, "locale": "en-GB", **options})
         self._contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(TIMEOUT_MS)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
         return page

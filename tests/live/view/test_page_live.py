@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 playwright = pytest.importorskip("playwright.sync_api")
 
+MAX_LOOKS = 2000  # at the packet while it moves
 NO_ROUTE = "node2 has no route to 10.244.0.2 (a) in table main"
 # every state that each check has
 WATCH_CHECKS = """() => {
@@ -91,7 +92,7 @@ def test_a_failed_check_leads_to_the_place_of_the_loss(pages: LabPages, page_ser
     failed.get_by_role("button", name="Trace a → c").click()
     player = page.get_by_role("region", name="Player of the trace")
     loss = page.locator(".loss")
-    while not loss.is_visible():
+    for _ in range(6):  # 5 hops of the request, then the reply
         player.get_by_role("button", name="Step forward").click()
     assert NO_ROUTE in player.inner_text()
     assert loss.locator("text").text_content() == "Lost here"
@@ -142,8 +143,10 @@ def test_a_playing_trace_goes_on_by_itself_and_stops_at_the_end(pages: LabPages)
     player.get_by_role("combobox", name="Speed").select_option("4")
     player.get_by_role("button", name="Pause").wait_for()
     trails = set()
-    while player.get_by_role("button", name="Pause").count():
+    for _ in range(MAX_LOOKS):
         trails.add(page.locator(".trail").get_attribute("points"))
+        if not player.get_by_role("button", name="Pause").count():
+            break
     assert len(trails) > 12, "the packet does not move"
     player.get_by_role("button", name="Play").wait_for()
     assert player.get_by_text("6 / 6").is_visible()
