@@ -31,6 +31,8 @@ from labctl.core.resources import (
     Sysctl,
 )
 
+SWITCH = {"0": "1", "1": "0"}  # a sysctl that is on or off is the other way round: new namespaces inherit some values
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
@@ -85,7 +87,9 @@ def leave_out(plan: Plan, names: tuple[str, ...]) -> LeftOut:
     devices |= {item.peer for item in plan if isinstance(item, Link) and item.key in gone and item.peer is not None}
     kept: list[Resource] = []
     for item in plan:
-        if item.key in gone or _goes_with(item, devices):
+        if isinstance(item, Sysctl) and item.key in gone and item.value in SWITCH:
+            kept.append(replace(item, value=SWITCH[item.value]))
+        elif item.key in gone or _goes_with(item, devices):
             gone.add(item.key)
         elif isinstance(item, Link) and item.master is not None and Interface(item.ns, item.master) in devices:
             gone.add(item.key)

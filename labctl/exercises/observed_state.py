@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from labctl.core.diff import Change, differing_fields
-from labctl.core.resources import Address, Chain, IpSet, Link, Plan, Resource, Route
+from labctl.core.resources import Address, Chain, IpSet, Link, Plan, Resource, Route, Sysctl
 from labctl.render.resources import RESOURCE_NOUNS, resource_identity, resource_line, resource_values, value_text
 
 MAX_LINES = 8
+FORWARDING = "net.ipv4.ip_forward"
 # what a plan decides and a learner's `ip link add` leaves to the kernel
 FREE_FIELDS: dict[type, frozenset[str]] = {
     Link: frozenset({"autoconf", "mac", "txqueuelen", "link_netns"}),
@@ -19,8 +20,17 @@ FREE_FIELDS: dict[type, frozenset[str]] = {
 
 
 def without_free_fields(changes: Iterable[Change]) -> tuple[Change, ...]:
-    """The differences without those that no task is about: MAC addresses, IPv6 autoconfiguration, comments of rules."""
-    return tuple(change for change in changes if not _is_free(change))
+    """The differences without those that no task is about (MAC addresses, IPv6 autoconfiguration, comments of rules),
+    and without the forwarding of devices, which is as `ip_forward` says."""
+    changes = tuple(changes)
+    switched = {item.ns for change in changes if isinstance(item := change.subject, Sysctl) and item.name == FORWARDING}
+    return tuple(change for change in changes if not _is_free(change) and not _follows(change, switched))
+
+
+def _follows(change: Change, switched: set[str]) -> bool:
+    """Whether a difference follows from `ip_forward` of its machine."""
+    item = change.subject
+    return isinstance(item, Sysctl) and item.ns in switched and item.name.endswith(".forwarding")
 
 
 def _is_free(change: Change) -> bool:

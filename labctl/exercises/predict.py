@@ -78,11 +78,15 @@ def judge_prediction(
     if goal.ask == "verdict":
         is_right, seen = answer == result.verdict, f"{goal.probe}: {result.verdict}; {result.sentence}"
     elif goal.ask in ("path", "last"):
-        path = _path(result)
+        path = _path(result) or (goal.probe.source,)
         measured = path if goal.ask == "path" else path[-1:]
         is_right = path_words(answer) == measured
         what = "passed" if goal.ask == "path" else "came as far as"
-        seen = f"{goal.probe} {what} {' '.join(measured) or 'no machine'}"
+        seen = (
+            f"{goal.probe} {what} {' '.join(measured)}"
+            if _path(result)
+            else f"{goal.probe} never left {goal.probe.source}"
+        )
     else:
         is_right, seen = _at_point(goal, answer, evidence, words)
     return Judgement("passed" if is_right else "missed", (f"measured: {seen}",))

@@ -20,7 +20,7 @@ from labctl.faults.catalogue import find_fault, random_fault
 from labctl.faults.fault import Fault
 from labctl.faults.lab_objects import changed
 from labctl.kernel.host import lab_state
-from labctl.lab import fault_records
+from labctl.lab import exercise_record, fault_records
 from labctl.lab.cni_attach import expected_plan, with_plugin_results
 from labctl.lab.fault_records import FaultRecord
 from labctl.lab.records import resolve_lab_name
@@ -39,8 +39,10 @@ def break_lab(lab: Lab, fault: Fault, *, hidden: bool = False) -> FaultRecord:
     A hidden fault becomes part of the lab's definition: `status` does not name it, and `up` does not repair it.
 
     Raises UsageError if the lab does not run, has this fault already, or another one that changed the same object;
-    KernelError if the kernel refuses the change, after restoring the state before it.
+    KernelError if the kernel refuses the change, after restoring the state before it. Also raises UsageError in an
+    exercise that is not finished.
     """
+    exercise_record.refuse_open(lab.name, "break")
     with lab_state.lock(lab.name):
         resolve_lab_name(lab.name)  # `down` may have held the lock
         return break_locked(lab, fault, hidden=hidden)
@@ -145,7 +147,9 @@ def break_as_defined(lab: Lab) -> tuple[FaultRecord, ...]:
     return tuple(records)
 
 
-def fix(lab: Lab, records: Iterable[FaultRecord]) -> tuple[tuple[FaultRecord, tuple[Change, ...]], ...]:
+def fix(
+    lab: Lab, records: Iterable[FaultRecord], *, solves_exercise: bool = False
+) -> tuple[tuple[FaultRecord, tuple[Change, ...]], ...]:
     """Undo these faults, the latest first, and nothing else. Returns each with what was changed in the kernel: nothing,
     if somebody has repaired it already.
 
@@ -153,10 +157,13 @@ def fix(lab: Lab, records: Iterable[FaultRecord]) -> tuple[tuple[FaultRecord, tu
     well, and applied again at the end.
 
     Raises KernelError if the kernel refuses; UsageError if the lab does not run, if a namespace of these faults is
-    gone, or if a later fault that stays is not in the catalogue.
+    gone, or if a later fault that stays is not in the catalogue. Also raises UsageError in an exercise that is not
+    finished, unless `solves_exercise`.
     """
     from labctl.kernel.lab_kernel import KernelLab
 
+    if not solves_exercise:
+        exercise_record.refuse_open(lab.name, "fix")
     wanted = {(record.kind, record.on) for record in records}
     fixed: list[tuple[FaultRecord, tuple[Change, ...]]] = []
     again: list[tuple[Fault, bool]] = []

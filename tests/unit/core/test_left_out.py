@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labctl.core.left_out import known_names, leave_out, named
-from labctl.core.resources import Address, Link, Netns, Plan, Route
+from labctl.core.resources import Address, Link, Netns, Plan, Route, Sysctl
 from labctl.scenario.definition import parse_and_compile
 
 TEXT = """
@@ -29,8 +29,10 @@ def plan() -> Plan:
 
 
 def lost(plan: Plan, *names: str) -> set[tuple[object, ...]]:
-    kept = {item.key for item in leave_out(plan, names).plan}
-    return {item.key for item in plan if item.key not in kept}
+    start = leave_out(plan, names)
+    differing = {item.key for item in plan if item not in start.plan}
+    assert differing == start.keys
+    return differing
 
 
 def test_a_device_goes_with_its_other_end_its_addresses_and_its_routes(plan: Plan) -> None:
@@ -78,6 +80,12 @@ def test_a_single_object_has_a_name(plan: Plan, name: str, key: str) -> None:
 def test_an_address_goes_with_the_routes_by_its_network(plan: Plan) -> None:
     assert sorted(str(one[0]) for one in lost(plan, "c1/eth0/10.0.0.2/24")) == ["address", "route"]
     assert [one[0] for one in named(plan, ("c1/eth0/10.0.0.2/24",))] == ["address"]
+
+
+def test_a_switch_is_the_other_way_round(plan: Plan) -> None:
+    found = [item for item in leave_out(plan, ("host/net.ipv4.ip_forward",)).plan if isinstance(item, Sysctl)]
+
+    assert [item.value for item in found] == ["0"]
 
 
 def test_nothing_is_left_out_without_a_name(plan: Plan) -> None:

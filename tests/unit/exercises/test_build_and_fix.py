@@ -10,10 +10,11 @@ import pytest
 from labctl.core.diff import Change, diff
 from labctl.core.exercise_types import BuildGoal, Exercise, FixGoal, Task
 from labctl.core.iptables import rule
-from labctl.core.resources import Address, Chain, Link, Plan, Resource, Route
+from labctl.core.resources import Address, Chain, Link, Plan, Resource, Route, Sysctl
 from labctl.core.results import Outcome, Report
 from labctl.exercises.build import judge_build, task_keys
 from labctl.exercises.fix import judge_fix
+from labctl.exercises.observed_state import without_free_fields
 from labctl.scenario.definition import parse_and_compile
 from tests.support import samples
 
@@ -115,6 +116,16 @@ def test_the_comment_of_a_rule_is_free_and_the_rule_is_not() -> None:
     assert state == "failed"
     assert "-s 10.0.1.0/24 -j MASQUERADE" in seen[0]
     assert "10.0.0.0/24" not in seen[0]
+
+
+def test_the_forwarding_of_devices_follows_from_that_of_the_machine() -> None:
+    whole, devices = Sysctl("r", "net.ipv4.ip_forward", "1"), Sysctl("r", "net.ipv4.conf.eth0.forwarding", "1")
+    changes = tuple(Change(item, replace(item, value="0")) for item in (devices, whole))
+
+    assert without_free_fields(changes) == changes[1:]
+    assert without_free_fields(changes[:1]) == changes[:1], "only this one is off"
+    judgement = judge_build(changes, (), frozenset({whole.key}))
+    assert judgement.state == "passed", "a later task is about it"
 
 
 def test_many_differences_are_counted() -> None:

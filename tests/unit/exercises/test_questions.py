@@ -87,6 +87,14 @@ def test_a_point_shows_the_packet_there() -> None:
     assert (nowhere.state, nowhere.seen) == ("passed", ("measured: a ping from a to c is not seen at node9/eth0",))
 
 
+def test_a_packet_that_never_left_its_source_came_as_far_as_that() -> None:
+    nowhere = replace(samples.STORY, legs=())
+
+    for ask in ("last", "path"):
+        judgement = judge_prediction(goal(ask), "a", samples.TRACE, nowhere, WORDS)
+        assert (judgement.state, judgement.seen) == ("passed", ("measured: a ping from a to c never left a",))
+
+
 def test_a_packet_that_could_not_be_sent_is_no_attempt() -> None:
     broken = replace(samples.TRACE, answer="broken", detail="no ping")
 
