@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from operator import attrgetter
 from typing import Any, Literal, cast
@@ -29,6 +29,7 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
     in_creation_order,
+    value_fields,
 )
 from labctl.core.sysctl_values import same_value
 from labctl.core.text import short_repr
@@ -279,7 +280,7 @@ def _builtin(chain: Chain) -> bool:
 
 @cache
 def _fields(kind: Any) -> tuple[tuple[str, ...], Any]:
-    names = tuple(field.name for field in fields(kind))
+    names = value_fields(kind)
     return names, attrgetter(*names)
 
 

@@ -7,18 +7,21 @@ The order of the `Resource` union *is* the order of creation (namespaces, then l
 within a kind the author's order counts. There is no dependency graph.
 
 `None` in a wanted field means "any" (a MAC address or an MTU that the model does not fix). Every type has a `key`,
-which identifies the object, apart from its values: the same key with other values is a change.
+which identifies the object, apart from its values: the same key with other values is a change. `why` is the reason
+of the object (`labctl.core.why`), for readers: it is not a part of the value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from itertools import chain
 from typing import Any, TypeAlias, get_args
 
 from labctl.core.iptables import FirewallRule
+from labctl.core.why import Reason, RuleReasons
 
 RT_TABLE_MAIN = 254  # the kernel's main routing table
 ROUTE_PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 12: "bird"}  # the program that created a route (rt_protos)
@@ -47,6 +50,7 @@ class Netns:
     """A network namespace, by its short name in the lab."""
 
     name: str
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -84,6 +88,7 @@ class Link:
     autoconf: bool = False
     options: tuple[tuple[str, str], ...] = ()
     link_netns: str | None = None
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -101,6 +106,7 @@ class Sysctl:
     ns: str
     name: str
     value: str
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -118,6 +124,7 @@ class Address:
     at: Interface
     addr: InterfaceAddress
     connected: bool | None = True
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -139,6 +146,7 @@ class Neighbour:
     mac: str | None
     state: str = "permanent"
     proxy: bool = False
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -159,6 +167,7 @@ class Fdb:
     mac: str
     dst: IP | None = None
     via: str | None = None
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -204,6 +213,7 @@ class Route:
     encap: tuple[int, IP] | None = None
     nexthops: tuple[NextHop, ...] = ()
     nhid: int | None = None
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -227,6 +237,7 @@ class Rule:
     mask: int | None = None
     kind: str = "lookup"
     invert: bool = False
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -247,6 +258,7 @@ class IpSet:
     kind: str = "hash:net"
     members: tuple[str, ...] = ()
     family: str = "inet"
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -268,6 +280,8 @@ class Chain:
     rules: tuple[FirewallRule, ...] = ()
     policy: str | None = None
     family: str = "ip"
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
+    rule_whys: tuple[RuleReasons, ...] = field(default=(), compare=False, repr=False, kw_only=True)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -289,6 +303,7 @@ class Attachment:
     args: str = "{}"
     ifname: str = "eth0"
     path: str = ""
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -319,6 +334,7 @@ class Process:
     sandbox: bool = False
     inside: str | None = None
     pid: int | None = None
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -331,6 +347,18 @@ Resource: TypeAlias = (
 RESOURCE_TYPES: tuple[type, ...] = get_args(Resource)  # creation order is the order of this union
 CREATION_ORDER = {kind: number for number, kind in enumerate(RESOURCE_TYPES)}
 Plan: TypeAlias = tuple[Resource, ...]
+
+
+@cache
+def value_fields(kind: Any) -> tuple[str, ...]:
+    """The names of the fields that are the value of a type: all but the reasons."""
+    return tuple(one.name for one in fields(kind) if one.compare)
+
+
+def joined_reasons(*chains: Chain) -> dict[str, Any]:
+    """The reasons of a chain that has the rules of several, as fields for `replace`."""
+    why = next((one.why for one in chains if one.why is not None), None)
+    return {"why": why, "rule_whys": tuple(dict.fromkeys(ask for one in chains for ask in one.rule_whys))}
 
 
 def assemble(resources: Iterable[Resource]) -> Plan:
@@ -346,7 +374,7 @@ def assemble(resources: Iterable[Resource]) -> Plan:
         if isinstance(item, Chain):
             if (earlier := chains.get(key)) is not None:
                 policy = item.policy if item.policy is not None else earlier.policy
-                item = replace(item, rules=earlier.rules + item.rules, policy=policy)
+                item = replace(item, rules=earlier.rules + item.rules, policy=policy, **joined_reasons(earlier, item))
             chains[key] = item
         elif key in by_key and by_key[key] != item:
             raise ValueError(f"two different objects are both {key}: {by_key[key]} and {item}")

@@ -18,7 +18,18 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from labctl.core.iptables import FirewallRule
-from labctl.core.resources import IP, Address, Chain, Interface, Link, Net, Plan, Resource, in_creation_order
+from labctl.core.resources import (
+    IP,
+    Address,
+    Chain,
+    Interface,
+    Link,
+    Net,
+    Plan,
+    Resource,
+    in_creation_order,
+    joined_reasons,
+)
 from labctl.core.scenario_types import Check, Lab, Machine, Scenario, VirtualAddress
 from labctl.kubernetes.api.api_objects import Cluster, Node, Service
 from labctl.kubernetes.api.cluster_state import ClusterState
@@ -100,7 +111,7 @@ def merge(plan: Plan, added: Iterable[Resource]) -> Plan:
     for item in added:
         key = item.key
         if isinstance(item, Chain) and isinstance(earlier := new.get(key), Chain):
-            item = replace(item, rules=earlier.rules + item.rules)
+            item = replace(item, rules=earlier.rules + item.rules, **joined_reasons(earlier, item))
         new[key] = item
     kept = []
     for item in plan:
@@ -109,7 +120,7 @@ def merge(plan: Plan, added: Iterable[Resource]) -> Plan:
             kept.append(item)
         elif isinstance(item, Chain) and isinstance(other, Chain) and item.name in BUILT_IN:
             ours = tuple(one for one in other.rules if one not in item.rules)
-            new[item.key] = replace(item, rules=ours + item.rules)
+            new[item.key] = replace(item, rules=ours + item.rules, **joined_reasons(other, item))
     return in_creation_order((*kept, *map(_in_order, new.values())))
 
 

@@ -41,6 +41,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Fdb, Interface, IpSet, Link, Neighbour, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.core.why import Component, Source, explained
 from labctl.models.lib import datacenter, kubernetes, pods, primitives
 
 FOLLOWS = "Antrea 2.x (AntreaProxy without proxyAll)"
@@ -74,6 +75,57 @@ PARTS = (
     *pods.PARTS,
 )
 Container = pods.PodSettings
+_PROJECT, _VERSION = "antrea-io/antrea", "2.0"
+_ROUTES = Component("antrea-agent", Source(_PROJECT, "pkg/agent/route/route_linux.go", _VERSION))
+_CONFIG = Component("antrea-agent", Source(_PROJECT, "pkg/agent/config/node_config.go", _VERSION))
+_FLOWS = Component("antrea-agent (Open vSwitch)", Source(_PROJECT, "pkg/agent/openflow/pipeline.go", _VERSION))
+_PLUGIN = Component("the CNI plugin antrea", Source(_PROJECT, "pkg/agent/cniserver", _VERSION))
+_NO_IPTABLES = _FLOWS.why(
+    "Frames inside Open vSwitch pass no iptables: with 1, the bridge that stands for it would ask them."
+)
+_SWITCH = _FLOWS.why("It is the switch of {ns}: pods, the node (antrea-gw0) and the tunnel are its ports.")
+_SWITCH_PORT = _CONFIG.why("It is the switch's end of antrea-gw0.")
+_GATEWAY = _CONFIG.why("It is the node's own port of the switch: packets between {ns} and pods pass it.")
+_FLOW = _FLOWS.why(
+    "The switch knows at which port this MAC address is ({owner}), by a flow: it learns nothing and floods nothing."
+)
+_GATEWAY_ADDRESS = _CONFIG.why("It is the gateway of the pods of {ns}, and the node's own address towards pods.")
+_TUNNEL = _FLOWS.why(
+    "It is the tunnel port of the switch: it puts frames for pods of other nodes into UDP packets between the nodes."
+)
+_TUNNEL_FDB = _FLOWS.why(
+    "Frames for the gateway with this MAC address go through the tunnel to the node {owner} ({dst})."
+)
+_TUNNEL_FLOW = _FLOWS.why("The gateway of another node, which has this MAC address, is behind the tunnel.")
+_PEER_NEIGHBOUR = _ROUTES.why(
+    "{ns} knows the MAC address of the gateway of {owner}: no ARP request crosses the tunnel."
+)
+_PEER_ROUTE = _ROUTES.why(
+    "It leads packets for {dst} ({dst_machines}) back into the switch, to the gateway of {via_machine}: that is"
+    " behind the tunnel."
+)
+_DIRECT_ROUTE = _ROUTES.why(
+    "It leads packets for {dst} to {via_machine}, where its pods are ({dst_machines}), without a tunnel: this mode has"
+    " none between nodes of one Ethernet."
+)
+_HOST_END = _PLUGIN.why("It is the node's end of the cable of {peer_ns}, a port of the switch {master}.")
+_POD_END = _PLUGIN.why("It is the network card of the pod: its cable leads to {peer_ns}.")
+_POD_ADDRESS = _PLUGIN.why("It is the pod's address, the next free one of the range of its node.")
+_POD_DEFAULT = _PLUGIN.why("The pod sends everything outside the range of its node to {via}, antrea-gw0.")
+_POD_SET = _ROUTES.why("It has the ranges of the pods of all nodes: towards them, a pod keeps its address.")
+_JUMP = _ROUTES.why("Packets pass Antrea's own chain {target}.")
+_CHAIN = _ROUTES.why("It has the rules of Antrea for this place, apart from those of other programs.")
+_UNTRACKED = _ROUTES.why("Tunnel packets between nodes are not tracked: the packet inside is.")
+_MARK_LOCAL = _ROUTES.why("What {ns} itself sends to pods gets a mark, by which the switch always lets it pass.")
+_FROM_PODS = _ROUTES.why("Packets from pods, which come out of the switch by {iif}, pass.")
+_TO_PODS = _ROUTES.why("Packets to pods, which go into the switch by {oif}, pass.")
+_MASQUERADE = _ROUTES.why(
+    "What a pod sends to an address that does not belong to a pod gets the address of {ns}: outside has no way back"
+    " to a pod."
+)
+_MASQUERADE_LOCAL = _ROUTES.why(
+    "What {ns} sends into the switch with another address gets that of antrea-gw0, which pods can answer."
+)
 BRIDGE, GATEWAY_DEVICE, GATEWAY_PEER, TUNNEL_PREFIX = "br-int", "antrea-gw0", "antrea-gw0-br", "antrea-tun"
 POD_IP_SET = "ANTREA-POD-IP"
 TUNNEL_PORTS = {"geneve": 6081, "vxlan": 4789}
@@ -120,15 +172,16 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         peers = [other for other in nodes if other is not node]
         tunnel_peers = [other for other in peers if _uses_tunnel(options, node, other)]
         yield Machine(node.name, "node", (node.nic.address, node.gateway))
-        yield from primitives.netns(node.name)
+        yield from primitives.node_netns(node.name)
         yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, devices=("eth0", GATEWAY_DEVICE))
-        yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "0")  # frames in Open vSwitch pass no iptables
+        yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "0", why=_NO_IPTABLES)
         yield from _switch(node, _mtu(options))
         if options.traffic_mode != "no-encap":
             yield from _tunnels(node, tunnel_peers, tunnel, _mtu(options))
         yield from _routes(node, peers, tunnel_peers)
         yield from _pods(node, _mtu(options))
-        yield IpSet(node.name, POD_IP_SET, "hash:net", tuple(sorted(str(one.pod_range) for one in nodes)))
+        ranges = tuple(sorted(str(one.pod_range) for one in nodes))
+        yield IpSet(node.name, POD_IP_SET, "hash:net", ranges, why=_POD_SET)
         yield from _chains(node, TUNNEL_PORTS[tunnel] if options.traffic_mode != "no-encap" else None)
         yield from pods.pause_and_containers(node.node)
 
@@ -153,12 +206,12 @@ def _mtu(options: Options) -> int:
 def _switch(addressing: NodeAddressing, mtu: int) -> Iterator[Resource]:
     """The switch, and the node's port of it. The bridge device has ARP off, or it would answer for antrea-gw0."""
     gateway, port, switch = (Interface(addressing.name, dev) for dev in (GATEWAY_DEVICE, GATEWAY_PEER, BRIDGE))
-    yield Link(switch, "bridge", mtu=mtu, mac=primitives.mac(str(switch)), arp=False)
-    yield from primitives.veth_pair(
-        port, gateway, mtu=mtu, macs=(primitives.mac(str(port)), addressing.gateway_mac), master=BRIDGE
-    )
-    yield Fdb(port, addressing.gateway_mac)
-    yield from primitives.addresses(gateway, primitives.with_prefix_length(addressing.gateway, NODE_PREFIX_LENGTH))
+    yield Link(switch, "bridge", mtu=mtu, mac=primitives.mac(str(switch)), arp=False, why=_SWITCH)
+    macs, whys = (primitives.mac(str(port)), addressing.gateway_mac), (_SWITCH_PORT, _GATEWAY)
+    yield from primitives.veth_pair(port, gateway, mtu=mtu, macs=macs, master=BRIDGE, whys=whys)
+    yield Fdb(port, addressing.gateway_mac, why=_FLOW)
+    address = primitives.with_prefix_length(addressing.gateway, NODE_PREFIX_LENGTH)
+    yield from explained(_GATEWAY_ADDRESS, primitives.addresses(gateway, address))
 
 
 def _tunnels(addressing: NodeAddressing, tunnel_peers: list[NodeAddressing], kind: str, mtu: int) -> Iterator[Resource]:
@@ -169,16 +222,16 @@ def _tunnels(addressing: NodeAddressing, tunnel_peers: list[NodeAddressing], kin
     if kind == "vxlan":
         at = Interface(addressing.name, f"{TUNNEL_PREFIX}0")
         local = (("id", "0"), ("local", str(addressing.nic.address)), ("learning", "off"), port)
-        yield Link(at, kind, None, BRIDGE, mtu, primitives.mac(str(at)), options=local)
+        yield Link(at, kind, None, BRIDGE, mtu, primitives.mac(str(at)), options=local, why=_TUNNEL)
         for peer in tunnel_peers:
-            yield Fdb(at, peer.gateway_mac, peer.nic.address)
-            yield Fdb(at, peer.gateway_mac)
+            yield Fdb(at, peer.gateway_mac, peer.nic.address, why=_TUNNEL_FDB)
+            yield Fdb(at, peer.gateway_mac, why=_TUNNEL_FLOW)
         return
     for number, peer in enumerate(tunnel_peers):
         at = Interface(addressing.name, f"{TUNNEL_PREFIX}{number}")
         remote = (("id", "0"), ("remote", str(peer.nic.address)), port)
-        yield Link(at, kind, None, BRIDGE, mtu, primitives.mac(str(at)), isolated=True, options=remote)
-        yield Fdb(at, peer.gateway_mac)
+        yield Link(at, kind, None, BRIDGE, mtu, primitives.mac(str(at)), isolated=True, options=remote, why=_TUNNEL)
+        yield Fdb(at, peer.gateway_mac, why=_TUNNEL_FLOW)
 
 
 def _routes(
@@ -187,10 +240,11 @@ def _routes(
     """The routes to the other nodes' pods: through the switch, or directly to the node."""
     for peer in peers:
         if peer in tunnel_peers:
-            yield Neighbour(Interface(addressing.name, GATEWAY_DEVICE), peer.gateway, peer.gateway_mac)
-            yield Route(addressing.name, peer.pod_range, peer.gateway, GATEWAY_DEVICE, onlink=True)
+            at = Interface(addressing.name, GATEWAY_DEVICE)
+            yield Neighbour(at, peer.gateway, peer.gateway_mac, why=_PEER_NEIGHBOUR)
+            yield Route(addressing.name, peer.pod_range, peer.gateway, at.dev, onlink=True, why=_PEER_ROUTE)
         else:
-            yield Route(addressing.name, peer.pod_range, peer.nic.address, "eth0")
+            yield Route(addressing.name, peer.pod_range, peer.nic.address, "eth0", why=_DIRECT_ROUTE)
 
 
 def _pods(addressing: NodeAddressing, mtu: int) -> Iterator[Resource | Machine]:
@@ -202,11 +256,13 @@ def _pods(addressing: NodeAddressing, mtu: int) -> Iterator[Resource | Machine]:
         yield from primitives.container_netns(name)
         port, mac = Interface(addressing.name, name[:8] + digits), primitives.mac(name)
         yield from primitives.veth_pair(
-            port, inner, mtu=mtu, macs=(None, mac), master=BRIDGE, txqueuelen=primitives.NO_QUEUE
-        )
-        yield Fdb(port, mac)
-        yield from primitives.addresses(inner, primitives.with_prefix_length(address, NODE_PREFIX_LENGTH))
-        yield Route(name, primitives.ANYWHERE, addressing.gateway, "eth0")
+            port, inner, mtu=mtu, macs=(None, mac), master=BRIDGE, txqueuelen=primitives.NO_QUEUE,
+            whys=(_HOST_END, _POD_END),
+        )  # fmt: skip
+        yield Fdb(port, mac, why=_FLOW)
+        interface_address = primitives.with_prefix_length(address, NODE_PREFIX_LENGTH)
+        yield from explained(_POD_ADDRESS, primitives.addresses(inner, interface_address))
+        yield Route(name, primitives.ANYWHERE, addressing.gateway, "eth0", why=_POD_DEFAULT)
 
 
 def _chains(addressing: NodeAddressing, dstport: int | None) -> Iterator[Resource]:
@@ -221,30 +277,31 @@ def _chains(addressing: NodeAddressing, dstport: int | None) -> Iterator[Resourc
         ("nat", "POSTROUTING", "ANTREA-POSTROUTING", "postrouting"),
         ("mangle", "PREROUTING", "ANTREA-MANGLE", "mangle"), ("mangle", "OUTPUT", "ANTREA-OUTPUT", "output"),
     ):  # fmt: skip
-        yield primitives.chain(
-            addressing.name, table, builtin, f"{about(f'jump to Antrea {hook_name} rules')} -j {chain}"
-        )
-        yield primitives.chain(addressing.name, table, chain)
+        jump = f"{about(f'jump to Antrea {hook_name} rules')} -j {chain}"
+        yield primitives.chain(addressing.name, table, builtin, (jump, _JUMP))
+        yield primitives.chain(addressing.name, table, chain, why=_CHAIN)
     if dstport is not None:
         for chain, direction, end in (("ANTREA-PREROUTING", "incoming", "dst"), ("ANTREA-OUTPUT", "outgoing", "src")):
             comment = about(f"do not track {direction} encapsulation packets")
             rule = f"-p udp {comment} -m udp --dport {dstport} -m addrtype --{end}-type LOCAL -j CT --notrack"
-            yield primitives.chain(addressing.name, "raw", chain, rule)
+            yield primitives.chain(addressing.name, "raw", chain, (rule, _UNTRACKED))
     local = f"-o {GATEWAY_DEVICE} {about('mark LOCAL output packets')} -m addrtype --src-type LOCAL"
-    yield primitives.chain(
-        addressing.name, "mangle", "ANTREA-OUTPUT", f"{local} -j MARK --set-xmark 0x80000000/0x80000000"
-    )
+    mark = (f"{local} -j MARK --set-xmark 0x80000000/0x80000000", _MARK_LOCAL)
+    yield primitives.chain(addressing.name, "mangle", "ANTREA-OUTPUT", mark)
     yield primitives.chain(
         addressing.name, "filter", "ANTREA-FORWARD",
-        f"-i {GATEWAY_DEVICE} {about('accept packets from local Pods')} -j ACCEPT",
-        f"-o {GATEWAY_DEVICE} {about('accept packets to local Pods')} -j ACCEPT",
+        (f"-i {GATEWAY_DEVICE} {about('accept packets from local Pods')} -j ACCEPT", _FROM_PODS),
+        (f"-o {GATEWAY_DEVICE} {about('accept packets to local Pods')} -j ACCEPT", _TO_PODS),
     )  # fmt: skip
     external = f"{about('masquerade Pod to external packets')} -m set ! --match-set {POD_IP_SET} dst"
     other_source = "-m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL"
     yield primitives.chain(
         addressing.name, "nat", "ANTREA-POSTROUTING",
-        f"-s {addressing.pod_range} ! -o {GATEWAY_DEVICE} {external} -j MASQUERADE",
-        f"-o {GATEWAY_DEVICE} {about('masquerade LOCAL traffic')} {other_source} -j MASQUERADE --random-fully",
+        (f"-s {addressing.pod_range} ! -o {GATEWAY_DEVICE} {external} -j MASQUERADE", _MASQUERADE),
+        (
+            f"-o {GATEWAY_DEVICE} {about('masquerade LOCAL traffic')} {other_source} -j MASQUERADE --random-fully",
+            _MASQUERADE_LOCAL,
+        ),
     )  # fmt: skip
 
 

@@ -43,8 +43,9 @@ from dataclasses import dataclass
 from labctl.core.address_use import AddressUse
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import option
-from labctl.core.resources import Chain, Interface, Link, Neighbour, Resource, Route, Sysctl
+from labctl.core.resources import Chain, Interface, Link, Neighbour, Resource, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
+from labctl.core.why import Component, Source, Why, explained
 from labctl.models.lib import (
     azure,
     azure_addressing,
@@ -81,6 +82,56 @@ PARTS = (
     *pods.PARTS,
 )
 Container = pods.PodSettings
+ACN = "Azure/azure-container-networking"
+_PLUGIN = Component("Azure CNI (azure-vnet)", Source(ACN, "network/bridge_endpointclient_linux.go", "1.1"))
+_EBTABLES = Component("Azure CNI (azure-vnet)", Source(ACN, "ebtables/ebtables.go", "1.1"))
+_BRIDGE = _PLUGIN.why(
+    "It connects the pods of {ns} with its NIC: eth0 is one of its ports, and the bridge has the address of the node."
+    " So pods look like machines of the subnet.",
+    "network/bridge_networkclient_linux.go",
+)
+_CALLS_IPTABLES = azure.IMAGE.why(
+    "Frames that the bridge forwards pass iptables too. Else no rule could masquerade the packets of pods: {ns} bridges"
+    " them and does not route them.",
+    "parts/linux/cloud-init/artifacts/cse_config.sh (99-force-bridge-forward.conf)",
+)
+_HIDE = _EBTABLES.why(
+    "Frames that leave by eth0 get its MAC address as their source: Azure accepts no other MAC address from a NIC."
+)
+_ARP_FOR_NODE = _EBTABLES.why("It answers ARP requests for the node's own address with the MAC address of the NIC.")
+_ARP_REPLIES = _EBTABLES.why(
+    "Answers of the fabric to ARP requests come to the MAC address of the NIC, because it hid that of the pod which"
+    " asked. As broadcasts they reach that pod."
+)
+_TUNNEL = _EBTABLES.why(
+    "What a pod sends goes to the fabric's MAC address, even if it is for a pod of the same node: so Azure's policy"
+    " sees every packet (mode tunnel)."
+)
+_HOST_END = _PLUGIN.why(
+    "It is the node's end of the cable of {peer_ns}, a port of the bridge {master}. It has hairpin mode, so that a"
+    " pod can reach itself through a Service."
+)
+_POD_END = _PLUGIN.why("It is the network card of the pod: its cable leads to {peer_ns}.")
+_ADDRESS = _PLUGIN.why("It is the pod's address in the subnet of the nodes, a secondary address of the node's NIC.")
+_DEFAULT = _PLUGIN.why(
+    "The pod uses the gateway of the subnet, {via}, as a machine of the subnet does: its node bridges, and does not"
+    " route."
+)
+_ARP_FOR_POD = _EBTABLES.why(
+    "It answers ARP requests for the address of a pod of {ns}: the fabric, and the other pods, never ask the pod"
+    " itself."
+)
+_DELIVER = _EBTABLES.why(
+    "Frames from the fabric have the MAC address of the NIC, the only one that Azure knows. Those for the IP address"
+    " {dst} get the MAC address of the pod {dst_machines}, so that the bridge finds its port."
+)
+_NEIGHBOUR = _PLUGIN.why(
+    "{ns} knows the MAC address of its pod {owner} from the start: the rules of ebtables drop the ARP request for it."
+)
+_ARP_PVLAN = azure.VNET.why(
+    "The virtual network answers the ARP request for a pod on the cable where it came from: both pods are behind one"
+    " NIC."
+)
 RESERVED_NAMES = (azure_outbound.FIREWALL, azure_egress_gateway.NAMESPACE)
 _ARP_REPLY_RULE = "-p ARP --arp-op Request --arp-ip-dst {} -j arpreply --arpreply-mac {} --arpreply-target DROP"
 
@@ -109,16 +160,16 @@ def _cluster(scenario: Scenario) -> Iterator[Resource | Machine]:
     vm = azure_addressing.vm_nic(options.vm_cidr, options.subnet)
     yield Machine("fabric", "fabric", (options.subnet.network_address + 1, options.public_ip))
     for nic in nics:
-        yield Link(Interface(nic.machine, "azure0"), "bridge", mtu=options.mtu, mac=nic.mac)
+        yield Link(Interface(nic.machine, "azure0"), "bridge", mtu=options.mtu, mac=nic.mac, why=_BRIDGE)
     yield from azure.fabric([*nics, vm, *azure_outbound.firewall_nics(options)], options.mtu)
     yield from azure_outbound.way_out(options, azure_outbound.exits(nics), (vm,))
     yield from azure_platform.services(options, (*nics, vm))
     for nic, node in zip(nics, scenario.nodes, strict=True):
         yield Machine(nic.machine, "node", (nic.address,))
-        yield from primitives.netns(nic.machine)
+        yield from primitives.node_netns(nic.machine)
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0", "azure0"))
-        yield Sysctl(nic.machine, "net.bridge.bridge-nf-call-iptables", "1")
+        yield Sysctl(nic.machine, "net.bridge.bridge-nf-call-iptables", "1", why=_CALLS_IPTABLES)
         yield from azure_platform.imds_restriction(options, nic)
         yield from kubernetes.ip_masq_agent(nic.machine, (*azure_platform.exempt_ranges(options), options.vnet_cidr))
         yield from _nic_rules(nic, options)
@@ -127,7 +178,8 @@ def _cluster(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from azure.secondary_address_routes(nic, len(node.pods))
         yield from azure.mac_filter(nic)
         if options.mode == "tunnel":  # the fabric must answer ARP for pods on the link of the request
-            yield Sysctl("fabric", f"net.ipv4.conf.{nic.fabric_device}.proxy_arp_pvlan", "1")
+            name = f"net.ipv4.conf.{nic.fabric_device}.proxy_arp_pvlan"
+            yield Sysctl("fabric", name, "1", why=_ARP_PVLAN)
     yield from azure.vm_machine(vm)
 
 
@@ -164,14 +216,14 @@ def _nics(scenario: Scenario) -> list[azure.Nic]:
 def _nic_rules(nic: azure.Nic, options: Options) -> Iterator[Resource]:
     """The ebtables rules at the NIC: hide MAC addresses, answer ARP for the node, make ARP replies broadcasts."""
     hide = f"-s unicast -o eth0 -j snat --to-src {nic.mac} --snat-arp --snat-target ACCEPT"
-    yield _ebtables_nat_chain(nic.machine, "POSTROUTING", hide)
-    yield _ebtables_nat_chain(nic.machine, "PREROUTING", _ARP_REPLY_RULE.format(nic.address, nic.mac))
+    yield _ebtables_nat_chain(nic.machine, "POSTROUTING", hide, _HIDE)
+    own = _ARP_REPLY_RULE.format(nic.address, nic.mac)
+    yield _ebtables_nat_chain(nic.machine, "PREROUTING", own, _ARP_FOR_NODE)
     replies = "-p ARP -i eth0 --arp-op Reply -j dnat --to-dst ff:ff:ff:ff:ff:ff --dnat-target ACCEPT"
-    yield _ebtables_nat_chain(nic.machine, "PREROUTING", replies)
+    yield _ebtables_nat_chain(nic.machine, "PREROUTING", replies, _ARP_REPLIES)
     if options.mode == "tunnel":
-        yield _ebtables_nat_chain(
-            nic.machine, "PREROUTING", f"-i az+ -j dnat --to-dst {azure.FABRIC_MAC} --dnat-target ACCEPT"
-        )
+        to_fabric = f"-i az+ -j dnat --to-dst {azure.FABRIC_MAC} --dnat-target ACCEPT"
+        yield _ebtables_nat_chain(nic.machine, "PREROUTING", to_fabric, _TUNNEL)
 
 
 def _pods(nic: azure.Nic, node: ScenarioNode, options: Options) -> Iterator[Resource | Machine]:
@@ -184,18 +236,18 @@ def _pods(nic: azure.Nic, node: ScenarioNode, options: Options) -> Iterator[Reso
         inner, outer = Interface(name, "eth0"), Interface(node.name, device)
         yield Machine(name, "pod", (address,), node.name)
         yield from primitives.container_netns(name)
-        yield Link(outer, "veth", inner, "azure0", options.mtu, hairpin=True)
-        yield Link(inner, "veth", outer, None, options.mtu, mac)
-        yield from primitives.addresses(inner, primitives.with_prefix_length(address, options.subnet.prefixlen))
-        yield Route(name, primitives.ANYWHERE, nic.gateway, "eth0")
-        yield _ebtables_nat_chain(
-            node.name, "PREROUTING", _ARP_REPLY_RULE.format(address, azure.FABRIC_MAC if tunnel else mac)
-        )
+        yield Link(outer, "veth", inner, "azure0", options.mtu, hairpin=True, why=_HOST_END)
+        yield Link(inner, "veth", outer, None, options.mtu, mac, why=_POD_END)
+        interface_address = primitives.with_prefix_length(address, options.subnet.prefixlen)
+        yield from explained(_ADDRESS, primitives.addresses(inner, interface_address))
+        yield primitives.default_route(name, nic.gateway, why=_DEFAULT)
+        answer = _ARP_REPLY_RULE.format(address, azure.FABRIC_MAC if tunnel else mac)
+        yield _ebtables_nat_chain(node.name, "PREROUTING", answer, _ARP_FOR_POD)
         frames = f"-p IPv4 -i eth0 --ip-dst {address} -j dnat --to-dst {mac} --dnat-target ACCEPT"
-        yield _ebtables_nat_chain(node.name, "PREROUTING", frames)
+        yield _ebtables_nat_chain(node.name, "PREROUTING", frames, _DELIVER)
         if not tunnel:
-            yield Neighbour(Interface(node.name, "azure0"), address, mac)
+            yield Neighbour(Interface(node.name, "azure0"), address, mac, why=_NEIGHBOUR)
 
 
-def _ebtables_nat_chain(ns: str, chain: str, text: str) -> Chain:
-    return Chain(ns, "nat", chain, (primitives.parse_rule(text, "bridge"),), family="bridge")
+def _ebtables_nat_chain(ns: str, chain: str, text: str, why: Why) -> Chain:
+    return primitives.chain(ns, "nat", chain, (text, why), family="bridge")

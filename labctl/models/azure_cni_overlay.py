@@ -43,6 +43,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.core.why import Component, Source
 from labctl.models.lib import (
     azure,
     azure_addressing,
@@ -83,6 +84,22 @@ PARTS = (
 )
 Container = pods.PodSettings
 RESERVED_NAMES = (azure_outbound.FIREWALL, azure_egress_gateway.NAMESPACE)
+DOMAIN = Component(
+    "Azure's virtual network (overlay routing domain)",
+    Source("MicrosoftDocs/azure-aks-docs", "articles/aks/concepts-network-azure-cni-overlay.md"),
+)
+_NO_PODS = DOMAIN.why(
+    "For all other machines of the virtual network, the addresses of pods ({dst}) do not exist: they are in a routing"
+    " domain of the cluster only."
+)
+_DOMAIN_RULE = DOMAIN.why(
+    "Packets of {iif_machine} to the addresses of pods use the routing domain of the cluster, because {iif_machine}"
+    " is a node of it."
+)
+_DOMAIN_ROUTE = DOMAIN.why(
+    "It leads packets for {dst} to {via_machine}, where its pods are ({dst_machines}). Azure makes it by itself when"
+    " the node joins: no route table shows it, and the limit of 400 routes does not count."
+)
 ROUTING_DOMAIN_TABLE = 100  # the fabric's routing table for the routing domain of the cluster
 NODE_PREFIX_LENGTH = address_plan.NODE_RANGE_PREFIX_LENGTH  # of each node's part of the pod CIDR
 MAX_NODES = address_plan.LIMITS["overlay"].max_nodes
@@ -127,12 +144,13 @@ def _cluster(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from azure.fabric([*nics, vm, *azure_outbound.firewall_nics(options)], options.mtu)
     yield from azure_outbound.way_out(options, azure_outbound.exits(nics), (vm,))
     yield from azure_platform.services(options, (*nics, vm))
-    yield Route("fabric", options.pod_cidr, kind="unreachable")
+    yield Route("fabric", options.pod_cidr, kind="unreachable", why=_NO_PODS)
     for nic, node, pod_range in zip(nics, scenario.nodes, ranges, strict=True):
-        yield Rule("fabric", ROUTING_DOMAIN_TABLE, ROUTING_DOMAIN_TABLE, dst=options.pod_cidr, iif=nic.fabric_device)
-        yield Route("fabric", pod_range, nic.address, nic.fabric_device, ROUTING_DOMAIN_TABLE, onlink=True)
+        table, device = ROUTING_DOMAIN_TABLE, nic.fabric_device
+        yield Rule("fabric", table, table, dst=options.pod_cidr, iif=device, why=_DOMAIN_RULE)
+        yield Route("fabric", pod_range, nic.address, device, table, onlink=True, why=_DOMAIN_ROUTE)
         yield Machine(nic.machine, "node", (nic.address,))
-        yield from primitives.netns(nic.machine)
+        yield from primitives.node_netns(nic.machine)
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0",))
         yield from azure_platform.imds_restriction(options, nic)

@@ -139,7 +139,7 @@ def _cluster(scenario: Scenario) -> Iterator[Resource | Machine]:
     of_nodes = () if in_node_subnet else _node_addresses(scenario)
     for number, (nic, node) in enumerate(zip(nics, scenario.nodes, strict=True)):
         yield Machine(nic.machine, "node", (nic.address,))
-        yield from primitives.netns(nic.machine)
+        yield from primitives.node_netns(nic.machine)
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0",))
         yield from azure_platform.imds_restriction(options, nic)

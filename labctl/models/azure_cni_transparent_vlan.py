@@ -39,6 +39,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.core.why import LABCTL, Component, Source
 from labctl.models.lib import (
     azure,
     azure_addressing,
@@ -82,6 +83,53 @@ PARTS = (
     *pods.PARTS,
 )
 RESERVED_NAMES = (azure_outbound.FIREWALL,)
+_PLUGIN = Component(
+    "Azure CNI (azure-vnet, multitenancy)",
+    Source("Azure/azure-container-networking", "network/transparent_vlan_endpointclient_linux.go", "1.5"),
+)
+_FABRIC_VLAN = azure.VNET.why(
+    "It is the virtual network's end of a tenant's VLAN ({id}) on one NIC: each tenant has a separate virtual network."
+)
+_FABRIC_VETH = LABCTL.why("It takes the place of a tenant's VLAN, which this kernel does not have.")
+_TENANT_VLAN = _PLUGIN.why(
+    "It is the VLAN {id} of the node's NIC, in the namespace of the tenant: packets of the tenant leave the node only"
+    " by it, and so they never meet the node's own network."
+)
+_TENANT_VETH = LABCTL.why("It takes the place of the VLAN of the node's NIC, which this kernel does not have.")
+_TENANT_NETNS = _PLUGIN.why(
+    "It is the network of one tenant on one node (az_ns_VLAN in Azure), with a cable to each of its pods: the node's"
+    " own network does not know the tenant."
+)
+_ALL_TENANTS = azure.VNET.why(
+    "For the machines of the virtual network, the addresses of all tenants ({dst}) do not exist."
+)
+_NOT_OTHERS = azure.VNET.why("In the virtual network of this tenant (table {table}), no other address of {dst} exists.")
+_NOT_NODES = azure.VNET.why("In the virtual network of this tenant (table {table}), the nodes ({dst}) do not exist.")
+_ANSWERS = azure.VNET.why("Answers of the internet to {dst} are for the tenant of table {table}.")
+_FROM_TENANT = azure.VNET.why("What comes in by this VLAN belongs to one tenant, and uses its virtual network.")
+_FABRIC_TO_POD = azure.VNET.why("In the tenant's virtual network, {dst_machines} is behind this VLAN of its node.")
+_FABRIC_NEIGHBOUR = azure.VNET.why(
+    "Azure knows the MAC address of the NIC behind which {owner} is: the namespace of the tenant answers no ARP request"
+    " for its pods on the VLAN."
+)
+_GATEWAY_ROUTE = _PLUGIN.why("The gateway {dst} is behind {dev} directly. No machine has this address.")
+_OUT = _PLUGIN.why("The tenant's packets leave by {dev}, for the virtual network of the tenant.")
+_OUT_MARKED = _PLUGIN.why(
+    "Packets with the mark of pods find only this way out in table {table}: even those to a pod beside go to Azure's"
+    " network first, so that its policy sees them."
+)
+_OUT_NEIGHBOUR = _PLUGIN.why(
+    "The gateway has no machine that answers ARP: its MAC address {mac} is that of the fabric."
+)
+_MARK_RULE = _PLUGIN.why(
+    "Packets with the mark {mark} come from a pod: they use table {table}, which has no routes to pods, so they go to"
+    " the fabric."
+)
+_NO_MARK = _PLUGIN.why("A packet that comes in from the VLAN gets no mark: it is for a pod here, and is routed to it.")
+_MARK = _PLUGIN.why("All other packets come from a pod: the mark sends them to the fabric.")
+_NO_WIRESERVER = _PLUGIN.why(
+    "A tenant may not reach the wireserver of Azure's platform ({dst}, port 80), which has secrets of the node."
+)
 GATEWAY = IPv4Address("169.254.2.1")
 GATEWAY_PREFIX = primitives.host_prefix(GATEWAY)
 FWMARK, FWMARK_TABLE, FWMARK_RULE_PREF = 333, 2, 32765  # the mark, its table, the preference that its rule gets
@@ -162,11 +210,11 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
     yield from azure.fabric([*nics.values(), *azure_outbound.firewall_nics(options)], options.mtu)
     yield from azure_outbound.way_out(options, _exits(scenario, nics.values()))
-    yield Route("fabric", options.tenant_cidr, kind="unreachable")
+    yield Route("fabric", options.tenant_cidr, kind="unreachable", why=_ALL_TENANTS)
     for node in scenario.nodes:
         nic = nics[node.name]
         yield Machine(nic.machine, "node", (nic.address,))
-        yield from primitives.netns(nic.machine)
+        yield from primitives.node_netns(nic.machine)
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0",))
         yield from pods.pause_and_containers(node)
@@ -192,10 +240,10 @@ def _exits(scenario: Scenario, nics: Iterable[azure.Nic]) -> tuple[azure_outboun
 
 def _network(tenant: Tenant, options: Options) -> Iterator[Resource]:
     """A tenant's virtual network: a table of the fabric, in which nodes and other tenants are unreachable."""
-    yield Route("fabric", options.tenant_cidr, table=tenant.table, kind="unreachable")
-    yield Route("fabric", options.node_cidr, table=tenant.table, kind="unreachable")
+    yield Route("fabric", options.tenant_cidr, table=tenant.table, kind="unreachable", why=_NOT_OTHERS)
+    yield Route("fabric", options.node_cidr, table=tenant.table, kind="unreachable", why=_NOT_NODES)
     for device in azure_outbound.uplink_devices(options):
-        yield Rule("fabric", tenant.table, tenant.table, dst=tenant.subnet, iif=device)
+        yield Rule("fabric", tenant.table, tenant.table, dst=tenant.subnet, iif=device, why=_ANSWERS)
 
 
 def _tenant_uplink(tenant: Tenant, nic: azure.Nic, mtu: int, *, kernel_vlan: bool) -> Iterator[Resource]:
@@ -205,12 +253,14 @@ def _tenant_uplink(tenant: Tenant, nic: azure.Nic, mtu: int, *, kernel_vlan: boo
     inner, outer = Interface(ns, f"eth0_{tenant.vlan}"), Interface("fabric", primitives.device_name(ns))
     if kernel_vlan:
         tag = ("id", str(tenant.vlan))
-        yield Link(outer, "vlan", None, None, mtu, azure.FABRIC_MAC, options=(("dev", nic.fabric_device), tag))
-        yield Link(inner, "vlan", None, None, mtu, nic.mac, options=(("dev", "eth0"), tag), link_netns=nic.machine)
+        lower, own = (("dev", nic.fabric_device), tag), (("dev", "eth0"), tag)
+        yield Link(outer, "vlan", None, None, mtu, azure.FABRIC_MAC, options=lower, why=_FABRIC_VLAN)
+        yield Link(inner, "vlan", None, None, mtu, nic.mac, options=own, link_netns=nic.machine, why=_TENANT_VLAN)
     else:
-        yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=(azure.FABRIC_MAC, nic.mac))
+        macs, whys = (azure.FABRIC_MAC, nic.mac), (_FABRIC_VETH, _TENANT_VETH)
+        yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=macs, whys=whys)
     yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=(outer.dev,))
-    yield Rule("fabric", tenant.table, tenant.table, iif=outer.dev)
+    yield Rule("fabric", tenant.table, tenant.table, iif=outer.dev, why=_FROM_TENANT)
 
 
 def _tenant_netns(
@@ -219,17 +269,20 @@ def _tenant_netns(
     """A tenant's namespace on a node: two routing tables, and the rules that mark packets for the second."""
     ns, eth0 = tenant.netns_name(nic.machine), f"eth0_{tenant.vlan}"
     yield Machine(ns, "namespace", (), nic.machine)
-    yield from primitives.netns(ns)
+    yield from primitives.netns(ns, why=_TENANT_NETNS)
     yield from primitives.forwarding_sysctls(
         ns, True, rp_filter=0, devices=(eth0, *(device for device, _, _ in _devices(addresses)))
     )
     for table in (254, FWMARK_TABLE):
-        yield Route(ns, GATEWAY_PREFIX, dev=eth0, table=table)
-        yield Route(ns, primitives.ANYWHERE, GATEWAY, eth0, table)
-    yield Neighbour(Interface(ns, eth0), GATEWAY, azure.FABRIC_MAC)
-    yield Rule(ns, FWMARK_RULE_PREF, FWMARK_TABLE, mark=FWMARK)
-    yield primitives.chain(ns, "mangle", "PREROUTING", f"-i {eth0} -j ACCEPT", f"-j MARK --set-mark {FWMARK}")
-    yield primitives.chain(ns, "filter", "FORWARD", f"-d {WIRESERVER_ADDRESS} -p tcp -m tcp --dport 80 -j DROP")
+        yield Route(ns, GATEWAY_PREFIX, dev=eth0, table=table, why=_GATEWAY_ROUTE)
+        why = _OUT_MARKED if table == FWMARK_TABLE else _OUT
+        yield Route(ns, primitives.ANYWHERE, GATEWAY, eth0, table, why=why)
+    yield Neighbour(Interface(ns, eth0), GATEWAY, azure.FABRIC_MAC, why=_OUT_NEIGHBOUR)
+    yield Rule(ns, FWMARK_RULE_PREF, FWMARK_TABLE, mark=FWMARK, why=_MARK_RULE)
+    accept, mark = (f"-i {eth0} -j ACCEPT", _NO_MARK), (f"-j MARK --set-mark {FWMARK}", _MARK)
+    yield primitives.chain(ns, "mangle", "PREROUTING", accept, mark)
+    drop = f"-d {WIRESERVER_ADDRESS} -p tcp -m tcp --dport 80 -j DROP"
+    yield primitives.chain(ns, "filter", "FORWARD", (drop, _NO_WIRESERVER))
 
 
 def _pods(
@@ -242,17 +295,18 @@ def _pods(
         inner, outer, host_prefix = Interface(name, "eth0"), Interface(ns, device), primitives.host_prefix(pod_address)
         yield Machine(name, "pod", (pod_address,), nic.machine)
         yield from primitives.container_netns(name)
-        yield from primitives.veth_pair(
-            outer, inner, mtu=mtu, macs=(azure_transparent.HOST_VETH_MAC, primitives.mac(name))
-        )
-        yield Sysctl(ns, f"net.ipv4.conf.{device}.proxy_arp", "1")
-        yield Route(ns, host_prefix, dev=device)
-        yield Address(inner, primitives.with_prefix_length(pod_address, TENANT_PREFIX_LENGTH), connected=False)
-        yield Route(name, GATEWAY_PREFIX, dev="eth0")
-        yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0")
-        yield Neighbour(inner, GATEWAY, azure_transparent.HOST_VETH_MAC)
-        yield Route("fabric", host_prefix, dev=fabric.dev, table=tenant.table)
-        yield Neighbour(fabric, pod_address, nic.mac)
+        macs = (azure_transparent.HOST_VETH_MAC, primitives.mac(name))
+        whys = (azure_transparent.HOST_END, azure_transparent.POD_END)
+        yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=macs, whys=whys)
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.proxy_arp", "1", why=azure_transparent.PROXY_ARP)
+        yield Route(ns, host_prefix, dev=device, why=azure_transparent.POD_ROUTE)
+        interface_address = primitives.with_prefix_length(pod_address, TENANT_PREFIX_LENGTH)
+        yield Address(inner, interface_address, connected=False, why=azure_transparent.ADDRESS)
+        yield Route(name, GATEWAY_PREFIX, dev="eth0", why=azure_transparent.GATEWAY_ROUTE)
+        yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0", why=azure_transparent.DEFAULT)
+        yield Neighbour(inner, GATEWAY, azure_transparent.HOST_VETH_MAC, why=azure_transparent.GATEWAY_NEIGHBOUR)
+        yield Route("fabric", host_prefix, dev=fabric.dev, table=tenant.table, why=_FABRIC_TO_POD)
+        yield Neighbour(fabric, pod_address, nic.mac, why=_FABRIC_NEIGHBOUR)
 
 
 def _devices(addresses: Iterable[tuple[str, IPv4Address]]) -> Iterator[tuple[str, str, IPv4Address]]:

@@ -47,6 +47,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Attachment, Interface, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode, See
+from labctl.core.why import Component, Source, explained
 from labctl.models.lib import azure, kubernetes, pods, primitives
 
 FOLLOWS = "CNI 1.1.0 (versions 0.1.0 to 1.1.0), with the plugins of this machine"
@@ -63,6 +64,24 @@ PARTS = (
     *pods.PARTS,
     skipped("DNS of the results, IPv6 between nodes"),
     skipped("capabilities other than portMappings, bandwidth, ips, mac and ipRanges"),
+)
+_KUBELET = Component("the set-up of a Kubernetes node", Source("kubernetes/website", "container-runtimes.md", "1.30"))
+_HOST = Component("the node's own set-up (DHCP)", Source("labctl", "labctl/models/cni.py"))
+_ROUTE_CONTROLLER = Component(
+    "the route controller", Source("kubernetes/kubernetes", "pkg/controller/route/route_controller.go", "1.30")
+)
+_CALLS_IPTABLES = _KUBELET.why(
+    "Frames between two pods on a bridge of {ns} pass its iptables too: Kubernetes requires it, for Services and"
+    " policies."
+)
+_NODE_ROUTE = _ROUTE_CONTROLLER.why(
+    "It leads packets for {dst}, the range of the pods of {via_machine}, to that node: the network below knows no pods."
+)
+_ADDRESS = _HOST.why("It is the address of {ns} in the network of the nodes.")
+_DEFAULT = _HOST.why("{ns} sends everything that it has no other route for to the gateway {via}.")
+_ATTACHMENT = Component("the container runtime (CNI)", Source("containernetworking/cni", "SPEC.md", "1.1.0")).why(
+    "The plugins of the network list {network} connect the pod {pod} to {node}: they make {dev}, its addresses and"
+    " routes, and what the node needs for it. labctl calls them, as a kubelet's runtime does."
 )
 DEFAULT_BURST_BITS = 2**32 - 1  # bits, the value of containerd if only a rate is given
 FIRST_NODE_OFFSET = 11  # node1 has the eleventh address of its subnet
@@ -115,11 +134,11 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     for number, (node, range_) in enumerate(zip(scenario.nodes, _ranges(scenario), strict=True)):
         node_address = _node_address(options, number)
         yield Machine(node.name, "node", (node_address,))
-        yield from primitives.netns(node.name)
+        yield from primitives.node_netns(node.name)
         yield from _attach_nic(node.name, node_address, options)
         # the kernel's own values, as on a node without other settings
         yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, send_redirects=True)
-        yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
+        yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1", why=_CALLS_IPTABLES)
         if agent:
             yield from kubernetes.ip_masq_agent(node.name, exempt_ranges)
         yield from _pod_attachments(node, range_, node_address, options)
@@ -284,14 +303,13 @@ def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
     for node in names:
         for number, (other, range_) in enumerate(zip(names, ranges, strict=True)):
             if other != node:
-                yield Route(node, range_, _node_address(options, number), "eth0")
+                yield Route(node, range_, _node_address(options, number), "eth0", why=_NODE_ROUTE)
 
 
 def _attach_nic(name: str, machine_address: IPv4Address, options: Options) -> Iterator[Resource]:
-    yield from primitives.addresses(
-        Interface(name, "eth0"), primitives.with_prefix_length(machine_address, options.node_cidr.prefixlen)
-    )
-    yield primitives.default_route(name, options.node_cidr.network_address + 1)
+    address = primitives.with_prefix_length(machine_address, options.node_cidr.prefixlen)
+    yield from explained(_ADDRESS, primitives.addresses(Interface(name, "eth0"), address))
+    yield primitives.default_route(name, options.node_cidr.network_address + 1, why=_DEFAULT)
 
 
 def _pod_attachments(
@@ -306,7 +324,7 @@ def _pod_attachments(
         yield Machine(name, "pod", (), node.name)
         yield from primitives.container_netns(name)
         args = {key: value for key, value in _capability_args(settings.get(name), range_) if key in capabilities}
-        yield Attachment(name, node.name, text, json.dumps(args), path=options.cni_path)
+        yield Attachment(name, node.name, text, json.dumps(args), path=options.cni_path, why=_ATTACHMENT)
 
 
 def _capability_args(pod: Container | None, range_: IPv4Network) -> Iterator[tuple[str, Any]]:

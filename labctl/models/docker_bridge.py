@@ -48,9 +48,10 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Interface, Process, Resource, Route, Sysctl
+from labctl.core.resources import Address, Interface, Link, Process, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, ListeningPort, Machine, PublishedPort, Scenario, ScenarioNode
-from labctl.models.lib import docker_checks, docker_underlay, primitives
+from labctl.core.why import LABCTL, explained
+from labctl.models.lib import common_reasons, docker_checks, docker_reasons, docker_underlay, primitives
 from labctl.models.lib.docker_iptables import (
     CHAINS_OF_RELEASE,
     RANDOM_MAC_RELEASES,
@@ -97,6 +98,11 @@ PARTS = (
     skipped("IPv6; gateway modes, priorities of gateways, inhibit_ipv4, trusted_host_interfaces, host_binding_ipv4"),
     skipped("--ip-range, --aux-address, --link-local-ip, --mac-address, names of a container's devices"),
 )
+_ROUTE_TO_CONTAINERS = LABCTL.why(
+    "The scenario gives the internet a way to the containers (routed): a packet can come straight to {dst}, without a"
+    " published port."
+)
+_INTERNET_END = LABCTL.why("It is the network card of the machine that stands for the internet and is the gateway.")
 # before 25, internal networks add a default route, which ends at a DROP (moby 46603)
 INTERNAL_DEFAULT_ROUTE_RELEASES = ("20.10",)
 # the daemon of 28 listens on published ports with a backlog of zero, if it has no docker-proxy
@@ -175,7 +181,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     for number, node in enumerate(scenario.nodes):
         host_address = docker_underlay.host_address(options.underlay, number)
         yield Machine(node.name, "host", (host_address, *(net.gateway for net in nets.values())))
-        yield from primitives.netns(node.name)
+        yield from primitives.host_netns(node.name)
         yield from docker_underlay.attach_host(node.name, host_address, options.underlay)
         internal_default_route = options.release in INTERNAL_DEFAULT_ROUTE_RELEASES
         ends = host_endpoints(node, nets, internal_default_route=internal_default_route)
@@ -217,9 +223,9 @@ def _uplinks(scenario: Scenario) -> Iterator[Resource | Machine]:
     internet = Interface("internet", "eth0")
     if len(hosts) == 1:
         host = Interface(hosts[0], "eth0")
-        yield from primitives.veth_pair(
-            host, internet, mtu=options.mtu, macs=(primitives.mac(str(host)), primitives.mac(str(internet)))
-        )
+        macs = (primitives.mac(str(host)), primitives.mac(str(internet)))
+        whys = (common_reasons.CABLE, _INTERNET_END)
+        yield from primitives.veth_pair(host, internet, mtu=options.mtu, macs=macs, whys=whys)
     else:
         yield from primitives.ethernet_segment("fabric", [*hosts, "internet"], mtu=options.mtu)
         yield Machine("fabric", "fabric")
@@ -227,7 +233,8 @@ def _uplinks(scenario: Scenario) -> Iterator[Resource | Machine]:
     if options.routed and hosts:
         first = docker_underlay.host_address(options.underlay, 0)
         for net in bridge_networks(scenario).values():
-            yield Route("internet", net.subnet, first, "eth0", src=options.internet_ip)
+            why = _ROUTE_TO_CONTAINERS
+            yield Route("internet", net.subnet, first, "eth0", src=options.internet_ip, why=why)
 
 
 def _bridges(
@@ -235,45 +242,52 @@ def _bridges(
 ) -> Iterator[Resource]:
     """A host's bridges, with its settings for them. `with_ports` are the networks with containers on this host."""
     mac_prefix = "02" if options.release in RANDOM_MAC_RELEASES else "02:42"
+    reasons = {Link: docker_reasons.BRIDGE, Address: docker_reasons.BRIDGE_ADDRESS}
     for net in nets:
         gateway = primitives.with_prefix_length(net.gateway, net.subnet.prefixlen)
         has_mtu = net in with_ports or options.release not in PORTS_SET_BRIDGE_MTU_RELEASES
-        yield from primitives.bridge(
+        made = primitives.bridge(
             Interface(node.name, net.device),
             mtu=(net.mtu if has_mtu else None) or options.mtu,
             address=gateway,
             mac_prefix=mac_prefix,
             txqueuelen=primitives.NO_QUEUE,
         )
-    yield from primitives.forwarding_sysctls(node.name, True, rp_filter=2, devices=())
+        yield from explained(reasons, made)
+    why = docker_reasons.FORWARDS
+    yield from primitives.forwarding_sysctls(node.name, True, rp_filter=2, devices=(), why=why)
     bridged_frames_filtered = any(not net.icc for net in nets) or (
         options.release in RANDOM_MAC_RELEASES and not options.userland_proxy
     )
-    yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", str(int(bridged_frames_filtered)))
+    why = docker_reasons.BRIDGED_FRAMES if bridged_frames_filtered else docker_reasons.BRIDGED_FRAMES_OFF
+    yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", str(int(bridged_frames_filtered)), why=why)
     if not options.userland_proxy:
-        for net in nets:  # packets from 127.0.0.1 may go to a container
-            yield Sysctl(node.name, f"net.ipv4.conf.{net.device.replace('.', '/')}.route_localnet", "1")
+        for net in nets:
+            name = f"net.ipv4.conf.{net.device.replace('.', '/')}.route_localnet"
+            yield Sysctl(node.name, name, "1", why=docker_reasons.ROUTE_LOCALNET)
 
 
 def _processes(node: ScenarioNode, host: DockerHost, release: str) -> Iterator[Resource]:
     """What runs on a host: the programs of its containers, and a docker-proxy for each published port. Without
     docker-proxy, the daemon itself listens on these ports."""
     for name, owner, ports in container_programs(node, dict(node.settings)):
-        yield Process(owner, name, ("serve", name, *(f"{listening.protocol}:{listening.port}" for listening in ports)))
+        command = ("serve", name, *(f"{listening.protocol}:{listening.port}" for listening in ports))
+        yield Process(owner, name, command, why=docker_reasons.PROGRAM)
     if not host.userland_proxy:
         held = tuple(
             f"{port.protocol}:{port.address or '0.0.0.0'}:{port.host_port}" for _, port in host.published_ports
         )
         if held:
             backlog = "0" if release in ZERO_BACKLOG_RELEASES else "4096"
-            yield Process(node.name, "dockerd", ("dockerd", backlog, *held))
+            yield Process(node.name, "dockerd", ("dockerd", backlog, *held), why=docker_reasons.PORT_HOLDER)
         return
     for end, port in host.published_ports:
         host_args = ("-host-ip", str(port.address or "0.0.0.0"), "-host-port", str(port.host_port))
         container_args = ("-container-ip", str(end.address), "-container-port", str(port.port))
         name = f"docker-proxy {port.address or '0.0.0.0'}:{port.host_port}/{port.protocol}"
         command = ("docker-proxy", "-proto", port.protocol, *host_args, *container_args)
-        yield Process(node.name, name, (*command, "-use-listen-fd") if release in RANDOM_MAC_RELEASES else command)
+        command += ("-use-listen-fd",) if release in RANDOM_MAC_RELEASES else ()
+        yield Process(node.name, name, command, why=docker_reasons.PORT_PROXY)
 
 
 def _containers(
@@ -291,8 +305,9 @@ def _containers(
             yield Machine(name, "container", owner_addresses, node.name, owner)
             continue
         yield Machine(name, "container", tuple(addresses), node.name)
-        yield from primitives.container_netns(name)
-        yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED_SYSCTLS)
+        yield from primitives.container_netns(name, docker_reasons.NETWORK_OF_CONTAINER)
+        for setting, value in UNPRIVILEGED_SYSCTLS:
+            yield Sysctl(name, setting, value, why=docker_reasons.UNPRIVILEGED[setting])
 
 
 def _endpoints(host: str, ends: tuple[ContainerEndpoint, ...], options: Options) -> Iterator[Resource]:
@@ -311,7 +326,10 @@ def _endpoints(host: str, ends: tuple[ContainerEndpoint, ...], options: Options)
             master=net.device,
             hairpin=not options.userland_proxy,
             txqueuelen=primitives.NO_QUEUE,
+            whys=(docker_reasons.HOST_END, docker_reasons.CONTAINER_END),
         )
-        yield from primitives.addresses(inner, primitives.with_prefix_length(address, net.subnet.prefixlen))
+        interface_address = primitives.with_prefix_length(address, net.subnet.prefixlen)
+        yield from explained(docker_reasons.CONTAINER_ADDRESS, primitives.addresses(inner, interface_address))
         if end.default_route:
-            yield Route(end.container, primitives.ANYWHERE, net.gateway, inner.dev)
+            why = docker_reasons.CONTAINER_ROUTE
+            yield Route(end.container, primitives.ANYWHERE, net.gateway, inner.dev, why=why)

@@ -45,9 +45,10 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Fdb, Interface, Link, Neighbour, Resource, Sysctl
+from labctl.core.resources import Address, Fdb, Interface, Link, Neighbour, Resource, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode, See
-from labctl.models.lib import docker_swarm, docker_underlay, primitives
+from labctl.core.why import Component, Source, explained
+from labctl.models.lib import docker_reasons, docker_swarm, docker_underlay, primitives
 from labctl.models.lib.docker_iptables import (
     CHAINS_OF_RELEASE,
     RANDOM_MAC_RELEASES,
@@ -85,6 +86,43 @@ PARTS = (
     skipped("neigh.default.gc_thresh1..3 on the host", "Docker raises them; they exist only for the whole machine"),
     skipped("the embedded DNS, IPv6"),
 )
+
+_OVERLAY = Component(
+    "dockerd (overlay driver)", Source("moby/moby", "libnetwork/drivers/overlay/ov_network.go", "28.5.2")
+)
+_PEERS = Component("dockerd (overlay driver)", Source("moby/moby", "libnetwork/drivers/overlay/peerdb.go", "28.5.2"))
+_GATEWAY_BRIDGE = Component("dockerd", Source("moby/moby", "libnetwork/default_gateway_linux.go", "28.5.2"))
+_NETNS = _OVERLAY.why(
+    "It is the part of one overlay network on one host. In a separate namespace, the addresses of the network can be"
+    " the same as others on the host, and the host's firewall does not see its frames."
+)
+_BR0 = _OVERLAY.why(
+    "It connects the containers of this network on this host with the tunnel: all hosts together are one Ethernet."
+)
+_BR0_ADDRESS = _OVERLAY.why(
+    "It is the first address of the network, the same on every host; Docker reserves it as gateway."
+)
+_VXLAN = _OVERLAY.why(
+    "It is the tunnel to the other hosts (VNI {id}). It was made on the host and moved here, so its UDP packets use the"
+    " host's network. It answers ARP itself and does not flood."
+)
+_PORT = _OVERLAY.why("It is the overlay's end of the cable of {peer_ns}, a port of {master}.")
+_ADDRESS = _OVERLAY.why(
+    "It is the address of {ns} in the overlay: the swarm gives each address once, on all hosts together."
+)
+_NEIGHBOUR = _PEERS.why(
+    "The swarm's gossip says that {ip} has this MAC address. So vxlan0 answers ARP requests for it here, and no request"
+    " crosses the network of the hosts."
+)
+_FDB = _PEERS.why(
+    "The swarm's gossip says that the container with this MAC address is behind {dst} ({owner}): its frames go there. A"
+    " container without such an entry cannot be reached."
+)
+_GWBRIDGE_END = _GATEWAY_BRIDGE.why(
+    "It is the second network card of {ns}, to its own host ({peer_ns}): the overlay has no way out."
+)
+_GWBRIDGE_ADDRESS = _GATEWAY_BRIDGE.why("It is the address of {ns} on docker_gwbridge, known on its own host only.")
+_GWBRIDGE_ROUTE = _GATEWAY_BRIDGE.why("What is not for an overlay leaves by the host itself, which masquerades it.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,20 +245,23 @@ def _host(
         BridgeNetwork("docker_gwbridge", options.docker_gwbridge, icc=False),
     )
     yield Machine(node.name, "host", (host_address, *(net.gateway for net in nets)))
-    yield from primitives.netns(node.name)
+    yield from primitives.host_netns(node.name)
     yield from docker_underlay.attach_host(node.name, host_address, options.underlay)
     mac_prefix = "02" if options.release in RANDOM_MAC_RELEASES else "02:42"
+    reasons = {Link: docker_reasons.BRIDGE, Address: docker_reasons.BRIDGE_ADDRESS}
     for net in nets:
         gateway = primitives.with_prefix_length(net.gateway, net.subnet.prefixlen)
-        yield from primitives.bridge(
+        made = primitives.bridge(
             Interface(node.name, net.device),
             mtu=docker_swarm.DEFAULT_MTU,
             address=gateway,
             mac_prefix=mac_prefix,
             txqueuelen=primitives.NO_QUEUE,
         )
-    yield from primitives.forwarding_sysctls(node.name, True, rp_filter=2, devices=())
-    yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")  # needed for ICC off
+        yield from explained(reasons, made)
+    why = docker_reasons.FORWARDS
+    yield from primitives.forwarding_sysctls(node.name, True, rp_filter=2, devices=(), why=why)
+    yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1", why=docker_reasons.BRIDGED_FRAMES)
     ends = tuple(
         Endpoint(nets[1], container.gwbridge_endpoint[1])
         for container in containers
@@ -238,26 +279,30 @@ def _overlay(
     ns = net.netns_name(host)
     br0, vxlan0 = Interface(ns, "br0"), Interface(ns, "vxlan0")
     yield Machine(ns, "machine", (net.gateway,), host)
-    yield from primitives.netns(ns)
+    yield from primitives.netns(ns, why=_NETNS)
     # without a fixed MAC address, as in Docker: it has the lowest of its ports
-    yield Link(br0, "bridge", mtu=net.mtu, txqueuelen=primitives.NO_QUEUE)
-    yield from primitives.addresses(br0, primitives.with_prefix_length(net.gateway, net.subnet.prefixlen))
+    yield Link(br0, "bridge", mtu=net.mtu, txqueuelen=primitives.NO_QUEUE, why=_BR0)
+    gateway = primitives.with_prefix_length(net.gateway, net.subnet.prefixlen)
+    yield from explained(_BR0_ADDRESS, primitives.addresses(br0, gateway))
     flags = tuple((flag, "on") for flag in ("learning", "proxy", "l2miss", "l3miss"))
     tunnel = (("id", str(net.vni)), ("dstport", "4789"), *flags)
     yield Link(
-        vxlan0, "vxlan", master="br0", mtu=net.mtu, txqueuelen=primitives.NO_QUEUE, options=tunnel, link_netns=host
-    )
+        vxlan0, "vxlan", master="br0", mtu=net.mtu, txqueuelen=primitives.NO_QUEUE, options=tunnel, link_netns=host,
+        why=_VXLAN,
+    )  # fmt: skip
     local_endpoints = [end for end in endpoints if end.vtep == host_address]
     for number, end in enumerate(local_endpoints):
         inner, outer = Interface(end.container, end.device), Interface(ns, f"veth{number}")
         yield from primitives.veth_pair(
-            outer, inner, mtu=net.mtu, macs=(None, end.mac), master="br0", txqueuelen=primitives.NO_QUEUE
-        )
-        yield from primitives.addresses(inner, primitives.with_prefix_length(end.address, net.subnet.prefixlen))
+            outer, inner, mtu=net.mtu, macs=(None, end.mac), master="br0", txqueuelen=primitives.NO_QUEUE,
+            whys=(_PORT, docker_reasons.CONTAINER_END),
+        )  # fmt: skip
+        address = primitives.with_prefix_length(end.address, net.subnet.prefixlen)
+        yield from explained(_ADDRESS, primitives.addresses(inner, address))
     for end in endpoints:
         if end.vtep != host_address:
-            yield Neighbour(vxlan0, end.address, end.mac)
-            yield Fdb(vxlan0, end.mac, end.vtep)
+            yield Neighbour(vxlan0, end.address, end.mac, why=_NEIGHBOUR)
+            yield Fdb(vxlan0, end.mac, end.vtep, why=_FDB)
 
 
 def _containers(
@@ -274,8 +319,9 @@ def _containers(
     for name, ends, gwbridge_endpoint in endpoints_list:
         gwbridge_addresses = () if gwbridge_endpoint is None else (gwbridge_endpoint[1],)
         yield Machine(name, "container", (*(end.address for end in ends), *gwbridge_addresses), node.name)
-        yield from primitives.container_netns(name)
-        yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED_SYSCTLS)
+        yield from primitives.container_netns(name, docker_reasons.NETWORK_OF_CONTAINER)
+        for setting, value in UNPRIVILEGED_SYSCTLS:
+            yield Sysctl(name, setting, value, why=docker_reasons.UNPRIVILEGED[setting])
         if gwbridge_endpoint is not None:
             device, gwbridge_address = gwbridge_endpoint
             inner, outer = Interface(name, device), Interface(node.name, devices[name])
@@ -291,6 +337,8 @@ def _containers(
                 macs=(None, mac),
                 master="docker_gwbridge",
                 txqueuelen=primitives.NO_QUEUE,
+                whys=(docker_reasons.HOST_END, _GWBRIDGE_END),
             )
-            yield from primitives.addresses(inner, primitives.with_prefix_length(gwbridge_address, prefix_length))
-            yield primitives.default_route(name, gateway, device)
+            interface_address = primitives.with_prefix_length(gwbridge_address, prefix_length)
+            yield from explained(_GWBRIDGE_ADDRESS, primitives.addresses(inner, interface_address))
+            yield primitives.default_route(name, gateway, device, _GWBRIDGE_ROUTE)

@@ -117,7 +117,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from aws.elastic_ips(public)
     for enis, node in zip(nodes, scenario.nodes, strict=True):
         yield Machine(node.name, "node", tuple(eni.primary_address for eni in enis))
-        yield from primitives.netns(node.name)
+        yield from primitives.node_netns(node.name)
         yield from eks_node.attach_enis(enis)
         yield from eks_node.policy_routing_rules(node.name, options)
         yield from eks_node.firewall(enis[0], options, eks_node.host_port_pods(node, enis))

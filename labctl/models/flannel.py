@@ -44,6 +44,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Resource, Route
 from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.core.why import LABCTL
 from labctl.models.lib import cni_bridge, datacenter, flannel_node, kubernetes, pods, primitives
 
 FOLLOWS = "flannel 0.22 and later with iptables (kube-flannel.yml), CNI plugins 1.1.1"
@@ -68,6 +69,9 @@ PARTS = (
     *pods.PARTS,
 )
 Container = pods.PodSettings
+_ROUTED = LABCTL.why(
+    "The scenario gives `vm` a route to the pods of {via_machine} ({dst_machines}), which it else has not."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
             else []
         )
         yield Machine(node.name, "node", (nic.address, cni_bridge.gateway_address(pod_range)))
-        yield from primitives.netns(node.name)
+        yield from primitives.node_netns(node.name)
         yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, devices=("eth0", "cni0", *tunnel))
         yield from _backend(scenario, lease, others)
         yield from flannel_node.iptables_chains(node.name, pod_range, options.pod_cidr, masquerade=options.ip_masq)
@@ -109,7 +113,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from cni_bridge.pods_on_bridge(node, pod_range, bridge)
         yield from pods.pause_and_containers(node)
         if options.routed and nic.subnet == options.node_cidr:
-            yield Route("vm", pod_range, nic.address, "eth0")
+            yield Route("vm", pod_range, nic.address, "eth0", why=_ROUTED)
 
 
 def _backend(

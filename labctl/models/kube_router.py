@@ -38,6 +38,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Interface, Link, Process, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, Scenario, See
+from labctl.core.why import Component, Source
 from labctl.models.lib import cni_bridge, datacenter, kube_router_node, kubernetes, pods, primitives
 
 FOLLOWS = "kube-router v2, with its router and its firewall, without its service proxy"
@@ -69,6 +70,29 @@ PARTS = (
     *pods.PARTS,
 )
 Container = pods.PodSettings
+_ROUTER = Component(
+    "kube-router (router)",
+    Source("cloudnativelabs/kube-router", "pkg/controllers/routing/network_routes_controller.go", "2"),
+)
+_TUNNEL_RULE = _ROUTER.why(
+    "Packets of pods ({src}) look into table {table} first: it leads those for other nodes themselves into the"
+    " tunnel, as their pods' packets go."
+)
+_ROUTE_TUNNEL = _ROUTER.why(
+    "It leads packets for {dst} ({dst_machines}) into the tunnel to the node that announced this range by BGP."
+)
+_ROUTE_DIRECT = _ROUTER.why(
+    "It leads packets for {dst} to {via_machine}, where its pods are ({dst_machines}): that node has announced the"
+    " range by BGP."
+)
+_TUNNEL = _ROUTER.why(
+    "It is the tunnel to one node behind a router: it puts packets of pods into IP packets to it, because the router"
+    " has no routes to pods. Its name is made from the address of that node."
+)
+_PROGRAM = Component("labctl", Source("labctl", "labctl/kernel/programs/tunnel.py")).why(
+    "It takes the place of the kernel's IP in IP device, which this kernel does not have."
+)
+_TABLE_ROUTE = _ROUTER.why("Packets of pods to the node {dst_machines} itself use the tunnel too.")
 # a route's protocol, the tunnels' table, the preference that the kernel gives to its rule
 PROTO_GOBGP, TUNNEL_TABLE, TUNNEL_RULE_PREF = 17, 77, 32765
 OVERHEAD_BYTES = 20  # bytes of the IP in IP header
@@ -109,7 +133,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield Machine(
             addressing.name, "node", (addressing.nic.address, cni_bridge.gateway_address(addressing.pod_range))
         )
-        yield from primitives.netns(addressing.name)
+        yield from primitives.node_netns(addressing.name)
         tunnel_peers = [other for other in nodes if _uses_tunnel(addressing, other, options)]
         devices = ("eth0", kube_router_node.BRIDGE, *(other.tunnel_device for other in tunnel_peers))
         yield from primitives.forwarding_sysctls(addressing.name, True, rp_filter=2, devices=devices)
@@ -119,7 +143,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         for other in tunnel_peers:
             yield from _tunnel(addressing, other, mtu, kernel_ipip="ipip" not in scenario.substitute_features)
         if options.overlay != "none":
-            yield Rule(addressing.name, TUNNEL_RULE_PREF, TUNNEL_TABLE, src=addressing.pod_range)
+            src = addressing.pod_range
+            yield Rule(addressing.name, TUNNEL_RULE_PREF, TUNNEL_TABLE, src=src, why=_TUNNEL_RULE)
         yield from kube_router_node.egress_masquerade(
             addressing.name, (other.pod_range for other in nodes), (other.nic.address for other in nodes)
         )
@@ -185,9 +210,11 @@ def _routes(addressing: NodeAddressing, nodes: list[NodeAddressing], options: Op
     for other in nodes:
         if _uses_tunnel(addressing, other, options):
             source, device = addressing.nic.address, other.tunnel_device
-            yield Route(addressing.name, other.pod_range, dev=device, src=source, scope="global", proto=PROTO_GOBGP)
+            dst, proto = other.pod_range, PROTO_GOBGP
+            yield Route(addressing.name, dst, dev=device, src=source, scope="global", proto=proto, why=_ROUTE_TUNNEL)
         elif other != addressing and addressing.nic.same_subnet(other.nic):
-            yield Route(addressing.name, other.pod_range, other.nic.address, "eth0", proto=PROTO_GOBGP)
+            dst, via = other.pod_range, other.nic.address
+            yield Route(addressing.name, dst, via, "eth0", proto=PROTO_GOBGP, why=_ROUTE_DIRECT)
 
 
 def _tunnel(addressing: NodeAddressing, other: NodeAddressing, mtu: int, *, kernel_ipip: bool) -> Iterator[Resource]:
@@ -195,8 +222,10 @@ def _tunnel(addressing: NodeAddressing, other: NodeAddressing, mtu: int, *, kern
     at = Interface(addressing.name, other.tunnel_device)
     local, remote = addressing.nic.address, other.nic.address
     if kernel_ipip:
-        yield Link(at, "ipip", mtu=mtu, options=(("local", str(local)), ("remote", str(remote))))
+        yield Link(at, "ipip", mtu=mtu, options=(("local", str(local)), ("remote", str(remote))), why=_TUNNEL)
     else:
-        yield Link(at, "tun", mtu=mtu)
-        yield Process(addressing.name, at.dev, ("tunnel", "ipip", at.dev, str(local), f"0.0.0.0/0={remote}"))
-    yield Route(addressing.name, primitives.host_prefix(remote), dev=at.dev, table=TUNNEL_TABLE)
+        yield Link(at, "tun", mtu=mtu, why=_TUNNEL)
+        command = ("tunnel", "ipip", at.dev, str(local), f"0.0.0.0/0={remote}")
+        yield Process(addressing.name, at.dev, command, why=_PROGRAM)
+    prefix = primitives.host_prefix(remote)
+    yield Route(addressing.name, prefix, dev=at.dev, table=TUNNEL_TABLE, why=_TABLE_ROUTE)

@@ -39,8 +39,9 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.core.address_use import AddressUse
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Chain, Interface, Resource, Route, Rule
+from labctl.core.resources import Interface, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode, See
+from labctl.core.why import Component, Source
 from labctl.models.lib import (
     azure,
     azure_addressing,
@@ -85,6 +86,44 @@ RESERVED_NAMES = (azure_outbound.FIREWALL, azure_egress_gateway.NAMESPACE)
 CNI_NETWORK_NAME = "kubenet"  # the network's name in its CNI configuration; chain names contain a digest of it
 UDR_TABLE = 100  # the fabric's routing table for the subnet's route table
 MAX_ROUTES = LIMITS["kubenet"].max_nodes  # of one Azure route table, and so the limit of nodes
+KUBERNETES = "kubernetes/kubernetes"
+_KUBENET_FILE = "pkg/kubelet/dockershim/network/kubenet/kubenet_linux.go"
+_KUBENET = Component("the kubelet (kubenet)", Source(KUBERNETES, _KUBENET_FILE, "1.23"))
+_ROUTES = Component(
+    "cloud-provider-azure", Source("kubernetes-sigs/cloud-provider-azure", "pkg/provider/azure_routes.go", "1.27")
+)
+_DEDUP = Component(
+    "the AKS node's ensure-no-dup service",
+    Source("Azure/AgentBaker", "parts/linux/cloud-init/artifacts/ensure-no-dup.sh"),
+)
+_WHY_UDR = _ROUTES.why(
+    "It leads packets for {dst} to {via_machine}, where its pods are ({dst_machines}). Only this user-defined route"
+    " (UDR) says so: the virtual network itself knows machines, not pods, and the nodes know only their own pods."
+)
+_WHY_UDR_RULE = _ROUTES.why(
+    "The route table belongs to the subnet of the nodes: it is used for packets that come from {iif_machine}, and not"
+    " for those of machines in other subnets."
+)
+_WHY_NODE_ROUTE = Component(
+    "the route controller", Source(KUBERNETES, "pkg/controller/route/route_controller.go", "1.23")
+).why(
+    "It leads packets for {dst} to {via_machine}, where its pods are ({dst_machines}). Without a cloud, each node"
+    " needs a route to the pods of each other node."
+)
+_WHY_DEDUP_JUMP = _DEDUP.why("Frames that {ns} sends out of cbr0 pass the chain against duplicates.")
+_WHY_DEDUP_CHAIN = _DEDUP.why(
+    "cbr0 is promiscuous, so that a pod can reach itself through a Service. Then {ns} gets some packets between its"
+    " pods too, and routes them a second time: this chain drops the copies."
+)
+_WHY_DEDUP_GATEWAY = _DEDUP.why("Packets of the node itself to its pods come from {src}: these are not copies.")
+_WHY_DEDUP_DROP = _DEDUP.why(
+    "A frame with the MAC address of cbr0 and the address of a pod of {ns} is a copy: the bridge itself has delivered"
+    " the packet already, with the MAC address of the pod."
+)
+_WHY_OUTBOUND = _KUBENET.why(
+    "Packets of pods to other addresses than {dst} get the address of the node: machines outside have no way back to"
+    " the address of a pod."
+)
 _OUTBOUND = (
     '! -d {} -m comment --comment "kubenet: SNAT for outbound traffic from cluster"'
     " -m addrtype ! --dst-type LOCAL -j MASQUERADE"
@@ -151,7 +190,7 @@ def _cluster(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from azure_platform.services(options, (*nics, vm))
     for nic, node, pod_range in zip(nics, scenario.nodes, _ranges(scenario), strict=True):
         yield Machine(nic.machine, "node", (nic.address, pod_range.network_address + 1))
-        yield from primitives.netns(nic.machine)
+        yield from primitives.node_netns(nic.machine)
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0", "cbr0"))
         yield from azure_platform.imds_restriction(options, nic)
@@ -292,11 +331,11 @@ def _vnet(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
     yield from azure.fabric([*nics, vm, *azure_outbound.firewall_nics(options)], options.mtu)
     for nic, pod_range in zip(nics, _ranges(scenario), strict=True):
-        yield Route("fabric", pod_range, nic.address, nic.fabric_device, UDR_TABLE, onlink=True)
+        yield Route("fabric", pod_range, nic.address, nic.fabric_device, UDR_TABLE, onlink=True, why=_WHY_UDR)
         if not options.ip_forwarding:
             yield from azure.anti_spoofing(nic)
     for nic in [*nics, vm] if vm.subnet == options.node_cidr else nics:
-        yield Rule("fabric", UDR_TABLE, UDR_TABLE, iif=nic.fabric_device)
+        yield Rule("fabric", UDR_TABLE, UDR_TABLE, iif=nic.fabric_device, why=_WHY_UDR_RULE)
 
 
 def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
@@ -311,7 +350,7 @@ def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
     for here in nics:
         for there, pod_range in zip(nics, ranges, strict=True):
             if there is not here:
-                yield Route(here.machine, pod_range, there.address, "eth0")
+                yield Route(here.machine, pod_range, there.address, "eth0", why=_WHY_NODE_ROUTE)
 
 
 def _cbr0(ns: str, pod_range: IPv4Network, options: Options) -> Iterator[Resource]:
@@ -321,9 +360,9 @@ def _cbr0(ns: str, pod_range: IPv4Network, options: Options) -> Iterator[Resourc
         return
     name = "KUBE-DEDUP" if options.masquerade == "kubelet" else "AKS-DEDUP-PROMISC"
     head = f"-p IPv4 -s {primitives.mac(str(at))} -o veth+ --ip-src"
-    rules = (f"{head} {gateway} -j ACCEPT", f"{head} {pod_range} -j DROP")
-    yield Chain(ns, "filter", name, tuple(primitives.parse_rule(text, "bridge") for text in rules), family="bridge")
-    yield Chain(ns, "filter", "OUTPUT", (primitives.parse_rule(f"-j {name}", "bridge"),), family="bridge")
+    rules = ((f"{head} {gateway} -j ACCEPT", _WHY_DEDUP_GATEWAY), (f"{head} {pod_range} -j DROP", _WHY_DEDUP_DROP))
+    yield primitives.chain(ns, "filter", name, *rules, why=_WHY_DEDUP_CHAIN, family="bridge")
+    yield primitives.chain(ns, "filter", "OUTPUT", (f"-j {name}", _WHY_DEDUP_JUMP), family="bridge")
 
 
 def _bridge(options: Options) -> cni_bridge.BridgeConfig:
@@ -342,7 +381,8 @@ def _host_port_pods(node: ScenarioNode, pod_range: IPv4Network) -> Iterator[port
 def _masquerade(ns: str, options: Options) -> Iterator[Resource]:
     if options.masquerade == "kubelet":
         if options.non_masquerade_cidr.prefixlen:
-            yield primitives.chain(ns, "nat", "POSTROUTING", _OUTBOUND.format(options.non_masquerade_cidr))
+            rule = _OUTBOUND.format(options.non_masquerade_cidr)
+            yield primitives.chain(ns, "nat", "POSTROUTING", (rule, _WHY_OUTBOUND))
         return
     subnet = (options.node_cidr,) if options.masquerade == "podcidr+subnet" else ()
     yield from kubernetes.ip_masq_agent(ns, (*azure_platform.exempt_ranges(options), options.pod_cidr, *subnet))

@@ -41,8 +41,9 @@ from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
-from labctl.core.resources import Fdb, Interface, IpSet, Link, Resource, Sysctl
+from labctl.core.resources import Address, Fdb, Interface, IpSet, Link, Resource, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode, See
+from labctl.core.why import Component, Source, explained
 from labctl.models.lib import datacenter, kubernetes, pods, primitives, weave_npc
 
 FOLLOWS = "Weave Net 2.8.1 with weave-kube"
@@ -79,6 +80,58 @@ PARTS = (
     *pods.PARTS,
 )
 Container = pods.PodSettings
+_PROJECT, _VERSION = "weaveworks/weave", "2.8.1"
+_BRIDGE_CODE = Component("weave", Source(_PROJECT, "net/bridge.go", _VERSION))
+_FASTDP = Component("weave (fast datapath)", Source(_PROJECT, "router/fastdp.go", _VERSION))
+_PLUGIN = Component("the CNI plugin weave-net", Source(_PROJECT, "plugin/net/cni.go", _VERSION))
+_IPAM = Component("weave (IPAM)", Source(_PROJECT, "ipam/allocator.go", _VERSION))
+_ARP = Component("weave", Source(_PROJECT, "net/arp.go", _VERSION))
+_EXPOSE = Component("weave (expose)", Source(_PROJECT, "net/expose.go", _VERSION))
+_CALLS_IPTABLES = _BRIDGE_CODE.why(
+    "Frames between pods pass iptables too: so the policy controller judges also what is only switched."
+)
+_BRIDGE = _BRIDGE_CODE.why(
+    "It is the switch of {ns}, with its pods as ports: all pods of all nodes are on one Ethernet. Its MAC address never"
+    " changes, because the peers know each other by it."
+)
+_BRIDGE_ADDRESS = _EXPOSE.why("It is the address of {ns} on the Ethernet of the pods, and the gateway of its own pods.")
+_DATAPATH = _FASTDP.why(
+    "It connects the switch of {ns} to the tunnel: it floods frames for an unknown MAC address to all nodes, and"
+    " learns from the answer."
+)
+_VETH_BRIDGE = _BRIDGE_CODE.why("It connects the switch with the datapath: this end is a port of {master}.")
+_VXLAN = _FASTDP.why(
+    "It is the tunnel to the other nodes: it carries the frames of pods in UDP packets (port {dstport})."
+)
+_FLOOD = _FASTDP.why("Frames for an unknown MAC address go to {owner} ({dst}) too: the answer shows where the pod is.")
+_NEIGHBOUR_SYSCTL = _ARP.why(
+    "{ns} notices on {dev} within seconds that an address has another MAC address: pods come and go."
+)
+_ARP_ACCEPT = _ARP.why(
+    "{ns} believes an announcement (gratuitous ARP) on {dev}, also of an address that it did not know."
+)
+_HOST_END = _PLUGIN.why(
+    "It is the node's end of the cable of {peer_ns}, a port of {master}. It has hairpin mode, so that a pod can reach"
+    " itself through a Service."
+)
+_POD_END = _PLUGIN.why("It is the network card of the pod: its cable leads to {peer_ns}.")
+_POD_ADDRESS = _IPAM.why(
+    "It is the pod's address, from the part of the subnet that {ns}'s node has. All pods have one prefix."
+)
+_POD_DEFAULT = _PLUGIN.why("What is not for a pod goes to {via}, the node of the pod.")
+_POST_JUMP = _EXPOSE.why("Packets that leave {ns} pass Weave's chain, which masquerades.")
+_POST_CHAIN = _EXPOSE.why("It decides which packets get the address of {ns}.")
+_LOCAL_SET = _EXPOSE.why(
+    "It has the part of the subnet that belongs to {ns}: packets to its own pods keep their source."
+)
+_NOT_LOCAL = _EXPOSE.why(
+    "A packet to a pod of {ns} itself keeps its source (NO_MASQ_LOCAL), so the pod sees the client."
+)
+_NOT_MULTICAST = _EXPOSE.why("Multicast of pods keeps its source.")
+_MASQ_IN = _EXPOSE.why(
+    "From outside to a pod of another node: with the address of {ns} as source, the answer comes back here."
+)
+_MASQ_OUT = _EXPOSE.why("What a pod sends to outside gets the address of {ns}: outside has no way back to a pod.")
 VXLAN_PORT, VNI = 6784, 1
 OVERHEAD_BYTES = 50  # of VXLAN: IP 20, UDP 8, VXLAN 8, Ethernet 14
 MAX_IPV4 = 2**32 - 1  # the largest IPv4 address
@@ -130,9 +183,9 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from datacenter.infrastructure(scenario)
     for peer, node in zip(peers, scenario.nodes, strict=True):
         yield Machine(node.name, "node", (peer.nic.address, peer.bridge_address))
-        yield from primitives.netns(node.name)
+        yield from primitives.node_netns(node.name)
         yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, devices=("eth0", BRIDGE_DEVICE))
-        yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
+        yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1", why=_CALLS_IPTABLES)
         yield from _bridges(peer, options, use_openvswitch=use_openvswitch)
         if not use_openvswitch:
             yield from _tunnel(peer, peers, options.weave_mtu)
@@ -168,15 +221,16 @@ def _bridges(peer: Peer, options: Options, *, use_openvswitch: bool) -> Iterator
     """The bridges weave and datapath, and the veth pair between them."""
     node, mtu = peer.nic.machine, options.weave_mtu
     weave = Interface(node, BRIDGE_DEVICE)
-    yield from primitives.bridge(
-        weave, mtu=mtu, address=primitives.with_prefix_length(peer.bridge_address, options.pod_cidr.prefixlen)
-    )
+    address = primitives.with_prefix_length(peer.bridge_address, options.pod_cidr.prefixlen)
+    reasons = {Link: _BRIDGE, Address: _BRIDGE_ADDRESS}
+    yield from explained(reasons, primitives.bridge(weave, mtu=mtu, address=address))
     yield from _neighbours(weave)
     datapath = Interface(node, DATAPATH_DEVICE)
-    yield Link(datapath, "openvswitch" if use_openvswitch else "bridge", mtu=mtu, mac=primitives.mac(str(datapath)))
+    kind = "openvswitch" if use_openvswitch else "bridge"
+    yield Link(datapath, kind, mtu=mtu, mac=primitives.mac(str(datapath)), why=_DATAPATH)
     one, other = Interface(node, BRIDGE_VETH), Interface(node, DATAPATH_VETH)
-    yield Link(one, "veth", other, BRIDGE_DEVICE, mtu, txqueuelen=primitives.NO_QUEUE)
-    yield Link(other, "veth", one, DATAPATH_DEVICE, mtu, txqueuelen=primitives.NO_QUEUE)
+    yield Link(one, "veth", other, BRIDGE_DEVICE, mtu, txqueuelen=primitives.NO_QUEUE, why=_VETH_BRIDGE)
+    yield Link(other, "veth", one, DATAPATH_DEVICE, mtu, txqueuelen=primitives.NO_QUEUE, why=_VETH_BRIDGE)
 
 
 def _tunnel(peer: Peer, all_peers: list[Peer], mtu: int) -> Iterator[Resource]:
@@ -190,17 +244,18 @@ def _tunnel(peer: Peer, all_peers: list[Peer], mtu: int) -> Iterator[Resource]:
         mtu=mtu,
         mac=primitives.mac(str(at)),
         options=(*options, ("learning", "on")),
+        why=_VXLAN,
     )
     for other in all_peers:
         if other is not peer:
-            yield Fdb(at, ANY_MAC, other.nic.address)
+            yield Fdb(at, ANY_MAC, other.nic.address, why=_FLOOD)
 
 
 def _neighbours(interface: Interface) -> Iterator[Resource]:
     """Weave's neighbour sysctls: a changed MAC address is noticed soon, and gratuitous ARP is accepted."""
     for name, value in _NEIGHBOURS:
-        yield Sysctl(interface.ns, f"net.ipv4.neigh.{interface.dev}.{name}", value)
-    yield Sysctl(interface.ns, f"net.ipv4.conf.{interface.dev}.arp_accept", "1")
+        yield Sysctl(interface.ns, f"net.ipv4.neigh.{interface.dev}.{name}", value, why=_NEIGHBOUR_SYSCTL)
+    yield Sysctl(interface.ns, f"net.ipv4.conf.{interface.dev}.arp_accept", "1", why=_ARP_ACCEPT)
 
 
 def _pod_offsets(node: ScenarioNode) -> range:
@@ -223,10 +278,12 @@ def _pods(node: ScenarioNode, peer: Peer, options: Options) -> Iterator[Resource
             master=BRIDGE_DEVICE,
             hairpin=True,
             txqueuelen=primitives.NO_QUEUE,
+            whys=(_HOST_END, _POD_END),
         )
         yield from _neighbours(inner)
-        yield from primitives.addresses(inner, primitives.with_prefix_length(address, options.pod_cidr.prefixlen))
-        yield primitives.default_route(name, peer.bridge_address)
+        interface_address = primitives.with_prefix_length(address, options.pod_cidr.prefixlen)
+        yield from explained(_POD_ADDRESS, primitives.addresses(inner, interface_address))
+        yield primitives.default_route(name, peer.bridge_address, why=_POD_DEFAULT)
 
 
 def _filter(ns: str, options: Options, pod_addresses: list[IPv4Address]) -> Iterator[Resource]:
@@ -236,32 +293,37 @@ def _filter(ns: str, options: Options, pod_addresses: list[IPv4Address]) -> Iter
         yield from weave_npc.npc_chains(ns, BRIDGE_VETH, pod_addresses)
     else:
         first = (f"-i {BRIDGE_DEVICE} -o {BRIDGE_DEVICE} -j ACCEPT", f"-o {BRIDGE_DEVICE} -j WEAVE-EXPOSE")
-        yield primitives.chain(ns, "filter", "FORWARD", *first)
-        yield primitives.chain(ns, "filter", "WEAVE-EXPOSE", f"-d {options.pod_cidr} -j ACCEPT")
+        shapes = weave_npc.RULES
+        yield primitives.chain(ns, "filter", "FORWARD", *first, shapes=shapes)
+        yield primitives.chain(ns, "filter", "WEAVE-EXPOSE", f"-d {options.pod_cidr} -j ACCEPT", shapes=shapes)
     yield primitives.chain(
         ns,
         "filter",
         "FORWARD",
         f"-i {BRIDGE_DEVICE} ! -o {BRIDGE_DEVICE} -j ACCEPT",
         f"-o {BRIDGE_DEVICE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        shapes=weave_npc.RULES,
     )
 
 
 def _nat(ns: str, options: Options, ranges: tuple[IPv4Network, ...]) -> Iterator[Resource]:
     """Weave's masquerade rules."""
     pod_cidr = options.pod_cidr
-    yield primitives.chain(ns, "nat", "POSTROUTING", "-j WEAVE")
+    yield primitives.chain(ns, "nat", "POSTROUTING", ("-j WEAVE", _POST_JUMP))
     if options.no_masq_local:
-        yield IpSet(ns, NO_MASQ_LOCAL_SET, members=tuple(sorted(str(one).removesuffix("/32") for one in ranges)))
+        members = tuple(sorted(str(one).removesuffix("/32") for one in ranges))
+        yield IpSet(ns, NO_MASQ_LOCAL_SET, members=members, why=_LOCAL_SET)
         about = '-m comment --comment "Prevent SNAT to locally running containers"'
-        yield primitives.chain(ns, "nat", "WEAVE", f"-m set --match-set {NO_MASQ_LOCAL_SET} dst {about} -j RETURN")
+        rule = f"-m set --match-set {NO_MASQ_LOCAL_SET} dst {about} -j RETURN"
+        yield primitives.chain(ns, "nat", "WEAVE", (rule, _NOT_LOCAL), why=_POST_CHAIN)
     yield primitives.chain(
         ns,
         "nat",
         "WEAVE",
-        f"-s {pod_cidr} -d 224.0.0.0/4 -j RETURN",
-        f"! -s {pod_cidr} -d {pod_cidr} -j MASQUERADE",
-        f"-s {pod_cidr} ! -d {pod_cidr} -j MASQUERADE",
+        (f"-s {pod_cidr} -d 224.0.0.0/4 -j RETURN", _NOT_MULTICAST),
+        (f"! -s {pod_cidr} -d {pod_cidr} -j MASQUERADE", _MASQ_IN),
+        (f"-s {pod_cidr} ! -d {pod_cidr} -j MASQUERADE", _MASQ_OUT),
+        why=_POST_CHAIN,
     )
 
 

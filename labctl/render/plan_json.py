@@ -10,11 +10,11 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import Any
+from typing import Any, cast
 
 from labctl.core.field_types import wrong_field
 from labctl.core.iptables import FirewallRule
-from labctl.core.resources import IP, RESOURCE_TYPES, Interface, NextHop, Process, Resource
+from labctl.core.resources import IP, RESOURCE_TYPES, Interface, NextHop, Process, Resource, value_fields
 from labctl.core.scenario_types import Check, Lab, See
 
 JSON_KEYS = {"link_netns": "born"}  # the published keys of fields that have another name in JSON
@@ -23,8 +23,8 @@ TYPE_BY_NAME: dict[str, type] = {kind.__name__.lower(): kind for kind in RESOURC
 
 def resource_json(resource: Resource) -> dict[str, Any]:
     """An object as a mapping: only text, numbers, booleans, lists and null."""
-    fields = dataclasses.fields(resource)
-    values = {JSON_KEYS.get(field.name, field.name): _json_value(getattr(resource, field.name)) for field in fields}
+    names = value_fields(cast("Any", type(resource)))
+    values = {JSON_KEYS.get(name, name): _json_value(getattr(resource, name)) for name in names}
     return {"object": type(resource).__name__.lower(), **values}
 
 
@@ -39,7 +39,7 @@ def resource_from_json(document: Mapping[str, Any]) -> Resource:
         raise ValueError(f"there is no kernel object {name!r}")
     names = {key: field for field, key in JSON_KEYS.items()}
     document = {names.get(key, key): value for key, value in document.items()}
-    readers = {field.name: _reader(kind, field.name) for field in dataclasses.fields(kind)}
+    readers = {name: _reader(kind, name) for name in value_fields(kind)}
     unknown = set(document) - set(readers) - {"object"}
     if unknown:
         raise ValueError(f"a {name} has no field {min(unknown)!r}")

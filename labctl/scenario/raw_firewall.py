@@ -15,9 +15,11 @@ from labctl.core.iptables_extensions import InvalidRule
 from labctl.core.iptables_parser import split_append
 from labctl.core.iptables_special import RuleContext
 from labctl.core.resources import Chain
+from labctl.core.why import RuleByRule
 from labctl.scenario.document import Reader
 from labctl.scenario.field_types import Located
 from labctl.scenario.firewall_field import RuleText
+from labctl.scenario.raw_symbols import stated
 
 FAMILIES = {"firewall": "ip", "firewall6": "ip6", "ebtables": "bridge"}
 _PROGRAMS = {"ip": "iptables-save", "ip6": "ip6tables-save", "bridge": "ebtables-save"}
@@ -45,7 +47,11 @@ class TableParser:
             for one, text in parsed[name.value]:
                 self._check_rule(one, text, context)
             kept = tuple(one for one, _ in parsed[name.value])
-            yield Chain(self.ns, self.table, name.value, kept, self._policy(name, body.value), self.family)
+            policy = self._policy(name, body.value)
+            whys = RuleByRule(kept, tuple(stated(text.node.position) for _, text in parsed[name.value]))
+            yield Chain(
+                self.ns, self.table, name.value, kept, policy, self.family, why=stated(name.at), rule_whys=(whys,)
+            )
 
     def _parse_rules(self, chain: str, body: dict[str, Located]) -> list[_ParsedRule]:
         found: list[_ParsedRule] = []

@@ -9,7 +9,7 @@ from labctl.core.resources import Interface, Link
 from labctl.scenario.document import Position
 from labctl.scenario.field_types import Located
 from labctl.scenario.raw_language import LINK_KINDS, LINK_MODES, REQUIRED_LINK_OPTIONS
-from labctl.scenario.raw_symbols import RawSymbols
+from labctl.scenario.raw_symbols import RawSymbols, stated
 
 _LINK_FIELDS = ("mac", "mtu", "txqueuelen", "master", "up", "promisc", "hairpin", "isolated", "autoconf")
 
@@ -56,7 +56,8 @@ class LinkParser:
             if "autoconf" in {**values, **end_values}:
                 self.explicit_autoconf.add(interface)
             if self._check_new_link(interface, at):
-                link = Link(interface, kind, peer, options=options, link_netns=link_netns, **(values | end_values))
+                every = values | end_values
+                link = Link(interface, kind, peer, options=options, link_netns=link_netns, why=stated(at), **every)
                 links.append((link, Located({**given, **end}, at, at)))
         return links
 

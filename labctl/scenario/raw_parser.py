@@ -33,7 +33,7 @@ from labctl.scenario.raw_link_rules import check_links
 from labctl.scenario.raw_links import LinkParser
 from labctl.scenario.raw_policy_rules import PolicyRules
 from labctl.scenario.raw_route_rules import RouteRules
-from labctl.scenario.raw_symbols import RawSymbols
+from labctl.scenario.raw_symbols import ACCEPT_DAD, LOOPBACK, RawSymbols, stated
 from labctl.scenario.raw_sysctl_rules import check_sysctls, write_order
 
 
@@ -103,8 +103,8 @@ class _RawParser:
             if self.symbols.check_unique(("netns", name.value), f"the namespace {name.value!r}", name.at):
                 self.symbols.namespaces[name.value] = about
                 lo = Interface(name.value, "lo")
-                self.symbols.links[lo] = Link(lo, "loopback")
-                yield Netns(name.value)
+                self.symbols.links[lo] = Link(lo, "loopback", why=LOOPBACK)
+                yield Netns(name.value, why=stated(name.at))
                 yield self.symbols.links[lo]
 
     def _links(self) -> Iterator[Resource]:
@@ -117,7 +117,7 @@ class _RawParser:
             if link.at in ipv6_interfaces - maker.explicit_autoconf:
                 link = self.symbols.links[link.at] = replace(link, autoconf=True)
                 name = f"net.ipv6.conf.{link.at.dev.replace('.', '/')}.accept_dad"
-                self.accept_dad_sysctls.append(Sysctl(link.ns, name, "0"))
+                self.accept_dad_sysctls.append(Sysctl(link.ns, name, "0", why=ACCEPT_DAD))
             yield link
 
     def _sysctls(self) -> Iterator[tuple[Sysctl, Position]]:
@@ -126,7 +126,7 @@ class _RawParser:
                 for name, value in rows.value:
                     self._check_sysctl_device(ns.value, name)
                     if self.symbols.check_unique(("sysctl", ns.value, sysctl_path(name.value)), name.value, name.at):
-                        yield Sysctl(ns.value, name.value, value.value), name.at
+                        yield Sysctl(ns.value, name.value, value.value, why=stated(name.at)), name.at
 
     def _accept_dad_sysctls(self) -> Iterator[Resource]:
         for item in self.accept_dad_sysctls:
@@ -146,7 +146,7 @@ class _RawParser:
             for row in rows.value:
                 what = f"{row.value.ip} on {point.value}"
                 if exists and self.symbols.check_unique(("address", point.value, row.value.ip), what, row.at):
-                    address = Address(point.value, row.value)
+                    address = Address(point.value, row.value, why=stated(row.at))
                     if not has_connected_route(address):
                         address = replace(address, connected=None)
                     self.addresses.setdefault(point.value.ns, []).append(address)
@@ -161,7 +161,7 @@ class _RawParser:
                 there = exists and item is not None and self.symbols.check_interface(item.at, section, row.at)
                 if there and self.symbols.check_unique(item.key, f"{section}: this entry", row.at):
                     check(item, row.at)
-                    yield item
+                    yield replace(item, why=stated(row.at))
 
     def _routes(self) -> Iterator[tuple[Route, Position]]:
         for ns, rows in self._rows("routes"):
@@ -174,7 +174,7 @@ class _RawParser:
                     if dev is not None:
                         self.symbols.check_interface(Interface(item.ns, dev), "routes", row.at)
                 if self.symbols.check_unique(item.key, f"a route to {item.dst} with this table and metric", row.at):
-                    yield item, row.at
+                    yield replace(item, why=stated(row.at)), row.at
 
     def _rules(self) -> Iterator[Rule]:
         rules = PolicyRules(self.reader)
@@ -185,7 +185,7 @@ class _RawParser:
                 if not exists or item is None or not self.symbols.check_unique(item.key, "this rule", row.at):
                     continue
                 rules.check(item, row.at)
-                yield item
+                yield replace(item, why=stated(row.at))
 
     def _ipsets(self) -> Iterator[IpSet]:
         for ns, sets in self._rows("ipsets"):
@@ -194,7 +194,7 @@ class _RawParser:
             for name, body in sets.value:
                 item = make_ipset(ns.value, name, body.value, self.reader)
                 if exists:
-                    yield item
+                    yield replace(item, why=stated(name.at))
 
     def _firewall(self, section: str, family: str) -> Iterator[Chain]:
         for ns, tables in self._rows(section):

@@ -5,8 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from labctl.core.resources import Interface, Link
+from labctl.core.why import LABCTL, Component, Source, Why
 from labctl.scenario.document import Position, Reader
 from labctl.scenario.field_types import InvalidValue, Located, suggest
+
+LOOPBACK = LABCTL.why(
+    "It is the only thing that labctl adds to a namespace of a raw scenario: its loopback device, up."
+)
+ACCEPT_DAD = LABCTL.why("The link-local address of {dev} is usable at once, without duplicate address detection.")
+
+
+def stated(at: Position) -> Why:
+    """The reason of an object that the file states: the place where it does."""
+    source = Source("the scenario file", at.file, line=at.line)
+    return Component("the scenario file", source).why(f"Line {at.line} of the scenario file says so.")
 
 
 class RawSymbols:

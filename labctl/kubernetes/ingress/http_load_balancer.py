@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, ip_address
 
 from labctl.core.resources import IP, Interface, Net, Process, Resource, Route
 from labctl.core.scenario_types import Lab, Machine
+from labctl.core.why import Component, Source, explained
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.http_routes import HttpLoadBalancer, to_json
 from labctl.kubernetes.api.problems import ObjectProblem
@@ -25,6 +26,29 @@ from labctl.kubernetes.services.fabric import BALANCER_POOL, FABRIC, Fabric
 from labctl.kubernetes.services.load_balancer import unused_name
 from labctl.models.lib import primitives
 
+_BALANCER = Component(
+    "the ingress controller (an HTTP load balancer)",
+    Source("kubernetes/api", "networking/v1 Ingress; Gateway API", "1.35"),
+)
+_NETNS = _BALANCER.why(
+    "It is the machine of the HTTP load balancers, beside the cluster: it ends the connections of clients."
+)
+_FABRIC_END = _BALANCER.why("It is the fabric's end of the cable of the HTTP load balancers.")
+_CARD = _BALANCER.why("It is the network card of the HTTP load balancers.")
+_GATEWAY = _BALANCER.why("It is the gateway of the subnet of the HTTP load balancers.")
+_ADDRESSES = _BALANCER.why(
+    "{ip} is an address of {ns}: its own, for connections to nodes and pods, or that of one load balancer."
+)
+_DEFAULT = _BALANCER.why("{ns} opens its connections to nodes and pods with the source {src}, by the fabric.")
+_TO_BALANCER = _BALANCER.why("{dst} is the address of a load balancer on {via_machine}: packets of clients go there.")
+_SUBNET_RULE = _BALANCER.why(
+    "The subnet of the load balancers uses the route table of the nodes' subnet (table {table}): it has the routes to"
+    " pods."
+)
+_PROXY = _BALANCER.why(
+    "It is the HTTP proxy of one Ingress or Gateway: it reads host and path of each request, and opens a connection"
+    " to a node or a pod."
+)
 PROGRAM = "http-proxy"
 MACHINE = "lb"
 SUBNET_PREFIX = 24
@@ -57,26 +81,25 @@ def http_load_balancers(state: ClusterState, lab: Lab) -> Iterator[Resource | Ma
     device = Interface(FABRIC, unused_name(primitives.device_name(name), fabric.devices))
     addresses = tuple(dict.fromkeys(IPv4Address(one.address) for one in balancers))
     yield Machine(name, "machine", (own, *addresses))
-    yield from primitives.netns(name)
-    yield from primitives.veth_pair(
-        device, eth0, mtu=fabric.mtu or 1500, macs=(primitives.mac(str(device)), primitives.mac(str(eth0)))
-    )
+    yield from primitives.netns(name, why=_NETNS)
+    macs, whys = (primitives.mac(str(device)), primitives.mac(str(eth0))), (_FABRIC_END, _CARD)
+    yield from primitives.veth_pair(device, eth0, mtu=fabric.mtu or 1500, macs=macs, whys=whys)
     yield from primitives.forwarding_sysctls(name, False, rp_filter=0)
     yield from primitives.forwarding_sysctls(FABRIC, True, rp_filter=0, devices=(device.dev,))
-    yield from primitives.addresses(device, primitives.with_prefix_length(gateway, SUBNET_PREFIX))
-    yield from primitives.addresses(
-        eth0,
-        primitives.with_prefix_length(own, SUBNET_PREFIX),
-        *(primitives.with_prefix_length(ip, 32) for ip in addresses),
-    )
-    yield Route(name, primitives.ANYWHERE, gateway, "eth0", src=own)
+    gateway_address = primitives.with_prefix_length(gateway, SUBNET_PREFIX)
+    yield from explained(_GATEWAY, primitives.addresses(device, gateway_address))
+    own_address = primitives.with_prefix_length(own, SUBNET_PREFIX)
+    balancer_addresses = (primitives.with_prefix_length(ip, 32) for ip in addresses)
+    yield from explained(_ADDRESSES, primitives.addresses(eth0, own_address, *balancer_addresses))
+    yield Route(name, primitives.ANYWHERE, gateway, "eth0", src=own, why=_DEFAULT)
     for ip in addresses:
-        yield Route(FABRIC, primitives.host_prefix(ip), own, device.dev)
+        yield Route(FABRIC, primitives.host_prefix(ip), own, device.dev, why=_TO_BALANCER)
         yield from fabric.announce(ip)
-    yield from dict.fromkeys(replace(one, iif=device.dev) for one in fabric.subnet_rules)
+    yield from dict.fromkeys(replace(one, iif=device.dev, why=_SUBNET_RULE) for one in fabric.subnet_rules)
     for one in balancers:
         tables = (word for port, table in one.tables for word in (str(port), to_json(table)))
-        yield Process(name, f"{PROGRAM}-{one.namespace}-{one.name}", (PROGRAM, one.address, *tables))
+        command = (PROGRAM, one.address, *tables)
+        yield Process(name, f"{PROGRAM}-{one.namespace}-{one.name}", command, why=_PROXY)
 
 
 def machine_name(lab: Lab) -> str:

@@ -32,7 +32,7 @@ from labctl.kubernetes.policies.policy_peers import (
     named_ports,
     peer_pods,
 )
-from labctl.models.lib import calico_felix
+from labctl.models.lib import calico_felix, calico_reasons
 from labctl.models.lib.calico_felix import MARK_ACCEPT, MARK_PASS, FelixConfig, PolicyTier, WorkloadEndpoint
 
 DIRECTIONS: tuple[Direction, ...] = ("Ingress", "Egress")
@@ -163,7 +163,8 @@ class _PolicyWriter:
 
     def _selector_set(self, peer: Peer) -> str:
         name = set_of_selector(peer_selector(self.policy.namespace, peer))
-        self.sets[name] = IpSet(self.node, name, members=addresses(peer_pods(self.state, self.policy.namespace, peer)))
+        members, why = addresses(peer_pods(self.state, self.policy.namespace, peer)), calico_reasons.SELECTOR_SET
+        self.sets[name] = IpSet(self.node, name, members=members, why=why)
         return name
 
     def _named_port_set(self, peer: Peer | None, protocol: str, port: str) -> str:
@@ -177,7 +178,7 @@ class _PolicyWriter:
         name = named_port_set(selector, protocol, port)
         found = named_ports(pods, protocol, port)
         members = sorted({f"{ip},{protocol.lower()}:{number}" for pod, number in found for ip in ipv4(pod)})
-        self.sets[name] = IpSet(self.node, name, "hash:ip,port", tuple(members))
+        self.sets[name] = IpSet(self.node, name, "hash:ip,port", tuple(members), why=calico_reasons.PORT_SET)
         return name
 
 

@@ -36,7 +36,7 @@ from labctl.kubernetes.policies.policy_peers import (
     named_ports,
     peer_pods,
 )
-from labctl.models.lib import kube_router_node, primitives
+from labctl.models.lib import kube_router_node, kube_router_reasons, primitives
 
 FAMILY = "IPv4"  # a part of upstream's names
 _MARK = "-j MARK --set-xmark 0x10000/0x10000"
@@ -47,13 +47,15 @@ def kube_router_policies(state: ClusterState, node: str, pods: Iterable[Pod], *,
     """kube-router's chains and sets on a node that has these pods; with `jumps`, those of the built-in chains too."""
     if jumps:
         for hook in kube_router_node.BUILTIN_CHAINS:
-            yield primitives.chain(node, "filter", hook, kube_router_node.jump(hook))
+            jump = kube_router_node.jump(hook)
+            yield primitives.chain(node, "filter", hook, jump, shapes=kube_router_reasons.RULES)
     cidrs = (one for one in state.service_cidrs if isinstance(one, IPv4Network))
     yield from kube_router_node.policy_chains(node, cidrs, (_firewall(state, one) for one in pods if any(ipv4(one))))
     for policy in state.policies:
         for direction in policy.types:
             writer = _PolicyWriter(state, node, policy, direction)
-            yield primitives.chain(node, "filter", policy_chain_name(policy, direction), *writer.rules())
+            name, shapes = policy_chain_name(policy, direction), kube_router_reasons.RULES
+            yield primitives.chain(node, "filter", name, *writer.rules(), shapes=shapes)
             yield from writer.sets.values()
 
 
@@ -146,7 +148,7 @@ class _PolicyWriter:
     def _set(self, side: str, what: str, members: tuple[str, ...], kind: str = "hash:ip") -> str:
         text = self.policy.namespace + self.policy.name + (what or FAMILY)
         name = f"KUBE-{side}-{chain_hash(text)}"
-        self.sets[name] = IpSet(self.node, name, kind, members)
+        self.sets[name] = IpSet(self.node, name, kind, members, why=kube_router_reasons.POLICY_SET)
         return name
 
 

@@ -12,6 +12,7 @@ from labctl.core.resources import IP, Process, Resource
 from labctl.core.scenario_types import Lab
 from labctl.kubernetes.api.api_objects import Cluster, Protocol, Service
 from labctl.kubernetes.api.cluster_state import ClusterState
+from labctl.kubernetes.services import kube_proxy_reasons
 from labctl.models.lib.pods import SANDBOX_PROCESS
 
 SERVE = "serve"  # labctl's own server
@@ -67,7 +68,8 @@ def health_checks(state: ClusterState, lab: Lab) -> Iterator[Resource]:
             words = (
                 f"{one}:{one.health_check_node_port}:{len(counts.get((str(one), node.name), ()))}" for one in services
             )
-            yield Process(node.name, KUBE_PROXY, ("healthcheck", str(HEALTHZ_PORT), *words))
+            command = ("healthcheck", str(HEALTHZ_PORT), *words)
+            yield Process(node.name, KUBE_PROXY, command, why=kube_proxy_reasons.HEALTH)
 
 
 def _ready_endpoints(cluster: Cluster) -> dict[tuple[str, str], set[IP]]:
@@ -109,4 +111,4 @@ def _server(there: Iterable[Process], ns: str, machine: str, words: tuple[str, .
     name = BACKEND if ns == machine else f"{machine}-{BACKEND}"
     while name in names:
         name += "-2"
-    return Process(ns, name, (SERVE, machine, *words), inside=inside)
+    return Process(ns, name, (SERVE, machine, *words), inside=inside, why=kube_proxy_reasons.BACKEND)

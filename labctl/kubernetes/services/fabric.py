@@ -26,8 +26,19 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
+from labctl.core.why import LABCTL, Component, Source
 from labctl.models.lib import primitives
 
+_CLOUD = Component("the cloud's network (load balancers)", Source("labctl", "labctl/kubernetes/services/fabric.py"))
+_MAY_LEAVE = _CLOUD.why("{src} is the public address of a load balancer, so packets from it may leave.")
+_ANSWERS_ARP = _CLOUD.why(
+    "The internet asks for the MAC address of {ip}, a load balancer's: the fabric answers for it."
+)
+_PROXY_DELAY = LABCTL.why("The fabric answers such requests at once, and not after up to 0.8 s.")
+_FROM_INTERNET = _CLOUD.why("The internet has a route to the load balancer's address {dst}: {via}.")
+_MAY_ANSWER = _CLOUD.why(
+    "Answers of {iif_machine} have the load balancer's address {src} as their source: they may pass."
+)
 FABRIC, INTERNET = "fabric", "internet"
 BALANCER_POOL = IPv4Network("10.254.0.0/16")  # a subnet of it is that of the load balancers
 CATCH_ALL_LENGTH = (
@@ -115,15 +126,16 @@ class Fabric:
             return
         guard = f"-o {self.uplink.dev} -j DROP"
         if any(guard in map(str, chain.rules) for chain in self._chains(("filter", "FORWARD"))):
-            yield primitives.chain(FABRIC, "filter", "FORWARD", f"-s {ip}/32 -o {self.uplink.dev} -j ACCEPT")
+            accept = f"-s {ip}/32 -o {self.uplink.dev} -j ACCEPT"
+            yield primitives.chain(FABRIC, "filter", "FORWARD", (accept, _MAY_LEAVE))
         own = [item.addr for item in self.plan if isinstance(item, Address) and item.at == self.uplink]
         networks = [one.network for one in own if one.network.prefixlen < 32]
         if any(ip in one for one in networks):
-            yield Neighbour(self.uplink, ip, None, proxy=True)
-            yield Sysctl(FABRIC, f"net.ipv4.neigh.{self.uplink.dev}.proxy_delay", "0")
+            yield Neighbour(self.uplink, ip, None, proxy=True, why=_ANSWERS_ARP)
+            yield Sysctl(FABRIC, f"net.ipv4.neigh.{self.uplink.dev}.proxy_delay", "0", why=_PROXY_DELAY)
         elif networks:
             router = next(one.ip for one in own if one.network.prefixlen < 32)
-            yield Route(INTERNET, primitives.host_prefix(ip), router, "eth0")
+            yield Route(INTERNET, primitives.host_prefix(ip), router, "eth0", why=_FROM_INTERNET)
 
     def accept_source(self, ip: IPv4Address, node_devices: Iterable[str]) -> Iterator[Resource]:
         """Let nodes send from the address of a load balancer, where the fabric checks from which addresses they send:
@@ -132,7 +144,7 @@ class Fabric:
         for item in self._chains(("raw", "PREROUTING"), ("filter", "FORWARD")):
             guarded = [dev for dev in devices if any(_checks_source(rule, dev) for rule in item.rules)]
             if guarded:
-                rules = (f"-s {ip}/32 -i {dev} -j ACCEPT" for dev in guarded)
+                rules = ((f"-s {ip}/32 -i {dev} -j ACCEPT", _MAY_ANSWER) for dev in guarded)
                 yield primitives.chain(FABRIC, item.table, item.name, *rules)
 
     def _chains(self, *names: tuple[str, str]) -> list[Chain]:

@@ -15,6 +15,7 @@ from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.problems import ObjectProblem
 from labctl.kubernetes.services.kube_proxy_config import ProxyConfig, Release, read_config
 from labctl.kubernetes.services.kube_proxy_iptables import SharedRules, kube_proxy_chains
+from labctl.kubernetes.services.kube_proxy_reasons import ROUTE_LOCALNET, RULES
 
 RELEASE = "1.35"  # the release whose rules are written, if the scenario does not say
 FAMILIES: tuple[tuple[Literal[4, 6], str], ...] = ((4, "ip"), (6, "ip6"))
@@ -34,11 +35,14 @@ def kube_proxy(state: ClusterState, plan: Plan) -> Iterator[Resource]:
     for node in state.cluster.nodes:
         config = proxy_config(state, node, tuple(addresses.get(node.name, ())))
         if config.serves_localhost:
-            yield Sysctl(node.name, "net.ipv4.conf.all.route_localnet", "1")
+            yield Sysctl(node.name, "net.ipv4.conf.all.route_localnet", "1", why=ROUTE_LOCALNET)
         for version, family in FAMILIES:
             if version in versions:
                 for (table, name), texts in kube_proxy_chains(state.cluster, config, version, shared).items():
-                    yield Chain(node.name, table, name, rules.parse(texts), family=family)
+                    parsed = rules.parse(texts)
+                    yield Chain(
+                        node.name, table, name, parsed, family=family, why=RULES.of_chain, rule_whys=RULES.reasons
+                    )
 
 
 class _ParsedRules:

@@ -20,12 +20,35 @@ from ipaddress import IPv4Address
 
 from labctl.core.resources import IP, Interface, Link, Process, Resource, Route, Rule
 from labctl.core.scenario_types import Lab
+from labctl.core.why import LABCTL, Component, Source
 from labctl.kubernetes.api.api_objects import Node, Service, ServicePort
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.services.backends import HEALTHZ_PORT
 from labctl.kubernetes.services.fabric import FABRIC, Fabric, NextHop
 from labctl.models.lib import primitives
 
+_API = Component("the cloud's load balancer", Source("kubernetes/api", "core/v1 LoadBalancerIngress.ipMode", "1.35"))
+_DEVICE = LABCTL.why(
+    "It is where the load balancer of the cloud gets its packets: the program load-balancer reads them."
+)
+_TO_BALANCER = _API.why(
+    "{dst} is the address of {dst_machines}: packets to it go to the load balancer, and no machine has it."
+)
+_MARK_RULE = _API.why(
+    "The load balancer has chosen a node for this packet: the mark {mark} leads to it by table {table}."
+)
+_MARK_ROUTE = _API.why("Table {table} has one way: to the node {via_machine}, with the packet as it is.")
+_GUARD = LABCTL.why(
+    "A packet for a node that cannot be reached ends here: else it would come to the load balancer again."
+)
+_PROGRAM = _API.why(
+    "It chooses a node for each new flow to a Service of type LoadBalancer, by a hash of its addresses and ports,"
+    " among the nodes that pass the health check."
+)
+_NO_TRACK = _API.why("The load balancer shall choose the node first: conntrack would fix the translation before.")
+_NODE_PORT = _API.why(
+    "The load balancer (ipMode Proxy) sends to the nodePort of the node: the destination becomes {to}."
+)
 PROGRAM = "load-balancer"
 DEVICE = "l4lb"  # the fabric's TUN device, from which the program reads
 FIRST_MARK = 0x4C0001  # the mark of packets for the first node; the table of the node has the same number
@@ -76,23 +99,24 @@ def load_balancer(state: ClusterState, lab: Lab) -> Iterator[Resource]:
         return
     targets = tuple(_targets(state, fabric))
     device = Interface(FABRIC, unused_name(DEVICE, fabric.devices))
-    yield Link(device, "tun", mtu=fabric.mtu)
+    yield Link(device, "tun", mtu=fabric.mtu, why=_DEVICE)
     yield from primitives.forwarding_sysctls(FABRIC, True, rp_filter=0, devices=(device.dev,))
     for ip in dict.fromkeys(one.ip for one in frontends):
-        yield Route(FABRIC, primitives.host_prefix(ip), dev=device.dev)
+        yield Route(FABRIC, primitives.host_prefix(ip), dev=device.dev, why=_TO_BALANCER)
         yield from fabric.announce(ip)
     for ip in dict.fromkeys(one.ip for one in frontends if not one.proxied):
         yield from fabric.accept_source(ip, dict.fromkeys(one.hop.dev for one in targets))
     for target in targets:
-        yield Rule(FABRIC, RULE_PREF, target.mark, mark=target.mark)
-        via = target.hop.via or target.ip
-        yield Route(FABRIC, primitives.ANYWHERE, via, target.hop.dev, target.mark, onlink=True)
+        yield Rule(FABRIC, RULE_PREF, target.mark, mark=target.mark, why=_MARK_RULE)
+        via, dev = target.hop.via or target.ip, target.hop.dev
+        yield Route(FABRIC, primitives.ANYWHERE, via, dev, target.mark, onlink=True, why=_MARK_ROUTE)
     # a marked packet that finds no way to its node must not come to the program again, by the route to the address
     guard = FIRST_MARK & MARKS_MASK
-    yield Rule(FABRIC, RULE_PREF + 1, mark=guard, mask=MARKS_MASK, kind="blackhole")
+    yield Rule(FABRIC, RULE_PREF + 1, mark=guard, mask=MARKS_MASK, kind="blackhole", why=_GUARD)
     yield from _node_port_rules(frontends, targets)
     nodes = (f"{target.mark}={target.ip}" for target in targets)
-    yield Process(FABRIC, PROGRAM, (PROGRAM, device.dev, *nodes, *(one.word for one in frontends)))
+    command = (PROGRAM, device.dev, *nodes, *(one.word for one in frontends))
+    yield Process(FABRIC, PROGRAM, command, why=_PROGRAM)
 
 
 def health_port(state: ClusterState, ip: IP, protocol: str, port: int | None) -> int | None:
@@ -140,7 +164,7 @@ def _node_port_rules(frontends: tuple[Frontend, ...], targets: tuple[Target, ...
     the first packet that is tracked.
     """
     for ip in dict.fromkeys(one.ip for one in frontends if one.proxied):
-        yield primitives.chain(FABRIC, "raw", "PREROUTING", f"-d {ip}/32 -j CT --notrack")
+        yield primitives.chain(FABRIC, "raw", "PREROUTING", (f"-d {ip}/32 -j CT --notrack", _NO_TRACK))
     for one in frontends:
         if not one.proxied or not one.port.node_port:
             continue
@@ -150,4 +174,4 @@ def _node_port_rules(frontends: tuple[Frontend, ...], targets: tuple[Target, ...
                 f"-d {one.ip}/32 -p {protocol} -m {protocol} --dport {one.port.port} -m mark --mark {target.mark:#x}"
             )
             to = f"-j DNAT --to-destination {target.ip}:{one.port.node_port}"
-            yield primitives.chain(FABRIC, "nat", "OUTPUT", f"{match} {to}")
+            yield primitives.chain(FABRIC, "nat", "OUTPUT", (f"{match} {to}", _NODE_PORT))

@@ -28,6 +28,7 @@ from labctl.core.fidelity import approximation
 from labctl.core.options import cidr, option
 from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, See
+from labctl.core.why import Component, Source, explained
 from labctl.models.lib import azure, primitives
 
 PARTS = (
@@ -36,6 +37,61 @@ PARTS = (
         "has VXLAN without encryption in place of WireGuard, one node, and no internal load balancer before its nodes",
     ),
 )
+GATEWAY = "Azure/kube-egress-gateway"
+_DAEMON = Component(
+    "kube-egress-gateway (daemon)",
+    Source(GATEWAY, "controllers/daemon/staticgatewayconfiguration_controller.go", "0.1"),
+)
+_PLUGIN = Component("kube-egress-gateway (CNI plugin)", Source(GATEWAY, "pkg/cni/routes/routes.go", "0.1"))
+_WHY_SECONDARY = azure.VNET.why(
+    "Azure knows {dst} as a secondary address of the NIC of {via_machine}, for the gateway."
+)
+_WHY_PREFIX = azure.VNET.why("It is the first address of the fixed public prefix of the egress gateway.")
+_WHY_PREFIX_SNAT = azure.VNET.why("The secondary address {src} has a public address of the prefix: {to}.")
+_WHY_NODE_END = _DAEMON.why("It is the node's end of the cable to the namespace of the egress gateway.")
+_WHY_HOST0 = _DAEMON.why("It is the gateway's end of the cable to its node: translated packets leave by it.")
+_WHY_NODE_RP = _DAEMON.why(
+    "Packets of the gateway come in by {dev}, and their answers by eth0: no check of the way back."
+)
+_WHY_NODE_ROUTE = _DAEMON.why("Answers for the secondary address {dst} go to the namespace of the gateway.")
+_WHY_NO_MASQ = _DAEMON.why("Packets of the gateway pass its own chain first, before the rules that masquerade.")
+_WHY_NO_MASQ_CHAIN = _DAEMON.why("It has one chain for each gateway on this node.")
+_WHY_NO_MASQ_JUMP = _DAEMON.why("Each gateway has a chain for its secondary address.")
+_WHY_OWN_CHAIN = _DAEMON.why("It lets the packets of one gateway leave as they are.")
+_WHY_ACCEPT = _DAEMON.why(
+    "Packets with the secondary address {src} leave as they are: ACCEPT ends the table nat, so the node does not"
+    " masquerade them."
+)
+_WHY_NAMESPACE = _DAEMON.why("It is the namespace of the egress gateway on its node: the tunnels of the pods end here.")
+_WHY_HOST0_ADDRESS = _DAEMON.why("It is the source of everything that leaves by this gateway, before Azure's SNAT.")
+_WHY_TO_NODE = _DAEMON.why("The gateway reaches its node ({dst_machines}) by the cable.")
+_WHY_OUT = _DAEMON.why("Packets leave by the node {via_machine}.")
+_WHY_WG = _DAEMON.why("It is the gateway's end of the tunnels of all pods. In AKS this is a WireGuard device.")
+_WHY_WG_NEIGHBOUR = _DAEMON.why(
+    "The gateway knows the MAC address of {owner} in its tunnel: nothing there answers ARP."
+)
+_WHY_WG_ROUTE = _DAEMON.why("Answers for the pod {dst_machines} go back through the tunnel to its node.")
+_WHY_MARK_JUMP = _DAEMON.why("Packets that come in may be from a tunnel: the next chain decides.")
+_WHY_MARK_CHAIN = _DAEMON.why("It marks the connections that come out of the tunnels.")
+_WHY_MARK = _DAEMON.why("Connections out of the tunnel get the mark {mark}, so that only these are translated.")
+_WHY_SNAT_JUMP = _DAEMON.why("Packets that leave may need the gateway's address: the next chain decides.")
+_WHY_SNAT_CHAIN = _DAEMON.why("It translates the connections of the pods to the secondary address.")
+_WHY_SNAT = _DAEMON.why("Connections with the mark {mark} leave with the secondary address {to}.")
+_WHY_POD_WG = _PLUGIN.why(
+    "It is the pod's end of its tunnel to the gateway: its packets are those of the node {local} to {remote}. In AKS"
+    " this is a WireGuard device."
+)
+_WHY_POD_NEIGHBOUR = _PLUGIN.why(
+    "The pod knows the MAC address of the gateway in the tunnel: nothing there answers ARP."
+)
+_WHY_POD_DEFAULT = _PLUGIN.why("Everything that is not for an excluded range leaves through the tunnel.")
+_WHY_POD_RULE = _PLUGIN.why("Answers with the mark {mark} leave by eth0 (table {table}), where the question came in.")
+_WHY_POD_MARK = _PLUGIN.why("A packet that comes in by eth0 gets the mark {mark}: its answer must leave by eth0 too.")
+_WHY_POD_SAVE = _PLUGIN.why("The connection keeps the mark of the packet, so that its answers can have it.")
+_WHY_POD_RESTORE = _PLUGIN.why("An answer of such a connection gets the mark back before its route is chosen.")
+_WHY_POD_GATEWAY = _PLUGIN.why("The usual gateway {dst} is still behind eth0.")
+_WHY_POD_TABLE = _PLUGIN.why("Table {table} is for answers to connections that came in by eth0.")
+_WHY_POD_EXCLUDED = _PLUGIN.why("Packets to the excluded range {dst} leave by eth0, without the gateway.")
 NAMESPACE = "static-egress-gateway"  # `ns-static-egress-gateway` on the node
 POD_DEVICE, GATEWAY_DEVICE, HOST_DEVICE, NODE_DEVICE = "wg0", "wg-6000", "host0", "host-gateway"
 ETH0_MARK = 0x2222  # of a pod's connections that came in by eth0, and the table that their answers use
@@ -138,25 +194,29 @@ def _secondary(nic: azure.Nic) -> IPv4Address:
 def _fabric(nic: azure.Nic, found: EgressGateway) -> Iterator[Resource]:
     """The secondary address of the NIC, and its public address."""
     secondary, public = _secondary(nic), found.public_ip_prefix.network_address
-    yield Route("fabric", primitives.host_prefix(secondary), nic.address, nic.fabric_device, onlink=True)
-    yield from primitives.addresses(Interface("fabric", azure.PUBLIC_DEVICE), primitives.with_prefix_length(public, 32))
+    prefix, device = primitives.host_prefix(secondary), nic.fabric_device
+    yield Route("fabric", prefix, nic.address, device, onlink=True, why=_WHY_SECONDARY)
+    at = Interface("fabric", azure.PUBLIC_DEVICE)
+    yield from explained(_WHY_PREFIX, primitives.addresses(at, primitives.with_prefix_length(public, 32)))
     rule = f"-s {secondary} -o {azure.PUBLIC_DEVICE} -j SNAT --to-source {public}"
-    yield primitives.chain("fabric", "nat", "POSTROUTING", rule)
+    yield primitives.chain("fabric", "nat", "POSTROUTING", (rule, _WHY_PREFIX_SNAT))
 
 
 def _node(nic: azure.Nic, mtu: int) -> Iterator[Resource]:
     """The node's side: the link to the namespace, and the rule that lets the secondary address pass as it is."""
     node, secondary = nic.machine, _secondary(nic)
     at, inner = Interface(node, NODE_DEVICE), Interface(NAMESPACE, HOST_DEVICE)
-    yield from primitives.veth_pair(at, inner, mtu=mtu, macs=(primitives.mac(str(at)), primitives.mac(str(inner))))
-    yield Sysctl(node, f"net.ipv4.conf.{NODE_DEVICE}.rp_filter", "0")
-    yield Route(node, primitives.host_prefix(secondary), dev=NODE_DEVICE)
+    macs = (primitives.mac(str(at)), primitives.mac(str(inner)))
+    yield from primitives.veth_pair(at, inner, mtu=mtu, macs=macs, whys=(_WHY_NODE_END, _WHY_HOST0))
+    yield Sysctl(node, f"net.ipv4.conf.{NODE_DEVICE}.rp_filter", "0", why=_WHY_NODE_RP)
+    yield Route(node, primitives.host_prefix(secondary), dev=NODE_DEVICE, why=_WHY_NODE_ROUTE)
     own = f"EGRESS-{str(secondary).replace('.', '-')}"
     jump = '-m comment --comment "kube-egress-gateway no MASQUERADE" -j EGRESS-GATEWAY-SNAT'
-    yield primitives.chain(node, "nat", "POSTROUTING", jump)
+    yield primitives.chain(node, "nat", "POSTROUTING", (jump, _WHY_NO_MASQ))
     comment = f"kube-egress-gateway no sNAT packet from ip {secondary}"
-    yield primitives.chain(node, "nat", "EGRESS-GATEWAY-SNAT", f'-m comment --comment "{comment}" -j {own}')
-    yield primitives.chain(node, "nat", own, f"-s {secondary} -j ACCEPT")
+    to_own = (f'-m comment --comment "{comment}" -j {own}', _WHY_NO_MASQ_JUMP)
+    yield primitives.chain(node, "nat", "EGRESS-GATEWAY-SNAT", to_own, why=_WHY_NO_MASQ_CHAIN)
+    yield primitives.chain(node, "nat", own, (f"-s {secondary} -j ACCEPT", _WHY_ACCEPT), why=_WHY_OWN_CHAIN)
 
 
 _Pods = tuple[tuple[str, Any, azure.Nic], ...]  # each pod with its address and the NIC of its node
@@ -166,28 +226,29 @@ def _namespace(nic: azure.Nic, pods: _Pods, mtu: int) -> Iterator[Resource | Mac
     """The gateway's namespace: the end of the tunnels, and the translation to the secondary address."""
     secondary, device = _secondary(nic), Interface(NAMESPACE, GATEWAY_DEVICE)
     yield Machine(NAMESPACE, "namespace", (secondary,), nic.machine)
-    yield from primitives.netns(NAMESPACE)
+    yield from primitives.netns(NAMESPACE, why=_WHY_NAMESPACE)
     yield from primitives.forwarding_sysctls(NAMESPACE, True, rp_filter=0, devices=(HOST_DEVICE, GATEWAY_DEVICE))
-    yield from primitives.addresses(Interface(NAMESPACE, HOST_DEVICE), primitives.with_prefix_length(secondary, 32))
-    yield Route(NAMESPACE, nic.host_prefix, dev=HOST_DEVICE)
-    yield Route(NAMESPACE, primitives.ANYWHERE, nic.address, HOST_DEVICE)
+    at = Interface(NAMESPACE, HOST_DEVICE)
+    yield from explained(_WHY_HOST0_ADDRESS, primitives.addresses(at, primitives.with_prefix_length(secondary, 32)))
+    yield Route(NAMESPACE, nic.host_prefix, dev=HOST_DEVICE, why=_WHY_TO_NODE)
+    yield Route(NAMESPACE, primitives.ANYWHERE, nic.address, HOST_DEVICE, why=_WHY_OUT)
     options = (("external", "on"), ("learning", "off"), ("dstport", VXLAN_PORT))
     yield Link(
         device, "vxlan", mtu=mtu - OVERHEAD_BYTES, mac=primitives.mac(str(device)), options=options,
-        link_netns=nic.machine,
+        link_netns=nic.machine, why=_WHY_WG,
     )  # fmt: skip
     for number, (pod, address, node) in enumerate(pods):
-        yield Neighbour(device, address, primitives.mac(str(Interface(pod, POD_DEVICE))))
-        yield Route(
-            NAMESPACE, primitives.host_prefix(address), dev=GATEWAY_DEVICE, encap=(FIRST_VNI + number, node.address)
-        )
+        yield Neighbour(device, address, primitives.mac(str(Interface(pod, POD_DEVICE))), why=_WHY_WG_NEIGHBOUR)
+        prefix, encap = primitives.host_prefix(address), (FIRST_VNI + number, node.address)
+        yield Route(NAMESPACE, prefix, dev=GATEWAY_DEVICE, encap=encap, why=_WHY_WG_ROUTE)
     mark, snat = f"EGRESS-GATEWAY-MARK-{MARK}", f"EGRESS-GATEWAY-SNAT-{MARK}"
     comment = f'-m comment --comment "kube-egress-gateway {{}} packets from gateway link {GATEWAY_DEVICE}" -j {{}}'
-    yield primitives.chain(NAMESPACE, "nat", "PREROUTING", comment.format("mark", mark))
-    yield primitives.chain(NAMESPACE, "nat", mark, f"-i {GATEWAY_DEVICE} -j CONNMARK --set-mark {MARK}")
-    yield primitives.chain(NAMESPACE, "nat", "POSTROUTING", comment.format("sNAT", snat))
+    yield primitives.chain(NAMESPACE, "nat", "PREROUTING", (comment.format("mark", mark), _WHY_MARK_JUMP))
+    set_mark = (f"-i {GATEWAY_DEVICE} -j CONNMARK --set-mark {MARK}", _WHY_MARK)
+    yield primitives.chain(NAMESPACE, "nat", mark, set_mark, why=_WHY_MARK_CHAIN)
+    yield primitives.chain(NAMESPACE, "nat", "POSTROUTING", (comment.format("sNAT", snat), _WHY_SNAT_JUMP))
     rule = f"-o {HOST_DEVICE} -m connmark --mark {MARK} -j SNAT --to-source {secondary}"
-    yield primitives.chain(NAMESPACE, "nat", snat, rule)
+    yield primitives.chain(NAMESPACE, "nat", snat, (rule, _WHY_SNAT), why=_WHY_SNAT_CHAIN)
 
 
 def _tunnel(pod: str, nic: azure.Nic, gateway: azure.Nic, vni: int, mtu: int) -> Iterator[Resource]:
@@ -198,14 +259,17 @@ def _tunnel(pod: str, nic: azure.Nic, gateway: azure.Nic, vni: int, mtu: int) ->
         ("learning", "off"),
     )  # fmt: skip
     yield Link(
-        at, "vxlan", mtu=mtu - OVERHEAD_BYTES, mac=primitives.mac(str(at)), options=options, link_netns=nic.machine
-    )
-    yield Neighbour(at, GATEWAY_ADDRESS, primitives.mac(str(Interface(NAMESPACE, GATEWAY_DEVICE))))
-    yield Route(pod, primitives.ANYWHERE, GATEWAY_ADDRESS, POD_DEVICE, onlink=True)
-    yield Rule(pod, ETH0_MARK_PREF, ETH0_MARK, mark=ETH0_MARK)
-    mark, save = f"-i eth0 -j MARK --set-mark {ETH0_MARK}", "-j CONNMARK --save-mark"
-    yield primitives.chain(pod, "mangle", "PREROUTING", mark, save)
-    yield primitives.chain(pod, "mangle", "OUTPUT", f"-m connmark --mark {ETH0_MARK} -j CONNMARK --restore-mark")
+        at, "vxlan", mtu=mtu - OVERHEAD_BYTES, mac=primitives.mac(str(at)), options=options, link_netns=nic.machine,
+        why=_WHY_POD_WG,
+    )  # fmt: skip
+    gateway_mac = primitives.mac(str(Interface(NAMESPACE, GATEWAY_DEVICE)))
+    yield Neighbour(at, GATEWAY_ADDRESS, gateway_mac, why=_WHY_POD_NEIGHBOUR)
+    yield Route(pod, primitives.ANYWHERE, GATEWAY_ADDRESS, POD_DEVICE, onlink=True, why=_WHY_POD_DEFAULT)
+    yield Rule(pod, ETH0_MARK_PREF, ETH0_MARK, mark=ETH0_MARK, why=_WHY_POD_RULE)
+    mark = (f"-i eth0 -j MARK --set-mark {ETH0_MARK}", _WHY_POD_MARK)
+    yield primitives.chain(pod, "mangle", "PREROUTING", mark, ("-j CONNMARK --save-mark", _WHY_POD_SAVE))
+    restore = (f"-m connmark --mark {ETH0_MARK} -j CONNMARK --restore-mark", _WHY_POD_RESTORE)
+    yield primitives.chain(pod, "mangle", "OUTPUT", restore)
 
 
 def _pod_routes(item: Route | Address, found: EgressGateway) -> Iterator[Resource]:
@@ -213,10 +277,10 @@ def _pod_routes(item: Route | Address, found: EgressGateway) -> Iterator[Resourc
     if isinstance(item, Address):
         yield replace(item, connected=False)
     elif item.dst == primitives.ANYWHERE and item.via is not None:
-        yield Route(item.ns, primitives.host_prefix(int(item.via)), dev=item.dev)
-        yield Route(item.ns, primitives.ANYWHERE, item.via, item.dev, ETH0_MARK)
+        yield Route(item.ns, primitives.host_prefix(int(item.via)), dev=item.dev, why=_WHY_POD_GATEWAY)
+        yield Route(item.ns, primitives.ANYWHERE, item.via, item.dev, ETH0_MARK, why=_WHY_POD_TABLE)
         for network in found.exclude_cidrs:
-            yield Route(item.ns, network, item.via, item.dev)
+            yield Route(item.ns, network, item.via, item.dev, why=_WHY_POD_EXCLUDED)
     else:
         yield item
 

@@ -24,6 +24,7 @@ from typing import Any
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.resources import Interface, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, NetworkRule, PortRange, Scenario, See
+from labctl.core.why import Component, Source
 from labctl.models.lib import azure, cloud_vpc, primitives
 from labctl.models.lib.azure_outbound_options import FIRST_PORT, NAT_GATEWAYS, PORTS_PER_ADDRESS, Outbound
 
@@ -40,6 +41,49 @@ PARTS = (
         "the kernel keeps a connection as long as its conntrack timeouts say, which are longer for TCP",
     ),
 )
+_NAT_GATEWAY = Component("Azure's NAT gateway", Source(azure.DOCS, "nat-gateway/nat-gateway-resource.md"))
+_FIREWALL = Component("Azure Firewall", Source(azure.DOCS, "firewall/snat-private-range.md"))
+_ROUTE_TABLE = Component(
+    "the user's route table", Source("MicrosoftDocs/azure-aks-docs", "articles/aks/egress-outboundtype.md")
+)
+_SECURITY_GROUP = Component(
+    "a network security group", Source("MicrosoftDocs/azure-aks-docs", "articles/aks/egress-outboundtype.md")
+)
+_WHY_BLOCK = azure.LOAD_BALANCER.why(
+    "Connections of {src_machine} to the internet get the ports of the block of its node: {to}. If all ports of the"
+    " block are in use to one destination, a new connection there is dropped."
+)
+_WHY_ICMP = azure.LOAD_BALANCER.why(
+    "An ICMP message of {src_machine} has no ports: it gets the public address {to} only."
+)
+_WHY_NAT = _NAT_GATEWAY.why(
+    "Connections of the machines in {src} get a public address of the NAT gateway, {to}. All machines share all ports."
+)
+_WHY_NO_ICMP = _NAT_GATEWAY.why("The NAT gateway translates TCP and UDP only: an ICMP message of {src} does not leave.")
+_WHY_TO_FIREWALL = _ROUTE_TABLE.why(
+    "The route 0.0.0.0/0 of the user's route table leads to {via_machine}, which filters."
+)
+_WHY_USE_TABLE = _ROUTE_TABLE.why(
+    "The route table belongs to the subnet of the nodes: packets of {iif_machine} to the internet ({dst}) use it."
+)
+_WHY_FIREWALL_SNAT = _FIREWALL.why("The firewall has the public address {to}: machines behind it share this address.")
+_FIREWALL_NETNS = _FIREWALL.why("It is Azure Firewall: everything that the nodes send to the internet passes it.")
+_WHY_ANSWERS = _FIREWALL.why("Answers of connections that a rule has allowed pass without another rule.")
+_WHY_ALLOWED = Component("Azure Firewall", Source("the scenario file", "outbound: allow:")).why(
+    "It is a network rule of the user: these connections may leave."
+)
+_WHY_LOGGED = _FIREWALL.why("The firewall logs what it refuses (tcpdump -i nflog:26 in {ns} shows it).")
+_WHY_REFUSED = _FIREWALL.why("What no network rule allows is dropped: this is the firewall's default.")
+_WHY_MASQUERADE = _FIREWALL.why(
+    "The firewall gives packets its own private address: so the answers come back to it, and not to a node directly."
+)
+_WHY_BLOCKED = _SECURITY_GROUP.why(
+    "A security rule denies new connections of {iif_machine} to the internet. Answers of connections from outside pass."
+)
+_WHY_NO_ROUTE = azure.VNET.why(
+    "There is no way to the internet for these machines: the virtual network drops the packet."
+)
+_WHY_USE_NO_ROUTE = azure.VNET.why("Packets of {src} that come in by {iif} have no way to the internet ({dst}).")
 FIREWALL = "azure-firewall"
 FIREWALL_LOG_GROUP = 26  # `tcpdump -i nflog:26` in azure-firewall shows what it refuses
 LAST_PORT = 65_535
@@ -122,7 +166,7 @@ def way_out(options: Any, nodes: Iterable[Exit], others: Iterable[azure.Nic] = (
     elif outbound.type == "block":
         new = "-m conntrack --ctstate NEW -j DROP"  # a security group lets the answers of connections from outside pass
         rules = (f"-i {device} -o {azure.PUBLIC_DEVICE} {new}" for device in devices)
-        yield primitives.chain("fabric", "filter", "FORWARD", *rules)
+        yield primitives.chain("fabric", "filter", "FORWARD", *((rule, _WHY_BLOCKED) for rule in rules))
     without = [(nic.fabric_device, nic.subnet) for nic in others if nic not in beside]
     without += [(one.device, one.subnet) for one in nodes] if outbound.type == "none" else []
     yield from _no_route(options, without)
@@ -144,8 +188,8 @@ def _load_balancer(options: Any, nodes: Iterable[Exit]) -> Iterator[Resource]:
         for source in sources:
             head = f"-s {source} -o {azure.PUBLIC_DEVICE}"
             ports = f"-j SNAT --to-source {block.address}:{block.ports}"
-            rules = [f"{head} -p {protocol} {ports}" for protocol in ("tcp", "udp")]
-            rules.append(f"{head} -p icmp -j SNAT --to-source {block.address}")
+            rules = [(f"{head} -p {protocol} {ports}", _WHY_BLOCK) for protocol in ("tcp", "udp")]
+            rules.append((f"{head} -p icmp -j SNAT --to-source {block.address}", _WHY_ICMP))
             yield primitives.chain("fabric", "nat", "POSTROUTING", *rules)
 
 
@@ -158,39 +202,37 @@ def _nat_gateway(addresses: tuple[IPv4Address, ...], subnets: Iterable[IPv4Netwo
                 left = len(addresses) - number
                 share = f" -m statistic --mode random --probability {1 / left:.11f}" if left > 1 else ""
                 goal = f"-j SNAT --to-source {address}:{FIRST_PORT}-{LAST_PORT}"
-                yield primitives.chain("fabric", "nat", "POSTROUTING", f"{head} -p {protocol}{share} {goal}")
-        yield primitives.chain("fabric", "filter", "FORWARD", f"{head} -p icmp -j DROP")
+                rule = f"{head} -p {protocol}{share} {goal}"
+                yield primitives.chain("fabric", "nat", "POSTROUTING", (rule, _WHY_NAT))
+        yield primitives.chain("fabric", "filter", "FORWARD", (f"{head} -p icmp -j DROP", _WHY_NO_ICMP))
 
 
 def _firewall_route(options: Any, devices: Iterable[str]) -> Iterator[Resource | Machine]:
     """The route table of the nodes' subnet (0.0.0.0/0 to the firewall), and the firewall with its public address."""
     outbound: Outbound = options.outbound
     (nic,) = firewall_nics(options)
-    yield Route("fabric", primitives.ANYWHERE, nic.address, nic.fabric_device, ROUTE_TABLE, onlink=True)
+    device, table = nic.fabric_device, ROUTE_TABLE
+    yield Route("fabric", primitives.ANYWHERE, nic.address, device, table, onlink=True, why=_WHY_TO_FIREWALL)
     for device in dict.fromkeys(devices):
-        yield Rule("fabric", ROUTE_TABLE, ROUTE_TABLE, dst=options.internet_cidr, iif=device)
+        yield Rule("fabric", table, table, dst=options.internet_cidr, iif=device, why=_WHY_USE_TABLE)
     public = outbound.addresses(options.public_ip)[0]
-    yield primitives.chain(
-        "fabric",
-        "nat",
-        "POSTROUTING",
-        f"-s {nic.address} -o {azure.PUBLIC_DEVICE} -j SNAT --to-source {public}",
-    )
+    snat = f"-s {nic.address} -o {azure.PUBLIC_DEVICE} -j SNAT --to-source {public}"
+    yield primitives.chain("fabric", "nat", "POSTROUTING", (snat, _WHY_FIREWALL_SNAT))
     yield Machine(FIREWALL, "machine", (nic.address,))
-    yield from primitives.netns(FIREWALL)
+    yield from primitives.netns(FIREWALL, why=_FIREWALL_NETNS)
     yield from primitives.forwarding_sysctls(FIREWALL, True, rp_filter=0)
     yield from azure.attach_nic(nic)
-    allowed = (_network_rule(one) for one in outbound.allow)
+    allowed = ((_network_rule(one), _WHY_ALLOWED) for one in outbound.allow)
     yield primitives.chain(
         FIREWALL,
         "filter",
         "FORWARD",
-        "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        ("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", _WHY_ANSWERS),
         *allowed,
-        f'-j NFLOG --nflog-group {FIREWALL_LOG_GROUP} --nflog-prefix "Action: Deny"',
-        "-j DROP",
+        (f'-j NFLOG --nflog-group {FIREWALL_LOG_GROUP} --nflog-prefix "Action: Deny"', _WHY_LOGGED),
+        ("-j DROP", _WHY_REFUSED),
     )
-    yield primitives.chain(FIREWALL, "nat", "POSTROUTING", "-o eth0 -j MASQUERADE")
+    yield primitives.chain(FIREWALL, "nat", "POSTROUTING", ("-o eth0 -j MASQUERADE", _WHY_MASQUERADE))
 
 
 def _network_rule(one: NetworkRule) -> str:
@@ -206,9 +248,10 @@ def _no_route(options: Any, links: Iterable[tuple[str, IPv4Network]]) -> Iterato
     reports nothing. The answers of a load balancer have another source."""
     links = tuple(links)
     if links:
-        yield Route("fabric", primitives.ANYWHERE, table=NO_ROUTE_TABLE, kind="blackhole")
+        yield Route("fabric", primitives.ANYWHERE, table=NO_ROUTE_TABLE, kind="blackhole", why=_WHY_NO_ROUTE)
     for device, subnet in links:
-        yield Rule("fabric", NO_ROUTE_TABLE, NO_ROUTE_TABLE, src=subnet, dst=options.internet_cidr, iif=device)
+        pref, dst = NO_ROUTE_TABLE, options.internet_cidr
+        yield Rule("fabric", pref, NO_ROUTE_TABLE, src=subnet, dst=dst, iif=device, why=_WHY_USE_NO_ROUTE)
 
 
 def checks(scenario: Scenario, nodes: Iterable[Exit]) -> Iterator[Check]:

@@ -20,11 +20,29 @@ from labctl.core.fidelity import approximation, skipped
 from labctl.core.options import option
 from labctl.core.resources import Interface, Process, Resource
 from labctl.core.scenario_types import Check, Scenario, See
+from labctl.core.why import Component, Source, explained
 from labctl.models.lib import primitives
 from labctl.models.lib.azure import Nic
 
 DNS, IMDS = IPv4Address("168.63.129.16"), IPv4Address("169.254.169.254")
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
+_PLATFORM = Component(
+    "Azure's platform", Source("MicrosoftDocs/azure-docs", "virtual-network/what-is-ip-address-168-63-129-16.md")
+)
+_IMDS_OWNER = Component(
+    "AKS (IMDS restriction)", Source("MicrosoftDocs/azure-aks-docs", "articles/aks/imds-restriction.md")
+)
+_WHY_ADDRESS = _PLATFORM.why("It is an address of Azure's platform, the same in every virtual network of the world.")
+_WHY_INPUT = _PLATFORM.why(
+    "Packets to {dst}, an address of the platform, are only answered if the chain lets them pass."
+)
+_WHY_CHAIN = _PLATFORM.why("It knows which sources the platform answers.")
+_WHY_PRIMARY = _PLATFORM.why("The platform answers {src}, the primary address of the NIC of {iif_machine}.")
+_WHY_OTHERS = _PLATFORM.why("All other sources get no answer, such as a pod that keeps its address.")
+_WHY_SERVER = _PLATFORM.why("It is the service {name} of the platform, which answers on {ports}.")
+_WHY_RESTRICTED = _IMDS_OWNER.why(
+    "Pods may not ask {dst} for tokens of the node's identity. The node itself ({src}) may."
+)
 CHAIN = "PLATFORM"  # of the fabric: which sources the platform's addresses answer
 PARTS = (
     approximation("the platform's addresses (`platform:`)", "are servers of labctl, which reply who they are"),
@@ -52,16 +70,15 @@ def services(options: Any, nics: Iterable[Nic]) -> Iterator[Resource]:
     """The addresses in the fabric, their servers, and the rules that let them answer primary addresses only."""
     if _platform(options) is None:
         return
-    yield from primitives.addresses(
-        Interface("fabric", "lo"), *(primitives.with_prefix_length(address, 32) for address in (DNS, IMDS))
-    )
+    platform_addresses = (primitives.with_prefix_length(address, 32) for address in (DNS, IMDS))
+    yield from explained(_WHY_ADDRESS, primitives.addresses(Interface("fabric", "lo"), *platform_addresses))
     for address in (DNS, IMDS):
-        yield primitives.chain("fabric", "filter", "INPUT", f"-d {address} -j {CHAIN}")
-    accepted = (f"-s {nic.address} -i {nic.fabric_device} -j RETURN" for nic in nics)
-    yield primitives.chain("fabric", "filter", CHAIN, *accepted, "-j DROP")
+        yield primitives.chain("fabric", "filter", "INPUT", (f"-d {address} -j {CHAIN}", _WHY_INPUT))
+    accepted = ((f"-s {nic.address} -i {nic.fabric_device} -j RETURN", _WHY_PRIMARY) for nic in nics)
+    yield primitives.chain("fabric", "filter", CHAIN, *accepted, ("-j DROP", _WHY_OTHERS), why=_WHY_CHAIN)
     ports = (f"tcp:{DNS}:80", f"tcp:{DNS}:53", f"udp:{DNS}:53")
-    yield Process("fabric", "wireserver", ("serve", "wireserver", *ports))
-    yield Process("fabric", "imds", ("serve", "imds", f"tcp:{IMDS}:80"))
+    yield Process("fabric", "wireserver", ("serve", "wireserver", *ports), why=_WHY_SERVER)
+    yield Process("fabric", "imds", ("serve", "imds", f"tcp:{IMDS}:80"), why=_WHY_SERVER)
 
 
 def exempt_ranges(options: Any) -> tuple[IPv4Network, ...]:
@@ -75,7 +92,7 @@ def imds_restriction(options: Any, nic: Nic) -> Iterator[Resource]:
     found = _platform(options)
     if found is not None and found.imds_restriction:
         rule = f"! -s {nic.address} -d {IMDS} -p tcp -m tcp --dport 80 -j DROP"
-        yield primitives.chain(nic.machine, "filter", "FORWARD", rule)
+        yield primitives.chain(nic.machine, "filter", "FORWARD", (rule, _WHY_RESTRICTED))
 
 
 def checks(scenario: Scenario, *, masqueraded: bool = True) -> Iterator[Check]:

@@ -23,6 +23,7 @@ from labctl.core.address_use import AddressUse
 from labctl.core.resources import Resource, Route
 from labctl.core.scenario_types import Scenario
 from labctl.core.text import count
+from labctl.core.why import Component, Source
 from labctl.models.lib import azure_address_plan as address_plan
 from labctl.models.lib import primitives
 from labctl.models.lib.azure import Nic
@@ -30,6 +31,26 @@ from labctl.models.lib.azure import Nic
 DYNAMIC, STATIC_BLOCK = "pod-subnet", "pod-subnet-static-block"
 MAX_NAMED_NODES = 4  # nodes that a table of addresses lists by name
 CHAIN = "SWIFT-POSTROUTING"
+ACN = "Azure/azure-container-networking"
+CNS = Component("azure-cns", Source(ACN, "cns/restserver/internalapi_linux.go", "1.6"))
+_TO_NIC = Component(
+    "Azure's virtual network", Source(ACN, "cns/kubecontroller/nodenetworkconfig/conversion.go", "1.6")
+).why(
+    "Azure knows that the NIC of {via_machine} has {dst}, which its pods use ({dst_machines}). It is the node's part of"
+    " the pod subnet, so no route table is needed."
+)
+_TO_SUBNET = CNS.why(
+    "Packets of {ns} to pods of other nodes ({dst}) go to the gateway {via}: the node is in another subnet than its"
+    " pods.",
+    "cni/network/invoker_cns.go",
+)
+_JUMP = CNS.why("Packets that leave {ns} pass the chain of azure-cns.")
+_CHAIN_WHY = CNS.why(
+    "It translates the few packets of pods that must have the address of the node; all others keep theirs."
+)
+_PLATFORM_SNAT = CNS.why(
+    "Azure's platform at {dst} answers the node's own address only. So a pod's packet to it gets that address, {to}."
+)
 _PLATFORM_SERVICES = (("168.63.129.16", "udp", 53), ("168.63.129.16", "tcp", 53), ("169.254.169.254", "tcp", 80))
 
 
@@ -85,19 +106,15 @@ def wiring(nic: Nic, addresses: NodeAddresses, pod_subnet: IPv4Network) -> Itera
     itself looks for the NIC that has the address or the block.
     """
     for prefix in addresses.prefixes:
-        yield Route("fabric", prefix, nic.address, nic.fabric_device, onlink=True)
-    yield Route(nic.machine, pod_subnet, nic.gateway, nic.address_device)
-    yield primitives.chain(nic.machine, "nat", "POSTROUTING", f"-j {CHAIN}")
-    yield primitives.chain(
-        nic.machine,
-        "nat",
-        CHAIN,
-        *(
-            f"-s {pod_subnet} -d {address} -p {protocol} -m addrtype ! --dst-type LOCAL"
-            f" -m {protocol} --dport {port} -j SNAT --to-source {nic.address}"
-            for address, protocol, port in _PLATFORM_SERVICES
-        ),
+        yield Route("fabric", prefix, nic.address, nic.fabric_device, onlink=True, why=_TO_NIC)
+    yield Route(nic.machine, pod_subnet, nic.gateway, nic.address_device, why=_TO_SUBNET)
+    yield primitives.chain(nic.machine, "nat", "POSTROUTING", (f"-j {CHAIN}", _JUMP))
+    rules = (
+        f"-s {pod_subnet} -d {address} -p {protocol} -m addrtype ! --dst-type LOCAL"
+        f" -m {protocol} --dport {port} -j SNAT --to-source {nic.address}"
+        for address, protocol, port in _PLATFORM_SERVICES
     )
+    yield primitives.chain(nic.machine, "nat", CHAIN, *((rule, _PLATFORM_SNAT) for rule in rules), why=_CHAIN_WHY)
 
 
 def address_use(scenario: Scenario, pod_subnet: IPv4Network, allocation: str, max_pods: int) -> AddressUse:

@@ -17,7 +17,7 @@ from hashlib import sha256
 from itertools import groupby
 
 from labctl.core.resources import IpSet, Resource
-from labctl.models.lib import calico_rule_hash, primitives
+from labctl.models.lib import calico_reasons, calico_rule_hash, primitives
 
 MARK_ACCEPT, MARK_PASS, MARK_SCRATCH, MARK_ALL = 0x10000, 0x20000, 0x40000, 0xF0000  # Felix's bits of a packet's mark
 PROFILES = ("kns.default", "ksa.default.default")  # of the pod's namespace (allows all), and of its service account
@@ -82,12 +82,16 @@ def firewall(config: FelixConfig) -> Iterator[Resource]:
 
 
 def _ip_sets(felix: FelixConfig) -> Iterator[Resource]:
-    yield IpSet(felix.node, MASQ_POOLS_SET, members=(felix.ip_pool,) if felix.nat_outgoing else ())
-    yield IpSet(felix.node, ALL_POOLS_SET, members=(felix.ip_pool,) if felix.ip_pool else ())
+    pool = (felix.ip_pool,)
+    masqueraded = pool if felix.nat_outgoing else ()
+    yield IpSet(felix.node, MASQ_POOLS_SET, members=masqueraded, why=calico_reasons.MASQ_POOLS)
+    yield IpSet(felix.node, ALL_POOLS_SET, members=pool if felix.ip_pool else (), why=calico_reasons.ALL_POOLS)
     if felix.tunnel_device == VXLAN_DEVICE:
-        yield IpSet(felix.node, ALL_VTEPS_SET, members=tuple(sorted(felix.other_host_addresses)))
+        others = tuple(sorted(felix.other_host_addresses))
+        yield IpSet(felix.node, ALL_VTEPS_SET, members=others, why=calico_reasons.ALL_VTEPS)
     if felix.tunnel_device == IPIP_DEVICE or felix.exclude_hosts:
-        yield IpSet(felix.node, ALL_HOSTS_SET, members=tuple(sorted(felix.host_addresses)))
+        hosts = tuple(sorted(felix.host_addresses))
+        yield IpSet(felix.node, ALL_HOSTS_SET, members=hosts, why=calico_reasons.ALL_HOSTS)
 
 
 def _raw(felix: FelixConfig) -> Iterator[Resource]:
@@ -192,6 +196,7 @@ def _forward(felix: FelixConfig) -> Iterator[Resource]:
         "filter",
         "FORWARD",
         *calico_rule_hash.with_hash_comments(f"FORWARD{calico_rule_hash.APPEND_SUFFIX}", accept_rules),
+        shapes=calico_reasons.RULES,
     )
     yield _chain(
         node, "filter", "cali-FORWARD", _clear(MARK_ALL & ~MARK_ACCEPT),
@@ -317,7 +322,8 @@ def policy_chain(node: str, name: str, *rules: str) -> Resource:
 
 def _chain(node: str, table: str, name: str, *rules: str) -> Resource:
     """A chain of which each rule has Felix's `cali:HASH` comment."""
-    return primitives.chain(node, table, name, *calico_rule_hash.with_hash_comments(name, rules))
+    texts = calico_rule_hash.with_hash_comments(name, rules)
+    return primitives.chain(node, table, name, *texts, shapes=calico_reasons.RULES)
 
 
 def _clear(bits: int) -> str:

@@ -10,9 +10,83 @@ from typing import Any
 
 from labctl.core.resources import Address, Fdb, Interface, Link, Neighbour, Process, Resource, Route, Sysctl
 from labctl.core.scenario_types import Machine, Scenario
+from labctl.core.why import Component, Source, explained
 from labctl.models.lib import calico_felix, datacenter, primitives
 from labctl.models.lib.datacenter import UnderlayNic
 
+_PROJECT, _VERSION = "projectcalico/calico", "3.31"
+_PLUGIN = Component(
+    "the CNI plugin calico", Source(_PROJECT, "cni-plugin/pkg/dataplane/linux/dataplane_linux.go", _VERSION)
+)
+_IPAM = Component("the CNI plugin calico-ipam", Source(_PROJECT, "libcalico-go/lib/ipam/ipam.go", _VERSION))
+_FELIX = Component("Felix (calico-node)", Source(_PROJECT, "felix/dataplane/linux/endpoint_mgr.go", _VERSION))
+_FELIX_ROUTES = Component("Felix (calico-node)", Source(_PROJECT, "felix/dataplane/linux/vxlan_mgr.go", _VERSION))
+_BIRD = Component(
+    "BIRD (calico-node)", Source(_PROJECT, "confd/etc/calico/confd/templates/bird_ipam.cfg.template", _VERSION)
+)
+_BLACKHOLE = (
+    "{ns} has this block of addresses, and a separate route to each pod. A packet for an address without a pod ends"
+    " here: else it would follow the default route, come back, and loop."
+)
+_OWN_BLOCK = {80: _FELIX_ROUTES.why(_BLACKHOLE), 12: _BIRD.why(_BLACKHOLE)}
+_DIRECT = (
+    "It leads packets for {dst} to {via_machine}, where its pods are ({dst_machines}). The node is on the same"
+    " Ethernet, so no tunnel is needed."
+)
+_DIRECT_FELIX = _FELIX_ROUTES.why(_DIRECT)
+_DIRECT_BIRD = _BIRD.why(
+    "It leads packets for {dst} to the pods {dst_machines} by {via} ({via_machine}), because their node has announced"
+    " the block by BGP."
+)
+_INTO_VXLAN = _FELIX_ROUTES.why(
+    "It leads packets for {dst} ({dst_machines}) into the tunnel: {via} is the tunnel's address of {via_machine}."
+)
+_INTO_IPIP = _BIRD.why(
+    "It leads packets for {dst} ({dst_machines}) into the tunnel, which sends them to the node {via_machine}."
+)
+_TUNNEL_ADDRESS = _FELIX_ROUTES.why(
+    "It is the address of {ns} in the tunnel, from its own block: the source of what the node itself sends to pods of"
+    " other nodes."
+)
+_VXLAN = _FELIX_ROUTES.why(
+    "It is the tunnel to other nodes (VNI {id}): it puts packets of pods into UDP packets between nodes, so that the"
+    " network below needs no routes to pods."
+)
+_IPIP = Component("Felix (calico-node)", Source(_PROJECT, "felix/dataplane/linux/ipip_mgr.go", _VERSION)).why(
+    "It is the tunnel to other nodes: it puts packets of pods into IP packets between nodes, so that the network below"
+    " needs no routes to pods."
+)
+_TUNNEL_PROGRAM = Component("labctl", Source("labctl", "labctl/kernel/programs/tunnel.py")).why(
+    "It takes the place of the kernel's IP in IP device, which this kernel does not have."
+)
+_VTEP_NEIGHBOUR = _FELIX_ROUTES.why("{ns} knows the MAC address of {owner} in the tunnel: no ARP request crosses it.")
+_VTEP_FDB = _FELIX_ROUTES.why("Frames for this MAC address go to the node {owner} ({dst}): the tunnel floods nothing.")
+_HOST_END = _PLUGIN.why(
+    "It is the node's end of the cable of {peer_ns}. It has no address and is in no bridge: {ns} routes each packet"
+    " of the pod. The MAC address is the same on every cable."
+)
+_POD_END = _PLUGIN.why("It is the network card of the pod: its cable leads to {peer_ns}.")
+_POD_ADDRESS = _IPAM.why(
+    "It is the pod's address, from a block of its node. With a /32, the pod has no neighbours at all."
+)
+_GATEWAY_ROUTE = _PLUGIN.why(
+    "The gateway {dst} is behind eth0 directly. No machine has this address: the node answers for it."
+)
+_DEFAULT = _PLUGIN.why("The pod sends everything to {via}, which means: to its node, whatever the node's address is.")
+_VETH_SYSCTLS = {
+    "route_localnet": _FELIX.why(
+        "Packets from 127.0.0.1 of the node may go to the pod {dev_machine}, as kube-proxy needs."
+    ),
+    "proxy_arp": _FELIX.why(
+        "The pod {dev_machine} asks for the MAC address of 169.254.1.1, which no machine has: {ns} answers for it."
+    ),
+    "forwarding": _FELIX.why("{ns} forwards packets that come from the pod {dev_machine}."),
+}
+_PROXY_DELAY = _FELIX.why("{ns} answers ARP requests of the pod {dev_machine} at once, and not after up to 0.8 s.")
+_POD_ROUTE = _FELIX.why("It leads packets for {dst_machines} into the cable of this pod: there is no bridge to ask.")
+_LEARNED = Component("the router (BGP)", Source(_PROJECT, "the peering guide", _VERSION)).why(
+    "The router has learned by BGP that {via_machine} has the block {dst} ({dst_machines})."
+)
 GATEWAY = IPv4Address("169.254.1.1")
 HOST_VETH_MAC = "ee:ee:ee:ee:ee:ee"  # of the node's end of every pod's veth pair
 # a route's protocol (rt_protos); Felix's routes to its devices have `boot`, the default
@@ -80,14 +154,14 @@ def node_resources(
     tunnel = tunnel_device(options)
     addresses = [ip for ip in (addressing.nic.address, addressing.tunnel_address) if ip is not None]
     yield Machine(addressing.name, "node", tuple(addresses))
-    yield from primitives.netns(addressing.name)
+    yield from primitives.node_netns(addressing.name)
     devices = ["eth0", *([tunnel.replace(".", "/")] if tunnel else []), *(name for _, name, _ in addressing.pods)]
     yield from primitives.forwarding_sysctls(addressing.name, True, rp_filter=2, devices=devices)
     if addressing.tunnel_address is not None:
         yield from _tunnel(addressing, addressing.tunnel_address, all_nodes, options, kernel_ipip)
     for block in addressing.blocks:
         proto = PROTO_FELIX if tunnel == calico_felix.VXLAN_DEVICE else PROTO_BIRD
-        yield Route(addressing.name, block, kind="blackhole", proto=proto)
+        yield Route(addressing.name, block, kind="blackhole", proto=proto, why=_OWN_BLOCK[proto])
     for other in all_nodes:
         for block in other.blocks if other != addressing else ():
             yield _block_route(addressing, other, block, options)
@@ -102,14 +176,14 @@ def _block_route(addressing: NodeAddressing, other: NodeAddressing, block: IPv4N
     direct = encapsulation == "none" or (encapsulation.endswith("-cross-subnet") and same_subnet)
     if encapsulation.startswith("vxlan"):
         if direct:
-            return Route(name, block, other.nic.address, "eth0", onlink=True, proto=PROTO_FELIX)
-        mtu = options.mtu - OVERHEAD_BYTES[calico_felix.VXLAN_DEVICE]
-        return Route(name, block, other.tunnel_address, calico_felix.VXLAN_DEVICE, onlink=True, mtu=mtu)
+            return Route(name, block, other.nic.address, "eth0", onlink=True, proto=PROTO_FELIX, why=_DIRECT_FELIX)
+        device, mtu = calico_felix.VXLAN_DEVICE, options.mtu - OVERHEAD_BYTES[calico_felix.VXLAN_DEVICE]
+        return Route(name, block, other.tunnel_address, device, onlink=True, mtu=mtu, why=_INTO_VXLAN)
     if direct:
-        return Route(
-            name, block, other.nic.address if same_subnet else addressing.nic.gateway, "eth0", proto=PROTO_BIRD
-        )
-    return Route(name, block, other.nic.address, calico_felix.IPIP_DEVICE, onlink=True, proto=PROTO_BIRD)
+        via = other.nic.address if same_subnet else addressing.nic.gateway
+        return Route(name, block, via, "eth0", proto=PROTO_BIRD, why=_DIRECT_BIRD)
+    device = calico_felix.IPIP_DEVICE
+    return Route(name, block, other.nic.address, device, onlink=True, proto=PROTO_BIRD, why=_INTO_IPIP)
 
 
 def _tunnel(
@@ -122,7 +196,7 @@ def _tunnel(
     """The tunnel device: vxlan.calico with a neighbour and a forwarding entry for each other node, or tunl0."""
     name = tunnel_device(options) or ""
     at, mtu = Interface(addressing.name, name), options.mtu - OVERHEAD_BYTES[name]
-    yield Address(at, primitives.with_prefix_length(tunnel_address, 32), None)
+    yield Address(at, primitives.with_prefix_length(tunnel_address, 32), None, why=_TUNNEL_ADDRESS)
     others = [other for other in all_nodes if other != addressing]
     if name == calico_felix.VXLAN_DEVICE:
         local = str(addressing.nic.address)
@@ -133,17 +207,18 @@ def _tunnel(
             ("learning", "off"),
             ("dstport", str(VXLAN_PORT)),
         )
-        yield Link(at, "vxlan", mtu=mtu, mac=addressing.vtep_mac, options=vxlan_options)
+        yield Link(at, "vxlan", mtu=mtu, mac=addressing.vtep_mac, options=vxlan_options, why=_VXLAN)
         for other in others:
             if other.tunnel_address is not None:
-                yield Neighbour(at, other.tunnel_address, other.vtep_mac)
-            yield Fdb(at, other.vtep_mac, other.nic.address)
+                yield Neighbour(at, other.tunnel_address, other.vtep_mac, why=_VTEP_NEIGHBOUR)
+            yield Fdb(at, other.vtep_mac, other.nic.address, why=_VTEP_FDB)
     elif kernel_ipip:
-        yield Link(at, "ipip", mtu=mtu)
+        yield Link(at, "ipip", mtu=mtu, why=_IPIP)
     else:
-        yield Link(at, "tun", mtu=mtu)
+        yield Link(at, "tun", mtu=mtu, why=_IPIP)
         remotes = (f"{block}={other.nic.address}" for other in others for block in other.blocks)
-        yield Process(addressing.name, "ipip", ("tunnel", "ipip", name, str(addressing.nic.address), *remotes))
+        command = ("tunnel", "ipip", name, str(addressing.nic.address), *remotes)
+        yield Process(addressing.name, "ipip", command, why=_TUNNEL_PROGRAM)
 
 
 def _felix_config(
@@ -170,21 +245,23 @@ def _pods(addressing: NodeAddressing, mtu: int) -> Iterator[Resource | Machine]:
         inner, outer = Interface(name, "eth0"), Interface(addressing.name, device)
         yield Machine(name, "pod", (address,), addressing.name)
         yield from primitives.container_netns(name)
-        yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=(HOST_VETH_MAC, primitives.mac(name)))
-        yield from primitives.addresses(inner, primitives.with_prefix_length(address, 32))
-        yield Route(name, gateway_prefix, dev="eth0")
-        yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0")
-        for setting in ("route_localnet", "proxy_arp", "forwarding"):
-            yield Sysctl(addressing.name, f"net.ipv4.conf.{device}.{setting}", "1")
-        yield Sysctl(addressing.name, f"net.ipv4.neigh.{device}.proxy_delay", "0")
-        yield Route(addressing.name, primitives.host_prefix(address), dev=device)
+        macs = (HOST_VETH_MAC, primitives.mac(name))
+        yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=macs, whys=(_HOST_END, _POD_END))
+        yield from explained(_POD_ADDRESS, primitives.addresses(inner, primitives.with_prefix_length(address, 32)))
+        yield Route(name, gateway_prefix, dev="eth0", why=_GATEWAY_ROUTE)
+        yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0", why=_DEFAULT)
+        for setting, why in _VETH_SYSCTLS.items():
+            yield Sysctl(addressing.name, f"net.ipv4.conf.{device}.{setting}", "1", why=why)
+        yield Sysctl(addressing.name, f"net.ipv4.neigh.{device}.proxy_delay", "0", why=_PROXY_DELAY)
+        yield Route(addressing.name, primitives.host_prefix(address), dev=device, why=_POD_ROUTE)
 
 
 def bgp_routes(all_nodes: Sequence[NodeAddressing], options: Any) -> Iterator[Resource]:
     """The routes that the router learns by BGP: each block via its node."""
     for node in all_nodes:
         lan = "lan1" if node.nic.subnet == options.node_cidr else "lan2"
-        yield from (Route("fabric", block, node.nic.address, lan, proto=PROTO_BIRD) for block in node.blocks)
+        for block in node.blocks:
+            yield Route("fabric", block, node.nic.address, lan, proto=PROTO_BIRD, why=_LEARNED)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

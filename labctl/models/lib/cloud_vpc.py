@@ -12,8 +12,19 @@ from typing import Any
 
 from labctl.core.resources import Interface, Resource
 from labctl.core.scenario_types import Machine
+from labctl.core.why import LABCTL, Component, Source, explained
 from labctl.models.lib import primitives
 
+EDGE = Component("the edge of the cloud's network", Source("labctl", "labctl/models/lib/cloud_vpc.py"))
+_INTERNET = LABCTL.why("It stands for the internet: a machine that has no route to private addresses.")
+_INTERNET_CARD = LABCTL.why("It is the network card of the machine that stands for the internet.")
+_INTERNET_ADDRESS = LABCTL.why("It is an address of the internet, where packets that leave the cloud can go.")
+_EDGE_LINK = EDGE.why("It is the device by which the cloud's network reaches the internet.")
+_PUBLIC_ADDRESS = EDGE.why("It is a public address of the cloud: answers of the internet come to {ip}.")
+_VM = LABCTL.why(
+    "It is another machine of the network, no node and without pods: it sees packets as machines outside of the cluster"
+    " do."
+)
 INTERNET_GATEWAY = "igw"  # the fabric's device that leads to the internet: the network's internet gateway
 
 
@@ -47,27 +58,23 @@ def internet_uplink(
     """The internet, behind a device of the fabric that has the public addresses. The caller adds the NAT rules."""
     internet, gateway = Interface("internet", "eth0"), Interface("fabric", gateway_device)
     first, *more = public_ips
-    yield from primitives.netns("internet")
-    yield from primitives.veth_pair(
-        gateway, internet, mtu=mtu, macs=(primitives.mac(str(gateway)), primitives.mac(str(internet)))
-    )
+    yield from primitives.netns("internet", why=_INTERNET)
+    macs = (primitives.mac(str(gateway)), primitives.mac(str(internet)))
+    yield from primitives.veth_pair(gateway, internet, mtu=mtu, macs=macs, whys=(_EDGE_LINK, _INTERNET_CARD))
     yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
     yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=(gateway_device,))
-    yield from primitives.addresses(
-        gateway,
-        primitives.with_prefix_length(first, internet_cidr.prefixlen),
-        *(primitives.with_prefix_length(one, 32) for one in more),
-    )
-    yield from primitives.addresses(
-        internet, primitives.with_prefix_length(internet_cidr.network_address + 1, internet_cidr.prefixlen)
-    )
+    public = primitives.with_prefix_length(first, internet_cidr.prefixlen)
+    others = (primitives.with_prefix_length(one, 32) for one in more)
+    yield from explained(_PUBLIC_ADDRESS, primitives.addresses(gateway, public, *others))
+    address = primitives.with_prefix_length(internet_cidr.network_address + 1, internet_cidr.prefixlen)
+    yield from explained(_INTERNET_ADDRESS, primitives.addresses(internet, address))
     yield Machine("internet", "internet", (internet_cidr.network_address + 1,))
 
 
 def vm_without_nic(name: str, address: IPv4Address) -> Iterator[Resource | Machine]:
     """Another machine, not a node and without pods. The code of the fabric makes its NIC."""
     yield Machine(name, "vm", (address,))
-    yield from primitives.netns(name)
+    yield from primitives.netns(name, why=_VM)
     yield from primitives.forwarding_sysctls(name, False, rp_filter=0)
 
 

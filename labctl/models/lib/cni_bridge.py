@@ -13,10 +13,48 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.core.resources import Interface, Resource, Route, Sysctl
+from labctl.core.resources import Address, Interface, Link, Resource, Route, Sysctl
 from labctl.core.scenario_types import Machine, ScenarioNode
+from labctl.core.why import Component, Source, explained
 from labctl.models.lib import primitives
 
+PLUGINS = "containernetworking/plugins"
+PLUGIN = Component("the CNI plugin bridge", Source(PLUGINS, "plugins/main/bridge/bridge.go", "1.1.1"))
+IPAM = Component("the CNI plugin host-local", Source(PLUGINS, "plugins/ipam/host-local", "1.1.1"))
+_BRIDGE = PLUGIN.why(
+    "It connects the pods of {ns}: they are the machines of one Ethernet, and {dev} is its switch. Its MAC address is"
+    " fixed, because a bridge else takes the lowest one of its ports, which changes when pods come and go."
+)
+_PROMISC = Component(
+    "the kubelet (kubenet)",
+    Source("kubernetes/kubernetes", "pkg/kubelet/dockershim/network/kubenet/kubenet_linux.go", "1.23"),
+)
+_PROMISC_BRIDGE = _PROMISC.why(
+    "It connects the pods of {ns}, as a switch. It is promiscuous (the hairpin mode promiscuous-bridge), so that a"
+    " pod can reach itself through a Service: the node routes the packet back, and no port needs the hairpin flag."
+    " Its MAC address is fixed, so that it does not change when pods come and go."
+)
+_GATEWAY = PLUGIN.why(
+    "It is the gateway of the pods of {ns}: with an address, the bridge is also a device of the node, by which the node"
+    " routes packets of its pods."
+)
+_CALLS_IPTABLES = Component(
+    "the set-up of a Kubernetes node",
+    Source("kubernetes/website", "docs/concepts/extend-kubernetes/compute-storage-net/network-plugins.md", "1.23"),
+).why(
+    "Frames between two pods of {ns} pass its iptables too. Kubernetes requires it: the answer of a pod to another"
+    " pod of the node must be translated back, if the question went to a Service."
+)
+_HOST_END = PLUGIN.why("It is the node's end of the cable of {peer_ns}, a port of the bridge {master}.")
+_POD_END = PLUGIN.why("It is the network card of the pod: its cable leads to {peer_ns}.")
+_ARP_NOTIFY = PLUGIN.why(
+    "The pod announces its address when eth0 comes up, so that neighbours forget an earlier pod with the same address."
+)
+_ADDRESS = IPAM.why(
+    "It is the pod's address: the next free one of the range of its node. Its prefix says that pods of the same node"
+    " are on the same Ethernet."
+)
+_ROUTE = PLUGIN.why("The pod sends packets for {dst} to {via}, the bridge of its node, which routes them.")
 RESERVED_ADDRESSES = 3  # addresses of a range that no pod gets: network, bridge and broadcast
 
 
@@ -59,8 +97,11 @@ def masqueraded_pods(
 def node_bridge(ns: str, pod_range: IPv4Network, config: BridgeConfig) -> Iterator[Resource]:
     """The bridge of a node, with its address; bridged frames pass iptables, as the kubelet requires."""
     address = primitives.with_prefix_length(gateway_address(pod_range), pod_range.prefixlen)
-    yield from primitives.bridge(Interface(ns, config.name), mtu=config.mtu, address=address, promisc=config.promisc)
-    yield Sysctl(ns, "net.bridge.bridge-nf-call-iptables", "1")
+    at = Interface(ns, config.name)
+    reasons = {Link: _PROMISC_BRIDGE if config.promisc else _BRIDGE, Address: _GATEWAY}
+    found = primitives.bridge(at, mtu=config.mtu, address=address, promisc=config.promisc)
+    yield from explained(reasons, found)
+    yield Sysctl(ns, "net.bridge.bridge-nf-call-iptables", "1", why=_CALLS_IPTABLES)
 
 
 def pods_on_bridge(node: ScenarioNode, pod_range: IPv4Network, config: BridgeConfig) -> Iterator[Resource | Machine]:
@@ -70,7 +111,7 @@ def pods_on_bridge(node: ScenarioNode, pod_range: IPv4Network, config: BridgeCon
         inner, outer = Interface(name, "eth0"), Interface(node.name, device)
         yield Machine(name, "pod", (address,), node.name)
         yield from primitives.container_netns(name)
-        yield Sysctl(name, "net.ipv4.conf.eth0.arp_notify", "1")  # announce a new address
+        yield Sysctl(name, "net.ipv4.conf.eth0.arp_notify", "1", why=_ARP_NOTIFY)
         yield from primitives.veth_pair(
             outer,
             inner,
@@ -79,10 +120,12 @@ def pods_on_bridge(node: ScenarioNode, pod_range: IPv4Network, config: BridgeCon
             master=config.name,
             hairpin=config.hairpin,
             txqueuelen=primitives.NO_QUEUE,
+            whys=(_HOST_END, _POD_END),
         )
-        yield from primitives.addresses(inner, primitives.with_prefix_length(address, pod_range.prefixlen))
+        interface_address = primitives.with_prefix_length(address, pod_range.prefixlen)
+        yield from explained(_ADDRESS, primitives.addresses(inner, interface_address))
         for network in config.routes:
-            yield Route(name, network, gateway_address(pod_range), "eth0")
+            yield Route(name, network, gateway_address(pod_range), "eth0", why=_ROUTE)
 
 
 def refuse_pod_ranges(

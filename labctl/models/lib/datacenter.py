@@ -13,10 +13,23 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.names import did_you_mean
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Interface, Resource, Sysctl
+from labctl.core.resources import Address, Interface, Link, Resource, Sysctl
 from labctl.core.scenario_types import Machine, Scenario, ScenarioNode
-from labctl.models.lib import cloud_vpc, primitives
+from labctl.core.why import LABCTL, Component, Source, explained
+from labctl.models.lib import cloud_vpc, common_reasons, primitives
 
+_ROUTER = Component("the router of the data centre", Source("labctl", "labctl/models/lib/datacenter.py"))
+_HOST = Component("the node's own set-up (DHCP)", Source("labctl", "labctl/models/lib/datacenter.py"))
+_FABRIC = _ROUTER.why(
+    "It is the router between the Ethernets of the nodes, and to the internet. It knows the nodes, and has no routes to"
+    " pods."
+)
+_LAN = LABCTL.why("It is one Ethernet of the data centre: {dev} is its switch.")
+_GATEWAY = _ROUTER.why("It is the gateway of the machines on {dev}.")
+_NO_IPTABLES = LABCTL.why("A real switch has no iptables: frames between two nodes pass none.")
+_SNAT = _ROUTER.why("Packets to the internet get the public address {to}: private addresses have no way back.")
+_ADDRESS = _HOST.why("It is the address of {ns} in its Ethernet, the one that other machines know.")
+_DEFAULT = _HOST.why("{ns} sends everything that it has no other route for to the router, {via}.")
 ROUTER_OFFSET, VM_OFFSET = -2, -3  # their offsets in a subnet, counted from its end
 RESERVED_ADDRESSES = 4  # addresses of a subnet that no node gets: network, vm, router and broadcast
 
@@ -85,30 +98,32 @@ def infrastructure(scenario: Scenario) -> Iterator[Resource | Machine]:
     nics = node_nics(scenario)
     vm = UnderlayNic("vm", primitives.address_at(options.node_cidr, VM_OFFSET), options.node_cidr)
     yield Machine("fabric", "fabric", (vm.gateway,))
-    yield from primitives.netns("fabric")
+    yield from primitives.netns("fabric", why=_FABRIC)
     lans = [("lan1", options.node_cidr)] + ([("lan2", options.other_cidr)] if options.elsewhere else [])
     for lan, subnet in lans:
         gateway = primitives.with_prefix_length(primitives.address_at(subnet, ROUTER_OFFSET), subnet.prefixlen)
-        yield from primitives.bridge(Interface("fabric", lan), mtu=options.mtu, address=gateway)
+        made = primitives.bridge(Interface("fabric", lan), mtu=options.mtu, address=gateway)
+        yield from explained({Link: _LAN, Address: _GATEWAY}, made)
         for nic in (*nics, vm):
             if nic.subnet == subnet:
                 yield from _attach_nic(nic, lan, options.mtu)
     yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=(lan for lan, _ in lans))
-    yield Sysctl("fabric", "net.bridge.bridge-nf-call-iptables", "0")
+    yield Sysctl("fabric", "net.bridge.bridge-nf-call-iptables", "0", why=_NO_IPTABLES)
     yield from cloud_vpc.vm_without_nic("vm", vm.address)
     yield from cloud_vpc.internet_uplink(options.internet_cidr, [options.public_ip], options.mtu)
-    yield primitives.chain(
-        "fabric", "nat", "POSTROUTING", f"-o {cloud_vpc.INTERNET_GATEWAY} -j SNAT --to-source {options.public_ip}"
-    )
+    snat = f"-o {cloud_vpc.INTERNET_GATEWAY} -j SNAT --to-source {options.public_ip}"
+    yield primitives.chain("fabric", "nat", "POSTROUTING", (snat, _SNAT))
 
 
 def _attach_nic(nic: UnderlayNic, lan: str, mtu: int) -> Iterator[Resource]:
     """A machine's NIC: its veth pair to the bridge, its address and its default route."""
     eth0 = Interface(nic.machine, "eth0")
     fabric_interface = Interface("fabric", primitives.device_name(nic.machine))
-    yield from primitives.veth_pair(fabric_interface, eth0, mtu=mtu, macs=(None, primitives.mac(str(eth0))), master=lan)
-    yield from primitives.addresses(eth0, primitives.with_prefix_length(nic.address, nic.subnet.prefixlen))
-    yield primitives.default_route(nic.machine, nic.gateway)
+    macs, whys = (None, primitives.mac(str(eth0))), (common_reasons.SWITCH_PORT, common_reasons.CABLE)
+    yield from primitives.veth_pair(fabric_interface, eth0, mtu=mtu, macs=macs, master=lan, whys=whys)
+    address = primitives.with_prefix_length(nic.address, nic.subnet.prefixlen)
+    yield from explained(_ADDRESS, primitives.addresses(eth0, address))
+    yield primitives.default_route(nic.machine, nic.gateway, why=_DEFAULT)
 
 
 def refuse(scenario: Scenario, *ranges: str) -> Iterator[tuple[str, str, str]]:

@@ -21,7 +21,8 @@ from typing import NamedTuple
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain, Resource
 from labctl.core.scenario_types import PublishedPort
-from labctl.models.lib import primitives
+from labctl.core.why import RuleShapes
+from labctl.models.lib import docker_reasons, primitives
 
 ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED"
 JUMP_IF_LOCAL = "-m addrtype --dst-type LOCAL -j DOCKER"
@@ -58,13 +59,14 @@ class Endpoint(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class DockerHost:
     """The properties of a host that its rules depend on. `userland_proxy` is dockerd's --userland-proxy,
-    `forward_policy` the policy of FORWARD."""
+    `forward_policy` the policy of FORWARD. `reasons` explain the rules of the release."""
 
     name: str
     networks: tuple[BridgeNetwork, ...]
     endpoints: tuple[Endpoint, ...]
     userland_proxy: bool = True
     forward_policy: str = "DROP"
+    reasons: RuleShapes = docker_reasons.RULES_OF_28
 
     @property
     def external_networks(self) -> tuple[BridgeNetwork, ...]:
@@ -80,17 +82,20 @@ class DockerHost:
         self, table: str, name: str, rules: Iterable[str | FirewallRule] = (), policy: str | None = None
     ) -> Chain:
         """A chain of this host, without duplicate rules."""
-        return primitives.chain(self.name, table, name, *dict.fromkeys(rules), policy=policy)
+        made = primitives.chain(self.name, table, name, *dict.fromkeys(rules), policy=policy)
+        why = docker_reasons.policy_reason(policy) if policy else self.reasons.of_chain
+        return replace(made, why=why, rule_whys=self.reasons.reasons)
 
 
 class ChainsUntil26:
     """Docker 20.10 and 26: only the policy of FORWARD protects a port that is not published."""
 
+    REASONS = docker_reasons.RULES_UNTIL_26
     SERVES_OTHER_NETWORKS = False  # whether the host's other networks reach a published port without docker-proxy
 
     def __init__(self, host: DockerHost) -> None:
         ends = (end._replace(ports=tuple(sorted(end.ports, key=self._publish_order))) for end in host.endpoints)
-        self.host = replace(host, endpoints=tuple(ends))
+        self.host = replace(host, endpoints=tuple(ends), reasons=self.REASONS)
         self.return_container_traffic = host.userland_proxy  # docker-proxy serves containers of the same network
         self.hairpin_masquerade = True  # a container reaches itself through its published port
 
@@ -166,6 +171,8 @@ class ChainsUntil26:
 class Chains28(ChainsUntil26):
     """Docker 28.2 and later: packets to ports that are not published are dropped, in raw and at the end of DOCKER."""
 
+    REASONS = docker_reasons.RULES_OF_28
+
     def __init__(self, host: DockerHost) -> None:
         super().__init__(host)
         self.hairpin_masquerade = not host.userland_proxy
@@ -222,6 +229,7 @@ class Chains28(ChainsUntil26):
 class Chains29(Chains28):
     """Docker 29: no isolation stages, as DOCKER and raw drop everything; other networks reach published ports."""
 
+    REASONS = docker_reasons.RULES_OF_29
     SERVES_OTHER_NETWORKS = True
 
     def __init__(self, host: DockerHost) -> None:

@@ -6,8 +6,18 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.resources import Interface, Resource
+from labctl.core.why import LABCTL, Component, Source, explained
 from labctl.models.lib import primitives
 
+_HOST = Component("the host's own set-up (DHCP)", Source("labctl", "labctl/models/lib/docker_underlay.py"))
+_ADDRESS = _HOST.why("It is the address of the host {ns} in the network of the hosts: other hosts know only this one.")
+_DEFAULT = _HOST.why("{ns} sends everything that it has no other route for to its gateway, {via_machine}.")
+_INTERNET = LABCTL.why(
+    "It stands for the internet, and is the gateway of the hosts. It has no route to the networks of containers, unless"
+    " the scenario asks for it."
+)
+_GATEWAY = LABCTL.why("It is the gateway of the hosts.")
+_PUBLIC = LABCTL.why("It is the address of the internet that containers send to.")
 FIRST_HOST_OFFSET = 11  # host1 is 192.168.50.11
 
 
@@ -18,17 +28,19 @@ def host_address(underlay: IPv4Network, number: int) -> IPv4Address:
 
 def attach_host(name: str, address: IPv4Address, underlay: IPv4Network) -> Iterator[Resource]:
     """A host's address on eth0, and its default route to `internet`."""
-    yield from primitives.addresses(Interface(name, "eth0"), primitives.with_prefix_length(address, underlay.prefixlen))
-    yield primitives.default_route(name, underlay.network_address + 1)
+    interface_address = primitives.with_prefix_length(address, underlay.prefixlen)
+    yield from explained(_ADDRESS, primitives.addresses(Interface(name, "eth0"), interface_address))
+    yield primitives.default_route(name, underlay.network_address + 1, why=_DEFAULT)
 
 
 def internet(underlay: IPv4Network, internet_ip: IPv4Address) -> Iterator[Resource]:
     """The machine `internet`: the gateway of the hosts, with its public address on the loopback device."""
-    yield from primitives.netns("internet")
+    yield from primitives.netns("internet", why=_INTERNET)
     yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
     gateway = primitives.with_prefix_length(underlay.network_address + 1, underlay.prefixlen)
-    yield from primitives.addresses(Interface("internet", "eth0"), gateway)
-    yield from primitives.addresses(Interface("internet", "lo"), primitives.with_prefix_length(internet_ip, 32))
+    yield from explained(_GATEWAY, primitives.addresses(Interface("internet", "eth0"), gateway))
+    public = primitives.with_prefix_length(internet_ip, 32)
+    yield from explained(_PUBLIC, primitives.addresses(Interface("internet", "lo"), public))
 
 
 def refuse_underlay(underlay: IPv4Network, host_count: int) -> Iterator[tuple[str, str, str]]:

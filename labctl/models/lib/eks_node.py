@@ -8,9 +8,73 @@ from typing import Any
 
 from labctl.core.resources import Address, Interface, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Machine, Scenario, ScenarioNode
-from labctl.models.lib import aws, cloud_vpc, pods, portmap, primitives
+from labctl.core.why import Component, Source, explained
+from labctl.models.lib import aws, cloud_vpc, common_reasons, pods, portmap, primitives
 from labctl.models.lib.aws import Eni
 
+_PROJECT = "aws/amazon-vpc-cni-k8s"
+_AGENT = Component("aws-node (ipamd)", Source(_PROJECT, "pkg/networkutils/network.go", "1.19"))
+_CONNMARK = Component("aws-node (ipamd)", Source(_PROJECT, "pkg/networkutils/iptables_connmark.go", "1.19"))
+_INIT = Component("aws-node (init container)", Source(_PROJECT, "cmd/aws-vpc-cni-init/main.go", "1.19"))
+_PLUGIN = Component("the CNI plugin aws-cni", Source(_PROJECT, "cmd/routed-eni-cni-plugin/driver/driver.go", "1.19"))
+_LOOSE = _INIT.why(
+    "The two directions of a connection may use different ENIs: with 1, {ns} drops a packet that came in by eth0 if the"
+    " answer leaves by eth1."
+)
+_DEMUX = _INIT.why("It is the kernel's own value; the agent only turns it off if a pod needs probes by another way.")
+_ENI_ADDRESS = _AGENT.why(
+    "It is the first address of a further ENI, the only one that {ns} itself has on it; the others are for pods. The"
+    " route to the subnet is deleted: this subnet is reached by eth0."
+)
+_ENI_GATEWAY = _AGENT.why("In table {table}, the router of the VPC ({dst}) is behind {dev}.")
+_ENI_DEFAULT = _AGENT.why("Table {table} has one way out, {dev}: for packets that must leave by this ENI.")
+_FROM_ENI = _AGENT.why(
+    "{ns} answers from {src} by the ENI that has this address (table {table}): the VPC drops it at any other."
+)
+_HOST_RULE = _AGENT.why(
+    "Packets with the mark {mark} leave by eth0 (the main table), whatever pod sent them: packets to the internet, and"
+    " answers to connections that came in by eth0."
+)
+_EXTERNAL_RULE = _AGENT.why("All pods reach {dst} by eth0: the scenario asks for it.")
+_MARK_IN = _CONNMARK.why(
+    "A connection that comes in by eth0 for a port of {ns} gets a mark: its answers leave by eth0 too."
+)
+_RESTORE_ENI = _CONNMARK.why(
+    "An answer that a pod sends gets the mark of its connection back, before its route is chosen."
+)
+_RESTORE_VLAN = _CONNMARK.why("The same for pods with a separate interface (security groups for pods).")
+_OUT_JUMP = _CONNMARK.why("A new connection of a pod passes the chain that marks connections out of the VPC.")
+_OUT_RESTORE = _CONNMARK.why(
+    "The packet itself gets the mark that its connection just got, so rule 1024 sends it to eth0."
+)
+_SNAT_EMPTY = _AGENT.why("The nodes do no SNAT here (external SNAT): the agent empties the chain and keeps it.")
+_SNAT_JUMP = _AGENT.why("Packets that leave {ns} pass the chain that decides about SNAT.")
+_MARK_CHAIN = _CONNMARK.why("It marks connections that leave the VPC, because these must leave by eth0.")
+_MARK_EXEMPT = _CONNMARK.why("Connections to {dst} stay inside the VPC: they leave by the ENI of the pod.")
+_MARK_SET = _CONNMARK.why("All other connections get the mark: they leave by eth0, with its address.")
+_SNAT_CHAIN = _AGENT.why("It decides which packets of pods get the address of the node.")
+_SNAT_EXEMPT = _AGENT.why("Packets to {dst} keep the address of the pod: machines there can answer it.")
+_SNAT_RULE = _AGENT.why(
+    "All other packets get the primary address of eth0, {to}: only this one has a public address on the internet."
+)
+_HOST_END = _PLUGIN.why("It is the node's end of the cable of {peer_ns}: {ns} routes to each pod, and has no bridge.")
+_POD_END = _PLUGIN.why("It is the network card of the pod: its cable leads to {peer_ns}.")
+_GATEWAY_ROUTE = _PLUGIN.why("The gateway {dst} is behind eth0 directly. No machine has this address.")
+_POD_DEFAULT = _PLUGIN.why("The pod sends everything to {via}, which means: to its node.")
+_POD_ADDRESS = _PLUGIN.why(
+    "It is the pod's address, a secondary address of an ENI of its node: the VPC delivers to that ENI."
+)
+_POD_NEIGHBOUR = _PLUGIN.why(
+    "The pod knows the MAC address of its gateway, the node's end of its cable, from the start."
+)
+_TO_POD_ROUTE = _PLUGIN.why("It leads packets for {dst_machines} into the cable of this pod.")
+_TO_POD_RULE = _PLUGIN.why(
+    "Packets to the pod {dst} use the main table, which has its cable, before any rule that looks at the source."
+)
+_FROM_POD_RULE = _PLUGIN.why(
+    "What the pod {src_machine} sends leaves by the ENI that has its address (table {table}): the VPC drops it at any"
+    " other."
+)
 GATEWAY = IPv4Address("169.254.1.1")
 CNI_NETWORK_NAME = "aws-cni"  # the network's name in its CNI configuration; chain names contain a digest of it
 TO_POD_PREF, HOST_PREF, EXTERNAL_SERVICE_PREF = 512, 1024, 1535  # preferences of the routing rules
@@ -61,25 +125,25 @@ def attach_enis(enis: Sequence[Eni]) -> Iterator[Resource]:
     """The node's devices: eth0 as DHCP sets it up; each other one with its primary address and a separate table."""
     node, devices = enis[0].instance, [eni.interface.dev for eni in enis[1:]]
     yield from primitives.forwarding_sysctls(node, True, rp_filter=1, devices=devices)
-    yield Sysctl(node, "net.ipv4.conf.eth0.rp_filter", "2")
-    yield Sysctl(node, "net.ipv4.conf.eth0.send_redirects", "0")
-    yield Sysctl(node, "net.ipv4.tcp_early_demux", "1")
+    yield Sysctl(node, "net.ipv4.conf.eth0.rp_filter", "2", why=_LOOSE)
+    yield Sysctl(node, "net.ipv4.conf.eth0.send_redirects", "0", why=common_reasons.sysctl_reason)
+    yield Sysctl(node, "net.ipv4.tcp_early_demux", "1", why=_DEMUX)
     yield from aws.attach_primary_eni(enis[0])
     for eni in enis[1:]:
-        yield Address(
-            eni.interface, primitives.with_prefix_length(eni.primary_address, eni.subnet.prefixlen), connected=False
-        )
-        yield Route(node, primitives.host_prefix(eni.gateway), dev=eni.interface.dev, table=eni.routing_table)
-        yield Route(node, primitives.ANYWHERE, eni.gateway, eni.interface.dev, eni.routing_table)
-        yield Rule(node, FROM_ENI_PREF, eni.routing_table, src=primitives.host_prefix(eni.primary_address))
+        device, table = eni.interface.dev, eni.routing_table
+        address = primitives.with_prefix_length(eni.primary_address, eni.subnet.prefixlen)
+        yield Address(eni.interface, address, connected=False, why=_ENI_ADDRESS)
+        yield Route(node, primitives.host_prefix(eni.gateway), dev=device, table=table, why=_ENI_GATEWAY)
+        yield Route(node, primitives.ANYWHERE, eni.gateway, device, table, why=_ENI_DEFAULT)
+        yield Rule(node, FROM_ENI_PREF, table, src=primitives.host_prefix(eni.primary_address), why=_FROM_ENI)
 
 
 def policy_routing_rules(node: str, options: Any) -> Iterator[Resource]:
     """The policy-routing rules of the whole node: marked packets, and packets to external services, use eth0."""
     if options.node_port_support or not options.external_snat:
-        yield Rule(node, HOST_PREF, mark=FWMARK, mask=FWMARK)
+        yield Rule(node, HOST_PREF, mark=FWMARK, mask=FWMARK, why=_HOST_RULE)
     for network in options.external_service_cidrs:
-        yield Rule(node, EXTERNAL_SERVICE_PREF, dst=network)
+        yield Rule(node, EXTERNAL_SERVICE_PREF, dst=network, why=_EXTERNAL_RULE)
 
 
 def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.HostPortPod]) -> Iterator[Resource]:
@@ -90,25 +154,30 @@ def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.HostPortPod]) -> I
     exempt.reverse()  # each rule is inserted before the existing ones
     marking = []
     if options.node_port_support:
-        marking.append(f"-i eth0 {_PRIMARY_ENI_COMMENT} -m addrtype --dst-type LOCAL --limit-iface-in {_SET_CONNMARK}")
+        local = "-m addrtype --dst-type LOCAL --limit-iface-in"
+        marking.append((f"-i eth0 {_PRIMARY_ENI_COMMENT} {local} {_SET_CONNMARK}", _MARK_IN))
     if options.node_port_support or snat:
-        marking.append(f"-i eni+ {_PRIMARY_ENI_COMMENT} {_RESTORE}")
+        marking.append((f"-i eni+ {_PRIMARY_ENI_COMMENT} {_RESTORE}", _RESTORE_ENI))
     if options.node_port_support:
-        marking.append(f"-i vlan+ {_PRIMARY_ENI_COMMENT} {_RESTORE}")
+        marking.append((f"-i vlan+ {_PRIMARY_ENI_COMMENT} {_RESTORE}", _RESTORE_VLAN))
     yield primitives.chain(node, "mangle", "PREROUTING", *marking)
     if snat:
         jump = '-i eni+ -m comment --comment "AWS, outbound connections" -j AWS-CONNMARK-CHAIN-0'
-        yield primitives.chain(node, "nat", "PREROUTING", jump, f"{_CONNMARK_COMMENT} {_RESTORE}")
+        restore = (f"{_CONNMARK_COMMENT} {_RESTORE}", _OUT_RESTORE)
+        yield primitives.chain(node, "nat", "PREROUTING", (jump, _OUT_JUMP), restore)
     yield from portmap.host_port_chains(node, CNI_NETWORK_NAME, ports, portmap.PLUGIN_MARK_CHAIN)
     if not snat:
-        yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0")  # the agent empties the chain and keeps it
+        yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0", why=_SNAT_EMPTY)
         return
-    yield primitives.chain(node, "nat", "POSTROUTING", '-m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-0')
-    return_rules = (f'-d {network} -m comment --comment "AWS CONNMARK CHAIN" -j RETURN' for network, _ in exempt)
-    yield primitives.chain(node, "nat", "AWS-CONNMARK-CHAIN-0", *return_rules, f"{_CONNMARK_COMMENT} {_SET_CONNMARK}")
-    exempt_rules = (f'-d {network} -m comment --comment "AWS SNAT CHAIN{what}" -j RETURN' for network, what in exempt)
+    jump = '-m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-0'
+    yield primitives.chain(node, "nat", "POSTROUTING", (jump, _SNAT_JUMP))
+    comment = '-m comment --comment "AWS {} CHAIN{}" -j RETURN'
+    returns = ((f"-d {network} {comment.format('CONNMARK', '')}", _MARK_EXEMPT) for network, _ in exempt)
+    mark = (f"{_CONNMARK_COMMENT} {_SET_CONNMARK}", _MARK_SET)
+    yield primitives.chain(node, "nat", "AWS-CONNMARK-CHAIN-0", *returns, mark, why=_MARK_CHAIN)
+    returns = ((f"-d {network} {comment.format('SNAT', what)}", _SNAT_EXEMPT) for network, what in exempt)
     snat_rule = f"{_SNAT} {eth0.primary_address}{SNAT_RANDOM_OPTIONS[options.randomize_snat]}"
-    yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0", *exempt_rules, snat_rule)
+    yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0", *returns, (snat_rule, _SNAT_RULE), why=_SNAT_CHAIN)
 
 
 def routed_pods(node: ScenarioNode, enis: Iterable[Eni], mtu: int) -> Iterator[Resource | Machine]:
@@ -120,15 +189,16 @@ def routed_pods(node: ScenarioNode, enis: Iterable[Eni], mtu: int) -> Iterator[R
         yield Machine(name, "pod", (address,), node.name)
         yield from primitives.container_netns(name)
         macs = (primitives.mac(str(outer)), primitives.mac(name))
-        yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=macs, txqueuelen=primitives.NO_QUEUE)
-        yield Route(name, gateway, dev="eth0")
-        yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0")
-        yield from primitives.addresses(inner, primitives.with_prefix_length(address, 32))
-        yield Neighbour(inner, GATEWAY, primitives.mac(str(outer)))
-        yield Route(node.name, host_prefix, dev=device)
-        yield Rule(node.name, TO_POD_PREF, dst=host_prefix)
+        whys = (_HOST_END, _POD_END)
+        yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=macs, txqueuelen=primitives.NO_QUEUE, whys=whys)
+        yield Route(name, gateway, dev="eth0", why=_GATEWAY_ROUTE)
+        yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0", why=_POD_DEFAULT)
+        yield from explained(_POD_ADDRESS, primitives.addresses(inner, primitives.with_prefix_length(address, 32)))
+        yield Neighbour(inner, GATEWAY, primitives.mac(str(outer)), why=_POD_NEIGHBOUR)
+        yield Route(node.name, host_prefix, dev=device, why=_TO_POD_ROUTE)
+        yield Rule(node.name, TO_POD_PREF, dst=host_prefix, why=_TO_POD_RULE)
         if eni.device_index:
-            yield Rule(node.name, FROM_POD_PREF, eni.routing_table, src=host_prefix)
+            yield Rule(node.name, FROM_POD_PREF, eni.routing_table, src=host_prefix, why=_FROM_POD_RULE)
 
 
 def host_port_pods(node: ScenarioNode, enis: Iterable[Eni]) -> Iterator[portmap.HostPortPod]:

@@ -9,8 +9,44 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Address, Interface, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
-from labctl.models.lib import cloud_vpc, cni_bridge, gcp, kubernetes, pods, primitives
+from labctl.core.why import Component, Source, explained
+from labctl.models.lib import cloud_vpc, cni_bridge, common_reasons, gcp, kubernetes, pods, primitives
 
+_PTP = Component("the CNI plugin ptp", Source("containernetworking/plugins", "plugins/main/ptp/ptp.go", "1.1.1"))
+_NETD = Component("netd", Source("GoogleCloudPlatform/netd", "pkg/config/config_policy_routing.go"))
+_STRICT = _NETD.why("With 1, the default of a node: a packet must come by the device that leads back to its source.")
+_LOOSE = _NETD.why(
+    "Packets between two pods of {ns} come back by eth0 (intranode visibility): with 1, the kernel would drop them,"
+    " because the route back to the pod is its cable."
+)
+_HOST_END = _PTP.why("It is the node's end of the cable of {peer_ns}: {ns} routes to each pod, and has no bridge.")
+_POD_END = _PTP.why("It is the network card of the pod: its cable leads to {peer_ns}.")
+_POD_ADDRESS = Component(
+    "the CNI plugin host-local", Source("containernetworking/plugins", "plugins/ipam/host-local", "1.1.1")
+).why(
+    "It is the pod's address, the next free one of the range of its node. The kernel's route to the range is deleted:"
+    " on the pod's cable is only the node."
+)
+_POD_GATEWAY = _PTP.why("The gateway {dst}, the first address of the node's range, is on the pod's cable.")
+_POD_RANGE = _PTP.why("Packets to the pods of the same node ({dst}) go to the gateway too: the node routes them.")
+_POD_DEFAULT = _PTP.why("The pod sends everything else to {via}, its node.")
+_GATEWAY_ADDRESS = _PTP.why("{ns} has the address of the pods' gateway on each cable: here for {dev_machine}.")
+_TO_POD = _PTP.why("It leads packets for {dst_machines} into the cable of this pod.")
+_TABLE_ROUTE = _NETD.why("Table {table} has one way: to the VPC, {via}. Packets of pods take it even to a pod beside.")
+_LOCAL_RULE = _NETD.why("Packets to {dst} are for {ns} itself: the kernel's table {table} comes first.")
+_HAIRPIN_RULE = _NETD.why("Packets that kube-proxy has marked ({mark}) use the main table: they must not pass the VPC.")
+_NODE_RULE = _NETD.why("Packets of {ns} itself use the main table.")
+_POLICY_RULE = _NETD.why(
+    "All packets that did not come from the VPC by eth0 use table {table}: so the VPC sees even packets between two"
+    " pods of one node (intranode visibility)."
+)
+_RESTORE_CHAIN = _NETD.why("It gives a packet the mark of its connection back, before its route is chosen.")
+_RESTORE = _NETD.why(
+    "An answer of a connection that kube-proxy marked gets the mark too, so it takes the same way back."
+)
+_SAVE_CHAIN = _NETD.why("It keeps the mark of kube-proxy in the connection.")
+_SAVE = _NETD.why("The connection keeps the mark {mark}, so that its answers can have it.")
+_JUMP = _NETD.why("All packets pass netd's own chain {target}.")
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 RFC1918 = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 RESERVED = (
@@ -85,11 +121,12 @@ def node_resources(
 ) -> Iterator[Resource | Machine]:
     """A node with its pods. With `intranode_visibility`, even packets between two of them pass the VPC."""
     yield Machine(nic.machine, "node", (nic.address, pod_range.network_address + 1))
-    yield from primitives.netns(nic.machine)
+    yield from primitives.node_netns(nic.machine)
     yield from gcp.attach_nic(nic)
     yield from primitives.forwarding_sysctls(nic.machine, True, rp_filter=1, devices=())
-    yield Sysctl(nic.machine, "net.ipv4.conf.eth0.rp_filter", "2" if intranode_visibility else "1")
-    yield Sysctl(nic.machine, "net.ipv4.conf.eth0.send_redirects", "0")
+    name, why = "net.ipv4.conf.eth0.rp_filter", _LOOSE if intranode_visibility else _STRICT
+    yield Sysctl(nic.machine, name, "2" if intranode_visibility else "1", why=why)
+    yield Sysctl(nic.machine, "net.ipv4.conf.eth0.send_redirects", "0", why=common_reasons.sysctl_reason)
     if intranode_visibility:
         yield from _policy_routing(nic, pod_range)
     yield from kubernetes.ip_masq_agent(nic.machine, exempt_ranges(options), random_fully=True)
@@ -105,15 +142,16 @@ def _ptp(node: ScenarioNode, pod_range: IPv4Network, mtu: int) -> Iterator[Resou
         inner, outer = Interface(name, "eth0"), Interface(node.name, device)
         yield Machine(name, "pod", (pod_address,), node.name)
         yield from primitives.container_netns(name)
-        yield from primitives.veth_pair(
-            outer, inner, mtu=mtu, macs=(None, primitives.mac(name)), txqueuelen=primitives.NO_QUEUE
-        )
-        yield Address(inner, primitives.with_prefix_length(pod_address, pod_range.prefixlen), connected=False)
-        yield Route(name, primitives.host_prefix(gateway), dev="eth0", src=pod_address)
-        yield Route(name, pod_range, gateway, "eth0", src=pod_address)
-        yield Route(name, primitives.ANYWHERE, gateway, "eth0")
-        yield from primitives.addresses(outer, primitives.with_prefix_length(gateway, 32))
-        yield Route(node.name, primitives.host_prefix(pod_address), dev=device, scope="host")
+        macs, whys = (None, primitives.mac(name)), (_HOST_END, _POD_END)
+        yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=macs, txqueuelen=primitives.NO_QUEUE, whys=whys)
+        interface_address = primitives.with_prefix_length(pod_address, pod_range.prefixlen)
+        yield Address(inner, interface_address, connected=False, why=_POD_ADDRESS)
+        yield Route(name, primitives.host_prefix(gateway), dev="eth0", src=pod_address, why=_POD_GATEWAY)
+        yield Route(name, pod_range, gateway, "eth0", src=pod_address, why=_POD_RANGE)
+        yield Route(name, primitives.ANYWHERE, gateway, "eth0", why=_POD_DEFAULT)
+        gateway_address = primitives.with_prefix_length(gateway, 32)
+        yield from explained(_GATEWAY_ADDRESS, primitives.addresses(outer, gateway_address))
+        yield Route(node.name, primitives.host_prefix(pod_address), dev=device, scope="host", why=_TO_POD)
 
 
 def _policy_routing(nic: gcp.Nic, pod_range: IPv4Network) -> Iterator[Resource]:
@@ -123,22 +161,22 @@ def _policy_routing(nic: gcp.Nic, pod_range: IPv4Network) -> Iterator[Resource]:
     packets that kube-proxy marked; a mark on the connection identifies the answers to those.
     """
     node, gateway_prefix = nic.machine, primitives.host_prefix(pod_range.network_address + 1)
-    yield Route(node, primitives.ANYWHERE, nic.gateway, "eth0", CUSTOM_TABLE)
+    yield Route(node, primitives.ANYWHERE, nic.gateway, "eth0", CUSTOM_TABLE, why=_TABLE_ROUTE)
     for network in (IPv4Network("127.0.0.0/8"), LINK_LOCAL, gateway_prefix, nic.host_prefix):
-        yield Rule(node, LOCAL_RULES_PREF, LOCAL_TABLE, dst=network)
-    yield Rule(node, HAIRPIN_RULE_PREF, mark=HAIRPIN_FWMARK, mask=HAIRPIN_FWMARK)
-    yield Rule(node, NODE_RULE_PREF, iif="lo")
-    yield Rule(node, POLICY_RULE_PREF, CUSTOM_TABLE, iif="eth0", invert=True)
+        yield Rule(node, LOCAL_RULES_PREF, LOCAL_TABLE, dst=network, why=_LOCAL_RULE)
+    yield Rule(node, HAIRPIN_RULE_PREF, mark=HAIRPIN_FWMARK, mask=HAIRPIN_FWMARK, why=_HAIRPIN_RULE)
+    yield Rule(node, NODE_RULE_PREF, iif="lo", why=_NODE_RULE)
+    yield Rule(node, POLICY_RULE_PREF, CUSTOM_TABLE, iif="eth0", invert=True, why=_POLICY_RULE)
     masks = "--nfmask 0x4000 --ctmask 0x4000"
     jump = '-m comment --comment "redirect all traffic to {0} chain" -j {0}'
     before, after = "GCP-PREROUTING", "GCP-POSTROUTING"
     restore = f'-m comment --comment "restore the conn mark if applicable" -j CONNMARK --restore-mark {masks}'
     comment = "save the conn mark only if hairpin bit (0x4000/0x4000) is set"
     save = f'-m mark --mark 0x4000/0x4000 -m comment --comment "{comment}" -j CONNMARK --save-mark {masks}'
-    yield primitives.chain(node, "mangle", before, restore)
-    yield primitives.chain(node, "mangle", "PREROUTING", jump.format(before))
-    yield primitives.chain(node, "mangle", after, save)
-    yield primitives.chain(node, "mangle", "POSTROUTING", jump.format(after))
+    yield primitives.chain(node, "mangle", before, (restore, _RESTORE), why=_RESTORE_CHAIN)
+    yield primitives.chain(node, "mangle", "PREROUTING", (jump.format(before), _JUMP))
+    yield primitives.chain(node, "mangle", after, (save, _SAVE), why=_SAVE_CHAIN)
+    yield primitives.chain(node, "mangle", "POSTROUTING", (jump.format(after), _JUMP))
 
 
 def checks(scenario: Scenario, ranges: Iterable[IPv4Network], *, intranode_visibility: bool) -> Iterator[Check]:

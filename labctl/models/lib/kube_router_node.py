@@ -19,7 +19,7 @@ from itertools import pairwise
 
 from labctl.core.chain_hash import chain_hash
 from labctl.core.resources import IpSet, Resource
-from labctl.models.lib import primitives
+from labctl.models.lib import kube_router_reasons, primitives
 
 BRIDGE = "kube-bridge"
 POD_SUBNETS_SET, NODE_IPS_SET = "kube-router-pod-subnets", "kube-router-node-ips"
@@ -71,11 +71,13 @@ def egress_masquerade(
     ns: str, subnets: Iterable[IPv4Network], node_addresses: Iterable[IPv4Address]
 ) -> Iterator[Resource]:
     """The masquerade rule for packets of a pod to a destination that is neither a pod nor a node, with its IP sets."""
-    yield IpSet(ns, POD_SUBNETS_SET, members=tuple(sorted(map(str, subnets))))
-    yield IpSet(ns, NODE_IPS_SET, "hash:ip", tuple(sorted(map(str, node_addresses))))
+    reasons = kube_router_reasons
+    yield IpSet(ns, POD_SUBNETS_SET, members=tuple(sorted(map(str, subnets))), why=reasons.POD_SUBNETS)
+    yield IpSet(ns, NODE_IPS_SET, "hash:ip", tuple(sorted(map(str, node_addresses))), why=reasons.NODE_IPS)
     matches = ((POD_SUBNETS_SET, "", "src"), (POD_SUBNETS_SET, "! ", "dst"), (NODE_IPS_SET, "! ", "dst"))
     text = " ".join(f"-m set {negated}--match-set {name} {direction}" for name, negated, direction in matches)
-    yield primitives.chain(ns, "nat", "POSTROUTING", f"{text} -j MASQUERADE --random-fully")
+    rule = (f"{text} -j MASQUERADE --random-fully", reasons.MASQUERADE)
+    yield primitives.chain(ns, "nat", "POSTROUTING", rule)
 
 
 def pod_firewall_chains(
@@ -83,7 +85,7 @@ def pod_firewall_chains(
 ) -> Iterator[Resource]:
     """The chains of the filter table of a node of kube-router, with a chain for each pod of the node."""
     for hook in BUILTIN_CHAINS:
-        yield primitives.chain(ns, "filter", hook, jump(hook), *(_FORWARD if hook == "FORWARD" else ()))
+        yield _chain(ns, hook, jump(hook), *(_FORWARD if hook == "FORWARD" else ()))
     yield from policy_chains(ns, (service_cidr,), (PodFirewall(*one) for one in pod_addresses))
 
 
@@ -92,17 +94,21 @@ def policy_chains(
 ) -> Iterator[Resource]:
     """The chains of the controller of network policies, without the jumps to them."""
     firewalls = tuple(firewalls)
-    yield primitives.chain(ns, "filter", "KUBE-ROUTER-INPUT", *_services(service_cidrs))
+    yield _chain(ns, "KUBE-ROUTER-INPUT", *_services(service_cidrs))
     for one in firewalls:
         yield from _jumps(ns, one)
     for hook in BUILTIN_CHAINS:
         tail = f'-m comment --comment "{_TAIL_COMMENT}" -j KUBE-NWPLCY-TAIL'
-        yield primitives.chain(ns, "filter", f"KUBE-ROUTER-{hook}", tail)
-    yield primitives.chain(ns, "filter", "KUBE-NWPLCY-COMMON", *_COMMON_RULES)
-    yield primitives.chain(ns, "filter", "KUBE-NWPLCY-DEFAULT", _MARK_RULE)
-    yield primitives.chain(ns, "filter", "KUBE-NWPLCY-TAIL", _ACCEPT_RULE)
+        yield _chain(ns, f"KUBE-ROUTER-{hook}", tail)
+    yield _chain(ns, "KUBE-NWPLCY-COMMON", *_COMMON_RULES)
+    yield _chain(ns, "KUBE-NWPLCY-DEFAULT", _MARK_RULE)
+    yield _chain(ns, "KUBE-NWPLCY-TAIL", _ACCEPT_RULE)
     for one in firewalls:
-        yield primitives.chain(ns, "filter", one.chain, *_pod(one))
+        yield _chain(ns, one.chain, *_pod(one))
+
+
+def _chain(ns: str, name: str, *rules: str) -> Resource:
+    return primitives.chain(ns, "filter", name, *rules, shapes=kube_router_reasons.RULES)
 
 
 def jump(hook: str) -> str:
@@ -148,7 +154,7 @@ def _jumps(ns: str, one: PodFirewall) -> Iterator[Resource]:
         "OUTPUT": (f"-d {address} {to_pod} -j {chain}", f"-s {address} {from_pod} -j {chain}"),
     }
     for hook, hook_rules in rules.items():
-        yield primitives.chain(ns, "filter", f"KUBE-ROUTER-{hook}", *hook_rules)
+        yield _chain(ns, f"KUBE-ROUTER-{hook}", *hook_rules)
 
 
 def _pod(one: PodFirewall) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from labctl.core.resources import Interface, Net, Resource
 from labctl.core.scenario_types import Check, Scenario, See
+from labctl.core.why import Component, Source
 from labctl.models.lib import pods, primitives
 
 NO_PODS: Mapping[str, IPv4Address] = MappingProxyType({})
@@ -26,6 +27,20 @@ _LOCAL = '-d {} -m comment --comment "ip-masq-agent: local traffic is not subjec
 _LAST = (
     '-m comment --comment "ip-masq-agent: outbound traffic is subject to MASQUERADE (must be last in chain)"'
     " -j MASQUERADE"
+)
+
+MASQ_AGENT = Component("ip-masq-agent", Source("kubernetes-sigs/ip-masq-agent", "cmd/ip-masq-agent", "2.10"))
+_MASQ_JUMP = MASQ_AGENT.why(
+    "It sends every packet that leaves {ns}, except those for {ns} itself, to the agent's own chain. The agent may"
+    " write that chain again at any time, and touches no rule of other programs."
+)
+_MASQ_CHAIN = MASQ_AGENT.why(
+    "It decides which packets keep their source address, and which get that of the node (masquerade)."
+)
+_MASQ_EXEMPT = MASQ_AGENT.why("Packets to {dst} keep the address of the pod: machines there have a way back to it.")
+_MASQ_ALL = MASQ_AGENT.why(
+    "All other packets get the address of the node as their source: machines outside have no way back to the address of"
+    " a pod. It must be the last rule of the chain."
 )
 
 
@@ -52,9 +67,10 @@ def ip_masq_agent(ns: str, exempt_ranges: Iterable[object], *, random_fully: boo
     Azure/ip-masq-agent-v2 writes the same. AKS lets it masquerade link-local destinations too (`masqLinkLocal`), so
     these are exempt only if `exempt_ranges` has them. `random_fully` chooses random ports, as upstream does since 2.10.
     """
-    yield primitives.chain(ns, "nat", "POSTROUTING", _JUMP)
+    yield primitives.chain(ns, "nat", "POSTROUTING", (_JUMP, _MASQ_JUMP))
     last = _LAST + (" --random-fully" if random_fully else "")
-    yield primitives.chain(ns, "nat", "IP-MASQ-AGENT", *(_LOCAL.format(network) for network in exempt_ranges), last)
+    exempt = ((_LOCAL.format(network), _MASQ_EXEMPT) for network in exempt_ranges)
+    yield primitives.chain(ns, "nat", "IP-MASQ-AGENT", *exempt, (last, _MASQ_ALL), why=_MASQ_CHAIN)
 
 
 def network_model_checks(

@@ -17,8 +17,20 @@ from labctl.core.fidelity import approximation, faithful
 from labctl.core.options import option
 from labctl.core.resources import Process, Resource
 from labctl.core.scenario_types import Check, ListeningPort, PodContainer, Scenario, ScenarioNode
+from labctl.core.why import Component, Source
+from labctl.models.lib.common_reasons import RUNTIME
 
 SANDBOX_PROCESS = "pause"
+_PAUSE = Component(
+    "the container runtime (containerd)", Source("kubernetes/kubernetes", "build/pause/linux/pause.c")
+).why(
+    "It only holds the network of the pod {ns}: containers can end and start again, and the pod keeps its"
+    " address. When it ends, the whole pod ends."
+)
+_CONTAINER = RUNTIME.why(
+    "It is the container {name} of the pod {ns}, started in the network that the process pause holds. It listens on"
+    " {ports}."
+)
 PARTS = (
     faithful("a pod with several containers, which share one address, one loopback and one set of ports of a sandbox"),
     approximation(
@@ -45,10 +57,11 @@ def pause_and_containers(node: ScenarioNode) -> Iterator[Resource]:
     """The sandboxes and containers of a node's pods."""
     for name, containers in _pods(node):
         if containers:
-            yield Process(name, SANDBOX_PROCESS, (SANDBOX_PROCESS,), sandbox=True)
+            yield Process(name, SANDBOX_PROCESS, (SANDBOX_PROCESS,), sandbox=True, why=_PAUSE)
         for container in containers:
             ports = (f"{port.protocol}:{port.port}" for port in container.ports)
-            yield Process(name, container.name, ("serve", container.name, *ports), inside=SANDBOX_PROCESS)
+            command = ("serve", container.name, *ports)
+            yield Process(name, container.name, command, inside=SANDBOX_PROCESS, why=_CONTAINER)
 
 
 def listening_ports(settings: PodSettings) -> tuple[ListeningPort, ...]:

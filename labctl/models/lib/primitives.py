@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import TypeAlias
 
 from labctl.core.fidelity import approximation
 from labctl.core.iptables import FirewallRule, rule
 from labctl.core.resources import Address, Chain, Interface, Link, Netns, Resource, Route, Sysctl
+from labctl.core.why import Reason, RuleByRule, RuleShapes, Why, explained
+from labctl.models.lib import common_reasons
 
 try:  # hashlib loads OpenSSL, which takes longer than all digests of a lab; Python's own `random` does without it, too
     from _sha1 import sha1  # type: ignore[import-not-found]
@@ -69,11 +72,21 @@ def address_at(network: IPv4Network, offset: int) -> IPv4Address:
     return base + offset
 
 
-def netns(*names: str) -> Iterator[Resource]:
+def netns(*names: str, why: Reason = common_reasons.MACHINE) -> Iterator[Resource]:
     """Namespaces, each with its loopback up."""
     for name in names:
-        yield Netns(name)
-        yield Link(Interface(name, "lo"), "loopback")
+        yield Netns(name, why=why)
+        yield Link(Interface(name, "lo"), "loopback", why=common_reasons.LOOPBACK)
+
+
+def node_netns(ns: str) -> Iterator[Resource]:
+    """The namespace of a cluster's node."""
+    return netns(ns, why=common_reasons.NODE)
+
+
+def host_netns(ns: str) -> Iterator[Resource]:
+    """The namespace of a host of Docker."""
+    return netns(ns, why=common_reasons.HOST)
 
 
 def veth_pair(
@@ -85,10 +98,12 @@ def veth_pair(
     master: str | None = None,
     hairpin: bool = False,
     txqueuelen: int | None = None,
+    whys: tuple[Reason | None, Reason | None] = (None, None),
 ) -> Iterator[Resource]:
-    """A veth pair. `master` is the bridge of which the first device is a port, `hairpin` a flag of that port."""
-    yield Link(interface, "veth", peer, master, mtu, macs[0], txqueuelen, hairpin=hairpin)
-    yield Link(peer, "veth", interface, None, mtu, macs[1], txqueuelen)
+    """A veth pair. `master` is the bridge of which the first device is a port, `hairpin` a flag of that port. `whys`
+    are the reasons of both ends."""
+    yield Link(interface, "veth", peer, master, mtu, macs[0], txqueuelen, hairpin=hairpin, why=whys[0])
+    yield Link(peer, "veth", interface, None, mtu, macs[1], txqueuelen, why=whys[1])
 
 
 def bridge(
@@ -113,9 +128,9 @@ def addresses(interface: Interface, *interface_addresses: IPv4Interface) -> Iter
         yield Address(interface, address, None if address.network.prefixlen == 32 else True)
 
 
-def default_route(ns: str, gateway: IPv4Address, dev: str = "eth0") -> Route:
+def default_route(ns: str, gateway: IPv4Address, dev: str = "eth0", why: Reason | None = None) -> Route:
     """The default route."""
-    return Route(ns, ANYWHERE, gateway, dev)
+    return Route(ns, ANYWHERE, gateway, dev, why=why)
 
 
 # of the models with nodes to which `forwarding_sysctls` gives another value than a real node has
@@ -125,44 +140,79 @@ PARTS = (
 
 
 def forwarding_sysctls(
-    ns: str, enabled: bool, *, rp_filter: int, send_redirects: bool = False, devices: Iterable[str] = ("eth0",)
+    ns: str,
+    enabled: bool,
+    *,
+    rp_filter: int,
+    send_redirects: bool = False,
+    devices: Iterable[str] = ("eth0",),
+    why: Reason = common_reasons.sysctl_reason,
 ) -> Iterator[Resource]:
     """Whether a machine forwards packets, and every sysctl that affects forwarding. Unless `send_redirects`, it sends
     no ICMP redirect, which would shorten the path of later packets.
 
     A new namespace inherits these values from the host. The kernel uses the larger of the value for `all` and the
-    value for the device, so the value is set for each device too.
+    value for the device, so the value is set for each device too. `why` is the reason of `ip_forward`, if a component
+    sets it; the kernel's meaning of each value is the reason of the others.
     """
-    yield Sysctl(ns, "net.ipv4.ip_forward", str(int(enabled)))
+    yield Sysctl(ns, "net.ipv4.ip_forward", str(int(enabled)), why=why)
+    reason = common_reasons.sysctl_reason
     for device in ("all", "default", *devices):
-        yield Sysctl(ns, f"net.ipv4.conf.{device}.rp_filter", str(rp_filter))
-        yield Sysctl(ns, f"net.ipv4.conf.{device}.send_redirects", str(int(send_redirects)))
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.rp_filter", str(rp_filter), why=reason)
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.send_redirects", str(int(send_redirects)), why=reason)
 
 
-def container_netns(ns: str) -> Iterator[Resource]:
+def container_netns(ns: str, why: Reason = common_reasons.POD) -> Iterator[Resource]:
     """The namespace of a pod or container: loopback up, IP forwarding off."""
-    yield Netns(ns)
-    yield Link(Interface(ns, "lo"), "loopback")
-    yield Sysctl(ns, "net.ipv4.ip_forward", "0")
+    yield Netns(ns, why=why)
+    yield Link(Interface(ns, "lo"), "loopback", why=common_reasons.LOOPBACK)
+    yield Sysctl(ns, "net.ipv4.ip_forward", "0", why=common_reasons.sysctl_reason)
 
 
-def chain(ns: str, table: str, name: str, *rules: str | FirewallRule, policy: str | None = None) -> Chain:
-    """A chain of iptables, with its rules in the syntax of iptables."""
-    parsed = tuple(parse_rule(text) if isinstance(text, str) else text for text in rules)
-    return Chain(ns, table, name, parsed, policy)
+RuleText: TypeAlias = str | FirewallRule  # a rule in the syntax of iptables, or already parsed
+
+
+def chain(
+    ns: str,
+    table: str,
+    name: str,
+    *rules: RuleText | tuple[RuleText, Why],
+    policy: str | None = None,
+    why: Reason | None = None,
+    shapes: RuleShapes | None = None,
+    family: str = "ip",
+) -> Chain:
+    """A chain of iptables, with its rules in the syntax of iptables; a rule may be a pair with its reason. `why` is the
+    reason of the chain, which a built-in chain does not need. `shapes` explain the chain and its rules instead."""
+    if shapes is not None:
+        parsed = tuple([_parsed(one, family) for one in rules if not isinstance(one, tuple)])
+        return Chain(ns, table, name, parsed, policy, family, why=why or shapes.of_chain, rule_whys=shapes.reasons)
+    whys = tuple([one[1] if isinstance(one, tuple) else None for one in rules])
+    parsed = tuple([_parsed(one[0] if isinstance(one, tuple) else one, family) for one in rules])
+    reasons = (RuleByRule(parsed, whys),) if any(whys) else ()
+    return Chain(ns, table, name, parsed, policy, family, why=why, rule_whys=reasons)
+
+
+def _parsed(text: RuleText, family: str) -> FirewallRule:
+    if not isinstance(text, str):
+        return text
+    return parse_rule(text) if family == "ip" else parse_rule(text, family)  # a cache is faster with one argument
 
 
 def ethernet_segment(
     ns: str, machines: Iterable[str], *, mtu: int, gateway: IPv4Interface | None = None
 ) -> Iterator[Resource]:
     """A plain Ethernet: a bridge `wire` in a separate namespace, connected to the eth0 of each machine."""
-    yield from netns(ns)
-    yield from bridge(Interface(ns, "wire"), mtu=mtu, address=gateway)
+    yield from netns(ns, why=common_reasons.ETHERNET)
+    reasons = {Link: common_reasons.SWITCH, Address: common_reasons.SWITCH_ADDRESS}
+    yield from explained(reasons, bridge(Interface(ns, "wire"), mtu=mtu, address=gateway))
+    whys = (common_reasons.SWITCH_PORT, common_reasons.CABLE)
     for name in machines:
         at = Interface(name, "eth0")
-        yield from veth_pair(Interface(ns, device_name(name)), at, mtu=mtu, macs=(None, mac(str(at))), master="wire")
+        macs = (None, mac(str(at)))
+        yield from veth_pair(Interface(ns, device_name(name)), at, mtu=mtu, macs=macs, master="wire", whys=whys)
     yield from forwarding_sysctls(ns, gateway is not None, rp_filter=0, devices=("wire",))
-    yield Sysctl(ns, "net.bridge.bridge-nf-call-iptables", "0")
+    yield Sysctl(ns, "net.bridge.bridge-nf-call-iptables", "0", why=common_reasons.SWITCH_NO_IPTABLES)
 
 
 def refuse_overlaps(ranges: dict[str, IPv4Network]) -> Iterator[tuple[str, str, str]]:

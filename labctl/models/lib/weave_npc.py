@@ -17,8 +17,107 @@ from hashlib import sha1
 from ipaddress import IPv4Address
 
 from labctl.core.resources import IpSet, Resource
+from labctl.core.why import Component, RuleShapes, Source
 from labctl.models.lib import primitives
 
+_NPC = Component("weave-npc", Source("weaveworks/weave", "prog/weave-npc/main.go", "2.8.1"))
+_NAMESPACE = Component("weave-npc", Source("weaveworks/weave", "npc/namespace.go", "2.8.1"))
+_BRIDGE = Component("weave", Source("weaveworks/weave", "net/bridge.go", "2.8.1"))
+DEFAULT_ALLOW = _NAMESPACE.why("It has the addresses of pods that no policy selects ({members}): their packets pass.")
+RULES = RuleShapes(
+    (
+        "filter/(INPUT|FORWARD)",
+        "-j WEAVE-NPC-EGRESS",
+        _BRIDGE.why(
+            "What pods send passes the chain for egress policies first, before rules of kube-proxy can accept it."
+        ),
+    ),
+    (
+        "filter/FORWARD",
+        "-j WEAVE-NPC$",
+        _BRIDGE.why("What goes to a pod of {ns} passes the chain for ingress policies."),
+    ),
+    (
+        "filter/FORWARD",
+        "NFLOG",
+        _BRIDGE.why("A new connection to a pod that no policy accepted is logged before it is dropped."),
+    ),
+    ("filter/FORWARD", "-o .* -j DROP", _BRIDGE.why("A packet to a pod that the chain did not accept is dropped.")),
+    (
+        "filter/FORWARD",
+        "! -o .* -j ACCEPT",
+        _BRIDGE.why("What pods send to elsewhere passes, whatever policy FORWARD has."),
+    ),
+    (
+        "filter/FORWARD",
+        "-i .* -o .* -j ACCEPT",
+        _BRIDGE.why("Pods of {ns} reach each other: the policy controller does not run."),
+    ),
+    ("filter/FORWARD", "ESTABLISHED", _BRIDGE.why("Answers to pods pass.")),
+    (
+        "filter/FORWARD",
+        "-j WEAVE-EXPOSE",
+        _BRIDGE.why("New connections to pods pass the next chain, which knows their subnet."),
+    ),
+    ("filter/WEAVE-EXPOSE", "", _BRIDGE.why("It says which addresses may be reached from outside.")),
+    ("filter/WEAVE-EXPOSE", "-j ACCEPT", _BRIDGE.why("The whole subnet of pods ({dst}) may be reached from outside.")),
+    ("filter/WEAVE-NPC", "", _NPC.why("It decides what pods of {ns} receive (ingress).")),
+    ("filter/WEAVE-NPC-DEFAULT", "", _NPC.why("It accepts packets to pods that no policy selects for ingress.")),
+    (
+        "filter/WEAVE-NPC-DEFAULT",
+        "-j ACCEPT",
+        _NAMESPACE.why("No policy selects the receiving pod: everything may reach it."),
+    ),
+    ("filter/WEAVE-NPC-INGRESS", "", _NPC.why("It has the ingress rules of policies; there are none.")),
+    ("filter/WEAVE-NPC-EGRESS", "", _NPC.why("It decides what pods of {ns} send (egress), and marks what may pass.")),
+    ("filter/WEAVE-NPC-EGRESS-DEFAULT", "", _NPC.why("It marks packets of pods that no policy selects for egress.")),
+    (
+        "filter/WEAVE-NPC-EGRESS-DEFAULT",
+        "-j WEAVE",
+        _NAMESPACE.why("No policy selects the sending pod: the packet is marked."),
+    ),
+    (
+        "filter/WEAVE-NPC-EGRESS-DEFAULT",
+        "-j RETURN",
+        _NAMESPACE.why("The packet has its mark: no other rule is asked."),
+    ),
+    ("filter/WEAVE-NPC-EGRESS-CUSTOM", "", _NPC.why("It has the egress rules of policies; there are none.")),
+    (
+        "filter/WEAVE-NPC-EGRESS-ACCEPT",
+        "",
+        _NPC.why("It marks a packet that may be sent; the chain for its receiver is still asked."),
+    ),
+    ("filter/WEAVE-NPC-EGRESS-ACCEPT", "-j MARK", _NPC.why("The mark says that egress is allowed.")),
+    ("filter/WEAVE-NPC(-EGRESS)?", "ESTABLISHED", _NPC.why("A connection that was allowed once goes on, both ways.")),
+    ("filter/WEAVE-NPC(-EGRESS)?", "224.0.0.0/4", _NPC.why("Multicast is not judged.")),
+    (
+        "filter/WEAVE-NPC",
+        "physdev-out",
+        _NPC.why("The packet leaves for another node: that node judges it, because it knows the receiving pod."),
+    ),
+    (
+        "filter/WEAVE-NPC-EGRESS",
+        "physdev-in",
+        _NPC.why("The packet comes from another node, which has judged its sender."),
+    ),
+    ("filter/WEAVE-NPC-EGRESS", "dst-type LOCAL", _NPC.why("Packets to {ns} itself are not judged.")),
+    ("filter/WEAVE-NPC", "-j WEAVE-NPC-DEFAULT", _NPC.why("A new connection: pods without a policy accept it.")),
+    (
+        "filter/WEAVE-NPC",
+        "-j WEAVE-NPC-INGRESS",
+        _NPC.why("A new connection: the policies of the receiving pod decide."),
+    ),
+    (
+        "filter/WEAVE-NPC-EGRESS",
+        "-j WEAVE-NPC-EGRESS-DEFAULT",
+        _NPC.why("A new connection: pods without a policy may send it."),
+    ),
+    (
+        "filter/WEAVE-NPC-EGRESS",
+        "-j WEAVE-NPC-EGRESS-CUSTOM",
+        _NPC.why("It has no mark yet: the policies of the sending pod decide."),
+    ),
+)
 POD_NAMESPACE = "default"  # of every pod
 _SYMBOLS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789(){}[]+=_$%^!*|/?.;:@#~"
 _MATCH_ESTABLISHED = "-m state --state RELATED,ESTABLISHED"
@@ -38,7 +137,7 @@ def set_name(text: str) -> str:
 
 def builtin_chain_rules(ns: str, bridge: str) -> Iterator[Resource]:
     """The jumps into the controller's chains, and the rules that log and drop packets that no chain accepts."""
-    yield primitives.chain(ns, "filter", "INPUT", f"-i {bridge} -j WEAVE-NPC-EGRESS")
+    yield primitives.chain(ns, "filter", "INPUT", f"-i {bridge} -j WEAVE-NPC-EGRESS", shapes=RULES)
     yield primitives.chain(
         ns,
         "filter",
@@ -47,6 +146,7 @@ def builtin_chain_rules(ns: str, bridge: str) -> Iterator[Resource]:
         f"-o {bridge} {_ORDER_COMMENT} -j WEAVE-NPC",
         f"-o {bridge} {_NEW} -j NFLOG --nflog-group 86",
         f"-o {bridge} -j DROP",
+        shapes=RULES,
     )
 
 
@@ -57,10 +157,10 @@ def npc_chains(ns: str, bridge_port: str, pod_addresses: Iterable[IPv4Address]) 
     ingress_set, egress_set = (
         set_name(f"{direction}-default-allow:{POD_NAMESPACE}") for direction in ("ingress", "egress")
     )
-    yield from (IpSet(ns, name, "hash:ip", members) for name in (ingress_set, egress_set))
+    yield from (IpSet(ns, name, "hash:ip", members, why=DEFAULT_ALLOW) for name in (ingress_set, egress_set))
 
     def chain(suffix: str, *rules: str) -> Resource:
-        return primitives.chain(ns, "filter", f"WEAVE-NPC{suffix}", *rules)
+        return primitives.chain(ns, "filter", f"WEAVE-NPC{suffix}", *rules, shapes=RULES)
 
     comment = '-m comment --comment "DefaultAllow {} isolation for namespace: ' + f'{POD_NAMESPACE}"'
     yield chain(
