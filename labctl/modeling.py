@@ -43,6 +43,7 @@ from labctl.core.scenario_types import (
     ScenarioNode,
     See,
 )
+from labctl.core.why import Component, Source, Why, explained
 from labctl.models.lib.primitives import (
     ANYWHERE,
     MAX_BRIDGE_PORTS,
@@ -74,6 +75,7 @@ __all__ = [
     "Attachment",
     "Chain",
     "Check",
+    "Component",
     "Fdb",
     "Fidelity",
     "FirewallRule",
@@ -96,7 +98,9 @@ __all__ = [
     "Scenario",
     "ScenarioNode",
     "See",
+    "Source",
     "Sysctl",
+    "Why",
     "address",
     "address_at",
     "addresses",
@@ -109,6 +113,7 @@ __all__ = [
     "device_name",
     "device_names",
     "ethernet_segment",
+    "explained",
     "faithful",
     "forwarding_sysctls",
     "mac",

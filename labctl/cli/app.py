@@ -17,8 +17,8 @@ from labctl.core.names import did_you_mean
 from labctl.errors import UsageError
 
 VERBS = (
-    "up", "down", "list", "status", "check", "plan", "graph", "exec", "shell", "show", "trace", "capture", "view",
-    "compare", "policy", "break", "fix", "exercise", "validate", "schema", "doctor", "run",
+    "up", "down", "list", "status", "check", "plan", "graph", "explain", "exec", "shell", "show", "trace", "capture",
+    "view", "compare", "policy", "break", "fix", "exercise", "validate", "schema", "doctor", "run",
 )  # fmt: skip
 CONTEXT_SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 

@@ -81,6 +81,11 @@ def print_warnings(session: Session, lab: Lab) -> None:
             session.terminal.print_stderr(f"warning: {one}")
 
 
+def why_option(text: str) -> Callable[[Any], Any]:
+    """--why, with its help text for a verb."""
+    return click.option("--why", is_flag=True, help=text)
+
+
 def approximate_option(text: str) -> Callable[[Any], Any]:
     """--approximate, with its help text for a verb."""
     return click.option("--approximate", is_flag=True, help=text)

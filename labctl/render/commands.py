@@ -10,11 +10,12 @@ import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import TypeAlias
 
 from labctl.cni.conflist import parse_config_list
 from labctl.cni_runtime.invocation import Container, calls, container_of
 from labctl.core.features import DEFAULT_LINK_OPTIONS
-from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, Backend, accounting_objects
+from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, Backend, FirewallRule, accounting_objects
 from labctl.core.kernel_defaults import replaces_local_rule
 from labctl.core.resources import (
     Address,
@@ -102,6 +103,16 @@ def script(
 
     None instead of a namespace is the machine itself, where only `ip netns add` runs.
     """
+    return ((ns, command) for ns, command, _, _ in script_steps(plan, netns_name, state_dir, firewall))
+
+
+Step: TypeAlias = tuple[str | None, str, Resource | None, FirewallRule | None]
+
+
+def script_steps(
+    plan: Iterable[Resource], netns_name: NetnsNamer = str, state_dir: str = STATE_DIR, firewall: Backend = "legacy"
+) -> Iterator[Step]:
+    """The commands of `script`, each with the object that it is for, and with the rule if it adds one."""
     created_peers: set[Interface] = set()
     plan = tuple(plan)
     chains = [item for item in plan if isinstance(item, Chain)]
@@ -114,21 +125,23 @@ def script(
         if isinstance(item, Link) and item.peer is not None:
             created_peers.add(item.peer)
         for command in commands(item, peer_exists=second, netns_name=netns_name):
-            yield (None if isinstance(item, Netns) else item.ns), command
+            yield (None if isinstance(item, Netns) else item.ns), command, item, None
     for ns in dict.fromkeys(chain.ns for chain in chains):
         here = (rule for chain in chains if chain.ns == ns for rule in chain.rules)
         for name in accounting_objects(here):
-            yield ns, f"nfacct add {shlex.quote(name)}"
-    for step in (_create_chain, _append_rules):
-        for chain in chains:
-            for command in step(chain):
-                yield chain.ns, command
+            yield ns, f"nfacct add {shlex.quote(name)}", None, None
+    for chain in chains:
+        for command in _create_chain(chain):
+            yield chain.ns, command, chain, None
+    for chain in chains:
+        for rule, command in zip(chain.rules, _append_rules(chain), strict=True):
+            yield chain.ns, command, chain, rule
     for attachment in attachments:
         for command in commands(attachment, netns_name=netns_name, state_dir=state_dir, firewall=firewall):
-            yield attachment.node, command
+            yield attachment.node, command, attachment, None
     for process in processes:
         for command in commands(process, netns_name=netns_name):
-            yield process.ns, command
+            yield process.ns, command, process, None
 
 
 def with_backend(command: str, firewall: Backend) -> str:

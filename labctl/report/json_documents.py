@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from labctl.core.results import Outcome, PairCounts, Report, RunningSummary, Sighting, UpResult
     from labctl.core.scenario_types import Lab, Machine, VirtualAddress
     from labctl.errors import LabError
+    from labctl.explanation.explanation import Explanation
+    from labctl.explanation.glossary import Entry
+    from labctl.explanation.planned_reasons import PlannedReasons
     from labctl.lab.doctor import Finding
     from labctl.scenario.catalog import ScenarioEntry
 
@@ -81,6 +84,19 @@ def view_export_document(lab: str, file: str, traces: int) -> Document:
     return {"lab": lab, "file": file, "traces": traces}
 
 
+def explain_document(lab: Lab, found: Iterable[Explanation]) -> Document:
+    """`explain --json` of a lab: each object with its reason. `commands` run in the machine `in`; null is the machine
+    that runs labctl."""
+    from labctl.report.explanation import explanation_json  # it needs the catalogue of faults
+
+    return {"lab": lab.name, "model": lab.model, "objects": explanation_json(found), "warnings": list(lab.warnings)}
+
+
+def term_document(entry: Entry) -> Document:
+    """`explain --json` of a term of the glossary."""
+    return {"term": entry.title, "terms": list(entry.terms), "text": "\n\n".join(entry.paragraphs)}
+
+
 def down_document(removed: Mapping[str, int], records: Collection[str] = ()) -> Document:
     """`down --json`: each lab with the number of its removed namespaces (0: it did not exist), and whether its record
     was one of `records`."""
@@ -138,9 +154,13 @@ def approximations(lab: Lab) -> list[Document]:
     return [{"feature": one.feature, "what": one.aspect, "instead": one.substitute} for one in lab.approximations]
 
 
-def status_document(name: str, lab: Lab, changes: Iterable[Change]) -> Document:
-    """`status --json`."""
-    documents = [change(one) for one in changes]
+def status_document(name: str, lab: Lab, changes: Iterable[Change], reasons: PlannedReasons | None = None) -> Document:
+    """`status --json`; with --why, each change has the reason of each of its lines."""
+    from labctl.report.up_status import change_reasons
+
+    documents = [
+        change(one) if reasons is None else {**change(one), "why": [*change_reasons(one, reasons)]} for one in changes
+    ]
     return {"lab": name, "drift": bool(documents), "changes": documents, "approximate": approximations(lab)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,9 +27,12 @@ from labctl.core.resources import (
 if TYPE_CHECKING:
     from labctl.core.iptables_save import ChainCounters
     from labctl.core.node_state import NodeState
+    from labctl.core.resources import Resource
     from labctl.core.scenario_types import Lab
+    from labctl.explanation.planned_reasons import PlannedReasons
 
 Row = tuple[str, ...]
+Why = Callable[["Resource"], str]  # the reason of an object; "" for none
 IP_PROTOCOLS = {
     1: "icmp",
     2: "igmp",
@@ -60,13 +63,19 @@ class NodeView:
     state: NodeState
 
 
-def sections(view: NodeView) -> tuple[TableSection, ...]:
-    """The node's tables, from links to firewall and sysctls. Empty tables are left out."""
+def sections(view: NodeView, reasons: PlannedReasons | None = None) -> tuple[TableSection, ...]:
+    """The node's tables, from links to firewall and sysctls. Empty tables are left out. With `reasons`, the objects
+    that a plan can have get another column, the reason why they are there."""
     plan, state = view.plan, view.state
-    found = [_links(plan), _options(plan), _ports(state), _addresses(plan), _routes(plan, state), _rules(plan)]
-    found += [_neighbours(plan), _forwarding(state), *_firewall(state.chains), _connections(state), _sockets(state)]
-    found.append(_processes(plan))
-    found.append(TableSection("settings", ("name", "value"), tuple(sorted(settings(view).items()))))
+    why: Why = (lambda item: "") if reasons is None else reasons.of
+    found = [_links(plan, why), _options(plan), _ports(state), _addresses(plan, why), _routes(plan, state, why)]
+    found += [_rules(plan, why), _neighbours(plan, why), _forwarding(state), *_firewall(state.chains, reasons)]
+    found += [_connections(state), _sockets(state), _processes(plan, why)]
+    set_by_lab = {item.name: item for item in plan if isinstance(item, Sysctl)}
+    rows = [
+        (name, value, why(set_by_lab[name]) if name in set_by_lab else "") for name, value in settings(view).items()
+    ]
+    found.append(trim("settings", ("name", "value", "why"), sorted(rows), 2))
     return tuple(section for section in found if section.rows)
 
 
@@ -94,14 +103,15 @@ def trim(title: str, columns: Row, rows: Iterable[Row], fixed_columns: int) -> T
     )
 
 
-def _links(plan: Plan) -> TableSection:
-    columns = ("device", "kind", "state", "mac", "mtu", "master", "peer")
+def _links(plan: Plan, why: Why) -> TableSection:
+    columns = ("device", "kind", "state", "mac", "mtu", "master", "peer", "why")
     rows = []
     for link in plan:
         if isinstance(link, Link):
             peer = "" if link.peer is None else str(link.peer)
             state = "up" if link.up else "down"
-            rows.append((link.at.dev, link.kind, state, link.mac or "", str(link.mtu or ""), link.master or "", peer))
+            values = (link.at.dev, link.kind, state, link.mac or "", str(link.mtu or ""), link.master or "", peer)
+            rows.append((*values, why(link)))
     return trim("links", columns, rows, 3)
 
 
@@ -115,13 +125,13 @@ def _options(plan: Plan) -> TableSection:
     return TableSection("link options", ("device", "options"), tuple(rows))
 
 
-def _addresses(plan: Plan) -> TableSection:
+def _addresses(plan: Plan, why: Why) -> TableSection:
     rows = [
-        (item.at.dev, str(item.addr), "without its route" if item.connected is False else "")
+        (item.at.dev, str(item.addr), "without its route" if item.connected is False else "", why(item))
         for item in plan
         if isinstance(item, Address)
     ]
-    return trim("addresses", ("device", "address", "note"), rows, 2)
+    return trim("addresses", ("device", "address", "note", "why"), rows, 2)
 
 
 def _ports(state: NodeState) -> TableSection:
@@ -132,8 +142,8 @@ def _ports(state: NodeState) -> TableSection:
     return TableSection("bridge ports", ("port", "bridge", "state", "hairpin", "isolated"), tuple(rows))
 
 
-def _routes(plan: Plan, state: NodeState) -> TableSection:
-    columns = ("destination", "via", "device", "source", "metric", "table", "more")
+def _routes(plan: Plan, state: NodeState, why: Why) -> TableSection:
+    columns = ("destination", "via", "device", "source", "metric", "table", "more", "why")
     rows = []
     for route in (*plan, *state.connected_routes):
         if isinstance(route, Route):
@@ -154,15 +164,16 @@ def _routes(plan: Plan, state: NodeState) -> TableSection:
                     str(route.metric or ""),
                     "" if route.table == RT_TABLE_MAIN else str(route.table),
                     " ".join(more),
+                    why(route),
                 )
             )
             for hop in route.nexthops:
                 words = ["nexthop", f"weight {hop.weight}", *(["onlink"] if hop.onlink else [])]
-                rows.append(("", str(hop.via or ""), hop.dev or "", "", "", "", " ".join(words)))
+                rows.append(("", str(hop.via or ""), hop.dev or "", "", "", "", " ".join(words), ""))
     return trim("routes", columns, rows, 3)
 
 
-def _rules(plan: Plan) -> TableSection:
+def _rules(plan: Plan, why: Why) -> TableSection:
     rows = []
     for rule in plan:
         if isinstance(rule, Rule) and rule not in kernel_default_rules(rule.ns, rule.family):
@@ -172,17 +183,17 @@ def _rules(plan: Plan) -> TableSection:
             if rule.mark is not None:
                 match += f" fwmark {rule.mark:#x}" + (f"/{rule.mask:#x}" if rule.mask is not None else "")
             action = f"lookup {rule.table}" if rule.kind == "lookup" else rule.kind
-            rows.append((str(rule.pref), match, action, "IPv6" if rule.family == 6 else ""))
-    return trim("rules", ("preference", "packets", "action", "family"), rows, 3)
+            rows.append((str(rule.pref), match, action, "IPv6" if rule.family == 6 else "", why(rule)))
+    return trim("rules", ("preference", "packets", "action", "family", "why"), rows, 3)
 
 
-def _neighbours(plan: Plan) -> TableSection:
+def _neighbours(plan: Plan, why: Why) -> TableSection:
     rows = [
-        (str(item.ip), item.at.dev, item.mac or "", "proxy" if item.proxy else item.state)
+        (str(item.ip), item.at.dev, item.mac or "", "proxy" if item.proxy else item.state, why(item))
         for item in plan
         if isinstance(item, Neighbour)
     ]
-    return TableSection("neighbours", ("address", "device", "mac", "state"), tuple(rows))
+    return trim("neighbours", ("address", "device", "mac", "state", "why"), rows, 4)
 
 
 def _forwarding(state: NodeState) -> TableSection:
@@ -226,16 +237,17 @@ def _sockets(state: NodeState) -> TableSection:
     return trim("listening sockets", ("protocol", "address", "processes"), rows, 2)
 
 
-def _processes(plan: Plan) -> TableSection:
+def _processes(plan: Plan, why: Why) -> TableSection:
+    notes = {True: "holds the namespace", False: ""}
     rows = [
-        (item.name, str(item.pid or ""), shlex.join(item.command), "holds the namespace" if item.sandbox else "")
+        (item.name, str(item.pid or ""), shlex.join(item.command), notes[item.sandbox], why(item))
         for item in plan
         if isinstance(item, Process)
     ]
-    return trim("processes", ("process", "pid", "command", "note"), rows, 3)
+    return trim("processes", ("process", "pid", "command", "note", "why"), rows, 3)
 
 
-def _firewall(chains: Iterable[ChainCounters]) -> list[TableSection]:
+def _firewall(chains: Iterable[ChainCounters], reasons: PlannedReasons | None) -> list[TableSection]:
     tables: dict[tuple[str, str], list[Row]] = {}
     for counters in chains:
         chain = counters.chain
@@ -245,10 +257,10 @@ def _firewall(chains: Iterable[ChainCounters]) -> list[TableSection]:
         rows = tables.setdefault((chain.family, chain.table), [])
         numbers = ("", "") if user_defined else tuple(map(str, counters.policy_counter))
         policy = chain.policy if user_defined else chain.policy or "ACCEPT"  # ebtables: every chain has one
-        rows.append((chain.name, *numbers, f"policy {policy}" if policy else ""))
+        why = "" if reasons is None else reasons.of_chain(chain)
+        rows.append((chain.name, *numbers, f"policy {policy}" if policy else "", why))
         for rule, (packets, size) in zip(chain.rules, counters.rule_counters, strict=True):
-            rows.append(("", str(packets), str(size), str(rule)))
-    return [
-        TableSection(f"{CHAIN_TOOLS[family]} -t {table}", ("chain", "packets", "bytes", "rule"), tuple(rows))
-        for (family, table), rows in tables.items()
-    ]
+            why = "" if reasons is None else reasons.of_rule(chain, rule)
+            rows.append(("", str(packets), str(size), str(rule), why))
+    columns = ("chain", "packets", "bytes", "rule", "why")
+    return [trim(f"{CHAIN_TOOLS[family]} -t {table}", columns, rows, 4) for (family, table), rows in tables.items()]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from labctl.core.diff import Change, by_namespace
 from labctl.core.fidelity import GRADES, substitute_text
+from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain, Netns
 from labctl.core.text import count, duration
 from labctl.report.node_view import TableSection
@@ -14,6 +15,7 @@ from labctl.report.node_view import TableSection
 if TYPE_CHECKING:
     from labctl.core.results import UpResult
     from labctl.core.scenario_types import Lab, Machine, VirtualAddress
+    from labctl.explanation.planned_reasons import PlannedReasons
     from labctl.report.terminal import Terminal
 
 
@@ -150,11 +152,14 @@ def _on_different_nodes(source: Machine | None, target: Machine | None) -> bool:
     return source is not None and target is not None and None not in (source.on, target.on) and source.on != target.on
 
 
-def print_status(name: str, lab: Lab, changes: tuple[Change, ...], terminal: Terminal) -> None:
-    """Print the result of `status`: no drift, or every drifted object by namespace; and the substitutes."""
+def print_status(
+    name: str, lab: Lab, changes: tuple[Change, ...], terminal: Terminal, reasons: PlannedReasons | None = None
+) -> None:
+    """Print the result of `status`: no drift, or every drifted object by namespace; and the substitutes. With
+    `reasons`, each object has its reason."""
     if changes:
         terminal.lines([f"{name} has drifted: {count(line_count(changes), 'difference')}"], fold=4)
-        terminal.lines(grouped_changes(changes, terminal), fold=11)
+        terminal.lines(grouped_changes(changes, terminal, reasons=reasons), fold=11)
     else:
         terminal.lines([f"{name}: no drift, {count(len(lab.plan), 'object')} as defined"], fold=4)
     terminal.lines(approximation_lines(lab), fold=4)
@@ -168,18 +173,42 @@ def line_count(changes: Iterable[Change]) -> int:
 
 
 def grouped_changes(
-    changes: tuple[Change, ...], terminal: Terminal, verbs: Mapping[str, str] | None = None, *, present: bool = False
+    changes: tuple[Change, ...],
+    terminal: Terminal,
+    verbs: Mapping[str, str] | None = None,
+    *,
+    present: bool = False,
+    reasons: PlannedReasons | None = None,
 ) -> Iterator[str]:
     """Changes by namespace, in the syntax of ip and iptables. `verbs` replaces missing, extra and changed; with
-    `present`, a changed value "is" as it was found, else it "was"."""
+    `present`, a changed value "is" as it was found, else it "was". With `reasons`, the reason of an object is below."""
     from labctl.render.resources import change_lines
 
     found = "is" if present else "was"
     for ns, group in by_namespace(changes).items():
         yield terminal.paint(ns, "bold")
-        for kind, _, rest in (text.partition(" ") for change in group for text in change_lines(change, found)):
-            verb = (verbs or {}).get(kind, kind)
-            yield f"  {terminal.paint(f'{verb:<7}', COLOURS[kind])}  {rest}"
+        for change in group:
+            whys = () if reasons is None else tuple(change_reasons(change, reasons))
+            for number, text in enumerate(change_lines(change, found)):
+                kind, _, rest = text.partition(" ")
+                verb = (verbs or {}).get(kind, kind)
+                yield f"  {terminal.paint(f'{verb:<7}', COLOURS[kind])}  {rest}"
+                if whys and whys[number] and whys[number] not in whys[:number]:
+                    yield terminal.paint(f"           {whys[number]}", "dim")
+
+
+def change_reasons(change: Change, reasons: PlannedReasons) -> Iterator[str]:
+    """The reason for each line of a change: that of the object, or of the rule in the line."""
+    from labctl.render.resources import change_lines
+
+    item = change.subject
+    for text in change_lines(change):
+        if not isinstance(item, Chain):
+            yield reasons.of(item)
+        elif rule := text.partition(f" -A {item.name} ")[2]:
+            yield reasons.of_rule(item, FirewallRule.from_text(rule))
+        else:
+            yield reasons.of_chain(item)
 
 
 def equivalent_commands(result: UpResult, netns_name: Callable[[str], str], state: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from labctl.cli.options import (
     manifests_option,
     print_warnings,
     sets_option,
+    why_option,
 )
 from labctl.cli.param_types import NAME, SCENARIO
 from labctl.cli.session import Session
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--name", type=NAME, metavar="LAB", help="The lab's name; by default the scenario's name.")
 @approximate_option("Show the plan with every substitute that the model has for missing kernel features.")
 @firewall_option("The iptables variant in the shell format; by default that of LABCTL_FIREWALL, or legacy.")
+@why_option("Say in the shell format, as comments, why each object is there and what makes it.")
 @sets_option
 @manifests_option
 @global_options()
@@ -41,6 +43,7 @@ def plan(
     name: str | None,
     approximate: bool,
     firewall: Backend | None,
+    why: bool,
     sets: tuple[str, ...],
     manifests: tuple[str, ...],
 ) -> int:
@@ -58,6 +61,7 @@ def plan(
       labctl plan kubenet
       labctl plan kubenet --set routing=host --as json
       labctl plan kubenet --as shell > kubenet.sh && sudo sh kubenet.sh
+      labctl plan kubenet --as shell --why
     """
     import labctl
     from labctl.core.fidelity import substitutes
@@ -66,6 +70,9 @@ def plan(
 
     if session.json and form == "shell":
         raise UsageError("--json and --as shell cannot be used together", "--as json is the same as --json")
+
+    if why and (form != "shell" or session.json):
+        raise UsageError("--why needs --as shell", f"labctl explain {scenario} -v has the reasons; --json works there")
 
     options: dict[str, Any] = {"approximate": approximate, "firewall": requested_backend(firewall)}
     definition = labctl.load(scenario, name=name or session.lab, set=sets, manifests=manifests, **options)
@@ -82,9 +89,15 @@ def plan(
         from labctl.kernel.host.paths import netns_name, state_dir
         from labctl.report.shell_script import plan_script
 
+        reasons = None
+        if why:
+            from labctl.explanation.planned_reasons import PlannedReasons
+
+            reasons = PlannedReasons(lab)
         chosen = (("--name", (name or session.lab,)), ("--set", sets), ("--manifest", manifests))
         given = [word for option, values in chosen for value in values if value for word in (option, value)]
-        for line in plan_script(lab, lambda node: netns_name(lab.name, node), str(state_dir()), [scenario, *given]):
+        words = [scenario, *given]
+        for line in plan_script(lab, lambda node: netns_name(lab.name, node), str(state_dir()), words, reasons):
             session.terminal.line(line)
     else:
         from labctl.render.resources import plan_text

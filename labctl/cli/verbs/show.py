@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labctl.cli.options import global_options
+from labctl.cli.options import global_options, why_option
 from labctl.cli.param_types import NODE
 from labctl.cli.session import Session
-from labctl.errors import LabError
+from labctl.errors import LabError, UsageError
 
 if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @click.command("show", short_help="Show the state of a node, or one line for each machine.")
 @click.argument("node", required=False, type=NODE)
+@why_option("Say why each object of NODE is there, and what makes it.")
 @global_options("lab", "json")
 @click.pass_obj
-def show(session: Session, node: str | None) -> int:
+def show(session: Session, node: str | None, why: bool) -> int:
     """Show all that the kernel holds in a node: links, bridge ports, addresses, routes, policy rules, neighbours,
     forwarding entries, firewall rules with counters, connections (conntrack), listening sockets, sysctls.
 
@@ -31,6 +32,7 @@ def show(session: Session, node: str | None) -> int:
     Examples:
       sudo labctl show
       sudo labctl show node1
+      sudo labctl show node1 --why
       sudo labctl show --json
     """
     from labctl.lab import lifecycle
@@ -39,6 +41,10 @@ def show(session: Session, node: str | None) -> int:
     from labctl.report.node_view import fidelity_section, sections
     from labctl.running_lab import read_views
 
+    if why and node is None:
+        raise UsageError("--why needs a node", "labctl show NODE --why; `labctl explain LAB` is about the whole lab")
+    if why and session.json:
+        raise UsageError("--why and --json cannot be used together", "labctl explain NODE --json has the reasons")
     session.require_root()
     name = lifecycle.resolve_lab_name(session.lab)
     nodes = find_nodes(name, node)
@@ -63,7 +69,13 @@ def show(session: Session, node: str | None) -> int:
     else:
         (view,) = views
         terminal.line(terminal.paint(f"{name}/{view.node}", "bold"))
-        for section in sections(view):
+        reasons = None
+        if why:
+            from labctl.explanation.planned_reasons import PlannedReasons
+            from labctl.lab.cni_attach import with_plugin_results
+
+            reasons = PlannedReasons(with_plugin_results(lifecycle.load_compiled_lab(name)))
+        for section in sections(view, reasons):
             terminal.line()
             terminal.section(section)
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labctl.cli.lab_lookup import recall
-from labctl.cli.options import global_options, scenario_option
+from labctl.cli.options import global_options, scenario_option, why_option
 from labctl.cli.param_types import FILE, NODE, TARGET, NumberParam
 from labctl.cli.session import Session
 from labctl.errors import UsageError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from labctl.core.diff import Change
     from labctl.core.scenario_types import Lab
     from labctl.running_lab import Traced
+    from labctl.tracing.evidence import TraceEvidence
+    from labctl.tracing.result import TraceResult
 
 SUFFIXES = {".svg": "svg", ".html": "html", ".htm": "html"}
 
@@ -82,6 +84,7 @@ class TraceCommand(click.Command):
 )
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Write the report to this file.")
 @click.option("--pcap", metavar="FILE", type=click.Path(), help="Also write the packets, as pcapng for Wireshark.")
+@why_option("Say why each route and each rule on the way is there, and what makes it.")
 @scenario_option
 @global_options("lab", "json")
 @click.pass_obj
@@ -103,6 +106,7 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
       sudo labctl trace a 10.96.0.10 --udp 53 --json
       sudo labctl trace a internet --udp 53 --sport 4000
       sudo labctl trace internet host1 --tcp 8080 --listen c1:80
+      sudo labctl trace a internet --why
       sudo labctl trace a internet --compare b internet
       sudo labctl trace a c --size 1472 --pcap packets.pcapng
       sudo labctl trace a internet -o trace.html
@@ -115,6 +119,8 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     if options["pcap"] == "-":
         raise UsageError("--pcap needs the name of a file", "standard output is for the report; see capture -w -")
     form = _form(session, options)
+    if options["why"] and options["compare"] is not None:
+        raise UsageError("--why and --compare cannot be used together", "trace one packet with --why")
     for file in (options["pcap"], options["output"]):
         if file is not None:
             require_writable(file)
@@ -132,18 +138,19 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     session.terminal.clear()
     if options["pcap"] is not None:
         traced.save(options["pcap"])
+    story = _with_reasons(traced, name, scenario) if options["why"] else traced.story
     if form != "text" or options["output"] is not None:
-        _print_report(session, traced, form, name, lab, options["output"])
+        _print_report(session, traced.evidence, story, form, name, lab, options["output"])
     elif session.json:
         from labctl.report.trace_json import trace_document
 
-        session.print_document(trace_document(traced.evidence, traced.story))
+        session.print_document(trace_document(traced.evidence, story))
     else:
         from labctl.report.trace import MAX_LINE_WIDTH, lines
 
         terminal = session.terminal
         width = min(terminal.width or MAX_LINE_WIDTH, MAX_LINE_WIDTH)
-        terminal.lines(lines(traced.story, terminal.paint, width), fold=12)
+        terminal.lines(lines(story, terminal.paint, width), fold=12)
     return 0 if traced.answered else 1
 
 
@@ -159,17 +166,25 @@ def _form(session: Session, options: dict[str, Any]) -> str:
     return form
 
 
-def _print_report(session: Session, traced: Traced, form: str, name: str, lab: Lab | str, output: str | None) -> None:
+def _print_report(
+    session: Session,
+    evidence: TraceEvidence,
+    story: TraceResult,
+    form: str,
+    name: str,
+    lab: Lab | str,
+    output: str | None,
+) -> None:
     """Write a picture, or a report that goes to a file. Raises KernelError, UsageError."""
     if form == "text":
         from labctl.report.trace import lines
 
-        report = list(lines(traced.story))
+        report = list(lines(story))
     else:
         from labctl.report.trace_page import trace_lines
 
         session.terminal.progress("comparing the lab with the kernel")
-        report = trace_lines(form, traced.evidence, traced.story, *_lab_and_changes(name, lab))
+        report = trace_lines(form, evidence, story, *_lab_and_changes(name, lab))
         session.terminal.clear()
     if output is None:
         session.terminal.lines(report)
@@ -186,6 +201,14 @@ def _lab_and_changes(name: str, lab: Lab | str) -> tuple[Lab, tuple[Change, ...]
 
     compiled = lifecycle.load_compiled_lab(lab) if isinstance(lab, str) else lab
     return with_plugin_results(compiled), lifecycle.status(name, compiled)
+
+
+def _with_reasons(traced: Traced, name: str, scenario: str | None) -> TraceResult:
+    """The result with the reasons of routes and rules."""
+    from labctl.lab.cni_attach import with_plugin_results
+    from labctl.report.trace_reasons import with_reasons
+
+    return with_reasons(traced.story, traced.evidence, with_plugin_results(recall(name, scenario, ())))
 
 
 def _report_comparison(session: Session, traced: Traced, other: Traced, pcap: str | None) -> int:

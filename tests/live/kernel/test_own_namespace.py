@@ -39,6 +39,7 @@ REACHES: dict[str, tuple[list[str], int]] = {
     "break": (["route-missing", NODE], KERNEL_REFUSED),
     "policy": (["why", "a", "c", "--tcp", "80"], 0),  # it asks the definition
     "graph": ([], KERNEL_REFUSED),  # it compares the lab with the kernel, as status does
+    "explain": ([NODE], 0),  # it explains the definition
     "fix": ([], 0),  # the lab has no fault
     "exercise": (["list"], 0),  # it reads records; the verbs of an exercise use the functions of the others
     "list": ([], 0),

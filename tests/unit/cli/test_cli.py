@@ -29,6 +29,7 @@ VERBS = [
     "check",
     "plan",
     "graph",
+    "explain",
     "exec",
     "shell",
     "show",

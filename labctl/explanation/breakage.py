@@ -1,0 +1,82 @@
+"""What breaks without an object: the faults of the catalogue that remove or change it. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from labctl.core.diff import Change
+from labctl.core.iptables import FirewallRule
+from labctl.core.resources import Chain, Resource
+from labctl.core.scenario_types import Lab
+from labctl.faults.catalogue import applicable
+
+
+@dataclass(frozen=True, slots=True)
+class Breakage:
+    """A kind of fault on one object: what is wrong, what follows for packets, and the object as `labctl break` takes
+    it. `removes` is whether the object is missing then; else it is there, and wrong."""
+
+    kind: str
+    on: str
+    summary: str
+    effect: str
+    removes: bool
+
+
+class Breakages:
+    """The faults of one lab by the object that they remove or change."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def of(self, item: Resource) -> tuple[Breakage, ...]:
+        """What breaks if the object is missing or wrong. Of a chain, its rules are asked with `of_rule`."""
+        found = (one for one, change in self._by_key.get(item.key, ()) if not _is_about_rules(change))
+        return _unique(found)
+
+    def of_rule(self, chain: Chain, rule: FirewallRule) -> tuple[Breakage, ...]:
+        """What breaks if the chain lacks this rule, or has another in its place."""
+        found = (one for one, change in self._by_key.get(chain.key, ()) if rule in _removed_rules(change))
+        return _unique(found)
+
+    @cached_property
+    def _by_key(self) -> dict[tuple[Any, ...], list[tuple[Breakage, Change]]]:
+        found: dict[tuple[Any, ...], list[tuple[Breakage, Change]]] = {}
+        for kind, faults in applicable(self.lab):
+            for fault in faults:
+                for change in fault.changes:
+                    if change.have is not None:
+                        removes = change.want is None or _has_fewer_rules(change)
+                        one = Breakage(kind.name, fault.on, kind.summary, kind.effect, removes)
+                        found.setdefault(change.have.key, []).append((one, change))
+        return found
+
+
+def _is_about_rules(change: Change) -> bool:
+    return (
+        isinstance(change.have, Chain) and isinstance(change.want, Chain) and change.have.policy == change.want.policy
+    )
+
+
+def _removed_rules(change: Change) -> Counter[FirewallRule]:
+    if not isinstance(change.have, Chain) or not isinstance(change.want, Chain):
+        return Counter()
+    return Counter(change.have.rules) - Counter(change.want.rules)
+
+
+def _has_fewer_rules(change: Change) -> bool:
+    """Whether rules of a chain are missing; else one has another in its place."""
+    have, want = change.have, change.want
+    return isinstance(have, Chain) and isinstance(want, Chain) and len(want.rules) < len(have.rules)
+
+
+def _unique(found: Iterator[Breakage]) -> tuple[Breakage, ...]:
+    """Each kind once, those that remove the object first."""
+    by_kind: dict[str, Breakage] = {}
+    for one in found:
+        by_kind.setdefault(one.kind, one)
+    return tuple(sorted(by_kind.values(), key=lambda one: not one.removes))
