@@ -75,7 +75,7 @@ PARTS = (
     *pods.PARTS,
 )
 Container = pods.PodSettings
-_PROJECT, _VERSION = "antrea-io/antrea", "2.0"
+_PROJECT, _VERSION = "antrea-io/antrea", "2.x"
 _ROUTES = Component("antrea-agent", Source(_PROJECT, "pkg/agent/route/route_linux.go", _VERSION))
 _CONFIG = Component("antrea-agent", Source(_PROJECT, "pkg/agent/config/node_config.go", _VERSION))
 _FLOWS = Component("antrea-agent (Open vSwitch)", Source(_PROJECT, "pkg/agent/openflow/pipeline.go", _VERSION))

@@ -83,8 +83,8 @@ PARTS = (
 )
 Container = pods.PodSettings
 ACN = "Azure/azure-container-networking"
-_PLUGIN = Component("Azure CNI (azure-vnet)", Source(ACN, "network/bridge_endpointclient_linux.go", "1.1"))
-_EBTABLES = Component("Azure CNI (azure-vnet)", Source(ACN, "ebtables/ebtables.go", "1.1"))
+_PLUGIN = Component("Azure CNI (azure-vnet)", Source(ACN, "network/bridge_endpointclient_linux.go"))
+_EBTABLES = Component("Azure CNI (azure-vnet)", Source(ACN, "ebtables/ebtables.go"))
 _BRIDGE = _PLUGIN.why(
     "It connects the pods of {ns} with its NIC: eth0 is one of its ports, and the bridge has the address of the node."
     " So pods look like machines of the subnet.",

@@ -85,7 +85,7 @@ PARTS = (
 RESERVED_NAMES = (azure_outbound.FIREWALL,)
 _PLUGIN = Component(
     "Azure CNI (azure-vnet, multitenancy)",
-    Source("Azure/azure-container-networking", "network/transparent_vlan_endpointclient_linux.go", "1.5"),
+    Source("Azure/azure-container-networking", "network/transparent_vlan_endpointclient_linux.go"),
 )
 _FABRIC_VLAN = azure.VNET.why(
     "It is the virtual network's end of a tenant's VLAN ({id}) on one NIC: each tenant has a separate virtual network."

@@ -65,10 +65,14 @@ PARTS = (
     skipped("DNS of the results, IPv6 between nodes"),
     skipped("capabilities other than portMappings, bandwidth, ips, mac and ipRanges"),
 )
-_KUBELET = Component("the set-up of a Kubernetes node", Source("kubernetes/website", "container-runtimes.md", "1.30"))
+_KUBELET = Component(
+    "the set-up of a Kubernetes node",
+    Source("kubernetes/website", "content/en/docs/setup/production-environment/container-runtimes.md"),
+)
 _HOST = Component("the node's own set-up (DHCP)", Source("labctl", "labctl/models/cni.py"))
 _ROUTE_CONTROLLER = Component(
-    "the route controller", Source("kubernetes/kubernetes", "pkg/controller/route/route_controller.go", "1.30")
+    "the route controller",
+    Source("kubernetes/kubernetes", "staging/src/k8s.io/cloud-provider/controllers/route/route_controller.go"),
 )
 _CALLS_IPTABLES = _KUBELET.why(
     "Frames between two pods on a bridge of {ns} pass its iptables too: Kubernetes requires it, for Services and"

@@ -90,7 +90,7 @@ KUBERNETES = "kubernetes/kubernetes"
 _KUBENET_FILE = "pkg/kubelet/dockershim/network/kubenet/kubenet_linux.go"
 _KUBENET = Component("the kubelet (kubenet)", Source(KUBERNETES, _KUBENET_FILE, "1.23"))
 _ROUTES = Component(
-    "cloud-provider-azure", Source("kubernetes-sigs/cloud-provider-azure", "pkg/provider/azure_routes.go", "1.27")
+    "cloud-provider-azure", Source("kubernetes-sigs/cloud-provider-azure", "pkg/provider/azure_routes.go")
 )
 _DEDUP = Component(
     "the AKS node's ensure-no-dup service",
@@ -105,7 +105,8 @@ _WHY_UDR_RULE = _ROUTES.why(
     " for those of machines in other subnets."
 )
 _WHY_NODE_ROUTE = Component(
-    "the route controller", Source(KUBERNETES, "pkg/controller/route/route_controller.go", "1.23")
+    "the route controller",
+    Source(KUBERNETES, "staging/src/k8s.io/cloud-provider/controllers/route/route_controller.go", "1.23"),
 ).why(
     "It leads packets for {dst} to {via_machine}, where its pods are ({dst_machines}). Without a cloud, each node"
     " needs a route to the pods of each other node."

@@ -8,7 +8,6 @@ from __future__ import annotations
 from labctl.core.why import Component, RuleShapes, Source
 
 KUBE_PROXY = Component("kube-proxy", Source("kubernetes/kubernetes", "pkg/proxy/iptables/proxier.go", "1.35"))
-_KUBELET = Component("the kubelet", Source("kubernetes/kubernetes", "pkg/kubelet/kubelet_network_linux.go", "1.35"))
 _why = KUBE_PROXY.why
 
 ROUTE_LOCALNET = _why(
@@ -178,16 +177,20 @@ RULES = RuleShapes(
         "",
         _why("It is empty: kube-proxy looks whether it still exists, to notice that someone has deleted all rules."),
     ),
-    ("filter/KUBE-FIREWALL", "", _KUBELET.why("It has rules against packets that misuse route_localnet.")),
+    (
+        "filter/KUBE-FIREWALL",
+        "",
+        _why("It has a rule against packets that misuse route_localnet. The kubelet makes the same chain and rule."),
+    ),
     (
         "filter/(INPUT|OUTPUT)",
         "-j KUBE-FIREWALL",
-        _KUBELET.why("Packets for {ns}, and of {ns}, pass the chain that protects 127.0.0.1."),
+        _why("Packets for {ns}, and of {ns}, pass the chain that protects 127.0.0.1."),
     ),
     (
         "filter/KUBE-FIREWALL",
         "-j DROP",
-        _KUBELET.why(
+        _why(
             "With route_localnet a neighbour could reach 127.0.0.1 of {ns}: such a packet is dropped, unless DNAT"
             " made it."
         ),

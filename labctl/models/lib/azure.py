@@ -19,9 +19,11 @@ FABRIC_MAC = "12:34:56:78:9a:bc"  # the MAC address that answers in every Azure 
 PUBLIC_DEVICE = "pip"  # the fabric's device that leads to the internet and has the public address
 
 DOCS = "MicrosoftDocs/azure-docs"
-VNET = Component("Azure's virtual network", Source(DOCS, "virtual-network/virtual-networks-udr-overview.md"))
-DHCP = Component("Azure's DHCP", Source(DOCS, "virtual-network/ip-services/private-ip-addresses.md"))
-LOAD_BALANCER = Component("Azure's load balancer", Source(DOCS, "load-balancer/load-balancer-outbound-connections.md"))
+VNET = Component("Azure's virtual network", Source(DOCS, "articles/virtual-network/virtual-networks-udr-overview.md"))
+DHCP = Component("Azure's DHCP", Source(DOCS, "articles/virtual-network/ip-services/private-ip-addresses.md"))
+LOAD_BALANCER = Component(
+    "Azure's load balancer", Source(DOCS, "articles/load-balancer/load-balancer-outbound-connections.md")
+)
 IMAGE = Component(
     "the node image of AKS", Source("Azure/AgentBaker", "parts/linux/cloud-init/artifacts/sysctl-d-60-CIS.conf")
 )

@@ -41,8 +41,8 @@ PARTS = (
         "the kernel keeps a connection as long as its conntrack timeouts say, which are longer for TCP",
     ),
 )
-_NAT_GATEWAY = Component("Azure's NAT gateway", Source(azure.DOCS, "nat-gateway/nat-gateway-resource.md"))
-_FIREWALL = Component("Azure Firewall", Source(azure.DOCS, "firewall/snat-private-range.md"))
+_NAT_GATEWAY = Component("Azure's NAT gateway", Source(azure.DOCS, "articles/nat-gateway/nat-gateway-resource.md"))
+_FIREWALL = Component("Azure Firewall", Source(azure.DOCS, "articles/firewall/snat-private-range.md"))
 _ROUTE_TABLE = Component(
     "the user's route table", Source("MicrosoftDocs/azure-aks-docs", "articles/aks/egress-outboundtype.md")
 )

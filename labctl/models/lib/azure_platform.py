@@ -27,7 +27,8 @@ from labctl.models.lib.azure import Nic
 DNS, IMDS = IPv4Address("168.63.129.16"), IPv4Address("169.254.169.254")
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 _PLATFORM = Component(
-    "Azure's platform", Source("MicrosoftDocs/azure-docs", "virtual-network/what-is-ip-address-168-63-129-16.md")
+    "Azure's platform",
+    Source("MicrosoftDocs/azure-docs", "articles/virtual-network/what-is-ip-address-168-63-129-16.md"),
 )
 _IMDS_OWNER = Component(
     "AKS (IMDS restriction)", Source("MicrosoftDocs/azure-aks-docs", "articles/aks/imds-restriction.md")

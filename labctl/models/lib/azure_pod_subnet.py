@@ -32,10 +32,8 @@ DYNAMIC, STATIC_BLOCK = "pod-subnet", "pod-subnet-static-block"
 MAX_NAMED_NODES = 4  # nodes that a table of addresses lists by name
 CHAIN = "SWIFT-POSTROUTING"
 ACN = "Azure/azure-container-networking"
-CNS = Component("azure-cns", Source(ACN, "cns/restserver/internalapi_linux.go", "1.6"))
-_TO_NIC = Component(
-    "Azure's virtual network", Source(ACN, "cns/kubecontroller/nodenetworkconfig/conversion.go", "1.6")
-).why(
+CNS = Component("azure-cns", Source(ACN, "cns/restserver/internalapi_linux.go"))
+_TO_NIC = Component("Azure's virtual network", Source(ACN, "cns/kubecontroller/nodenetworkconfig/conversion.go")).why(
     "Azure knows that the NIC of {via_machine} has {dst}, which its pods use ({dst_machines}). It is the node's part of"
     " the pod subnet, so no route table is needed."
 )

@@ -20,9 +20,9 @@ HOST_VETH_MAC = "aa:aa:aa:aa:aa:aa"  # of the node's end of every pod's veth
 
 PLUGIN = Component(
     "Azure CNI (azure-vnet)",
-    Source("Azure/azure-container-networking", "network/transparent_endpointclient_linux.go", "1.4"),
+    Source("Azure/azure-container-networking", "network/transparent_endpointclient_linux.go"),
 )
-CNS = Component("azure-cns", Source("Azure/azure-container-networking", "cns/ipampool", "1.4"))
+CNS = Component("azure-cns", Source("Azure/azure-container-networking", "cns/ipampool"))
 ADDRESS = CNS.why(
     "It is the pod's address, which azure-cns has for this node. Its prefix is that of the subnet, but the plugin"
     " deletes the route to the subnet: else the pod would look for its neighbours on its cable, where only the node"

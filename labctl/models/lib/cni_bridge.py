@@ -23,7 +23,7 @@ PLUGIN = Component("the CNI plugin bridge", Source(PLUGINS, "plugins/main/bridge
 IPAM = Component("the CNI plugin host-local", Source(PLUGINS, "plugins/ipam/host-local", "1.1.1"))
 _BRIDGE = PLUGIN.why(
     "It connects the pods of {ns}: they are the machines of one Ethernet, and {dev} is its switch. Its MAC address is"
-    " fixed, because a bridge else takes the lowest one of its ports, which changes when pods come and go."
+    " fixed, because otherwise a bridge takes the lowest one of its ports, which changes when pods come and go."
 )
 _PROMISC = Component(
     "the kubelet (kubenet)",

@@ -10,7 +10,6 @@ from labctl.core.resources import Sysctl
 from labctl.core.why import KERNEL, LABCTL, Component, Source, Why
 
 RUNTIME = Component("the container runtime (containerd)", Source("kubernetes/cri-api", "RunPodSandbox", "v1"))
-DOCKERD = Component("dockerd", Source("moby/moby", "daemon/libnetwork/osl/namespace_linux.go", "28"))
 NETWORKING = "Documentation/networking/ip-sysctl.rst"
 
 MACHINE = LABCTL.why("It is the machine {ns}. In a lab, each machine is one network namespace of the same kernel.")

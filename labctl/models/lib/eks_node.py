@@ -13,10 +13,10 @@ from labctl.models.lib import aws, cloud_vpc, common_reasons, pods, portmap, pri
 from labctl.models.lib.aws import Eni
 
 _PROJECT = "aws/amazon-vpc-cni-k8s"
-_AGENT = Component("aws-node (ipamd)", Source(_PROJECT, "pkg/networkutils/network.go", "1.19"))
-_CONNMARK = Component("aws-node (ipamd)", Source(_PROJECT, "pkg/networkutils/iptables_connmark.go", "1.19"))
-_INIT = Component("aws-node (init container)", Source(_PROJECT, "cmd/aws-vpc-cni-init/main.go", "1.19"))
-_PLUGIN = Component("the CNI plugin aws-cni", Source(_PROJECT, "cmd/routed-eni-cni-plugin/driver/driver.go", "1.19"))
+_AGENT = Component("aws-node (ipamd)", Source(_PROJECT, "pkg/networkutils/network.go", "2026"))
+_CONNMARK = Component("aws-node (ipamd)", Source(_PROJECT, "pkg/networkutils/iptables_connmark.go", "2026"))
+_INIT = Component("aws-node (init container)", Source(_PROJECT, "cmd/aws-vpc-cni-init/main.go", "2026"))
+_PLUGIN = Component("the CNI plugin aws-cni", Source(_PROJECT, "cmd/routed-eni-cni-plugin/driver/driver.go", "2026"))
 _LOOSE = _INIT.why(
     "The two directions of a connection may use different ENIs: with 1, {ns} drops a packet that came in by eth0 if the"
     " answer leaves by eth1."

@@ -14,12 +14,12 @@ from labctl.core.why import LABCTL, Component, Source, explained
 from labctl.models.lib import primitives
 from labctl.models.lib.datacenter import UnderlayNic
 
-_PROJECT, _VERSION = "flannel-io/flannel", "0.26"
-_VXLAN = Component("flanneld (backend vxlan)", Source(_PROJECT, "pkg/backend/vxlan", _VERSION))
-_HOST_GW = Component("flanneld (backend host-gw)", Source(_PROJECT, "pkg/backend/hostgw", _VERSION))
-_UDP = Component("flanneld (backend udp)", Source(_PROJECT, "pkg/backend/udp", _VERSION))
-_IPIP = Component("flanneld (backend ipip)", Source(_PROJECT, "pkg/backend/ipip", _VERSION))
-_IPTABLES = Component("flanneld", Source(_PROJECT, "pkg/trafficmngr/iptables", _VERSION))
+_PROJECT = "flannel-io/flannel"
+_VXLAN = Component("flanneld (backend vxlan)", Source(_PROJECT, "pkg/backend/vxlan"))
+_HOST_GW = Component("flanneld (backend host-gw)", Source(_PROJECT, "pkg/backend/hostgw"))
+_UDP = Component("flanneld (backend udp)", Source(_PROJECT, "pkg/backend/udp"))
+_IPIP = Component("flanneld (backend ipip)", Source(_PROJECT, "pkg/backend/ipip"))
+_IPTABLES = Component("flanneld", Source(_PROJECT, "pkg/trafficmngr/iptables"))
 _VXLAN_LINK = _VXLAN.why(
     "It is the tunnel to the other nodes (VNI {id}): it puts packets of pods into UDP packets between nodes, so that"
     " the network below needs no routes to pods. It learns nothing: flanneld writes its table."

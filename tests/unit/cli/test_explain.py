@@ -69,7 +69,7 @@ def test_an_object_is_explained_in_full(run: Run) -> None:
         "  why       It leads packets for 10.244.1.0/24 to node2, where its pods are (c). Only this user-defined route"
         " (UDR) says so: the virtual network itself knows machines, not pods, and the nodes know only their own pods.\n"
         "  made by   cloud-provider-azure\n"
-        "  source    kubernetes-sigs/cloud-provider-azure 1.27, pkg/provider/azure_routes.go\n"
+        "  source    kubernetes-sigs/cloud-provider-azure, pkg/provider/azure_routes.go\n"
         "  without   The fabric lacks its route to pods of a node (Azure: user-defined route, UDR; Google Cloud: custom"
         " route). Packets to these pods end in the fabric, or take a less specific route.\n"
         "            labctl break udr-missing fabric/10.244.1.0/24@100\n"

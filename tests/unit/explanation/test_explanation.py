@@ -43,7 +43,7 @@ def test_a_route_is_explained_in_full() -> None:
 
     assert found.reasoned.sentence.startswith("It leads packets for 10.244.1.0/24 to node2, where its pods are (c).")
     assert found.reasoned.component == "cloud-provider-azure"
-    assert str(found.reasoned.source) == "kubernetes-sigs/cloud-provider-azure 1.27, pkg/provider/azure_routes.go"
+    assert str(found.reasoned.source) == "kubernetes-sigs/cloud-provider-azure, pkg/provider/azure_routes.go"
     assert found.commands == ("ip route add 10.244.1.0/24 via 10.224.0.5 dev node2 table 100 onlink",)
     assert found.runs_in == "fabric"
     first, *others = found.breakages
