@@ -81,13 +81,23 @@ class Events:
 class PageServer:
     """A running `labctl view`. A context manager: leaving it ends the process as ^C does."""
 
-    def __init__(self, folder: Path, *words: str, command: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *words: str,
+        command: tuple[str, ...] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         start = (sys.executable, "-m", "labctl") if IS_BUILT else (sys.executable, "-c", WITH_FOLDER, str(folder))
         if not IS_BUILT:
             folder.mkdir(exist_ok=True)
             (folder / "index.html").write_text("<!doctype html><title>labctl</title>")
         self.process = subprocess.Popen(
-            [*(command or start), "view", "--json", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*(command or start), "view", "--json", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         assert self.process.stdout is not None
         lines = []

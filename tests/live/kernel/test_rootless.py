@@ -6,12 +6,14 @@ import fcntl
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from labctl.kernel import rootless
 from labctl.kernel.host import paths
+from tests.support.page_server import IS_BUILT, PageServer
 from tests.support.person import Person
 
 
@@ -59,6 +61,23 @@ def test_a_drawing_without_root_has_what_differs(person: Person) -> None:
 
     assert person.types("exec", "c1", "--", "ip", "route", "del", "default").returncode == 0
     assert "dev eth0 (missing)" in person.types("graph").stdout
+
+
+@pytest.mark.skipif(not IS_BUILT, reason="the page is not built: scripts/build-view builds it")
+def test_the_page_of_a_lab_without_root_is_on_the_loopback_of_its_user(person: Person, tmp_path: Path) -> None:
+    assert person.types("up", "kubenet").returncode == 0
+    command = (*person.prefix, sys.executable, "-m", "labctl", "--rootless")
+    with PageServer(tmp_path / "static", command=command, environment=person.environment()) as server:
+        assert server.post("trace", **{"from": "a", "to": "internet"})[1]["verdict"] == "answered"
+        with server.events() as events:
+            events.wait("state")
+            assert person.types("exec", "node1", "--", "ip", "link", "set", "eth0", "mtu", "1400").returncode == 0
+            assert events.wait("drift")[0]["device"] == "node1/eth0"
+            assert person.types("down").returncode == 0
+            events.wait("end")
+        assert person.holder is not None  # the server is still inside
+        assert server.stop() == (0, "")
+    assert person.holder is None
 
 
 def test_the_namespaces_stay_while_anybody_is_inside(person: Person) -> None:

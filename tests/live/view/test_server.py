@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import labctl
-from labctl.testing import assert_laws
+from labctl.kernel.host import paths
+from tests.support.machine import changed, fingerprint
 from tests.support.page_server import PageServer
 
 VIEWERS = 30
@@ -254,8 +255,20 @@ def test_the_end_of_the_lab_and_its_return_are_events(tmp_path: Path) -> None:
     labctl.down("gone")
 
 
-def test_the_laws_hold_beside_a_page() -> None:
-    assert_laws("docker-bridge")
+def test_the_three_laws_hold_for_a_lab_that_is_watched(tmp_path: Path) -> None:
+    before = fingerprint()
+    lab = labctl.up("kubenet", name="watched")
+    with PageServer(tmp_path / "static", "watched") as server, server.events() as events:
+        server.post("capture")
+        server.post("trace", **{"from": "a", "to": "internet"})
+        assert lab.status() == ()
+        assert labctl.up("kubenet", name="watched").result.changes == ()  # type: ignore[union-attr]
+        assert set(labctl.down("watched")) == {"a", "b", "c", "fabric", "internet", "node1", "node2", "vm"}
+        events.wait("end")
+        assert server.stop() == (0, "")
+
+    assert changed(before, fingerprint()) == {}
+    assert "watched" not in paths.labs()
 
 
 def test_it_listens_on_the_loopback_address_only(page_server: PageServer) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sse_starlette.sse import SendTimeoutError
 
 from labctl.kernel.host import lab_state
+from labctl.view import server
 from labctl.view.requests import MAX_BODY_BYTES
 from labctl.view.server import POLICY
 from tests.support.page import BASE, STATE, STATUS, TOKEN, USAGE, ReplacedPage
@@ -179,7 +181,7 @@ def test_a_second_verb_is_refused_while_one_works(page: ReplacedPage) -> None:
         assert (await page.send("GET", "state")).json()["busy"] is None
         assert (await page.send("POST", "trace", {"from": "a", "to": "b"})).json()["id"] == 2
 
-    asyncio.run(run())
+    asyncio.run(asyncio.wait_for(run(), 30))
 
 
 def test_a_check_that_has_begun_refuses_the_next_at_once(page: ReplacedPage) -> None:
@@ -307,3 +309,24 @@ def test_a_lab_that_is_slow_to_read_is_read_less_often(page: ReplacedPage, monke
 
     asyncio.run(run())
     assert pauses == [1.0, 6.0]
+
+
+def test_a_browser_that_reads_nothing_is_given_up(page: ReplacedPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "SEND_TIMEOUT_S", 0.05)
+    headers = [(b"host", b"127.0.0.1:8000")]
+    scope = {"type": "http", "method": "GET", "path": f"/{TOKEN}/events", "headers": headers, "query_string": b""}
+
+    async def receive() -> Any:
+        await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.sleep(60)
+
+    async def run() -> None:
+        await page.page.load()
+        with pytest.raises(SendTimeoutError):
+            await page.app(scope, receive, send)
+        assert len(page.page.viewers) == 0
+
+    asyncio.run(asyncio.wait_for(run(), 20))
