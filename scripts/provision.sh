@@ -80,7 +80,7 @@ install_welcome() {
   local -a apt=(apt-get -q -y -o DPkg::Lock::Timeout=300)
   ((EUID == 0)) && command -v apt-get >/dev/null || return 0
   while read -r package probe; do
-    ! $probe || continue
+    ! $probe >/dev/null 2>&1 </dev/null || continue
     DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
       quietly "installing $package, which some labs or tests need" "${apt[@]}" install --no-install-recommends "$package" ||
       { quietly "reading the package lists" "${apt[@]}" update &&
