@@ -42,6 +42,7 @@ class LabPage:
         self._number = 0  # of the last verb
         self._stamp = ""
         self._look_now = asyncio.Event()
+        self._look_problem = ""  # why the last look failed
         self._tasks: set[asyncio.Task[Any]] = set()
         self._capture: WorkerProcess | None = None
         self._capture_state: Document = {"running": False}
@@ -148,8 +149,11 @@ class LabPage:
             begun = loop.time()
             try:
                 await self._look()
-            except WorkerError as error:
-                self._publish_error(error)
+                self._look_problem = ""
+            except (WorkerError, LabError) as error:
+                if str(error) != self._look_problem:  # each problem once, not again with every look
+                    self._look_problem = str(error)
+                    self._publish_error(error)
             interval_s = max(LOOK_INTERVAL_S, (loop.time() - begun) / LOOK_SHARE)
             self._look_now.clear()
             with suppress(asyncio.TimeoutError):

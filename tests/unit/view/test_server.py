@@ -11,6 +11,7 @@ import pytest
 from sse_starlette.sse import SendTimeoutError
 
 from labctl.kernel.host import lab_state
+from labctl.view import page as page_module
 from labctl.view import server
 from labctl.view.requests import MAX_BODY_BYTES
 from labctl.view.server import POLICY
@@ -330,3 +331,27 @@ def test_a_browser_that_reads_nothing_is_given_up(page: ReplacedPage, monkeypatc
         assert len(page.page.viewers) == 0
 
     asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_a_lab_that_cannot_be_read_is_reported_once_and_again_after_it_could(
+    page: ReplacedPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = {"error": "the definition is lost", "hint": "", "kind": "usage"}
+    answers = iter([lost, lost, STATUS, lost, {"gone": True}])
+    monkeypatch.setattr(page_module, "LOOK_INTERVAL_S", 0.001)
+    monkeypatch.setattr(page_module, "LOOK_SHARE", 1000.0)
+
+    async def run() -> list[str]:
+        await page.page.load()
+        viewer = page.page.viewers.add()
+        page.reads.answers["status"] = lambda _: next(answers)
+        watching = asyncio.create_task(page.page.watch())
+        names = []
+        async for event in viewer.events():
+            names.append(event.decode().split("\n")[0])
+            if names[-1] == "event: end":
+                viewer.close()
+        watching.cancel()
+        return names
+
+    assert asyncio.run(asyncio.wait_for(run(), 20)) == ["event: refusal", "event: refusal", "event: end"]
