@@ -1,32 +1,21 @@
-"""One lab as its page shows it: its state, one verb at a time, the drift while somebody watches, and a capture."""
+"""One lab as its page shows it: its state, one verb at a time, and the drift while somebody watches."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-from labctl.core.text import count
 from labctl.errors import LabError
 from labctl.kernel.host import lab_state, paths
 from labctl.report.plain_text import with_command, with_sudo
-from labctl.view.processes import WorkerError, WorkerProcess
+from labctl.view.capture import LabCapture
+from labctl.view.processes import BusyError, GoneError, WorkerError, WorkerProcess
 from labctl.view.protocol import Document, error_document
 from labctl.view.viewers import Viewers
 
 LOOK_INTERVAL_S = 1.0  # seconds between two looks for drift, at least
 LOOK_SHARE = 0.05  # of the time that looks may take: a lab that takes 300 ms to read is read every 6 seconds
-LINES_INTERVAL_S = 0.1  # seconds in which the lines of a capture are collected for one event
-UNWATCHED_S = 5.0  # seconds after the last viewer left until a capture ends
-
-
-class BusyError(Exception):
-    """Another verb works on the lab. The message says which."""
-
-
-class GoneError(Exception):
-    """The lab does not run any more."""
 
 
 class LabPage:
@@ -43,13 +32,8 @@ class LabPage:
         self._stamp = ""
         self._look_now = asyncio.Event()
         self._look_problem = ""  # why the last look failed
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._capture: WorkerProcess | None = None
-        self._capture_state: Document = {"running": False}
-        self._lines: list[str] = []
-        self._omitted = 0
-
-    # ---- the state --------------------------------------------------------------------------------------
+        self._checking: asyncio.Task[None] | None = None
+        self.capture = LabCapture(lab, self.viewers)
 
     async def load(self) -> None:
         """Read all that the page shows at first. Raises WorkerError."""
@@ -65,13 +49,11 @@ class LabPage:
 
     def document(self) -> Document:
         """The state for a browser."""
-        return {**self.state, "busy": self.busy, "capture": self._capture_state, "ended": self.gone}
+        return {**self.state, "busy": self.busy, "capture": self.capture.state, "ended": self.gone}
 
     def changing(self) -> Document:
         """The part of the state that events change, for a browser that begins to listen."""
         return {key: value for key, value in self.document().items() if key not in ("svg", "machines", "faults")}
-
-    # ---- verbs ------------------------------------------------------------------------------------------
 
     async def trace(self, arguments: Document) -> Document:
         """Follow one packet. Raises BusyError, GoneError, WorkerError."""
@@ -91,7 +73,7 @@ class LabPage:
         """Begin to run the checks; their results are events. Raises BusyError, GoneError."""
         self._require_free()
         self.busy = {"verb": "check"}  # at once: the task begins later
-        self._start(self._check(arguments))
+        self._checking = asyncio.get_running_loop().create_task(self._check(arguments))
 
     async def _check(self, arguments: Document) -> None:
         self.busy = None
@@ -138,8 +120,6 @@ class LabPage:
     def _set_busy(self, busy: Document | None) -> None:
         self.busy = busy
         self.viewers.publish("busy", busy)
-
-    # ---- the drift, while somebody watches -----------------------------------------------------------------
 
     async def watch(self) -> None:
         """Look for drift, again and again, while there is a viewer. Runs until it is cancelled."""
@@ -211,103 +191,9 @@ class LabPage:
         hint = with_command(with_sudo(document["hint"], paths.sudo()), paths.command_prefix(self.lab))
         return {**document, "hint": hint}
 
-    # ---- a capture ------------------------------------------------------------------------------------------
-
-    async def start_capture(self, arguments: Document) -> Document:
-        """Begin to send the frames at a point as events. Raises BusyError, GoneError, WorkerError."""
-        if self.gone or self.lab not in paths.labs():
-            raise GoneError
-        if self._capture is not None:
-            raise BusyError("a capture runs")
-        process = self._capture = WorkerProcess(self.lab)
-        running = asyncio.get_running_loop().create_future()
-        task = self._start(self._run_capture(process, arguments, running))
-        await asyncio.wait((running, task), return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            running.cancel()
-            task.result()  # raises why it has not begun
-        self._capture_state = {"running": True, "point": arguments.get("point"), "filter": arguments.get("filter")}
-        self.viewers.publish("capture", self._capture_state)
-        self._end_if_unwatched()
-        return self._capture_state
-
-    async def stop_capture(self, why: str = "stopped") -> None:
-        """End the capture; nothing if there is none."""
-        process, self._capture = self._capture, None
-        if process is not None:
-            await process.close()
-            self._capture_ended(why)
-
-    async def _run_capture(self, process: WorkerProcess, arguments: Document, running: asyncio.Future[None]) -> None:
-        def on_event(event: Document) -> None:
-            if "line" in event:
-                self._collect(event["line"])
-            elif "omitted" in event:
-                self._omitted += event["omitted"]
-            elif not running.done():
-                running.set_result(None)
-
-        why = ""
-        try:
-            why = (await process.request("capture", arguments, on_event))["why"]
-        except WorkerError as error:
-            why = str(error)
-            if not running.done():
-                raise
-        finally:
-            if self._capture is process:  # it was not stopped
-                self._capture = None
-                await process.close()
-                self._capture_ended(why)
-
-    def _capture_ended(self, why: str) -> None:
-        self._send_lines()
-        if self._capture_state["running"]:
-            self._capture_state = {"running": False, "why": why}
-            self.viewers.publish("capture", self._capture_state)
-
-    def _collect(self, line: str) -> None:
-        if not self._lines:
-            asyncio.get_running_loop().call_later(LINES_INTERVAL_S, self._send_lines)
-        self._lines.append(line)
-
-    def _send_lines(self) -> None:
-        if self._lines:
-            lines, self._lines = self._lines, []
-            omitted, self._omitted = self._omitted, 0
-            note = [f"({count(omitted, 'frame')} not shown)"] if omitted else []
-            self.viewers.publish("capture", {"lines": [*lines, *note]})
-
-    def viewer_left(self) -> None:
-        """Call it after a viewer has left: a capture that nobody sees ends soon."""
-        self._end_if_unwatched()
-
-    def _end_if_unwatched(self) -> None:
-        if self._capture is not None and not len(self.viewers):
-            asyncio.get_running_loop().call_later(UNWATCHED_S, lambda: self._start(self._end_unwatched()))
-
-    async def _end_unwatched(self) -> None:
-        if not len(self.viewers):
-            await self.stop_capture("no page is open")
-
-    # ---- the end ----------------------------------------------------------------------------------------------
-
-    def _start(self, work: Any) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # it is reported where it matters
-
     async def close(self) -> None:
         """End the processes: what they do is interrupted, and what they have made is removed."""
         self.viewers.close()
-        capture, self._capture = self._capture, None
-        processes = [self._verbs, self._reads, *([] if capture is None else [capture])]
-        await asyncio.gather(*(one.close() for one in processes))
-        for task in tuple(self._tasks):
-            task.cancel()
+        await asyncio.gather(*(one.close() for one in (self._verbs, self._reads, self.capture)))
+        if self._checking is not None:
+            self._checking.cancel()

@@ -21,6 +21,14 @@ START = (
 )
 
 
+class BusyError(Exception):
+    """Another verb works on the lab. The message says which."""
+
+
+class GoneError(Exception):
+    """The lab does not run any more."""
+
+
 class WorkerError(Exception):
     """An error that a worker has reported: `document` has its `error`, `hint` and `kind`."""
 

@@ -17,8 +17,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labctl.errors import LabError, UsageError
-from labctl.view.page import BusyError, GoneError, LabPage
-from labctl.view.processes import WorkerError
+from labctl.view.page import LabPage
+from labctl.view.processes import BusyError, GoneError, WorkerError
 from labctl.view.requests import MAX_BODY_BYTES, parse
 from labctl.view.viewers import TooManyViewersError, encode_event
 
@@ -152,7 +152,7 @@ async def _events(page: LabPage, request: Request) -> Response:
                     yield event
         finally:
             page.viewers.remove(viewer)
-            page.viewer_left()
+            page.capture.end_if_unwatched()
 
     return EventSourceResponse(stream(), ping=PING_S, send_timeout=SEND_TIMEOUT_S)
 
@@ -184,11 +184,11 @@ async def _fix(page: LabPage, request: Request) -> Response:
 
 
 async def _start_capture(page: LabPage, request: Request) -> Response:
-    return JSONResponse(await page.start_capture(await _arguments(request, "capture")))
+    return JSONResponse(await page.capture.start(await _arguments(request, "capture")))
 
 
 async def _stop_capture(page: LabPage, request: Request) -> Response:
-    await page.stop_capture()
+    await page.capture.stop()
     return JSONResponse({})
 
 

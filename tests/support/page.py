@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from labctl.view import capture as capture_module
 from labctl.view import page as page_module
 from labctl.view.page import LabPage
 from labctl.view.processes import WorkerError
@@ -69,7 +70,8 @@ class ReplacedPage:
         static.mkdir()
         for name in ("index.html", "view.js", "view.css", "secret.txt"):
             (static / name).write_text(f"this is {name}")
-        monkeypatch.setattr(page_module, "WorkerProcess", ReplacedWorker)
+        for module in (page_module, capture_module):
+            monkeypatch.setattr(module, "WorkerProcess", ReplacedWorker)
         self.page = LabPage("k")
         self.verbs: Any = self.page._verbs
         self.reads: Any = self.page._reads

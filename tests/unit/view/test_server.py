@@ -193,7 +193,7 @@ def test_a_check_that_has_begun_refuses_the_next_at_once(page: ReplacedPage) -> 
         answers = [await page.send("POST", "check") for _ in range(2)]
         assert [answer.status_code for answer in answers] == [202, 409]
         page.verbs.gate.set()
-        await asyncio.gather(*page.page._tasks)
+        await page.page._checking
         assert [verb for verb, _ in page.verbs.requests] == ["check"]
         assert page.page.busy is None
 
@@ -210,7 +210,7 @@ def test_a_check_that_ends_by_an_error_leaves_no_check_running(page: ReplacedPag
         viewer = page.page.viewers.add()
         page.verbs.answers["check"] = fail
         assert (await page.send("POST", "check", {})).status_code == 202
-        await asyncio.gather(*page.page._tasks)
+        await page.page._checking
         viewer.close()
         text = b"".join([event async for event in viewer.events()]).decode()
         assert text.count("event: refusal") == 1
