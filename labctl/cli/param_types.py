@@ -150,9 +150,9 @@ class ExerciseParam(StringParam):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         if ctx.params.get("at_random"):
             return SCENARIO.shell_complete(ctx, param, incomplete)
-        from labctl.scenario.exercise_catalog import files
+        from labctl.scenario.catalog import exercise_files
 
-        found = [CompletionItem(name) for name in files() if name.startswith(incomplete)]
+        found = [CompletionItem(name) for name in exercise_files() if name.startswith(incomplete)]
         return found or [CompletionItem(incomplete, type="file")]
 
 

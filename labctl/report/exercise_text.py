@@ -38,7 +38,7 @@ def paragraphs(text: str, terminal: Terminal) -> Iterator[str]:
             yield from fold_line(line, width, 2 if line.startswith("- ") else 0)
 
 
-def sheet(exercise: Exercise, progress: Progress, command: str, terminal: Terminal) -> Iterator[str]:
+def sheet(exercise: Exercise, progress: Progress, terminal: Terminal) -> Iterator[str]:
     """What the learner reads at the start, and whenever it is asked for again."""
     level = f"level {exercise.level}" + (f", {exercise.topic}" if exercise.topic else "")
     yield from paragraphs(terminal.paint(exercise.title, "bold"), terminal)
@@ -48,7 +48,6 @@ def sheet(exercise: Exercise, progress: Progress, command: str, terminal: Termin
     yield ""
     yield from task_lines(exercise, progress, terminal)
     yield ""
-    yield from next_commands(exercise, progress, command)
 
 
 def task_lines(exercise: Exercise, progress: Progress, terminal: Terminal) -> Iterator[str]:

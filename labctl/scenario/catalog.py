@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,9 @@ ALIASES = {
     "gke": "gke-vpc-native",
     "swarm": "docker-overlay",
 }
+
+
+_NUMBERED = re.compile(r"\d+-(.+)\.yaml")  # the file of an exercise
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,17 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(file[:-5] for file in files if file.endswith(".yaml") and not file.startswith(".")))
 
 
+def exercise_files() -> dict[str, str]:
+    """The file of each built-in exercise by its name, in the order of the course: that of the numbers before the names.
+    Reads one directory."""
+    exercises = folder() / "exercises"
+    try:
+        files = sorted(os.listdir(exercises))
+    except OSError:
+        return {}
+    return {match[1]: str(exercises / file) for file in files if (match := _NUMBERED.fullmatch(file)) is not None}
+
+
 def find(name_or_file: str) -> tuple[str, str]:
     """A scenario's file and text. A word with a `/`, or ending in .yaml or .yml, is a file; else a built-in name, or
     one of `ALIASES`.
@@ -75,6 +90,8 @@ def find(name_or_file: str) -> tuple[str, str]:
 
 
 def _hint(word: str, known: tuple[str, ...]) -> str:
+    if word in exercise_files():
+        return f"{word} is an exercise: labctl exercise start {word}"
     hint = did_you_mean(word, known)
     if hint:
         return hint

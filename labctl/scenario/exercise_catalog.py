@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from labctl.core.exercise_types import Exercise
 from labctl.core.names import did_you_mean
 from labctl.errors import UsageError
-from labctl.scenario import catalog
+from labctl.scenario.catalog import exercise_files, names
 from labctl.scenario.document import Map, Reader
 from labctl.scenario.exercise_language import EXERCISE
 from labctl.scenario.exercise_parser import read_exercise
 from labctl.scenario.yaml_reader import parse_yaml, read_file
-
-_NUMBERED = re.compile(r"\d+-(.+)\.yaml")  # the number is the place in the course
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +23,17 @@ class ExerciseEntry:
     exercise: Exercise
 
 
-def folder() -> Path:
-    """The folder of the built-in exercises."""
-    return catalog.folder() / "exercises"
-
-
-def files() -> dict[str, str]:
-    """The file of each built-in exercise by its name, in the order of the course. Reads one directory."""
-    try:
-        names = sorted(os.listdir(folder()))
-    except OSError:
-        return {}
-    return {match[1]: str(folder() / name) for name in names if (match := _NUMBERED.fullmatch(name)) is not None}
-
-
-def find(name_or_file: str) -> tuple[str, str]:
-    """The name and the file of an exercise. A word with a `/`, or ending in .yaml or .yml, is a file.
+def find(name_or_file: str) -> str:
+    """The file of an exercise. A word with a `/`, or ending in .yaml or .yml, is a file.
 
     Raises UsageError for an unknown name."""
     if "/" in name_or_file or name_or_file.endswith((".yaml", ".yml")):
-        return Path(name_or_file).stem, name_or_file
-    known = files()
+        return name_or_file
+    known = exercise_files()
     if name_or_file in known:
-        return name_or_file, known[name_or_file]
+        return known[name_or_file]
     hint = did_you_mean(name_or_file, known, 0.5)
-    if not hint and name_or_file in catalog.names():
+    if not hint and name_or_file in names():
         hint = f"{name_or_file} is a scenario: labctl exercise start --random {name_or_file} hides a fault in it"
     hint = hint or "labctl exercise list shows the names; the name of a file has a / or ends in .yaml"
     raise UsageError(f"unknown exercise {name_or_file!r}", hint)
@@ -60,7 +41,7 @@ def find(name_or_file: str) -> tuple[str, str]:
 
 def entries() -> tuple[ExerciseEntry, ...]:
     """Every built-in exercise, without compiling its lab. Raises ScenarioError for a file with mistakes."""
-    return tuple(ExerciseEntry(name, file, _read(file)) for name, file in files().items())
+    return tuple(ExerciseEntry(name, file, _read(file)) for name, file in exercise_files().items())
 
 
 def _read(file: str) -> Exercise:

@@ -19,6 +19,7 @@ from labctl.lab import exercise_record, lifecycle
 from labctl.lab.exercise_record import RunningExercise
 from labctl.lab.records import load_compiled_lab, load_definition
 from labctl.scenario import exercise_catalog
+from labctl.scenario.catalog import exercise_files
 from labctl.scenario.definition import Definition, define
 from labctl.training import progress_records
 from labctl.training.judge import judge
@@ -57,9 +58,10 @@ def now() -> str:
 
 
 def find_definition(name_or_file: str) -> tuple[str, Definition]:
-    """The name and the definition of an exercise. Raises UsageError, ScenarioError."""
-    name, file = exercise_catalog.find(name_or_file)
-    return name, _with_exercise(define(file), name_or_file)
+    """The name of an exercise in records, which is that of its lab, and its definition. Raises UsageError,
+    ScenarioError."""
+    definition = _with_exercise(define(exercise_catalog.find(name_or_file)), name_or_file)
+    return definition.name, definition
 
 
 def random_definition(scenario: str | None, seed: int, level: int | None) -> tuple[str, Definition]:
@@ -243,7 +245,7 @@ def show_solutions(run: ExerciseRun, number: int | None) -> tuple[ExerciseRun, t
 def next_name(run: ExerciseRun | None) -> str | None:
     """The name of the built-in exercise that follows: the first one after the current that is not finished; None if
     all are."""
-    names = list(exercise_catalog.files())
+    names = list(exercise_files())
     learner = learner_name() if run is None else run.running.learner
     at = names.index(run.running.name) + 1 if run is not None and run.running.name in names else 0
     for name in (*names[at:], *names[:at]):

@@ -28,7 +28,7 @@ from labctl import errors, models
 from labctl.cli.app import VERBS, app
 from labctl.cli.session import Session
 from labctl.core.fidelity import Fidelity
-from labctl.scenario import catalog, check_language, exercise_catalog, json_schema, language
+from labctl.scenario import catalog, check_language, json_schema, language
 from labctl.scenario.definition import parse_and_compile
 
 ROOT = Path(labctl.__file__).resolve().parents[1]
@@ -210,7 +210,7 @@ def scenario_texts() -> Iterator[Text]:
         yield Text(f"scenarios/{name}.yaml", text)
         _, lab = parse_and_compile(text, file)
         yield from (Text(f"check of {name}", check.say) for check in lab.checks)
-    for name, file in exercise_catalog.files().items():
+    for name, file in catalog.exercise_files().items():
         yield Text(f"exercise {name}", Path(file).read_text())
 
 

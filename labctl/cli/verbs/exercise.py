@@ -373,9 +373,9 @@ def _print_sheet(session: Session, run: ExerciseRun) -> None:
     if session.json:
         session.print_document(sheet_document(run.exercise, run.progress))
         return
-    command = paths.command_prefix(run.lab.name)
     terminal = session.terminal
-    terminal.lines(texts.sheet(run.exercise, run.progress, command, terminal))
+    terminal.lines(texts.sheet(run.exercise, run.progress, terminal))
+    terminal.lines(texts.next_commands(run.exercise, run.progress, paths.command_prefix(run.lab.name)), fold=8)
 
 
 COMMAND = exercise

@@ -21,10 +21,10 @@ from labctl.exercises.random_fault import SCENARIOS
 from labctl.kernel.host import lab_state, paths
 from labctl.lab import break_fix, exercise_record, fault_records, lifecycle
 from labctl.lab.records import load_definition
-from labctl.scenario import exercise_catalog
+from labctl.scenario.catalog import exercise_files
 from labctl.training import progress_records, session
 
-FILES = exercise_catalog.files()
+FILES = exercise_files()
 Run = Callable[..., tuple[int, str, str]]
 
 

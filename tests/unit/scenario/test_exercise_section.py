@@ -10,7 +10,8 @@ from labctl.core.exercise_types import BuildGoal, CompareGoal, Exercise, FixGoal
 from labctl.core.resources import Interface, Link
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
-from labctl.scenario import exercise_catalog
+from labctl.scenario import catalog, exercise_catalog
+from labctl.scenario.catalog import exercise_files
 from labctl.scenario.definition import define, parse_and_compile
 
 HEAD = """
@@ -113,9 +114,9 @@ def test_an_exercise_without_build_has_the_plan_of_its_scenario() -> None:
 
 
 def test_every_built_in_exercise_is_valid_and_has_a_place_in_the_course() -> None:
-    files = exercise_catalog.files()
+    files = exercise_files()
 
-    assert len(files) == len(list(exercise_catalog.folder().iterdir())) > 0
+    assert len(files) == len(list((catalog.folder() / "exercises").iterdir())) > 0
     for name, file in files.items():
         definition = define(file)
         assert definition.name == name, "the lab has the name of the exercise"
@@ -142,5 +143,11 @@ def test_an_unknown_name_has_a_hint(name: str, hint: str) -> None:
     assert hint in raised.value.hint
 
 
+def test_up_of_an_exercise_says_how_to_start_it() -> None:
+    with pytest.raises(UsageError, match="unknown scenario") as raised:
+        catalog.find("first-cable")
+    assert raised.value.hint == "first-cable is an exercise: labctl exercise start first-cable"
+
+
 def test_a_file_is_named_by_its_path(tmp_path: Path) -> None:
-    assert exercise_catalog.find(f"{tmp_path}/my-own.yaml") == ("my-own", f"{tmp_path}/my-own.yaml")
+    assert exercise_catalog.find(f"{tmp_path}/my-own.yaml") == f"{tmp_path}/my-own.yaml"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -70,6 +71,34 @@ def parses(text: str) -> bool:
 
 def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("file", catalog.exercise_files().values())
+def test_every_exercise_is_valid(file: str) -> None:
+    root = parse_yaml(Path(file).read_text(), file, Reader())
+    assert list(VALIDATOR.iter_errors(data(root))) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "mistake"),
+    [
+        ("title: t", "titel: t"),
+        ("level: 1", "level: 9"),
+        ("build: a", "build: []"),
+        ("say: s, ", ""),
+        ("build: a", "build: a, fix: lab"),
+        ("[{a: ip a}]", "[[a]]"),
+        ("text: t", "text: [t]"),
+    ],
+)
+def test_both_refuse_mistakes_in_an_exercise(part: str, mistake: str) -> None:
+    good = "exercise: {title: t, text: t, level: 1, tasks: [{say: s, build: a, solve: [{a: ip a}]}]}"
+
+    assert valid(BASE["raw"] + good)
+    assert parses(BASE["raw"] + good)
+    assert part in good
+    assert not valid(BASE["raw"] + good.replace(part, mistake, 1))
+    assert not parses(BASE["raw"] + good.replace(part, mistake, 1))
 
 
 @pytest.mark.parametrize("name", catalog.names())
