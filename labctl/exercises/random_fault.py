@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from labctl.core.left_out import object_names
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
 from labctl.faults.catalogue import applicable, kinds, subjects
@@ -103,7 +104,7 @@ def _section(fault: Fault, scenario: str) -> dict[str, Any]:
                 " node1/filter/FORWARD.",
                 "locate": probe,
                 "points": 4,
-                "solve": fault.on,
+                "solve": _place(fault),
             },
             {"say": "Undo the change. All checks of the lab must pass.", "fix": "lab", "points": 4, "solve": []},
         ],
@@ -113,6 +114,14 @@ def _section(fault: Fault, scenario: str) -> dict[str, Any]:
         ],
         "explain": f"{fault.kind} on {fault.on}. {kind.summary} {kind.effect}",
     }
+
+
+def _place(fault: Fault) -> str:
+    """The place of a fault as an answer names it: with the object that it changes, if the catalogue names a machine."""
+    if "/" in fault.on:
+        return fault.on
+    names = (name for change in fault.changes for name in object_names(change.subject))
+    return next(names, fault.on)
 
 
 def _probe(traffic: Traffic) -> dict[str, Any]:

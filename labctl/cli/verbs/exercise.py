@@ -149,12 +149,21 @@ def start(
     language = learner.language(lang)
     run, is_new = training.start(record_name, definition, lab_name or session.lab, language, session.terminal.progress)
     session.terminal.clear()
-    if not is_new and not session.json:
-        session.terminal.lines([f"{record_name} runs already; `exercise reset` begins again", ""], fold=4)
+    if not session.json and (note := _start_note(run, is_new)):
+        session.terminal.lines([note, ""], fold=4)
     _print_sheet(session, run)
     if at_random and is_new and not session.json:
         session.terminal.lines([f"seed:  {seed}, for the same exercise again"])
     return 0
+
+
+def _start_note(run: ExerciseRun, is_new: bool) -> str:
+    """What the learner should know about an exercise that is not new."""
+    if not is_new:
+        return f"{run.running.name} runs already; `exercise reset` builds its lab again"
+    if run.progress.is_finished:
+        return "you have finished this exercise; `exercise reset --forget` begins again, with all points"
+    return ""
 
 
 def _new_seed() -> int:

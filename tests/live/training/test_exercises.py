@@ -6,7 +6,10 @@ Then the verbs in a life of two learners, and random exercises of all levels.
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -249,6 +252,42 @@ def test_a_shown_solution_is_worth_nothing(run: Run) -> None:
     assert host.run("\n".join(line.split("host: ")[1] for line in out.splitlines() if "host: " in line)).ok
     code, out, _ = run("exercise", "check", "1")
     assert (code, "(0 of 3 points)" in out) == (0, True)
+
+
+def completions(*words: str) -> str:
+    line = ("labctl", *words)
+    environ = {**os.environ, "_LABCTL_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(line)}
+    environ["COMP_CWORD"] = str(len(line) - 1)
+    command = [sys.executable, "-m", "labctl"]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False).stdout
+
+
+def test_completion_knows_no_more_than_in_a_lab_without_the_fault(run: Run) -> None:
+    asked = (
+        ["fix", ""], ["fix", "udr-missing", ""], ["break", "udr-missing", ""], ["trace", ""], ["exercise", "check", ""],
+        ["exercise", "start", ""], ["show", ""], ["capture", "fabric/"],
+    )  # fmt: skip
+    begin("route-table")
+    shown = [completions(*words) for words in asked]
+    labctl.down("route-table")
+    nodes = {"node1": {"pods": ["a", "b"]}, "node2": {"pods": ["c"]}}
+    labctl.up({"name": "route-table", "model": "kubenet", "nodes": nodes})
+    try:
+        assert shown == [completions(*words) for words in asked]
+    finally:
+        labctl.down("route-table")
+    assert "fabric/10.244.1.0/24@100" in shown[1], "the route is offered, as every other one"
+    assert "first-cable" in shown[5]
+
+
+def test_a_finished_exercise_says_how_to_begin_again(run: Run) -> None:
+    begin("first-cable")
+    assert run("exercise", "solve")[0] == 0
+    labctl.down("first-cable")
+    code, out, _ = run("exercise", "start", "first-cable")
+    assert (code, "exercise reset --forget" in out) == (0, True)
+    assert run("exercise", "reset", "--forget")[0] == 0
+    assert run("exercise", "check")[0] == 1
 
 
 def test_no_fault_is_added_or_undone_by_a_program_either() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from labctl.core.exercise_types import FixGoal, LocateGoal
+from labctl.core.topology import Topology
 from labctl.errors import UsageError
+from labctl.exercises.locate import fault_places, require_place
 from labctl.exercises.random_fault import (
     EASY,
     HARD,
@@ -56,6 +58,7 @@ def test_a_scenario_of_a_seed_is_built_in() -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_fault_of_a_scenario_is_a_valid_exercise(scenario: str) -> None:
     lab = define(scenario).compiled
+    machines = Topology(lab).namespaces
     for kind, faults in applicable(lab):
         if kind.unnoticed or not (faults[0].changes and faults[0].traffic):
             continue
@@ -64,6 +67,7 @@ def test_every_fault_of_a_scenario_is_a_valid_exercise(scenario: str) -> None:
         locate, fix = exercise.tasks
         assert isinstance(locate.goal, LocateGoal)
         assert fix.goal == FixGoal("lab")
+        assert require_place(locate.answer, machines) in {*fault_places(faults[:1])}
         assert exercise.level == level_of(kind.name)
         read = " ".join([exercise.title, exercise.text, locate.say, fix.say])
         assert kind.name not in read
