@@ -35,8 +35,10 @@ def drift(topology: Topology, path: Sequence[str]) -> tuple[str, ...]:
     except (KernelError, MissingError) as error:
         return (f"the path could not be compared with the plan: {error.message}",)
     changes = diff(want, found)
-    if changes and records and not diff(tuple(planned_resources(topology.lab.plan, here)), found):
-        return ()  # somebody has repaired the faults, and nothing else differs
+    if changes and records:
+        repaired = fault_records.repaired_state(topology.lab.plan, records)
+        if not diff(tuple(planned_resources(repaired, here)), found):
+            return ()  # somebody has repaired the faults, and nothing else differs
     return describe(changes)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from labctl.core.diff import Change
 from labctl.core.exercise_types import BuildGoal, Exercise
 from labctl.core.left_out import leave_out, named
-from labctl.core.resources import Plan
+from labctl.core.resources import Link, Plan
 from labctl.exercises.judgement import Judgement
 from labctl.exercises.observed_state import describe, without_free_fields
 
@@ -31,6 +32,11 @@ def task_keys(exercise: Exercise, goal_plan: Plan) -> tuple[Keys, ...]:
 
 def judge_build(changes: Iterable[Change], observed: Plan, later: Keys) -> Judgement:
     """The judgement on a task. `changes` are the differences between the whole plan and the kernel, `later` the objects
-    of later tasks, which may still be missing."""
-    left = tuple(change for change in without_free_fields(changes) if change.subject.key not in later)
+    of later tasks, which may still be missing. The MAC addresses of new devices are the kernel's choice."""
+    bound = without_free_fields(map(_with_any_mac, changes))
+    left = tuple(change for change in bound if change.subject.key not in later)
     return Judgement("failed", describe(left, observed)) if left else Judgement("passed")
+
+
+def _with_any_mac(change: Change) -> Change:
+    return Change(replace(change.want, mac=None), change.have) if isinstance(change.want, Link) else change

@@ -14,14 +14,14 @@ MAX_LINES = 8
 FORWARDING = "net.ipv4.ip_forward"
 # what a plan decides and a learner's `ip link add` leaves to the kernel
 FREE_FIELDS: dict[type, frozenset[str]] = {
-    Link: frozenset({"autoconf", "mac", "txqueuelen", "link_netns"}),
+    Link: frozenset({"autoconf", "txqueuelen", "link_netns"}),
     Route: frozenset({"onlink", "proto"}),
 }
 
 
 def without_free_fields(changes: Iterable[Change]) -> tuple[Change, ...]:
-    """The differences without those that no task is about (MAC addresses, IPv6 autoconfiguration, comments of rules),
-    and without the forwarding of devices, which is as `ip_forward` says."""
+    """The differences without those that no task is about (IPv6 autoconfiguration, comments of rules), and without the
+    forwarding of devices, which is as `ip_forward` says."""
     changes = tuple(changes)
     switched = {item.ns for change in changes if isinstance(item := change.subject, Sysctl) and item.name == FORWARDING}
     return tuple(change for change in changes if not _is_free(change) and not _follows(change, switched))

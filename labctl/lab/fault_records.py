@@ -126,6 +126,12 @@ def expected(plan: Plan, records: Iterable[FaultRecord]) -> Plan:
     return tuple(sorted(wanted.values(), key=lambda item: CREATION_ORDER[type(item)]))
 
 
+def repaired_state(plan: Plan, records: Iterable[FaultRecord]) -> Plan:
+    """The wanted state of a lab in which somebody has repaired these faults, hidden or not: the plan, and the settings
+    outside of it as they were before."""
+    return expected(plan, (replace(record, hidden=False) for record in records))
+
+
 def mark_all_fixed(lab: str) -> None:
     """Record that every fault of a lab was repaired by somebody: `status` and `up` then want the plan itself."""
     save(lab, tuple(marked_fixed(record) for record in load_all(lab)))

@@ -95,13 +95,14 @@ def status(name: str, lab: Lab) -> tuple[Change, ...]:
 
 
 def differences_from_plan(lab: Lab, plan: Plan) -> tuple[tuple[Change, ...], Plan]:
-    """The differences of a running lab from this plan, whatever faults it has; and what was observed. Objects of CNI
-    plugins are wanted, too."""
+    """The differences of a running lab from this plan without the lab's faults, hidden or not; and what was observed.
+    Objects of CNI plugins are wanted, too."""
     from labctl.kernel.lab_kernel import KernelLab
     from labctl.lab.cni_attach import expected_plan
 
+    wanted = fault_records.repaired_state(expected_plan(replace(lab, plan=plan)), fault_records.load(lab.name))
     with KernelLab(lab.name) as kernel:
-        return _diff_plan(expected_plan(replace(lab, plan=plan)), kernel), kernel.observe(plan)
+        return _diff_plan(wanted, kernel), kernel.observe(wanted)
 
 
 def observe(name: str, node: str | None = None, plan: Plan = ()) -> Plan:

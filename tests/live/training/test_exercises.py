@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from labctl.core.exercise_types import Exercise
 from labctl.errors import UsageError
 from labctl.exercises.observed_state import without_free_fields
 from labctl.exercises.random_fault import SCENARIOS
+from labctl.faults.catalogue import applicable
 from labctl.kernel.host import lab_state, paths
 from labctl.lab import break_fix, exercise_record, fault_records, lifecycle
 from labctl.lab.records import load_definition
@@ -288,6 +290,54 @@ def test_a_finished_exercise_says_how_to_begin_again(run: Run) -> None:
     assert (code, "exercise reset --forget" in out) == (0, True)
     assert run("exercise", "reset", "--forget")[0] == 0
     assert run("exercise", "check")[0] == 1
+
+
+QUIET = ["arp-ignore: node2/cbr0", "drop-tcp-port: node2/filter/FORWARD", "mtu-router: node2/eth0"]
+UNNOTICED = """
+name: quiet
+model: kubenet
+nodes: {node1: {pods: [a]}, node2: {pods: [b]}}
+break: [FAULT]
+checks: [{ping: a -> node1}]
+exercise:
+  title: Quiet
+  text: Find it.
+  tasks: [{say: Repair it., fix: lab, solve: []}]
+"""
+
+
+@pytest.mark.parametrize("fault", QUIET)
+def test_a_fault_that_no_check_notices_is_not_passed(fault: str, tmp_path: Path, run: Run) -> None:
+    """Also one of a setting that is not in the plan."""
+    (tmp_path / "quiet.yaml").write_text(UNNOTICED.replace("FAULT", fault))
+    started = begin(f"{tmp_path}/quiet.yaml")
+    lab = started.lab
+    quiet = [replace(check, within=1.0) for check in lab.checks if check.probe == "ping" and check.target == "node1"]
+    lab = replace(lab, checks=tuple(quiet))
+    assert labctl.RunningLab(lab.name, definition=lab).check().verdict == "pass"
+
+    assert session.judge(lab, 0, None, no_step).state == "failed"
+    assert run("exercise", "solve")[0] == 0
+    assert run("status")[0] == 0
+
+
+def test_every_kind_of_fault_is_a_difference_and_its_repair_is_none() -> None:
+    """What a repair is judged by: a fault of which nothing is seen would pass without any work."""
+    lab = labctl.up("kubenet", name="kinds").compiled
+    unseen, left = [], []
+    try:
+        for kind, faults in applicable(lab):
+            if faults[0].changes:
+                record = break_fix.break_lab(lab, faults[0], hidden=True)
+                found = lifecycle.differences_from_plan(lab, lab.plan)[0]
+                unseen += [] if without_free_fields(found) else [kind.name]
+                break_fix.fix(lab, [record])
+                found = lifecycle.differences_from_plan(lab, lab.plan)[0]
+                left += [(kind.name, found)] if found else []
+        assert unseen == []
+        assert left == []
+    finally:
+        labctl.down("kinds")
 
 
 def test_no_fault_is_added_or_undone_by_a_program_either() -> None:

@@ -157,6 +157,14 @@ def test_a_check_that_does_not_pass_is_shown_with_its_evidence(verdict: str) -> 
     assert seen[1:] == ("  expected a reply", "  got", "  nothing", "  third")
 
 
+def test_a_mac_address_is_part_of_a_repair_but_not_of_what_is_built() -> None:
+    link = replace(one(Link), mac="02:00:00:00:00:01")
+    change = (Change(link, replace(link, mac="02:00:00:00:00:99")),)
+
+    assert judge_build(change, PLAN, NONE).state == "passed"
+    assert fixed(FixGoal(), PASSED, changes=change)[0] == "failed"
+
+
 def test_a_repair_in_another_way_is_no_repair_of_the_lab_but_of_its_checks() -> None:
     extra = (Change(None, Route("c1", ip_network("192.0.2.0/24"), dev="eth0")),)
     state, seen = fixed(FixGoal("lab"), PASSED, changes=extra)
