@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -117,8 +118,8 @@ def test_one_device_is_the_real_tcpdump_and_says_how_it_is_called() -> None:
     child = subprocess.Popen([*LABCTL, "capture", "node1/eth0", "-c", "1"], cwd=ROOT, stdout=-1, stderr=-1, text=True)
     assert child.stderr is not None
     said = child.stderr.readline()
-    while "listening on eth0" not in child.stderr.readline():
-        pass
+    heard = list(takewhile(lambda line: "listening on eth0" not in line, iter(child.stderr.readline, "")))
+    assert child.poll() is None, "".join(heard)
     ping("a", "10.244.1.2")
     out, _ = child.communicate(timeout=30)
 
