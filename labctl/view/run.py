@@ -73,7 +73,7 @@ async def _serve_until(
     app = create_app(page, token, static)
     config = uvicorn.Config(
         app, http="h11", ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
-        server_header=False, proxy_headers=False, timeout_graceful_shutdown=END_TIMEOUT_S,
+        log_level="error", server_header=False, proxy_headers=False, timeout_graceful_shutdown=END_TIMEOUT_S,
     )  # fmt: skip
     server = PageServer(config)
     host, port = listening.getsockname()
@@ -81,10 +81,9 @@ async def _serve_until(
     loop = asyncio.get_running_loop()
     serving, watching = loop.create_task(server.serve(sockets=[listening])), loop.create_task(page.watch())
     done, _ = await asyncio.wait((stopped, serving, watching), return_when=asyncio.FIRST_COMPLETED)
-    page.viewers.close()
     server.should_exit = True
     watching.cancel()
-    await serving
+    await asyncio.gather(serving, page.close())  # a request that waits for a verb gets an answer, so the server can end
     for task in done - {stopped}:
         task.result()  # it ended by itself: raises why
 

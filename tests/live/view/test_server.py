@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tests.support.machine import changed, fingerprint
 from tests.support.page_server import PageServer
 
 VIEWERS = 30
+PATIENCE_S = 3  # seconds for which the server waits for requests that are not answered
 
 
 @pytest.fixture(autouse=True)
@@ -225,6 +228,34 @@ def test_the_end_during_a_trace_and_a_capture_leaves_nothing(
     assert (code, errors) == (0, "")
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
     assert labctl.RunningLab("kubenet").status() == ()
+
+
+def test_the_end_interrupts_a_trace_that_somebody_waits_for(page_server: PageServer, tmp_path: Path) -> None:
+    with PageServer(tmp_path / "static") as server, server.events() as events, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(server.post, "trace", **{"from": "internet", "to": "c"})
+        while events.wait("busy") is None:
+            pass
+        begun = time.monotonic()
+        code, errors = server.stop()
+        took_s = time.monotonic() - begun
+        status, answer = waiting.result()
+
+    assert (code, errors) == (0, "")
+    assert took_s < PATIENCE_S
+    assert (status, answer["kind"]) == (500, "ended")
+    assert labctl.RunningLab("kubenet").status() == ()
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    ["nonsense\r\n\r\n", "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"],
+)
+def test_a_strange_request_prints_nothing(page_server: PageServer, tmp_path: Path, request_text: str) -> None:
+    with PageServer(tmp_path / "static") as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(request_text.encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 4")
+        assert server.stop() == (0, "")
 
 
 def test_a_killed_server_leaves_no_process(page_server: PageServer, tmp_path: Path) -> None:
