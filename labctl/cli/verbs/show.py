@@ -48,6 +48,10 @@ def show(session: Session, node: str | None, why: bool) -> int:
     session.require_root()
     name = lifecycle.resolve_lab_name(session.lab)
     nodes = find_nodes(name, node)
+    if why:
+        from labctl.lab import fault_records
+
+        fault_records.refuse_hidden(name, "show --why")
     terminal = session.terminal
     terminal.progress(f"reading {name}")
     views = read_views(name, nodes, details=node is not None or session.json)

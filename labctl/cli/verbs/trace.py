@@ -121,6 +121,10 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     form = _form(session, options)
     if options["why"] and options["compare"] is not None:
         raise UsageError("--why and --compare cannot be used together", "trace one packet with --why")
+    if options["why"]:
+        from labctl.lab import fault_records
+
+        fault_records.refuse_hidden(name, "trace --why")
     for file in (options["pcap"], options["output"]):
         if file is not None:
             require_writable(file)
