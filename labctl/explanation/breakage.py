@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from labctl.core.diff import Change
 from labctl.core.iptables import FirewallRule
-from labctl.core.resources import Chain, Resource
+from labctl.core.resources import Address, Chain, Resource
 from labctl.core.scenario_types import Lab
 from labctl.faults.catalogue import applicable
 
@@ -50,10 +50,20 @@ class Breakages:
             for fault in faults:
                 for change in fault.changes:
                     if change.have is not None:
-                        removes = change.want is None or _has_fewer_rules(change)
+                        removes = _is_gone(change, fault.changes) or _has_fewer_rules(change)
                         one = Breakage(kind.name, fault.on, kind.summary, kind.effect, removes)
                         found.setdefault(change.have.key, []).append((one, change))
         return found
+
+
+def _is_gone(change: Change, changes: Iterable[Change]) -> bool:
+    """Whether nothing is in the place of the object: an address with another prefix length is wrong, not missing."""
+    have = change.have
+    if change.want is not None:
+        return False
+    return not isinstance(have, Address) or not any(
+        isinstance(one.want, Address) and (one.want.at, one.want.addr.ip) == (have.at, have.addr.ip) for one in changes
+    )
 
 
 def _is_about_rules(change: Change) -> bool:

@@ -52,6 +52,12 @@ def test_a_route_is_explained_in_full() -> None:
     assert "route-blackhole" in {one.kind for one in others}
 
 
+def test_an_address_with_another_prefix_length_is_wrong_and_not_missing() -> None:
+    kinds = {one.kind: one.removes for one in explain("c address 10.244.1.2/24").breakages}
+
+    assert kinds == {"address-missing": True, "prefix-too-long": False, "prefix-too-short": False}
+
+
 def test_a_rule_has_the_command_and_the_faults_of_this_rule_alone() -> None:
     found = explain("node1 MASQUERADE (must be last in chain)")
 
