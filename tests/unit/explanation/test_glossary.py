@@ -43,6 +43,10 @@ def test_no_mark_of_markdown_is_left() -> None:
         ("rp_filter", "rp_filter"),
         ("rp-filter", "rp_filter"),
         ("laws", "The three laws"),
+        ("NAT", "SNAT and DNAT"),
+        ("kube-proxy", "kube-proxy"),
+        ("MTU", "MTU"),
+        ("promiscuous", "Promiscuous mode"),
     ],
 )
 def test_a_term_is_found_as_people_write_it(words: str, title: str) -> None:
