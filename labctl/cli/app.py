@@ -78,19 +78,24 @@ def app(ctx: click.Context) -> None:
 
     \b
     First steps:
-      sudo labctl up kubenet --check       build the network of a cluster, and check it
-      sudo labctl shell node1              open a shell in a node
+      sudo labctl up kubenet --check       build a cluster's network, and check it
+      sudo labctl graph                    draw it
+      sudo labctl explain node1            say why each object of node1 is there
       sudo labctl exec a -- ping -c 3 c    run a command in a pod
       sudo labctl trace a c                follow one packet, hop by hop
+      sudo labctl view                     see all of this in a browser
       sudo labctl down kubenet             remove it completely
+      sudo labctl exercise list            tasks, from the first cable on
 
     \b
     Exit codes:
-      0 success   1 a check failed, or drift   2 bad scenario or usage   3 the kernel refused
-      4 missing root, tool or kernel feature   70 a bug in labctl   130 interrupted
+      0 success   1 a check failed, or drift   2 bad scenario or usage
+      3 the kernel refused   4 missing root, tool or kernel feature
+      70 a bug in labctl   130 interrupted
 
     \b
-    Completion:  eval "$(_LABCTL_COMPLETE=bash_source labctl)"     (or zsh_source, fish_source)
+    Completion of words in bash (zsh_source, fish_source in other shells):
+      eval "$(_LABCTL_COMPLETE=bash_source labctl)"
     """
     if ctx.invoked_subcommand is None:
         session: Session = ctx.obj

@@ -45,9 +45,14 @@ def print_up(result: UpResult, command: str | None, terminal: Terminal) -> None:
         terminal.line()
         terminal.section(service_table(result.lab))
     if command is not None:
-        terminal.line()
-        terminal.line("try next")
-        terminal.commands(f"  {line}" for line in suggestions(result.lab, command))
+        print_suggestions(result.lab, command, terminal)
+
+
+def print_suggestions(lab: Lab, command: str, terminal: Terminal) -> None:
+    """Print commands to try next. `command` is what a user types before a verb."""
+    terminal.line()
+    terminal.line("try next")
+    terminal.commands(f"  {line}" for line in suggestions(lab, command))
 
 
 def approximation_lines(lab: Lab) -> list[str]:
@@ -139,12 +144,13 @@ def _pods(one: VirtualAddress) -> str:
 def suggestions(lab: Lab, labctl: str) -> list[str]:
     """Commands to try next, with names from the lab. `labctl` is what a user types before a verb."""
     hosts = [one.name for one in lab.machines if one.role in ("node", "host")] or [one.name for one in lab.machines]
-    commands = [f"{labctl} shell {hosts[0]}"]
+    commands = [f"{labctl} graph", f"{labctl} explain {hosts[0]}", f"{labctl} shell {hosts[0]}"]
     pings = [one for one in lab.checks if one.probe == "ping" and lab.machine(one.target)]
     pings.sort(key=lambda one: not _on_different_nodes(lab.machine(one.source), lab.machine(one.target)))
     if pings:
-        commands.append(f"{labctl} exec {pings[0].source} -- ping -c 3 {pings[0].target}")
-    return [*commands, f"{labctl} check", f"{labctl.partition(' -l ')[0]} down {lab.name}"]
+        source, target = pings[0].source, pings[0].target
+        commands += [f"{labctl} exec {source} -- ping -c 3 {target}", f"{labctl} trace {source} {target}"]
+    return [*commands, f"{labctl} check", f"{labctl} view", f"{labctl.partition(' -l ')[0]} down {lab.name}"]
 
 
 def _on_different_nodes(source: Machine | None, target: Machine | None) -> bool:

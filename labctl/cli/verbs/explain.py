@@ -83,8 +83,8 @@ def explain(
     part of its line in `labctl plan`. Without OBJECT there is an overview. What breaks is from the catalogue of
     faults; `labctl break` makes it, so that you can see it.
 
-    Else the words are a term of the glossary. A name of a lab, a scenario or a node comes first; --term takes the
-    words as a term in any case.
+    Else the words are a term of the glossary, or an object of the running lab on any machine. A name of a lab, a
+    scenario or a node comes first; --term takes the words as a term in any case.
 
     \b
     Examples:
@@ -101,6 +101,8 @@ def explain(
     terms = entries()
     entry = glossary.find(terms, " ".join((subject, *words)))
     found = None if only_term else _find(session, subject, sets, manifests)
+    if found is None and entry is None and not (only_term or sets or manifests):
+        found = _find_object(session, (subject, *words))
     if found is not None:
         lab, before = found
         print_warnings(session, lab)
@@ -145,6 +147,26 @@ def _find(
             raise UsageError(f"{'--set' if sets else '--manifest'} needs a scenario", f"labctl explain SCENARIO {name}")
         return with_plugin_results(records.load_compiled_lab(running)), (name,)
     return None
+
+
+def _find_object(session: Session, words: tuple[str, ...]) -> tuple[Lab, tuple[str, ...]] | None:
+    """The running lab, if one of its objects has these words: a device that a trace names, an address, a rule. None if
+    there is no such object, or if no lab is meant."""
+    from labctl.explanation.selection import find_subjects
+    from labctl.kernel.host import paths
+    from labctl.lab import records
+    from labctl.lab.cni_attach import with_plugin_results
+
+    labs = paths.labs()
+    name = session.lab if session.lab is not None else next(iter(labs)) if len(labs) == 1 else None
+    if name not in labs:
+        return None
+    lab = with_plugin_results(records.load_compiled_lab(name))
+    try:
+        find_subjects(lab, words)
+    except UsageError:
+        return None
+    return lab, (words[0],)
 
 
 def _machines(lab: str) -> tuple[str, ...]:

@@ -97,6 +97,7 @@ def up(
     session.interruption_text = lambda: "" if dry_run else f"lab {definition.name} is up and keeps running"
     terminal.clear()
     print_warnings(session, result.lab)
+    prefix = paths.command_prefix(result.lab.name)
     if not session.json:
         if session.verbose:
             terminal.commands(
@@ -104,9 +105,10 @@ def up(
                     result, lambda node: paths.netns_name(result.lab.name, node), str(paths.state_dir())
                 )
             )
-        command = None if check else paths.command_prefix(result.lab.name)
-        up_status.print_up(result, command, terminal)
+        up_status.print_up(result, None if check else prefix, terminal)
     report = _run_checks(session, result.lab) if check else None
+    if report is not None and terminal.tty and not session.json:
+        up_status.print_suggestions(result.lab, prefix, terminal)
     if session.json:
         from labctl.report.json_documents import up_document
 

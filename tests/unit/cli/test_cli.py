@@ -470,7 +470,18 @@ def test_a_blank_line_parts_the_machines_from_the_checks_in_a_pipe_too(
     monkeypatch.setattr(lifecycle, "up", fake(samples.result()))
     monkeypatch.setattr("labctl.checks.runner.run", fake(samples.report(samples.PASSED)))
 
-    assert "  a c\n\nkubenet: 1 check" in run("up", "kubenet", "--check")[1]
+    out = run("up", "kubenet", "--check")[1]
+    assert "  a c\n\nkubenet: 1 check" in out
+    assert "try next" not in out, "a program that reads the output gets what was done, and no more"
+
+
+def test_commands_to_try_follow_the_checks_on_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "up", fake(samples.result()))
+    monkeypatch.setattr("labctl.checks.runner.run", fake(samples.report(samples.PASSED)))
+    monkeypatch.setattr("labctl.report.terminal._is_tty", lambda stream: True)
+
+    out = run("up", "kubenet", "--check")[1]
+    assert out.index("1 check") < out.index("\ntry next\n") < out.index(" graph\n")
 
 
 def test_a_dry_run_tells_what_would_be_also_of_a_lab_to_be_replaced(

@@ -141,6 +141,18 @@ def test_a_running_lab_comes_first_then_a_scenario_then_its_nodes_then_terms(run
 
 
 @pytest.mark.usefixtures("running")
+def test_an_object_of_the_running_lab_is_found_without_its_machine(run: Run) -> None:
+    code, out, err = run("explain", "veth86f7e437")
+
+    assert (code, err) == (0, "")
+    assert out.startswith("node1: link veth86f7e437 type veth peer a/eth0")
+    assert run("explain", "10.244.1.2")[1].startswith("c: address 10.244.1.2/24 dev eth0\n")
+    assert run("explain", "masquerade")[1].startswith("Masquerade\n"), "a term comes first"
+    assert "there is nothing named 'veth0'" in run("explain", "veth0")[2]
+    assert "the glossary has no term 'veth86f7e437'" in run("explain", "--term", "veth86f7e437")[2]
+
+
+@pytest.mark.usefixtures("running")
 def test_values_need_a_scenario(run: Run) -> None:
     code, out, _ = run("explain", "node1", "--set", "mtu=1400", "--json")
 

@@ -103,15 +103,28 @@ def test_up_says_who_is_who_and_what_to_try_next() -> None:
     assert said.splitlines()[0] == "kubenet is up: 1 namespace, 13 objects in 0.21 s"
     assert re.search(r"^node1 +node +10\.224\.0\.4 10\.244\.0\.1$", said, re.MULTILINE)
     assert re.search(r"^a +pod +node1 +10\.244\.0\.2$", said, re.MULTILINE)
-    for command in ("labctl shell node1", "labctl exec a -- ping -c 3 c", "labctl check", "labctl down kubenet"):
-        assert f"  {command}\n" in said
+    assert said.endswith(
+        "try next\n"
+        "  labctl graph\n"
+        "  labctl explain node1\n"
+        "  labctl shell node1\n"
+        "  labctl exec a -- ping -c 3 c\n"
+        "  labctl trace a c\n"
+        "  labctl check\n"
+        "  labctl view\n"
+        "  labctl down kubenet\n"
+    )
 
 
 def test_hints_begin_with_the_command_of_this_user_and_name_the_lab() -> None:
     assert up_status.suggestions(samples.LAB, "sudo labctl -l kubenet") == [
+        "sudo labctl -l kubenet graph",
+        "sudo labctl -l kubenet explain node1",
         "sudo labctl -l kubenet shell node1",
         "sudo labctl -l kubenet exec a -- ping -c 3 c",
+        "sudo labctl -l kubenet trace a c",
         "sudo labctl -l kubenet check",
+        "sudo labctl -l kubenet view",
         "sudo labctl down kubenet",
     ]
 
