@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PROJECTOR = {"width": 1280, "height": 720}
-TIMEOUT_MS = 20_000
+TIMEOUT_MS = 60_000  # a loaded machine is read for drift less often
 DRAWN = 'g[data-machine="a"]'  # is there as soon as kubenet is drawn
 
 
@@ -51,6 +51,6 @@ def click_machine(page: Page, name: str) -> None:
     page.locator(f'g[data-machine="{name}"] > text.t').click()
 
 
-def wait_for_sentence(page: Page, text: str, timeout_ms: int = 20_000) -> None:
+def wait_for_sentence(page: Page, text: str, timeout_ms: int = TIMEOUT_MS) -> None:
     """Wait until the live region says something that contains this text."""
     page.locator('[role="log"]').get_by_text(text).first.wait_for(state="attached", timeout=timeout_ms)

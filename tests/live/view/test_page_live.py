@@ -88,7 +88,7 @@ def test_a_failed_check_leads_to_the_place_of_the_loss(pages: LabPages, page_ser
     failed = page.locator("li.fail", has_text="pods of different nodes see each other's address")
     failed.wait_for(timeout=60_000)
     assert "the reply was last seen entering node2" in failed.inner_text()
-    page.get_by_text("Checks are running").first.wait_for(state="detached", timeout=60_000)
+    page.get_by_text("Checks are running").first.wait_for(state="detached")
     failed.get_by_role("button", name="Trace a → c").click()
     player = page.get_by_role("region", name="Player of the trace")
     loss = page.locator(".loss")
