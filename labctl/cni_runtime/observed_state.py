@@ -12,24 +12,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from labctl.cni.spec import DecodeError, Json, result_from_json
+from labctl.cni_runtime.plugin_reasons import with_reason
 from labctl.core.diff import surplus
 from labctl.core.resources import CREATION_ORDER, IP, Attachment, Link, Netns, Plan, Resource, Route, Sysctl
 from labctl.core.scenario_types import Lab, Machine
-from labctl.core.why import Component, Source, explained
 
-_PLUGINS = Component("the CNI plugins of the network list", Source("containernetworking/cni", "SPEC.md", "1.1.0"))
-MADE_BY_PLUGINS = _PLUGINS.why(
-    "A plugin of the network list made it when a pod was attached. labctl has seen it afterwards, and expects it from"
-    " then on."
-)
 VOLATILE_SYSCTLS = ("nf_conntrack_count", "tcp_fastopen_key", "stable_secret", ".mtu", ".forwarding", "mc_forwarding")
 
 
 def merge(plan: Plan, plugin_objects: Plan) -> Plan:
     """A plan with the plugins' objects: changed ones replace the plan's, new ones come after those of their kind."""
     changed = {item.key: item for item in plugin_objects}
-    planned = [changed.pop(item.key, item) for item in plan]
-    made = explained(MADE_BY_PLUGINS, changed.values())
+    pods = {item.pod for item in attachments_of(plan)}
+    planned = [with_reason(changed.pop(item.key), item, pods) if item.key in changed else item for item in plan]
+    made = (with_reason(item, None, pods) for item in changed.values())
     return tuple(sorted((*planned, *made), key=lambda item: CREATION_ORDER[type(item)]))
 
 

@@ -48,10 +48,11 @@ class PlannedReasons:
         return "" if planned.why is None else self._text(Subject(planned))
 
     def of_rule(self, chain: Chain, rule: FirewallRule) -> str:
-        """The reason of a rule, which the planned chain with this key explains."""
+        """The reason of a rule, if the planned chain with this key has it."""
         planned = self._by_key.get(chain.key)
-        subject = Subject(chain if planned is None else planned, rule)
-        return FOREIGN if find_reason(subject) is None else self._text(subject)
+        if not isinstance(planned, Chain) or rule not in planned.rules:
+            return FOREIGN
+        return self._text(Subject(planned, rule))
 
     def of_lookup(self, lookup: RouteLookup) -> str:
         """The reason of the route that the kernel chose: the planned one of this table with the longest prefix."""

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from labctl.cni_runtime import plugin_reasons
 from labctl.core.resources import Interface, Resource, Sysctl
 from labctl.core.scenario_types import Check, ListeningPort, PublishedPort, ScenarioNode, See
 from labctl.core.why import Component, Source, Why
@@ -27,27 +28,8 @@ _LOCAL = f"-m addrtype --dst-type LOCAL -j {DNAT_CHAIN}"
 PLUGIN_MARK_CHAIN = "CNI-HOSTPORT-SETMARK"
 _SNAT = '-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully'
 
-PLUGIN = Component(
-    "the CNI plugin portmap", Source("containernetworking/plugins", "plugins/meta/portmap/portmap.go", "1.1.1")
-)
 KUBELET = Component("the kubelet", Source("kubernetes/kubernetes", "pkg/kubelet/kubelet_network_linux.go", "1.23"))
-_WHY_LOCAL = PLUGIN.why(
-    "A packet to an address of {ns} itself may be for a host port (hostPort): the plugin's chain decides. PREROUTING"
-    " has the rule for packets from outside, OUTPUT for those of {ns} itself."
-)
-_WHY_DNAT_CHAIN = PLUGIN.why("It has one rule for each pod with host ports, and finds the pod by the port.")
-_WHY_JUMP = PLUGIN.why("Packets to the host ports {dports} of {ns} are for one pod, which has the chain {target}.")
-_WHY_POD_CHAIN = PLUGIN.why("It has the translations of one pod with host ports.")
-_WHY_MARK_POD = PLUGIN.why(
-    "The client is a pod of the same range. The pod would answer it directly, and the client waits for an answer of the"
-    " node: so the node masquerades such a packet. The mark says so to a later chain."
-)
-_WHY_MARK_LOOPBACK = PLUGIN.why(
-    "The client is {ns} at 127.0.0.1. In the pod, this address is the pod itself: so the node masquerades such a"
-    " packet. The mark says so to a later chain."
-)
-_WHY_DNAT = PLUGIN.why("It is the host port: packets to port {dport} of {ns} go to {to} instead, the pod {to_machine}.")
-_WHY_ROUTE_LOCALNET = PLUGIN.why(
+_WHY_ROUTE_LOCALNET = plugin_reasons.PORTMAP.why(
     "With 0, the kernel drops packets from 127.0.0.1 that leave {ns} by a device: a client on {ns} could not use a host"
     " port at 127.0.0.1."
 )
@@ -58,11 +40,6 @@ _WHY_POST_CHAIN = KUBELET.why("It masquerades the packets that have the mark, an
 _WHY_UNMARKED = KUBELET.why("Packets without the mark are none of this chain's: they keep their source.")
 _WHY_UNMARK = KUBELET.why("It takes the mark away, so that a packet that passes this chain twice is translated once.")
 _WHY_KUBELET_SNAT = KUBELET.why("The packet has the mark: its source becomes the address of {ns}.")
-_WHY_PLUGIN_MARK = PLUGIN.why("It marks packets that must be masqueraded with the bit 0x2000.")
-_WHY_PLUGIN_MARK_CHAIN = PLUGIN.why("The chains of the pods jump here to have a packet masqueraded later.")
-_WHY_PLUGIN_POST = PLUGIN.why("Every packet that leaves {ns} passes the chain that masquerades marked packets.")
-_WHY_PLUGIN_MASQ_CHAIN = PLUGIN.why("It masquerades the packets that have the plugin's mark.")
-_WHY_PLUGIN_MASQ = PLUGIN.why("The packet has the mark: its source becomes the address of {ns}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +67,13 @@ def host_port_chains(
     pods = tuple(pod for pod in pods if pod.host_ports)
     if not pods:
         return
-    yield primitives.chain(ns, "nat", "PREROUTING", (_LOCAL, _WHY_LOCAL))
-    yield primitives.chain(ns, "nat", "OUTPUT", (_LOCAL, _WHY_LOCAL))
-    jumps = ((rule, _WHY_JUMP) for pod in pods for rule in _jumps(network_name, pod))
-    yield primitives.chain(ns, "nat", DNAT_CHAIN, *jumps, why=_WHY_DNAT_CHAIN)
+    yield primitives.chain(ns, "nat", "PREROUTING", (_LOCAL, plugin_reasons.LOCAL))
+    yield primitives.chain(ns, "nat", "OUTPUT", (_LOCAL, plugin_reasons.LOCAL))
+    jumps = ((rule, plugin_reasons.JUMP) for pod in pods for rule in _jumps(network_name, pod))
+    yield primitives.chain(ns, "nat", DNAT_CHAIN, *jumps, why=plugin_reasons.DNAT_CHAIN)
     for pod in pods:
         rules = _dnat_rules(pod, mark_chain)
-        yield primitives.chain(ns, "nat", _name(network_name, pod.pod), *rules, why=_WHY_POD_CHAIN)
+        yield primitives.chain(ns, "nat", _name(network_name, pod.pod), *rules, why=plugin_reasons.POD_CHAIN)
     yield from _kubelet_mark_chains(ns) if mark_chain == KUBELET_MARK_CHAIN else _plugin_mark_chains(ns)
     for device in dict.fromkeys(pod.device for pod in pods):
         yield Sysctl(ns, f"net.ipv4.conf.{device}.route_localnet", "1", why=_WHY_ROUTE_LOCALNET)
@@ -120,12 +97,12 @@ def _kubelet_mark_chains(ns: str) -> Iterator[Resource]:
 
 def _plugin_mark_chains(ns: str) -> Iterator[Resource]:
     about = '-m comment --comment "CNI portfwd {}"'
-    mark = (f"{about.format('masquerade mark')} -j MARK --set-xmark 0x2000/0x2000", _WHY_PLUGIN_MARK)
-    yield primitives.chain(ns, "nat", PLUGIN_MARK_CHAIN, mark, why=_WHY_PLUGIN_MARK_CHAIN)
+    mark = (f"{about.format('masquerade mark')} -j MARK --set-xmark 0x2000/0x2000", plugin_reasons.MARK)
+    yield primitives.chain(ns, "nat", PLUGIN_MARK_CHAIN, mark, why=plugin_reasons.MARK_CHAIN)
     jump = f"{about.format('requiring masquerade')} -j CNI-HOSTPORT-MASQ"
-    yield primitives.chain(ns, "nat", "POSTROUTING", (jump, _WHY_PLUGIN_POST))
-    masquerade = ("-m mark --mark 0x2000/0x2000 -j MASQUERADE", _WHY_PLUGIN_MASQ)
-    yield primitives.chain(ns, "nat", "CNI-HOSTPORT-MASQ", masquerade, why=_WHY_PLUGIN_MASQ_CHAIN)
+    yield primitives.chain(ns, "nat", "POSTROUTING", (jump, plugin_reasons.POSTROUTING))
+    masquerade = ("-m mark --mark 0x2000/0x2000 -j MASQUERADE", plugin_reasons.MASQUERADE)
+    yield primitives.chain(ns, "nat", "CNI-HOSTPORT-MASQ", masquerade, why=plugin_reasons.MASQUERADE_CHAIN)
 
 
 def _jumps(network: str, pod: HostPortPod) -> Iterator[str]:
@@ -141,9 +118,9 @@ def _dnat_rules(pod: HostPortPod, mark_chain: str) -> Iterator[tuple[str, Why]]:
     for port in pod.host_ports:
         at = f"-d {port.address}/32 " if port.address is not None else ""
         match = f"{at}-p {port.protocol} -m {port.protocol} --dport {port.host_port}"
-        yield f"-s {pod.subnet} {match} -j {mark_chain}", _WHY_MARK_POD
-        yield f"-s 127.0.0.1/32 {match} -j {mark_chain}", _WHY_MARK_LOOPBACK
-        yield f"{match} -j DNAT --to-destination {pod.address}:{port.port}", _WHY_DNAT
+        yield f"-s {pod.subnet} {match} -j {mark_chain}", plugin_reasons.MARK_POD
+        yield f"-s 127.0.0.1/32 {match} -j {mark_chain}", plugin_reasons.MARK_LOOPBACK
+        yield f"{match} -j DNAT --to-destination {pod.address}:{port.port}", plugin_reasons.DNAT
 
 
 def _name(network: str, pod: str) -> str:

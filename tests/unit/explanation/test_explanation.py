@@ -192,6 +192,16 @@ def test_reasons_of_what_was_read_are_those_of_the_plan() -> None:
     assert reasons.of_chain(chain).endswith("[ip-masq-agent]")
 
 
+def test_a_rule_of_somebody_else_has_no_reason_although_it_looks_like_one_of_kube_proxy() -> None:
+    reasons = PlannedReasons(lab_of("services"))
+    chain = Chain("node1", "nat", "KUBE-SERVICES")
+
+    assert reasons.of_rule(chain, rule("-j KUBE-NODEPORTS")) == FOREIGN
+    planned = next(one for one in lab_of("services").plan if one.key == chain.key)
+    assert isinstance(planned, Chain)
+    assert all(reasons.of_rule(chain, one).endswith("[kube-proxy]") for one in planned.rules)
+
+
 def lookup(node: str, dst: str, dev: str, via: str | None = None, table: int = 254) -> RouteLookup:
     return RouteLookup(node, ip_address(dst), via=None if via is None else ip_address(via), dev=dev, table=table)
 
