@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from labctl.core.probe_kinds import probe_text
-from labctl.core.resources import Interface, Link
+from labctl.core.resources import Interface, Link, Route
 from labctl.drawing.from_lab import draw
 from labctl.drawing.svg import svg_lines
 from labctl.faults.catalogue import applicable, kinds
@@ -90,7 +90,9 @@ def drift_documents(changes: Iterable[Change]) -> list[Document]:
 
 
 def _device(subject: object) -> str | None:
-    """The device that an object is about: `node1/eth0`; None if it is about the whole machine."""
+    """The device that an object is about: `node1/eth0`; None if it is about the whole machine, as a route is."""
+    if isinstance(subject, Route):
+        return None
     at = getattr(subject, "at", None)
     if isinstance(at, Interface):
         return str(at)

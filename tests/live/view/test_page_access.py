@@ -174,8 +174,12 @@ def test_the_live_region_says_the_results_of_checks_and_drift(pages: LabPages) -
     try:
         wait_for_sentence(page, "Drift on node2: missing route default via 10.224.0.1 dev eth0")
         assert page.get_by_role("tab", name="Drift, 1 difference").count() == 1
-        marked = page.locator(".drift").first.get_attribute("data-device")
-        assert marked == "node2/eth0"
+        (marked,) = page.locator(".drift").all()
+        assert marked.text_content() == "default via 10.224.0.1 dev eth0", "the route is marked, and not its device"
+        assert page.get_by_role("button", name="node2, node").locator(".drift").count() == 1
+        assert "line-through" in marked.evaluate("line => getComputedStyle(line).textDecoration")
+        colour = "element => getComputedStyle(element).fill"
+        assert marked.evaluate(colour) == page.locator(".badge .shape").first.evaluate(colour)
         assert page.get_by_role("button", name="node2, node").get_attribute("aria-label") == (
             "node2, node, 10.224.0.5 10.244.1.1, drift: missing route default via 10.224.0.1 dev eth0"
         )

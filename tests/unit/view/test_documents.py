@@ -54,6 +54,8 @@ def test_drift_names_the_device_if_there_is_one() -> None:
     for one, change in zip(found, samples.DRIFT, strict=False):
         assert (one["machine"], one["kind"]) == (change.subject.ns, change.kind)
     assert {one["device"] for one in found} - {None}
+    (route,) = (one for one in found if "route" in one["text"])
+    assert (route["machine"], route["device"]) == ("node1", None), "a missing route is no fault of its device"
     assert all(one["device"] is None or one["device"].startswith(f"{one['machine']}/") for one in found)
 
 

@@ -86,6 +86,12 @@ export class Picture {
     return this.svg.querySelector(`[data-pods="${CSS.escape(node)}"]`) ?? this.machines.get(node) ?? null;
   }
 
+  /** The line of a missing route in its machine, if the drawing has it; `text` is that of the difference. */
+  missingRoute(machine: string, text: string): Element | null {
+    const lines = [...(this.machines.get(machine)?.querySelectorAll("text.s") ?? [])];
+    return lines.find((line) => `${text} `.startsWith(`missing route ${line.textContent} `)) ?? null;
+  }
+
   /** Where the packet is while it passes a device: a pod without drawn devices is one place. */
   place(machine: string, device: string | undefined): Point | null {
     const element = (device === undefined ? null : this.device(`${machine}/${device}`)) ?? this.machine(machine);

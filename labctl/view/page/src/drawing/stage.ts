@@ -91,10 +91,10 @@ export class Stage {
     for (const badge of this.badges) badge.element.remove();
     this.badges = marks.ends.flatMap(({ machine, text }) => this.endMark(picture, machine, text));
     const drifted = new Set<Element>();
-    for (const { machine, device } of marks.drift) {
+    for (const { machine, device, text } of marks.drift) {
       const element = machine === null ? null : (device && picture.device(device)) || picture.machine(machine);
-      if (!element) continue;
-      element.classList.add("drift");
+      if (machine === null || !element) continue;
+      (picture.missingRoute(machine, text) ?? element).classList.add("drift");
       drifted.add(element);
     }
     this.badges.push(...[...drifted].map((element) => driftMark(picture.boxOf(element))));
