@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from labctl.scenario.exercise_catalog import ExerciseEntry
 
 WIDTH = 80  # of paragraphs in a pipe and on a wide terminal
+LABEL = 8  # columns of `answer:` and the blank behind it
 STATE_WORDS = {"open": "open", "passed": "done", "missed": "missed", "solved": "solved by labctl"}
 STATE_COLOURS = {"open": "yellow", "passed": "green", "missed": "red", "solved": "dim"}
 JUDGEMENT_WORDS = {"passed": "PASS", "failed": "NOT YET", "missed": "MISSED", "unclear": "UNCLEAR"}
@@ -76,12 +77,12 @@ def next_commands(exercise: Exercise, progress: Progress, command: str) -> Itera
     task = exercise.tasks[first]
     number = f" {first + 1}" if len(exercise.tasks) > 1 or task.takes_answer else ""
     if task.takes_answer:
-        yield f"answer: {command} exercise check {first + 1} ANSWER"
-        yield f"        an answer is {form(task)}"
+        yield f"{'answer:':{LABEL}}{command} exercise check {first + 1} ANSWER"
+        yield f"{'':{LABEL}}an answer is {form(task)}"
     else:
-        yield f"check: {command} exercise check{number}"
+        yield f"{'check:':{LABEL}}{command} exercise check{number}"
     if progress.hints < len(exercise.hints):
-        yield f"hint:  {command} exercise hint"
+        yield f"{'hint:':{LABEL}}{command} exercise hint"
 
 
 def form(task: Task) -> str:

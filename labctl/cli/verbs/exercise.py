@@ -80,6 +80,7 @@ def list_exercises(session: Session, learners: bool, lang: str | None) -> int:
       labctl exercise list
       labctl exercise list --learners
     """
+    from labctl.kernel.host import paths
     from labctl.report import exercise_text as texts
     from labctl.report.exercise_json import list_document
     from labctl.scenario import exercise_catalog
@@ -100,6 +101,10 @@ def list_exercises(session: Session, learners: bool, lang: str | None) -> int:
         if others := [one for one in reached if one.exercise not in known]:
             session.terminal.line()
             session.terminal.section(texts.others_table(others))
+        open_names = [one.name for one in entries if one.name not in by_name or not by_name[one.name].is_finished]
+        if open_names:
+            session.terminal.line()
+            session.terminal.commands([f"next: {paths.command_prefix()} exercise start {open_names[0]}"])
     return 0
 
 
@@ -132,6 +137,7 @@ def start(
       sudo labctl exercise start ./my-exercise.yaml
       sudo labctl exercise start --random kubenet --level 2 --seed 7
     """
+    from labctl.report.exercise_text import LABEL
     from labctl.training import learner
     from labctl.training import session as training
 
@@ -153,7 +159,7 @@ def start(
         session.terminal.lines([note, ""], fold=4)
     _print_sheet(session, run)
     if at_random and is_new and not session.json:
-        session.terminal.lines([f"seed:  {seed}, for the same exercise again"])
+        session.terminal.lines([f"{'seed:':{LABEL}}{seed}, for the same exercise again"])
     return 0
 
 
