@@ -22,6 +22,10 @@ SCRIPT = """
     show();
   };
   const fit = () => { box = {...whole}; show(); };
+  const begin = () => {  // the whole drawing, if its texts are large enough then
+    box = {...whole};
+    if (scale() < 0.8 || scale() > 1) fill(closed.w); else show();
+  };
   const zoom = (by, px = main.clientWidth / 2, py = main.clientHeight / 2) => {
     const now = scale();
     const next = Math.min(8, Math.max(0.05, now * by));
@@ -162,8 +166,8 @@ SCRIPT = """
   let before;  // the view on the screen, while the page is printed
   addEventListener('beforeprint', () => { before = box; fit(); });
   addEventListener('afterprint', () => { box = before || box; before = undefined; show(); });
-  addEventListener('resize', () => { if (!before) fill(closed.w); });
-  fill(closed.w);
+  addEventListener('resize', () => { if (!before) begin(); });
+  begin();
   const wanted = decodeURIComponent(location.hash.slice(1));  // page.html#node7 opens the pods of node7
   for (const one of svg.querySelectorAll('[data-pods].opens')) if (name_of(one) === wanted) open(one);
 })();

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import labctl
 from labctl.drawing.from_lab import draw
 from labctl.drawing.html import details, page_lines
 from tests.support.drawings import large
@@ -55,6 +56,24 @@ def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
 def view(page: Any) -> list[float]:
     """Left, top, width and height of what is shown."""
     return [float(one) for one in page.get_attribute("main > svg", "viewBox").split()]
+
+
+@pytest.mark.parametrize(("height", "is_whole"), [(660, True), (400, False)])
+def test_it_begins_whole_if_the_texts_stay_large_enough(
+    browser: Any, tmp_path: Path, height: int, is_whole: bool
+) -> None:
+    lab = labctl.load("kubenet").compiled
+    drawing = draw(lab)
+    file = tmp_path / "lab.html"
+    file.write_text("\n".join(page_lines(drawing, details(lab, drawing))))
+    opened = browser.new_page(viewport={"width": 1280, "height": height})
+    opened.goto(file.as_uri())
+    shown, lowest = opened.evaluate(
+        "[document.querySelector('main').getBoundingClientRect().bottom,"
+        " document.querySelector('#machine-node1').getBoundingClientRect().bottom]"
+    )
+    opened.close()
+    assert (lowest < shown) == is_whole
 
 
 def test_a_number_opens_and_closes_in_place(page: Any) -> None:
