@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -77,6 +78,14 @@ def sections(view: NodeView, reasons: PlannedReasons | None = None) -> tuple[Tab
     ]
     found.append(trim("settings", ("name", "value", "why"), sorted(rows), 2))
     return tuple(section for section in found if section.rows)
+
+
+def fidelity_summary(lab: Lab) -> str:
+    """How faithful a lab is to the real system, in one line: how many parts have each grade."""
+    numbers = Counter(part.grade for part in sort_by_grade(lab.parts))
+    grades = ", ".join(f"{number} {grade}" for grade, number in numbers.items())
+    parts = f": parts by grade: {grades} (-v lists them)" if grades else ""
+    return f"{lab.name} has the model {lab.model}{parts}"
 
 
 def fidelity_section(lab: Lab) -> TableSection:

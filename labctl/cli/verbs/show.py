@@ -18,19 +18,21 @@ if TYPE_CHECKING:
 @click.command("show", short_help="Show the state of a node, or one line for each machine.")
 @click.argument("node", required=False, type=NODE)
 @why_option("Say why each object of NODE is there, and what makes it.")
-@global_options("lab", "json")
+@global_options("lab", "json", "verbose", verbose="Without NODE: how faithful each part of the lab is.")
 @click.pass_obj
 def show(session: Session, node: str | None, why: bool) -> int:
     """Show all that the kernel holds in a node: links, bridge ports, addresses, routes, policy rules, neighbours,
     forwarding entries, firewall rules with counters, connections (conntrack), listening sockets, sysctls.
 
     Without NODE, there is one line for each machine: its role, the node that it runs on, its addresses, what is down,
-    the numbers of its firewall rules and of the connections that it tracks, and the ports on which it listens. How
-    faithful the lab is to the real system follows. With --json, every node is shown in full.
+    the numbers of its firewall rules and of the connections that it tracks, and the ports on which it listens. One line
+    says how faithful the lab is to the real system; with -v, a table says it part by part. With --json, every node is
+    shown in full.
 
     \b
     Examples:
       sudo labctl show
+      sudo labctl show -v
       sudo labctl show node1
       sudo labctl show node1 --why
       sudo labctl show --json
@@ -38,7 +40,7 @@ def show(session: Session, node: str | None, why: bool) -> int:
     from labctl.lab import lifecycle
     from labctl.lab.node_lookup import find_nodes
     from labctl.report.lab_overview import overview, summaries
-    from labctl.report.node_view import fidelity_section, sections
+    from labctl.report.node_view import fidelity_section, fidelity_summary, sections
     from labctl.running_lab import read_views
 
     if why and node is None:
@@ -69,7 +71,12 @@ def show(session: Session, node: str | None, why: bool) -> int:
             terminal.section(service_table(lab))
         if lab is not None:
             terminal.line()
-            terminal.section(fidelity_section(lab))
+            if session.verbose:
+                terminal.section(fidelity_section(lab))
+            else:
+                from labctl.report.up_status import approximation_lines
+
+                terminal.lines([fidelity_summary(lab), *approximation_lines(lab)], fold=4)
     else:
         (view,) = views
         terminal.line(terminal.paint(f"{name}/{view.node}", "bold"))

@@ -114,7 +114,8 @@ def test_what_is_built_otherwise_says_so_at_every_turn(run: Run) -> None:
     assert told("up", TENANTS, "--approximate") == told("status") == told("show", "a") == instead
     for verb in ("status", "check"):
         assert SAID in run(verb)[1]
-    assert "needs vlan, approximated" in run("show")[1]
+    assert "needs vlan, approximated" in run("show", "-v")[1]
+    assert "approximate, because the kernel lacks vlan: " in run("show")[1]
     assert "(approximate: vlan)" in run("list")[1]
     assert json.loads(run("list", "--json")[1])["labs"][0]["approximate"] == ["vlan"]
 

@@ -22,7 +22,7 @@ from labctl.core.results import Outcome
 from labctl.errors import KernelError
 from labctl.report import lists, plain_text, text_layout, up_status
 from labctl.report.junit import junit_document
-from labctl.report.node_view import NodeView, TableSection, fidelity_section, sections, settings
+from labctl.report.node_view import NodeView, TableSection, fidelity_section, fidelity_summary, sections, settings
 from labctl.report.terminal import Terminal
 from tests.support import samples
 
@@ -254,6 +254,13 @@ def test_what_a_model_does_otherwise_is_a_line_for_each_grade() -> None:
         "needs of the kernel: vlan, for the tenants' VLANs",
     ]
     assert up_status.fidelity_lines(samples.LAB) == up_status.fidelity_lines(EXACT)[:2]
+
+
+def test_show_counts_the_parts_of_each_grade() -> None:
+    assert fidelity_summary(EXACT) == (
+        "kubenet has the model kubenet: parts by grade: 1 faithful, 1 approximation, 1 needs, 1 skipped (-v lists them)"
+    )
+    assert fidelity_summary(replace(EXACT, parts=())) == "kubenet has the model kubenet"
 
 
 def test_show_says_part_by_part_how_true_a_lab_is() -> None:
