@@ -65,12 +65,9 @@ class PlannedPath:
     arrives: bool
     end: str  # the last namespace
 
-    def uses_route(self, route: Route) -> bool:
-        """Whether a machine on the path uses this route, also below a tunnel."""
-        return route.key in self._routes
-
     @cached_property
-    def _routes(self) -> frozenset[tuple[object, ...]]:
+    def route_keys(self) -> frozenset[tuple[object, ...]]:
+        """The keys of the routes that the machines on the path use, also below a tunnel."""
         return frozenset(one.route.key for hop in self.hops for one in (hop, *hop.tunnel))
 
     def crosses(self, at: Interface) -> bool:

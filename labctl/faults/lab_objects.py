@@ -97,13 +97,15 @@ class LabObjects:
 
     def all(self, kind: type[T], ns: str | None = None) -> tuple[T, ...]:
         """The planned objects of a type, in the plan's order, all or those of one namespace."""
-        return tuple(item for item in self._by_type.get(kind, ()) if ns is None or item.ns == ns)
+        return tuple(self._by_type.get((kind, ns), ()))
 
     @cached_property
-    def _by_type(self) -> dict[type, list[Any]]:
-        found: dict[type, list[Any]] = {}
+    def _by_type(self) -> dict[tuple[type, str | None], list[Any]]:
+        """The objects by their type and namespace, and under None those of all namespaces."""
+        found: dict[tuple[type, str | None], list[Any]] = {}
         for item in self.lab.plan:
-            found.setdefault(type(item), []).append(item)
+            for ns in {None, getattr(item, "ns", None)}:
+                found.setdefault((type(item), ns), []).append(item)
         return found
 
     @cached_property
@@ -249,6 +251,18 @@ class LabObjects:
             elif trip.keeps_addresses and hits(trip.back):
                 back.append(trip)
         return there + back
+
+    @cached_property
+    def trips_by_route(self) -> dict[tuple[object, ...], list[Trip]]:
+        """What `hit_trips` finds for each route, by its key, without a look at every trip for every route."""
+        there: dict[tuple[object, ...], list[Trip]] = {}
+        back: dict[tuple[object, ...], list[Trip]] = {}
+        for trip in self.trips:
+            for key in trip.there.route_keys:
+                there.setdefault(key, []).append(trip)
+            for key in trip.back.route_keys - trip.there.route_keys if trip.keeps_addresses else ():
+                back.setdefault(key, []).append(trip)
+        return {key: there.get(key, []) + back.get(key, []) for key in {**there, **back}}
 
     def lost_trips(self, changes: tuple[Change, ...], trips: list[Trip]) -> list[Trip]:
         """Those of the trips that do not arrive any more, there or back, with these changes of the plan."""

@@ -34,7 +34,7 @@ def _unicast_routes(objects: LabObjects) -> Iterator[Route]:
 def _used_routes(objects: LabObjects) -> Iterator[tuple[Route, list[Trip]]]:
     """The routes that probes use, with the probes."""
     for route in _unicast_routes(objects):
-        trips = objects.hit_trips(lambda path, route=route: path.uses_route(route))  # type: ignore[misc]
+        trips = objects.trips_by_route.get(route.key)
         if trips:
             yield route, trips
 

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from labctl.core.resources import Route
 from labctl.faults.lab_objects import LabObjects
 from labctl.scenario.definition import define
 
@@ -66,3 +67,14 @@ def test_a_probe_of_a_fault_does_not_arrive_any_more() -> None:
         )
         ways = [(way.start, way.dst, way.src) for way in trip.ways]
         assert not all(broken.path(*way).arrives for way in ways), fault.on
+
+
+@pytest.mark.parametrize("scenario", ["kubenet", "calico", "aks-snat-ports", "docker-overlay", "raw-dual-stack"])
+def test_the_index_of_routes_has_the_trips_that_use_each(scenario: str) -> None:
+    objects = LabObjects(define(scenario).compiled)
+
+    used = [route for route in objects.all(Route) if route.key in objects.trips_by_route]
+    assert used
+    for route in objects.all(Route):
+        found = objects.hit_trips(lambda path, key=route.key: key in path.route_keys)  # type: ignore[misc]
+        assert objects.trips_by_route.get(route.key, []) == found, route
