@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from labctl.report.node_view import TableSection
 
 # a line with a command, which can be pasted into a shell also if it is broken
-_VERBS = "up|down|check|exec|shell|trace|fix"
+_VERBS = "up|down|check|exec|shell|trace|fix|explain|exercise"
 IS_COMMAND = re.compile(
-    rf" *(run manually: |(try +|try: |fix: )?(sudo )?labctl( --rootless| -l [\w-]+)* ({_VERBS}) |ip netns exec )"
+    rf" *(run manually: |(try +|try: |fix: |next: )?(sudo )?labctl( --rootless| -l [\w-]+)* ({_VERBS}) |ip netns exec )"
 )
 COLOURS = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1"}
 
