@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from labctl.core.address_use import AddressUse
-from labctl.core.exercise_types import Exercise
 from labctl.core.fidelity import Fidelity
 from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface, Plan
 from labctl.core.text import count, short_repr
+
+if TYPE_CHECKING:
+    from labctl.core.exercise_types import Exercise
 
 MachineRole: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
 Protocol: TypeAlias = Literal["tcp", "udp"]

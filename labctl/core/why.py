@@ -86,17 +86,6 @@ LABCTL = Component("labctl", Source("labctl"))
 
 
 @dataclass(frozen=True, slots=True)
-class SameReason:
-    """The reason of rules that have the same one."""
-
-    rules: tuple[FirewallRule, ...]
-    why: Why
-
-    def __call__(self, chain: NamedChain, rule: FirewallRule) -> Why | None:
-        return self.why if rule in self.rules else None
-
-
-@dataclass(frozen=True, slots=True)
 class RuleByRule:
     """The reasons of single rules, in the same order."""
 
@@ -148,7 +137,8 @@ def explained(reasons: Reasons, items: Iterable[T]) -> Iterator[T]:
             if reason is not None:
                 object.__setattr__(item, "why", reason)
                 if not getattr(item, "rule_whys", True) and isinstance(reason, Why):
-                    object.__setattr__(item, ("rule_whys"), (SameReason(item.rules, reason),))  # type: ignore[attr-defined]
+                    same = RuleByRule(item.rules, (reason,) * len(item.rules))  # type: ignore[attr-defined]
+                    object.__setattr__(item, "rule_whys", (same,))
         yield item
 
 

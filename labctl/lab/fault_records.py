@@ -19,7 +19,6 @@ from labctl.core.record_shape import a_word
 from labctl.core.resources import CREATION_ORDER, Plan
 from labctl.errors import UsageError
 from labctl.kernel.host import lab_state, paths, state_files
-from labctl.lab import exercise_record
 from labctl.render.plan_json import resource_from_json, resource_json
 
 _FILE = "faults.json"
@@ -81,6 +80,8 @@ def active(lab: str) -> tuple[FaultRecord, ...]:
 def refuse_hidden(lab: str, verb: str) -> None:
     """Refuse a verb that would show what a hidden fault has added or changed. Raises UsageError."""
     if any(record.hidden for record in active(lab)):
+        from labctl.lab import exercise_record
+
         exercise_record.refuse_open(lab, verb)
         hint = f"`{paths.command_prefix(lab)} fix --show` shows it"
         raise UsageError(f"lab {lab} has a hidden fault, and `{verb}` would give it away", hint)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from labctl.core.iptables import rule
 from labctl.core.resources import Chain
-from labctl.core.why import LABCTL, SameReason
+from labctl.core.why import LABCTL, RuleByRule
 from labctl.errors import ScenarioError
 from labctl.explanation.placeholders import Placeholders
 from labctl.kubernetes.api.policy_objects import Direction
@@ -153,7 +153,9 @@ def test_a_sentence_that_is_not_one_is_found(sentence: str, problem: str) -> Non
 
 def test_a_reason_is_not_a_part_of_the_value() -> None:
     chain = Chain("n", "nat", "X", (rule("-j DROP"),))
-    same = replace(chain, why=LABCTL.why("a."), rule_whys=(SameReason(chain.rules, LABCTL.why("b.")),))
+    same = replace(
+        chain, why=LABCTL.why("a."), rule_whys=(RuleByRule(chain.rules, (LABCTL.why("b."),) * len(chain.rules)),)
+    )
 
     assert chain == same
     assert hash(chain) == hash(same)
