@@ -131,6 +131,10 @@ _IDENTITY_RULE = _EBPF.why(
 _NODE_RULE = _EBPF.why(
     "Packets that come from {iif} are the node's own: they get the identity remote-node (table {table})."
 )
+_NODE_PORT_RULE = _EBPF.why(
+    "Packets that come from {iif} and go on to a pod of another node are those of another machine to a nodePort of"
+    " {ns}: the node sends them on with the identity remote-node (table {table})."
+)
 _ENCAP_ROUTE = _EBPF.why(
     "It leads packets for {dst} ({dst_machines}) into the tunnel, and gives each the VNI of its sender's identity and"
     " the address of the other node."
@@ -309,9 +313,10 @@ def _tunnel(
         address = addressing.pod_range.network_address + 1 + number
         table, src = IDENTITY_TABLE_BASE + identity_of[pod], primitives.host_prefix(address)
         yield Rule(addressing.name, POD_PREF, table, src=src, why=_IDENTITY_RULE)
-    for device_in in ("lo", "eth0"):  # the node's own packets, and those to its nodePorts that it sends on
+    # the node's own packets, and those to its nodePorts that it sends on
+    for device_in, why in (("lo", _NODE_RULE), ("eth0", _NODE_PORT_RULE)):
         table = IDENTITY_TABLE_BASE + REMOTE_NODE_IDENTITY
-        yield Rule(addressing.name, NODE_PREF, table, iif=device_in, why=_NODE_RULE)
+        yield Rule(addressing.name, NODE_PREF, table, iif=device_in, why=why)
     for identity in dict.fromkeys((*identity_of.values(), REMOTE_NODE_IDENTITY)):
         for peer in peers:
             yield Route(

@@ -28,7 +28,7 @@ _TUNNEL_ADDRESS = (
     "It is the address of {ns} in the tunnel, the first of its range of pods: the source of what the node itself"
     " sends to pods of other nodes."
 )
-_DIRECT = _HOST_GW.why(
+_DIRECT = (
     "It leads packets for {dst} to {via_machine}, where its pods are ({dst_machines}). Both nodes are on one"
     " Ethernet, so nothing is put into a tunnel."
 )
@@ -108,7 +108,7 @@ def vxlan_backend(lease: Lease, peers: tuple[Lease, ...], mtu: int, *, direct_ro
     yield from _tunnel_address(at, pods, _VXLAN)
     for peer, peer_range in peers:
         if direct_routing and nic.same_subnet(peer):
-            yield Route(nic.machine, peer_range, peer.address, "eth0", why=_DIRECT)
+            yield Route(nic.machine, peer_range, peer.address, "eth0", why=_VXLAN.why(_DIRECT))
             continue
         yield Neighbour(at, peer_range.network_address, vtep_mac(peer), why=_NEIGHBOUR)
         yield Fdb(at, vtep_mac(peer), peer.address, why=_FDB)
@@ -127,7 +127,7 @@ def host_gw_backend(lease: Lease, peers: tuple[Lease, ...]) -> Iterator[Resource
     nic, _ = lease
     for peer, peer_range in peers:
         if nic.same_subnet(peer):
-            yield Route(nic.machine, peer_range, peer.address, "eth0", why=_DIRECT)
+            yield Route(nic.machine, peer_range, peer.address, "eth0", why=_HOST_GW.why(_DIRECT))
 
 
 def udp_backend(lease: Lease, peers: tuple[Lease, ...], pod_cidr: IPv4Network, mtu: int) -> Iterator[Resource]:

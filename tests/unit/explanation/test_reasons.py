@@ -13,7 +13,9 @@ from labctl.core.iptables import rule
 from labctl.core.resources import Chain
 from labctl.core.why import LABCTL, RuleByRule
 from labctl.errors import ScenarioError
+from labctl.explanation.explanation import Explainer
 from labctl.explanation.placeholders import Placeholders
+from labctl.explanation.selection import find_subjects
 from labctl.kubernetes.api.policy_objects import Direction
 from labctl.kubernetes.services.kube_proxy_reasons import RULES
 from labctl.scenario import catalog
@@ -160,3 +162,23 @@ def test_a_reason_is_not_a_part_of_the_value() -> None:
     assert chain == same
     assert hash(chain) == hash(same)
     assert repr(chain) == repr(same)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words", "component", "said"),
+    [
+        ("flannel-host-gw", "node1 10.244.2.0/24", "flanneld (backend host-gw)", "nothing is put into a tunnel"),
+        # DirectRouting is an option of the tunnel backends: host-gw is another process
+        ("flannel-direct-routing", "node1 10.244.2.0/24", "flanneld (backend vxlan)", "nothing is put into a tunnel"),
+        ("cilium", "node1 iif lo", "Cilium's eBPF programs", "are the node's own"),
+        # those that the node sends on to its nodePorts' pods: the client is another machine
+        ("cilium", "node1 iif eth0", "Cilium's eBPF programs", "another machine"),
+    ],
+)
+def test_who_makes_it_and_why(scenario: str, words: str, component: str, said: str) -> None:
+    file, source = catalog.find(scenario)
+    lab = parse_and_compile(source, file)[1]
+    (found,) = find_subjects(lab, words.split(maxsplit=1))
+
+    reasoned = Explainer(lab).why(found)
+    assert (reasoned.component, said in reasoned.sentence) == (component, True), reasoned.sentence
