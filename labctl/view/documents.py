@@ -24,7 +24,7 @@ Document: TypeAlias = dict[str, Any]
 
 
 def lab_document(lab: Lab) -> Document:
-    """What does not change while a lab runs: its drawing, machines, checks, and the faults that it can have."""
+    """What does not change while a lab runs: its drawing, machines and checks."""
     from labctl import __version__
 
     machines = [machine(one) for one in lab.machines]
@@ -38,7 +38,6 @@ def lab_document(lab: Lab) -> Document:
         "targets": target_documents(lab),
         "points": [str(item.at) for item in lab.plan if isinstance(item, Link) and item.at.dev != "lo"],
         "checks": [check_document(number, check) for number, check in enumerate(lab.checks)],
-        "faults": fault_documents(lab),
     }
 
 

@@ -16,6 +16,7 @@ from labctl.view.viewers import Viewers
 
 LOOK_INTERVAL_S = 1.0  # seconds between two looks for drift, at least
 LOOK_SHARE = 0.05  # of the time that looks may take: a lab that takes 300 ms to read is read every 6 seconds
+FAULTS_WAIT_S = 2.0  # seconds for which a page waits for the faults that its lab can have; otherwise they come later
 
 
 class LabPage:
@@ -28,11 +29,13 @@ class LabPage:
         self.busy: Document | None = None
         self.gone = False
         self._verbs, self._reads = WorkerProcess(lab), WorkerProcess(lab)
+        self._faults: WorkerProcess | None = None  # that finds the faults which the lab can have
         self._number = 0  # of the last verb
         self._stamp = ""
         self._look_now = asyncio.Event()
         self._look_problem = ""  # why the last look failed
         self._checking: asyncio.Task[None] | None = None
+        self._finding: asyncio.Task[Document] | None = None  # the search for faults
         self.capture = LabCapture(lab, self.viewers)
 
     async def load(self) -> None:
@@ -43,9 +46,35 @@ class LabPage:
             return
         old = {check["id"]: check for check in self.state.get("checks", ()) if self._stamp == found["stamp"]}
         found["checks"] = [old.get(check["id"], check) for check in found["checks"]]
+        found["faults"] = self.state.get("faults", []) if self._stamp == found["stamp"] else []
         self._stamp, self.gone = found.pop("stamp"), False
         del found["cost_s"]
         self.state = found
+        self._finding = finding = asyncio.get_running_loop().create_task(self._find_faults())
+        await asyncio.wait((finding,), timeout=FAULTS_WAIT_S)
+        if finding.done() and not finding.cancelled():
+            self.state |= finding.result()
+        else:
+            finding.add_done_callback(lambda task: None if task.cancelled() else self._publish_state(task.result()))
+
+    async def _find_faults(self) -> Document:
+        """The faults that the lab can have, from a separate process, because it takes long in a large lab; {} if they
+        are not found, or another search has begun."""
+        last, process = self._faults, WorkerProcess(self.lab)
+        self._faults = process
+        try:
+            if last is not None:
+                await last.close()
+            found = await process.request("faults", {})
+            return found if self._faults is process else {}
+        except WorkerError as error:
+            if self._faults is process and not self.viewers.closed:
+                self._publish_error(error)
+            return {}
+        finally:
+            await process.close()
+            if self._faults is process:
+                self._faults = None
 
     def document(self) -> Document:
         """The state for a browser."""
@@ -194,6 +223,8 @@ class LabPage:
     async def close(self) -> None:
         """End the processes: what they do is interrupted, and what they have made is removed."""
         self.viewers.close()
-        await asyncio.gather(*(one.close() for one in (self._verbs, self._reads, self.capture)))
-        if self._checking is not None:
-            self._checking.cancel()
+        ends = (self._verbs, self._reads, self._faults, self.capture)
+        await asyncio.gather(*(one.close() for one in ends if one is not None))
+        for task in (self._checking, self._finding):
+            if task is not None:
+                task.cancel()

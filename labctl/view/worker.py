@@ -79,6 +79,12 @@ class LabWorker:
 
         return {**lab_document(self.lab), **self.status({})}
 
+    def faults(self, _: Document) -> Document:
+        """The faults that the lab can have. In a lab of 100 nodes, this takes a minute."""
+        from labctl.view.documents import fault_documents
+
+        return {"faults": fault_documents(self.lab)}
+
     def status(self, _: Document) -> Document:
         """The drift and the faults now; `gone` if the lab does not run."""
         from labctl.kernel.host import paths
@@ -202,6 +208,7 @@ class LabWorker:
 
 VERBS: dict[str, Verb] = {
     "state": LabWorker.state,
+    "faults": LabWorker.faults,
     "status": LabWorker.status,
     "trace": LabWorker.trace,
     "check": LabWorker.check,

@@ -24,7 +24,6 @@ STATE = {
     "lab": "k",
     "svg": "<svg/>",
     "machines": [],
-    "faults": [],
     "checks": CHECKS,
     "drift": [],
     "broken": [],
@@ -40,7 +39,13 @@ class ReplacedWorker:
 
     def __init__(self, lab: str) -> None:
         self.requests: list[tuple[str, Any]] = []
-        self.answers: dict[str, Any] = {"state": STATE, "status": STATUS, "trace": {"steps": []}, "machine": USAGE}
+        self.answers: dict[str, Any] = {
+            "state": STATE,
+            "faults": {"faults": []},
+            "status": STATUS,
+            "trace": {"steps": []},
+            "machine": USAGE,
+        }
         self.gate: asyncio.Event | None = None
         self.closed = False
 
