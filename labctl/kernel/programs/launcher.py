@@ -36,19 +36,26 @@ def send_request(
 
 
 def main(args: Sequence[str]) -> int:
-    """Serve requests until the socket is closed."""
+    """Serve requests until the socket is closed, and then wait for the first process of each program: it ends when the
+    program runs on in its child. While both exist, there seem to be two of the program."""
     sock = socket.socket(fileno=int(args[0]))
     gc.disable()  # a search for unused cycles would copy the memory that the forks share
     while (request := _receive(sock)) is not None:
         _start(sock, request)
         for fd in request.fds:
             os.close(fd)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            pass
+        _reap(os.WNOHANG)
+    _reap(0)
     os._exit(0)
+
+
+def _reap(options: int) -> None:
+    """Reap children until none has ended (WNOHANG), or none is left (0)."""
+    try:
+        while os.waitpid(-1, options)[0]:
+            pass
+    except ChildProcessError:
+        pass
 
 
 class _Request:
