@@ -39,13 +39,26 @@ def _near(evidence: TraceEvidence, asked: UnansweredNeighbour, here: Link, note:
     bridges = [link for link in state.links if link.kind == "bridge"]
     if not bridges or _is_routed(evidence, other):
         return None
-    sentence = (
-        f"{other.at}, the other end of the cable of {here.at}, has no address and no route, and is not a port of"
-        f" {f'the bridge {bridges[0].at}' if len(bridges) == 1 else 'any bridge'}"
-    )
-    words = f"ip link set {other.at.dev} master {bridges[0].at.dev}"
-    tries = (exec_command(evidence, other.at.ns, words),) if len(bridges) == 1 else ()
+    fitting = [one for one in bridges if _can_answer(evidence, one, asked)]
+    where = f"is not a port of {f'the bridge {fitting[0].at}' if len(fitting) == 1 else 'any bridge'}"
+    if not fitting:
+        where = f"is not a port of a bridge, and no bridge of {other.at.ns} has the address {asked.ip}"
+    sentence = f"{other.at}, the other end of the cable of {here.at}, has no address and no route, and {where}"
+    tries: tuple[str, ...] = ()
+    if len(fitting) == 1:
+        tries = (exec_command(evidence, other.at.ns, f"ip link set {other.at.dev} master {fitting[0].at.dev}"),)
     return Cause("port-detached", sentence, (note,), tries)
+
+
+def _can_answer(evidence: TraceEvidence, bridge: Link, asked: UnansweredNeighbour) -> bool:
+    """Whether the address that was asked for can be behind a bridge: the bridge has no address of its version, or one
+    of the same subnet."""
+    networks = [
+        one.addr.network
+        for one in evidence.namespace(bridge.at.ns).addresses
+        if one.at == bridge.at and one.addr.version == asked.ip.version and not one.addr.ip.is_link_local
+    ]
+    return not networks or any(asked.ip in network for network in networks)
 
 
 def _is_routed(evidence: TraceEvidence, link: Link) -> bool:
