@@ -90,11 +90,9 @@ class Tracing:
         return missed
 
     def _write(self, name: str, text: str) -> None:
-        fd = os.open(f"{self._path}/{name}", os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
+        # no os.open: a signal that comes meanwhile would leave the file open, and the instance could not be removed
+        with open(f"{self._path}/{name}", "wb", buffering=0) as file:
+            file.write(text.encode())
 
     def _read(self, name: str) -> str:
         with open(f"{self._path}/{name}", errors="replace") as file:
