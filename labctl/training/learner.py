@@ -7,7 +7,6 @@ import re
 
 VARIABLE = "LABCTL_LEARNER"
 MAX_LENGTH = 32
-LANGUAGE_VARIABLES = ("LABCTL_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
 
 
 def learner_name() -> str:
@@ -25,10 +24,3 @@ def valid_name(text: str) -> str:
 def label(learner: str) -> str:
     """The learner as a part of a lab's name, which is a DNS label."""
     return re.sub(r"[^a-z0-9]+", "-", learner.lower()).strip("-") or "learner"
-
-
-def language(given: str | None) -> str:
-    """The language of the texts: the given one, else that of the locale (`ja` of ja_JP.UTF-8), else English."""
-    found = given or next((os.environ[name] for name in LANGUAGE_VARIABLES if os.environ.get(name)), "")
-    code = re.match(r"[a-z]{2,3}(?=[_.@-]|$)", found)
-    return code[0] if code is not None else "en"

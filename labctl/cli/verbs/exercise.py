@@ -85,6 +85,7 @@ def list_exercises(session: Session, learners: bool, lang: str | None) -> int:
     from labctl.report.exercise_json import list_document
     from labctl.scenario import exercise_catalog
     from labctl.training import learner, progress_records
+    from labctl.translation.language import chosen_language
 
     entries = exercise_catalog.entries()
     name = learner.learner_name()
@@ -97,7 +98,7 @@ def list_exercises(session: Session, learners: bool, lang: str | None) -> int:
     else:
         known = {entry.name for entry in entries}
         by_name = {one.exercise: one for one in reached}
-        session.terminal.section(texts.list_table(entries, by_name, learner.language(lang)))
+        session.terminal.section(texts.list_table(entries, by_name, chosen_language(lang)))
         if others := [one for one in reached if one.exercise not in known]:
             session.terminal.line()
             session.terminal.section(texts.others_table(others))
@@ -138,8 +139,8 @@ def start(
       sudo labctl exercise start --random kubenet --level 2 --seed 7
     """
     from labctl.report.exercise_text import LABEL
-    from labctl.training import learner
     from labctl.training import session as training
+    from labctl.translation.language import chosen_language
 
     if not at_random and (level is not None or seed is not None):
         raise UsageError(f"--{'level' if level is not None else 'seed'} is for --random", "exercise start --random")
@@ -152,7 +153,7 @@ def start(
         record_name, definition = training.random_definition(name, seed, level)
     else:
         record_name, definition = training.find_definition(str(name))
-    language = learner.language(lang)
+    language = chosen_language(lang)
     run, is_new = training.start(record_name, definition, lab_name or session.lab, language, session.terminal.progress)
     session.terminal.clear()
     if not session.json and (note := _start_note(run, is_new)):
@@ -347,8 +348,8 @@ def next_exercise(session: Session, skip: bool, lang: str | None) -> int:
       sudo labctl exercise next --skip
     """
     import labctl
-    from labctl.training import learner
     from labctl.training import session as training
+    from labctl.translation.language import chosen_language
 
     session.require_root()
     session.handle_termination()
@@ -364,7 +365,7 @@ def next_exercise(session: Session, skip: bool, lang: str | None) -> int:
         session.terminal.progress(f"removing {run.lab.name}")
         labctl.down(run.lab.name)
     record_name, definition = training.find_definition(name)
-    language = learner.language(lang) if lang or run is None else run.running.language
+    language = chosen_language(lang) if lang or run is None else run.running.language
     started, _ = training.start(record_name, definition, None, language, session.terminal.progress)
     session.terminal.clear()
     _print_sheet(session, started)

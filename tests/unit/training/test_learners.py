@@ -17,7 +17,7 @@ from tests.support import samples
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LABCTL_STATE_DIR", str(tmp_path / "state"))
-    for name in ("LABCTL_LEARNER", "SUDO_USER", "USER", "LOGNAME", *learner.LANGUAGE_VARIABLES):
+    for name in ("LABCTL_LEARNER", "SUDO_USER", "USER", "LOGNAME"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "state"
 
@@ -36,19 +36,6 @@ def test_the_learner_is_the_user_who_typed_the_command(monkeypatch: pytest.Monke
 def test_a_name_can_be_that_of_a_file_and_of_a_lab(text: str, name: str) -> None:
     assert learner.valid_name(text) == name
     assert learner.label(text).replace("-", "").isalnum()
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "language"),
-    [("LANG", "ja_JP.UTF-8", "ja"), ("LANG", "C.UTF-8", "en"), ("LC_ALL", "de", "de"), ("LABCTL_LANG", "pt_BR", "pt")],
-)
-def test_the_language_is_that_of_the_locale(
-    variable: str, value: str, language: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(variable, value)
-
-    assert learner.language(None) == language
-    assert learner.language("fr") == "fr"
 
 
 def test_each_learner_has_a_file_for_each_exercise(state: Path) -> None:

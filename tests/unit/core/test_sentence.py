@@ -1,0 +1,57 @@
+"""Sentences that can be said in another language."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from gettext import NullTranslations
+
+import pytest
+
+from labctl.core.sentence import Sentence, joined, sentence, sentence_n
+
+LOST = sentence("{node} lost {what}", node="c1", what=sentence_n("{number} frame", "{number} frames", 3))
+
+
+KNOWN = {"{node} lost {what}": "{what} were lost by {node}", "{number} frames": "frames: {number}", "a": "A"}
+
+
+class Catalogue(NullTranslations):
+    def gettext(self, message: str) -> str:
+        return KNOWN.get(message, message)
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        return self.gettext(msgid1 if n == 1 else msgid2)
+
+
+def test_a_sentence_is_its_english_text() -> None:
+    assert LOST == "c1 lost 3 frames"
+    assert sentence("100 % of {it}") == "100 % of {it}"
+    assert json.dumps([LOST]) == '["c1 lost 3 frames"]'
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 frames"), (1, "1 frame"), (2, "2 frames")])
+def test_the_number_chooses_the_words(number: int, text: str) -> None:
+    assert sentence_n("{number} frame", "{number} frames", number) == text
+
+
+def test_a_sentence_and_the_sentences_in_it_are_said_in_another_language() -> None:
+    assert LOST.in_language(Catalogue()) == "frames: 3 were lost by c1"
+
+
+def test_parts_are_joined_and_each_is_said() -> None:
+    text = joined(" {or} ", [sentence("a"), 2, "a"])
+
+    assert text == "a {or} 2 {or} a"
+    assert text.in_language(Catalogue()) == "A {or} 2 {or} a"
+    assert joined(", ", []) == ""
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda text: pickle.loads(pickle.dumps(text))])
+def test_a_copy_can_still_be_said(again: object) -> None:
+    assert callable(again)
+    copied = again(LOST)
+
+    assert isinstance(copied, Sentence)
+    assert (copied, copied.in_language(Catalogue())) == (LOST, LOST.in_language(Catalogue()))
