@@ -17,6 +17,7 @@ from labctl.core.text import count, short_repr
 
 if TYPE_CHECKING:
     from labctl.core.exercise_types import Exercise
+    from labctl.core.lesson_types import Lesson
 
 MachineRole: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
 Protocol: TypeAlias = Literal["tcp", "udp"]
@@ -296,7 +297,7 @@ class Lab:
     None without Services, policies and the like. `virtual_addresses` are those of its Services. `warnings` are for the
     person who wrote the file: what was left out. `address_use` says how many addresses of its ranges it takes, for
     models that plan them. `exercise` is what a learner is asked; if it leaves objects out, `plan` is the lab without
-    them, and `goal_plan` the whole one.
+    them, and `goal_plan` the whole one. `lesson` is what it is built for.
     """
 
     name: str
@@ -316,6 +317,7 @@ class Lab:
     address_use: tuple[AddressUse, ...] = ()
     exercise: Exercise | None = None
     goal_plan: Plan = ()
+    lesson: Lesson | None = None
 
     def __repr__(self) -> str:
         parts = ((self.machines, "machine"), (self.plan, "object"), (self.checks, "check"))

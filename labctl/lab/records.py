@@ -88,8 +88,8 @@ def _firewall(record: Mapping[str, Any]) -> Backend | None:
 
 
 def save_definition(definition: Definition, lab: Lab) -> None:
-    """Record the lab's definition and its machines, so that entering a node needs no compilation. What an exercise or a
-    hidden fault is about is encoded."""
+    """Record the lab's definition and its machines, so that entering a node needs no compilation. What an
+    exercise, a lesson or a hidden fault is about is encoded."""
     from labctl.kernel.host import definition_record, lab_state
 
     names, namespaces = _cluster_names(lab)
@@ -118,7 +118,7 @@ def save_definition(definition: Definition, lab: Lab) -> None:
         "services": [{"names": list(one.names), "addresses": [*map(str, one.ips)]} for one in lab.virtual_addresses],
         "dns": [{"name": name, "address": address} for name, address in names],
     }
-    if lab.exercise is not None or lab.faults:  # the text has answers
+    if lab.exercise is not None or lab.lesson is not None or lab.faults:  # the text has answers
         record = definition_record.encoded(record)
     lab_state.save(lab.name, "definition.json", json.dumps(record, ensure_ascii=False))
 

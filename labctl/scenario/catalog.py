@@ -26,7 +26,7 @@ ALIASES = {
 }
 
 
-_NUMBERED = re.compile(r"\d+-(.+)\.yaml")  # the file of an exercise
+_NUMBERED = re.compile(r"(\d+)-(.+)\.yaml")  # the file of an exercise or a lesson
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,22 @@ def names() -> tuple[str, ...]:
 def exercise_files() -> dict[str, str]:
     """The file of each built-in exercise by its name, in the order of the course: that of the numbers before the names.
     Reads one directory."""
-    exercises = folder() / "exercises"
+    return _numbered_files("exercises")
+
+
+def lesson_files() -> dict[str, str]:
+    """The file of each built-in lesson by its name, in the order of the course. Reads one directory."""
+    return _numbered_files("lessons")
+
+
+def _numbered_files(name: str) -> dict[str, str]:
+    place = folder() / name
     try:
-        files = sorted(os.listdir(exercises))
+        files = os.listdir(place)
     except OSError:
         return {}
-    return {match[1]: str(exercises / file) for file in files if (match := _NUMBERED.fullmatch(file)) is not None}
+    numbered = sorted((int(match[1]), match[2], file) for file in files if (match := _NUMBERED.fullmatch(file)))
+    return {name: str(place / file) for _, name, file in numbered}
 
 
 def find(name_or_file: str) -> tuple[str, str]:
@@ -92,6 +102,8 @@ def find(name_or_file: str) -> tuple[str, str]:
 def _hint(word: str, known: tuple[str, ...]) -> str:
     if word in exercise_files():
         return f"{word} is an exercise: labctl exercise start {word}"
+    if word in lesson_files():
+        return f"{word} is a lesson: labctl learn {word}"
     hint = did_you_mean(word, known)
     if hint:
         return hint

@@ -178,6 +178,11 @@ def parse_and_compile(
 
         exercise = exercise_parser.read_exercise(parsed.located_exercise, reader)
         lab = exercise_parser.resolve(lab, exercise, parsed.located_exercise, reader)
+    if parsed.located_lesson is not None:
+        from labctl.scenario import lesson_parser
+
+        lesson = lesson_parser.read_lesson(parsed.located_lesson, reader)
+        lab = lesson_parser.resolve(lab, lesson, parsed.located_lesson, reader)
     reader.raise_problems()
     return parsed.scenario, lab
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +29,16 @@ def _paragraphs(text: str) -> str:
     for line in text.strip("\n").split("\n"):
         joins = lines and lines[-1] and not lines[-1].startswith("  ") and line.strip() and not line.startswith("  ")
         if joins:
-            lines[-1] += f" {line.strip()}"
+            lines[-1] += _gap(lines[-1], line.strip()) + line.strip()
         elif line.strip() or (lines and lines[-1]):
             lines.append(line.rstrip())
     return "\n".join(lines).rstrip("\n")
+
+
+def _gap(before: str, after: str) -> str:
+    """What stands between two lines of a paragraph: a blank, but not between two characters of Japanese."""
+    both_wide = all(unicodedata.east_asian_width(char) in "WF" for char in (before[-1], after[0]))
+    return "" if both_wide else " "
 
 
 PARAGRAPHS = Scalar("a text of one or more paragraphs", _paragraphs, {"type": "string"})
@@ -78,6 +85,17 @@ def _refuse_language(text: str) -> str:
     raise InvalidValue(f"{quote_text(text)} is not the code of a language", "two or three letters, such as ja")
 
 
+def read_machine_command(node: TreeNode, label: str, reader: Reader) -> Located | None:
+    """A mapping `MACHINE: COMMAND` as the pair of both."""
+    if not isinstance(node, Map) or len(node.items) != 1:
+        reader.add_problem(node, f"{label}: expected MACHINE: COMMAND", "such as node1: ip route add default via ...")
+        return None
+    key, value = node.items[0]
+    machine = values.LABEL.read(Text(key.position, key.value, False), label, reader)
+    command = COMMAND.read(value, label, reader)
+    return None if machine is None or command is None else Located((machine, command), key.position, key.position)
+
+
 @dataclass(frozen=True, slots=True)
 class SolveField:
     """The solution of a task: an answer, or a list of commands, each with its machine."""
@@ -87,19 +105,8 @@ class SolveField:
     def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
         if not isinstance(node, Seq):
             return ANSWER.read(node, label, reader)
-        steps = [self._step(item, label, reader) for item in node.items]
+        steps = [read_machine_command(item, label, reader) for item in node.items]
         return tuple(step for step in steps if step is not None)
-
-    def _step(self, node: TreeNode, label: str, reader: Reader) -> Located | None:
-        if not isinstance(node, Map) or len(node.items) != 1:
-            reader.add_problem(
-                node, f"{label}: expected MACHINE: COMMAND", "such as node1: ip route add default via ..."
-            )
-            return None
-        key, value = node.items[0]
-        machine = values.LABEL.read(Text(key.position, key.value, False), label, reader)
-        command = COMMAND.read(value, label, reader)
-        return None if machine is None or command is None else Located((machine, command), key.position, key.position)
 
     def schema(self) -> Json:
         one = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": COMMAND.schema()}

@@ -98,11 +98,12 @@ def _goal(found: Found, reader: Reader) -> Goal | None:
         return CompareGoal(tuple(one.value for one in inner["scenarios"].value), inner["row"].value, inner["is"].value)
     for name in ("predict", "locate"):
         if name in found:
-            return _question(name, found[name].value, reader)
+            return read_question(name, found[name].value, reader)
     return None
 
 
-def _question(name: str, inner: Found, reader: Reader) -> PredictGoal | LocateGoal | None:
+def read_question(name: str, inner: Found, reader: Reader) -> PredictGoal | LocateGoal | None:
+    """The question of a `predict` or `locate` that was read; None, with problems recorded, if it is not complete."""
     probe = _probe(inner, reader)
     if probe is None:
         return None
@@ -149,7 +150,7 @@ def resolve(lab: Lab, exercise: Exercise | None, found: Found, reader: Reader) -
     left_out: list[str] = []
     for row in rows:
         left_out += _build_names(lab, row.value, reader)
-        _verify_question(row.value, names)
+        verify_question(row.value, names)
         _verify_scenarios(row.value, reader)
         _verify_steps(row.value, names)
         _verify_fix(lab, row.value, reader)
@@ -180,7 +181,8 @@ def _build_names(lab: Lab, task: Found, reader: Reader) -> Iterator[str]:
         reader.add_problem(row.at, f"build: there is no object {quote_text(row.value)}", hint)
 
 
-def _verify_question(task: Found, names: NameChecker) -> None:
+def verify_question(task: Found, names: NameChecker) -> None:
+    """Report every name in the question of a task or step that does not exist."""
     for kind in ("predict", "locate"):
         inner: Found = task[kind].value if kind in task else {}
         key = next((name for name in PROBES if name in inner), None)

@@ -21,6 +21,7 @@ from labctl.scenario.language import (
     option_keys,
     setting_keys,
 )
+from labctl.scenario.lesson_language import LESSON, LESSON_TEXTS, STEP, STEP_KINDS, STEP_TEXTS
 from labctl.scenario.manifests.keys import CLUSTER_KEYS, OBJECT_KEYS
 from labctl.scenario.nodes_field import singular
 from labctl.scenario.raw_language import CHAIN, LINK, NAMESPACE
@@ -94,6 +95,7 @@ def _reference() -> Iterator[str]:
     yield from _BALANCE.splitlines()
     yield from _table("`see` and `not see`", SEE.keys, "One mapping, or a list of mappings.")
     yield from _exercise_tables()
+    yield from _lesson_tables()
     for name in known:
         model = models.find_model(name)
         if model.MACHINES[1]:
@@ -126,6 +128,14 @@ def _exercise_tables() -> Iterator[str]:
     probe = f"Exactly one of {_code(PREDICT.exactly_one)} is required."
     for section, text in ((PREDICT, probe), (LOCATE, probe), (COMPARE, ""), (HINT, ""), (TRANSLATION, "")):
         yield from _table(f"`{section.label}` of `exercise`", section.keys, text)
+
+
+def _lesson_tables() -> Iterator[str]:
+    yield from _table("The section `lesson`", LESSON.keys, "[How to write a lesson](lessons.md#write-one).")
+    text = f"At most one of {_code(STEP_KINDS)}. `predict` has the keys of `predict` of `exercise`."
+    yield from _table("A step of `lesson`", STEP.keys, text)
+    yield from _table("`texts` of `lesson`", LESSON_TEXTS.keys, "")
+    yield from _table("A step in `texts` of `lesson`", STEP_TEXTS.keys, "")
 
 
 def _raw_tables() -> Iterator[str]:

@@ -58,6 +58,11 @@ def common_keys(model_names: tuple[str, ...]) -> tuple[Key, ...]:
             LaterField("labctl.scenario.exercise_language", "EXERCISE"),
             "what a learner is asked to do in this lab; `labctl exercise` starts, checks and explains it",
         ),
+        Key(
+            "lesson",
+            LaterField("labctl.scenario.lesson_language", "LESSON"),
+            "what a learner reads, runs and predicts in this lab, step by step",
+        ),
         Key("checks", ListOf(CHECK), "claims about the lab, each proven by packets"),
     )
 

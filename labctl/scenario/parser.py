@@ -44,7 +44,7 @@ from labctl.scenario.yaml_reader import SCENARIO, parse_yaml, read_file
 if TYPE_CHECKING:
     from labctl.scenario.manifests.places import ObjectPlaces
 
-LATER_KEYS = ("checks", "break", "exercise")  # keys that are read when the rest of the scenario is known
+LATER_KEYS = ("checks", "break", "exercise", "lesson")  # keys that are read when the rest of the scenario is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class ParsedScenario:
     located_faults: tuple[Located, ...] = ()  # `scenario.faults` with their positions
     object_places: ObjectPlaces | None = None  # where the API objects of `scenario.kubernetes` stand
     located_exercise: dict[str, Located] | None = None  # the section `exercise`, as it was read
+    located_lesson: dict[str, Located] | None = None  # the section `lesson`, as it was read
 
 
 def parse_scenario(
@@ -124,8 +125,8 @@ class _Parser:
         self.located: dict[str, Located] = {}
 
     def run(self) -> ParsedScenario:
-        """Read everything: first all keys but `checks`, `break` and `exercise`, which do not prevent that the lab is
-        compiled. A mesh needs the pods."""
+        """Read everything: first all keys but `checks`, `break`, `exercise` and `lesson`, which do not prevent that the
+        lab is compiled. A mesh needs the pods."""
         model = self._model()
         if model is None:
             self._report_unknown_keys()
@@ -142,12 +143,12 @@ class _Parser:
         can_compile = not self.reader.problems
         located_checks = self._checks(model, scenario)
         faults = self._list("break", FaultField(), allow_single=True)
-        exercise = self._exercise()
+        exercise, lesson = self._exercise(), self._lesson()
         if not can_compile:
             self.reader.raise_problems()
         checks = tuple(item.check for item in located_checks)
         scenario = dataclasses.replace(scenario, checks=checks, faults=tuple(item.value for item in faults))
-        return ParsedScenario(scenario, located_checks, faults, self.object_places, exercise)
+        return ParsedScenario(scenario, located_checks, faults, self.object_places, exercise, lesson)
 
     def _refused_object_keys(self, model: Any) -> tuple[str, ...]:
         """The keys for API objects that a model without them cannot have, each with a problem recorded."""
@@ -316,6 +317,16 @@ class _Parser:
         from labctl.scenario.exercise_language import EXERCISE
 
         found: dict[str, Located] | None = EXERCISE.read(node, "exercise", self.reader)
+        return found
+
+    def _lesson(self) -> dict[str, Located] | None:
+        """The section `lesson`; None if it is absent."""
+        node = next((value for key, value in self.root.items if key.value == "lesson"), None)
+        if node is None:
+            return None
+        from labctl.scenario.lesson_language import LESSON
+
+        found: dict[str, Located] | None = LESSON.read(node, "lesson", self.reader)
         return found
 
     def _list(self, key: str, item: Any, *, allow_single: bool = False) -> tuple[Located, ...]:
