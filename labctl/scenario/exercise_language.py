@@ -20,15 +20,16 @@ MAX_COMMAND = 2000
 
 
 def _paragraphs(text: str) -> str:
-    """Paragraphs as lines: a blank line between two of them; a line that begins with two spaces stays a line."""
+    """Paragraphs as lines: a blank line between two of them; a line that begins with two spaces stays a line,
+    and one that begins with `- ` is an entry of a list."""
     if len(text) > MAX_TEXT:
         raise InvalidValue(f"the text has {len(text)} characters", f"at most {MAX_TEXT} are allowed")
     if any(not char.isprintable() and char != "\n" for char in text):
         raise InvalidValue("control characters are not allowed", "indent with spaces")
     lines: list[str] = []
     for line in text.strip("\n").split("\n"):
-        joins = lines and lines[-1] and not lines[-1].startswith("  ") and line.strip() and not line.startswith("  ")
-        if joins:
+        is_new = line.startswith(("  ", "- ")) or not line.strip()
+        if lines and lines[-1] and not lines[-1].startswith("  ") and not is_new:
             lines[-1] += _gap(lines[-1], line.strip()) + line.strip()
         elif line.strip() or (lines and lines[-1]):
             lines.append(line.rstrip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,20 @@ def test_every_kind_of_task_is_read(exercise: Exercise) -> None:
     assert compare.goal == CompareGoal(("kubenet", "calico"), "bridge", "none")
     assert fix.goal == FixGoal("checks")
     assert exercise.points == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("A list:\n- one\n- two\nlines", "A list:\n- one\n- two lines"),
+        ("名前空間を\n見る。\nThen go", "名前空間を見る。 Then go"),
+    ],
+)
+def test_entries_of_a_list_stay_lines_and_japanese_lines_join_without_a_blank(text: str, read: str) -> None:
+    tasks = "[{say: q, predict: {ping: c1 -> host, ask: path}, solve: c1}]"
+    exercise = lab(f"{HEAD}exercise: {{title: q, text: {json.dumps(text)}, tasks: {tasks}}}").exercise
+    assert exercise is not None
+    assert exercise.text == read
 
 
 def test_a_text_keeps_its_paragraphs_and_its_commands(exercise: Exercise) -> None:
