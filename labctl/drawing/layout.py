@@ -27,14 +27,16 @@ LEAST_WIDTH = 460.0  # of a whole drawing: room for the title
 MARGIN = 24.0  # around the whole drawing
 
 
-def lay_out(drawing: Drawing, *, is_part: bool = False) -> Layout:
-    """The layout of a drawing. One that is a part of another drawing has no title."""
-    return _Layouter(drawing).layout(is_part)
+def lay_out(drawing: Drawing, *, is_part: bool = False, wide: float = WIDE) -> Layout:
+    """The layout of a drawing. One that is a part of something else has no title. `wide` is how many pixels a row of
+    nodes may take before the next row begins."""
+    return _Layouter(drawing, wide).layout(is_part)
 
 
 class _Layouter:
-    def __init__(self, drawing: Drawing) -> None:
+    def __init__(self, drawing: Drawing, wide: float) -> None:
         self.drawing = drawing
+        self.wide = wide
         self.devices = {device.at: device for box in drawing.walk() for device in box.devices}
         self.frames: dict[str, Frame] = {}
         self.chip_of: dict[Interface, Chip] = {}
@@ -111,7 +113,7 @@ class _Layouter:
 
     def _wrap_rows(self, frame: Frame) -> None:
         """Break rows that are too wide: into columns of equal number."""
-        most = WIDE if frame.box is None else WIDE_POD_ROW
+        most = self.wide if frame.box is None else min(self.wide, WIDE_POD_ROW)
         rows = []
         for row in frame.rows:
             total = sum(one.width + GAP for one in row)
@@ -420,7 +422,7 @@ class _Layouter:
         for frame in self.root.walk():
             self._route(frame)
         ends = [one.x + one.width for one in self.root.walk()] + [x for way in self.steps.values() for _, x in way]
-        width = max(self.root.width, *ends, LEAST_WIDTH) + 2 * MARGIN - PAD
+        width = max(self.root.width, *ends, 0.0 if is_part else LEAST_WIDTH) + 2 * MARGIN - PAD
         room = int((width - 2 * MARGIN) / COLUMN)
         titles = [Line(part) for part in wrap(self.drawing.title, int(room / TITLE_SCALE), "")]
         texts = [Line(text) for text in (self.drawing.say, self.drawing.source) if text]

@@ -21,7 +21,7 @@ TUNNELS = ("vxlan", "geneve", "ipip", "gre", "gretap", "sit", "ip6tnl", "wiregua
 
 def svg_lines(drawing: Drawing) -> list[str]:
     """The SVG, one element a line."""
-    return list(_lines(lay_out(drawing)))
+    return list(layout_lines(lay_out(drawing)))
 
 
 def description(drawing: Drawing) -> str:
@@ -35,7 +35,8 @@ def description(drawing: Drawing) -> str:
     return ". ".join([", ".join(parts), *inside, *ways, *ends]) + "."
 
 
-def _lines(layout: Layout) -> Iterator[str]:
+def layout_lines(layout: Layout) -> Iterator[str]:
+    """The SVG of a drawing that has a layout already."""
     width, height = f"{layout.width:.0f}", f"{layout.height:.0f}"
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="{CLASS}" viewBox="0 0 {width} {height}" '

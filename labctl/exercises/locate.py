@@ -15,7 +15,7 @@ from labctl.tracing.evidence import NamespaceState, TraceEvidence
 from labctl.tracing.loss_point import find_loss_point
 from labctl.tracing.result import TraceResult
 
-ANSWER_FORM = "MACHINE/OBJECT: node1/eth0, node1/10.244.1.0/24, node1/filter/FORWARD, or a sysctl"
+ANSWER_FORM = "MACHINE/OBJECT: node1/eth0, node1/10.0.0.0/24, node1/filter/INPUT, or a sysctl"
 ENDS = ("DROP", "REJECT")
 SILENT_ROUTES = ("blackhole", "unreachable", "prohibit")  # the kinds of routes that end a packet
 

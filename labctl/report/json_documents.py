@@ -74,6 +74,11 @@ def graph_document(
     }
 
 
+def handout_document(lab: Lab, kind: str, language: str, page: str, file: str | None) -> Document:
+    """`handout --json`: the page as one text; `file` is where it was written, null if nowhere."""
+    return {"lab": lab.name, "model": lab.model, "kind": kind, "language": language, "file": file, "page": page}
+
+
 def view_document(lab: str, url: str, port: int) -> Document:
     """`view --json`, printed when the server listens."""
     return {"lab": lab, "url": url, "port": port}

@@ -46,7 +46,7 @@ REACHES: dict[str, tuple[list[str], int]] = {
     "list": ([], 0),
 }
 # these are about no running lab; `down` has a separate test, since it ends the lab
-ABOUT_NO_LAB = {"plan", "validate", "schema", "doctor", "compare", "run"}
+ABOUT_NO_LAB = {"plan", "handout", "validate", "schema", "doctor", "compare", "run"}
 
 
 def labctl_program(*words: str) -> subprocess.CompletedProcess[str]:

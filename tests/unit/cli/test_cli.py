@@ -41,6 +41,7 @@ VERBS = [
     "break",
     "fix",
     "exercise",
+    "handout",
     "validate",
     "schema",
     "doctor",

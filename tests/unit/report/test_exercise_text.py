@@ -22,7 +22,7 @@ def test_what_can_be_typed_next_is_in_one_column() -> None:
 
     assert lines == [
         "answer: sudo labctl exercise check 1 ANSWER",
-        "        an answer is MACHINE/OBJECT: node1/eth0, node1/10.244.1.0/24, node1/filter/FORWARD, or a sysctl",
+        "        an answer is MACHINE/OBJECT: node1/eth0, node1/10.0.0.0/24, node1/filter/INPUT, or a sysctl",
         "hint:   sudo labctl exercise hint",
     ]
 

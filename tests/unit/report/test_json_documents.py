@@ -52,6 +52,7 @@ DOCUMENTS: dict[str, Any] = {
     "check": json_documents.check_document(samples.report(samples.PASSED, samples.FAILED, samples.BALANCED)),
     "plan": json_documents.plan_document(samples.LAB),
     "graph": json_documents.graph_document(samples.LAB, "text", "a drawing\n", True, samples.DRIFT),
+    "handout": json_documents.handout_document(samples.LAB, "scenario", "en", "<!doctype html>\n", "lab.html"),
     "view": json_documents.view_document("kubenet", "http://127.0.0.1:8080/token/", 8080),
     "view --export": json_documents.view_export_document("kubenet", "kubenet.html", 6),
     "show": json_documents.show_document("kubenet", [samples.VIEW], samples.LAB, shows_all=True),
