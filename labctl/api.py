@@ -13,7 +13,7 @@ from labctl.core.iptables import BACKENDS
 from labctl.core.resources import Plan
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
-from labctl.lab.records import resolve_lab_name
+from labctl.lab.records import resolve_own_lab_name
 from labctl.running_lab import MessageCallback, RunningLab, Traced, remove, require_root
 from labctl.scenario.definition import Definition, define, define_text, with_substitutes
 
@@ -102,14 +102,16 @@ def up(
     firewall: Backend | None = None,
     keep: bool = False,
     replace: bool = False,
+    force: bool = False,
     progress: MessageCallback | None = None,
     manifests: Iterable[str | os.PathLike[str]] = (),
 ) -> RunningLab:
     """Bring a lab up, or repair a running one of the same definition. Needs root.
 
     If building fails, everything is removed again, unless `keep` is true. `replace` replaces a running lab that has
-    the same name but another definition. `approximate` builds the model's substitutes for features that this kernel
-    lacks, and `firewall` names the back end of the rules. `manifests` are files with objects of Kubernetes.
+    the same name but another definition, and `force` changes that of another user. `approximate` builds the model's
+    substitutes for features that this kernel lacks, and `firewall` names the back end of the rules. `manifests` are
+    files with objects of Kubernetes.
     Raises ScenarioError, UsageError, MissingError (no root, or the kernel or a tool lacks something), KernelError,
     LockError.
     """
@@ -117,19 +119,22 @@ def up(
 
     definition = load(scenario, name=name, set=set, approximate=approximate, firewall=firewall, manifests=manifests)
     require_root("up")
-    options: dict[str, Any] = {"keep": keep, "replace": replace, "approximate": approximate, "progress": progress}
-    result = lifecycle.up(definition, **options)
+    options: dict[str, Any] = {"keep": keep, "replace": replace, "approximate": approximate, "force": force}
+    result = lifecycle.up(definition, progress=progress, **options)
     return RunningLab(result.lab.name, result)
 
 
-def down(lab: str | RunningLab | None = None, *, warn: MessageCallback | None = None) -> tuple[str, ...]:
-    """Remove a lab completely (without a name, the only running lab). Needs root.
+def down(
+    lab: str | RunningLab | None = None, *, warn: MessageCallback | None = None, force: bool = False
+) -> tuple[str, ...]:
+    """Remove a lab completely (without a name, the only running lab of this user). Needs root.
 
     Returns the machines that were removed; none if the lab did not exist. `warn` gets the errors of CNI plugins.
+    Raises UsageError for the lab of another user, unless `force`.
     """
     require_root("down")
     name = lab if lab is None or isinstance(lab, str) else lab.name
-    return remove(resolve_lab_name(name) if name is None else name, warn)
+    return remove(resolve_own_lab_name() if name is None else name, warn, force=force)
 
 
 def check(

@@ -362,9 +362,10 @@ class RunningLab:
         result_log.publish(self.name, traced)
         return traced
 
-    def down(self, *, warn: MessageCallback | None = None) -> tuple[str, ...]:
-        """Remove it. Returns the machines that were removed. Can be called twice."""
-        removed = remove(self.name, warn)  # also ends all processes in its namespaces
+    def down(self, *, warn: MessageCallback | None = None, force: bool = False) -> tuple[str, ...]:
+        """Remove it; with `force`, also the lab of another user. Returns the machines that were removed. Can be called
+        twice."""
+        removed = remove(self.name, warn, force=force)  # also ends all processes in its namespaces
         while self.background:
             self.background.pop().stop()
         return removed
@@ -385,12 +386,12 @@ class RunningLab:
         return f"<lab {self.name}>"
 
 
-def remove(name: str, warn: MessageCallback | None = None) -> tuple[str, ...]:
+def remove(name: str, warn: MessageCallback | None = None, *, force: bool = False) -> tuple[str, ...]:
     """Remove a lab; returns its machines that were removed. Needs root. `warn` gets the errors of CNI plugins."""
     from labctl.lab import lifecycle
 
     require_root("down")
-    return lifecycle.down(name, warn=warn)
+    return lifecycle.down(name, force=force, warn=warn)
 
 
 def read_views(lab: str, nodes: Sequence[str], *, details: bool) -> list[NodeView]:

@@ -79,6 +79,7 @@ def _plain_exec(arguments: list[str]) -> tuple[str, str, list[str]] | None:
     command line runs, which handles every spelling and every error."""
     if arguments[:1] != ["exec"] or os.geteuid() != 0:
         return None
+    from labctl.errors import UsageError
     from labctl.kernel.host import paths
 
     rest = arguments[1:]
@@ -86,7 +87,10 @@ def _plain_exec(arguments: list[str]) -> tuple[str, str, list[str]] | None:
     if rest[:1] in (["-l"], ["--lab"]) and len(rest) > 1:
         lab, rest = rest[1], rest[2:]
     else:
-        lab = next(iter(labs)) if len(labs) == 1 else ""
+        try:
+            lab = paths.default_lab(labs) or ""
+        except UsageError:  # the full command line reports it
+            return None
     if len(rest) < 3 or rest[1] != "--" or rest[0] not in labs.get(lab, ()):
         return None
     if paths.has_unfinished_work():  # a killed verb may have left something to remove

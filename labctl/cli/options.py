@@ -30,7 +30,7 @@ def global_options(*shown: str, verbose: str = "Print more.") -> Callable[[Any],
     """
     from labctl.cli.param_types import LAB, LANGUAGE
 
-    lab_help = "The lab; not needed while only one lab runs."
+    lab_help = "The lab; not needed while only one of yours runs, or LABCTL_LAB names it."
     lang_help = "The language, such as ja; by default that of the locale."
     json_help = "Print exactly one JSON document, errors included."
     lab: dict[str, Any] = {"type": LAB, "metavar": "NAME", "hidden": "lab" not in shown, "help": lab_help}
@@ -98,6 +98,11 @@ def approximate_option(text: str) -> Callable[[Any], Any]:
 def firewall_option(text: str) -> Callable[[Any], Any]:
     """--firewall legacy|nft, with its help text for a verb."""
     return click.option("--firewall", type=click.Choice(["legacy", "nft"]), help=text)
+
+
+def force_option(function: Any) -> Any:
+    """--force, for the labs of others."""
+    return click.option("--force", is_flag=True, help="Also if the lab belongs to another user.")(function)
 
 
 def scenario_option(function: Any) -> Any:

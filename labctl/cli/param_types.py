@@ -104,9 +104,7 @@ class NodeParam(StringParam):
         from labctl.kernel.host import paths
 
         labs = paths.labs()
-        wanted = getattr(ctx.find_root().obj, "lab", None)
-        if wanted is None and len(labs) == 1:
-            wanted = next(iter(labs))
+        wanted = getattr(ctx.find_root().obj, "lab", None) or paths.default_lab(labs)
         return [CompletionItem(node) for node in labs.get(wanted or "", ()) if node.startswith(incomplete)]
 
 

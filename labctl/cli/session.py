@@ -33,6 +33,13 @@ class Session:
         self.terminal = Terminal()
         self.interruption_text: Callable[[], str] = str  # for an interruption: what state the work is in
 
+    @property
+    def chosen_lab(self) -> str | None:
+        """The lab that the arguments or the environment name, if any. Raises UsageError."""
+        from labctl.kernel.host import paths
+
+        return self.lab or paths.given_lab()
+
     def print_document(self, document: dict[str, Any]) -> None:
         """Print the one JSON document of this run."""
         import json

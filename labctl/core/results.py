@@ -184,6 +184,7 @@ class RunningSummary:
     scenario: str | None
     approximate: tuple[str, ...] = ()  # the kernel features that are replaced by substitutes
     firewall: Backend | None = None  # the back end of its rules
+    owner: str | None = None  # the user who made it, if that is known
 
 
 @dataclass(frozen=True, slots=True)

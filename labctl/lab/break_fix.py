@@ -19,7 +19,7 @@ from labctl.errors import KernelError, UsageError
 from labctl.faults.catalogue import find_fault, random_fault
 from labctl.faults.fault import Fault
 from labctl.faults.lab_objects import changed
-from labctl.kernel.host import lab_state
+from labctl.kernel.host import lab_owner, lab_state
 from labctl.lab import exercise_record, fault_records
 from labctl.lab.cni_attach import expected_plan, with_plugin_results
 from labctl.lab.fault_records import FaultRecord
@@ -33,34 +33,38 @@ MAX_SEEDS = 20  # that labctl tries itself
 MAX_FIX_ROUNDS = 3  # a repaired device can lose its routes: compare again, this many times
 
 
-def break_lab(lab: Lab, fault: Fault, *, hidden: bool = False) -> FaultRecord:
+def break_lab(lab: Lab, fault: Fault, *, hidden: bool = False, force: bool = False) -> FaultRecord:
     """Give a running lab a fault; returns the record of what changed.
 
     A hidden fault becomes part of the lab's definition: `status` does not name it, and `up` does not repair it.
 
     Raises UsageError if the lab does not run, has this fault already, or another one that changed the same object;
     KernelError if the kernel refuses the change, after restoring the state before it. Also raises UsageError in an
-    exercise that is not finished.
+    exercise that is not finished, and in the lab of another user, unless `force`.
     """
+    if not force:
+        lab_owner.require_change(lab.name, "--force breaks it all the same")
     exercise_record.refuse_open(lab.name, "break")
     with lab_state.lock(lab.name):
         resolve_lab_name(lab.name)  # `down` may have held the lock
         return break_locked(lab, fault, hidden=hidden)
 
 
-def break_at_random(lab: Lab, seed: int | None) -> tuple[int, Fault, FaultRecord]:
+def break_at_random(lab: Lab, seed: int | None, *, force: bool = False) -> tuple[int, Fault, FaultRecord]:
     """Apply the fault of this seed; without one, that of the first new seed that fits beside the lab's other faults.
 
     Raises UsageError if none fits, with a message that names no fault.
     """
     import secrets
 
+    if not force:
+        lab_owner.require_change(lab.name, "--force breaks it all the same")
     fault_records.load_all(lab.name)  # a record that cannot be read is another error
     for _ in range(1 if seed is not None else MAX_SEEDS):
         tried = secrets.randbelow(MAX_SEED) + 1 if seed is None else seed
         chosen = random_fault(lab, tried)
         try:
-            return tried, chosen, break_lab(lab, chosen, hidden=True)
+            return tried, chosen, break_lab(lab, chosen, hidden=True, force=force)
         except UsageError:
             continue
     which = "a random fault" if seed is None else f"the fault of --seed {seed}"
@@ -148,7 +152,7 @@ def break_as_defined(lab: Lab) -> tuple[FaultRecord, ...]:
 
 
 def fix(
-    lab: Lab, records: Iterable[FaultRecord], *, solves_exercise: bool = False
+    lab: Lab, records: Iterable[FaultRecord], *, solves_exercise: bool = False, force: bool = False
 ) -> tuple[tuple[FaultRecord, tuple[Change, ...]], ...]:
     """Undo these faults, the latest first, and nothing else. Returns each with what was changed in the kernel: nothing,
     if somebody has repaired it already.
@@ -158,10 +162,12 @@ def fix(
 
     Raises KernelError if the kernel refuses; UsageError if the lab does not run, if a namespace of these faults is
     gone, or if a later fault that stays is not in the catalogue. Also raises UsageError in an exercise that is not
-    finished, unless `solves_exercise`.
+    finished, unless `solves_exercise`, and in the lab of another user, unless `force`.
     """
     from labctl.kernel.lab_kernel import KernelLab
 
+    if not force:
+        lab_owner.require_change(lab.name, "--force fixes it all the same")
     if not solves_exercise:
         exercise_record.refuse_open(lab.name, "fix")
     wanted = {(record.kind, record.on) for record in records}

@@ -35,4 +35,4 @@ def _remove_lab(name: str) -> bool:
     from labctl.lab import lifecycle
 
     has_files = lab_state.directory(name).is_dir()
-    return bool(lifecycle.down(name)) or has_files
+    return bool(lifecycle.down(name, force=True)) or has_files

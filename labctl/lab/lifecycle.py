@@ -13,12 +13,14 @@ from labctl.core.resources import Address, Attachment, Chain, Neighbour, Netns, 
 from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError, LimitError, UsageError
+from labctl.kernel.host.user import user_name
 from labctl.lab import fault_records
 from labctl.lab.fallback import FindMissing, use_available_features
 from labctl.lab.records import (
     load_compiled_lab,
     load_definition,
     resolve_lab_name,
+    resolve_own_lab_name,
     running_labs,
     save_definition,
 )
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 Progress: TypeAlias = Callable[[str], None]  # called with a short text on the current step
 
+_OWNER_HINT = "use another --name, or --force to change it all the same"
 MAX_REPAIR_ROUNDS = 3  # a repaired link can lose its routes: compare again, this many times, then report what is left
 
 
@@ -39,14 +42,17 @@ def up(
     keep: bool = False,
     replace: bool = False,
     approximate: bool = False,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> UpResult:
     """Build a lab as its definition says; on a running lab, repair it. Rolls back after an error, unless `keep`.
 
-    If the kernel lacks a feature, the model's substitute is built if `approximate` or the scenario wants it.
-    Raises ScenarioError, UsageError (another definition runs under that name), KernelError, LockError, MissingError.
+    If the kernel lacks a feature, the model's substitute is built if `approximate` or the scenario wants it. The lab of
+    another user is changed only with `force`.
+    Raises ScenarioError, UsageError (another definition runs under that name, or it is another user's), KernelError,
+    LockError, MissingError.
     """
-    from labctl.kernel.host import lab_state, paths
+    from labctl.kernel.host import lab_owner, lab_state, paths
     from labctl.lab.cni_attach import require_plugins, with_pod_addresses
 
     started = time.monotonic()
@@ -57,6 +63,8 @@ def up(
     updated = False
     if dry_run:
         running_nodes = paths.labs().get(lab.name)
+        if running_nodes is not None and not force:
+            lab_owner.require_change(lab.name, _OWNER_HINT)
         if running_nodes is not None and not replace:
             updated = _is_update(lab, running_nodes)
         changes = _differences(lab) if running_nodes is not None and not replace else diff(lab.plan, ())
@@ -65,7 +73,10 @@ def up(
         return UpResult(lab, changes, created, True, seconds, replaced, updated)
     require_plugins(lab)
     with lab_state.lock(lab.name):
-        running_nodes = paths.labs().get(lab.name)
+        running_nodes, owner = paths.labs().get(lab.name), user_name()
+        if running_nodes is not None and not force:
+            lab_owner.require_change(lab.name, _OWNER_HINT)
+            owner = paths.owner_of(lab.name) or owner  # root replaces a lab for its owner
         if running_nodes is not None and not replace:
             updated = _is_update(lab, running_nodes)
         replaced = running_nodes is not None and replace
@@ -73,19 +84,26 @@ def up(
             notify(f"removing the existing lab {lab.name}")
             _remove(lab.name, notify)
             running_nodes = None
-        changes = _build(definition, lab, keep, notify) if running_nodes is None else _repair(definition, lab, notify)
+        if running_nodes is None:
+            changes = _build(definition, lab, owner, keep, notify)
+        else:
+            changes = _repair(definition, lab, notify)
     created, seconds = running_nodes is None, time.monotonic() - started
     return UpResult(with_pod_addresses(lab), changes, created, False, seconds, replaced, updated)
 
 
-def down(name: str, *, warn: Progress | None = None) -> tuple[str, ...]:
+def down(name: str, *, force: bool = False, warn: Progress | None = None) -> tuple[str, ...]:
     """Remove a lab; returns the namespaces that were removed, none if it did not exist. Needs no state file.
 
     `warn` is called with each error of the CNI plugins that attached its pods; the lab is removed anyway.
+    Raises UsageError for the lab of another user, unless `force`.
     """
-    from labctl.kernel.host import lab_state
+    from labctl.kernel.host import lab_owner, lab_state
 
     with lab_state.lock(name, needs_file=False):
+        if not force:
+            hint = f"labctl list shows all owners; labctl down --force {name} removes it all the same"
+            lab_owner.require_change(name, hint)
         return _remove(name, warn)
 
 
@@ -176,8 +194,9 @@ def _is_same_cluster(old: Lab, new: Lab) -> bool:
     return has_objects and old.model == new.model and nodes[0] == nodes[1]
 
 
-def _build(definition: Definition, lab: Lab, keep: bool, notify: Progress) -> tuple[Change, ...]:
+def _build(definition: Definition, lab: Lab, owner: str, keep: bool, notify: Progress) -> tuple[Change, ...]:
     """Build a new lab. The kernel acknowledges every message, so nothing is read back."""
+    from labctl.kernel.host import lab_owner
     from labctl.kernel.host.modules import ensure
     from labctl.kernel.host.signals import ignore_signals
     from labctl.kernel.lab_kernel import KernelLab
@@ -185,6 +204,7 @@ def _build(definition: Definition, lab: Lab, keep: bool, notify: Progress) -> tu
     changes = diff(lab.plan, ())
     notify(f"building {sum(isinstance(item, Netns) for item in lab.plan)} namespaces, {len(lab.plan)} objects")
     try:
+        lab_owner.record(lab.name, owner)
         save_definition(definition, lab)
         ensure(lab.plan, notify, backend=lab.firewall)
         with KernelLab(lab.name) as kernel:
@@ -376,6 +396,7 @@ __all__ = [
     "load_compiled_lab",
     "observe",
     "resolve_lab_name",
+    "resolve_own_lab_name",
     "running_labs",
     "status",
     "up",

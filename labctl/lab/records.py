@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from labctl.core.iptables import BACKENDS, Backend
-from labctl.core.names import did_you_mean
+from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
+from labctl.kernel.host.user import user_name
 from labctl.scenario.definition import Definition, compile_definition, define
 
 if TYPE_CHECKING:
     from labctl.core.results import RunningSummary
+
+
+MAX_LISTED = 20  # labs in a message
 
 
 def running_labs() -> tuple[RunningSummary, ...]:
@@ -24,25 +28,44 @@ def running_labs() -> tuple[RunningSummary, ...]:
     found = []
     for name, nodes in paths.labs().items():
         record = definition_record.load(name) or {}
-        features = tuple(record.get("approximate", ()))
-        found.append(RunningSummary(name, nodes, record.get("model"), record.get("file"), features, _firewall(record)))
+        features, owner = tuple(record.get("approximate", ())), paths.owner_of(name)
+        found.append(
+            RunningSummary(name, nodes, record.get("model"), record.get("file"), features, _firewall(record), owner)
+        )
     return tuple(found)
 
 
 def resolve_lab_name(name: str | None) -> str:
-    """The lab of a command: the named one, else the only one. Raises UsageError, which lists the labs."""
+    """The lab of a command: the named one, else that of LABCTL_LAB, else the only one of this user, else the only one.
+
+    Raises UsageError, which lists the labs.
+    """
     from labctl.kernel.host import paths
 
-    labs = tuple(paths.labs())
-    if name is not None and name in labs:
-        return name
-    if name is not None:
-        raise UsageError(f"no lab {name!r} runs", did_you_mean(name, labs) or f"running: {', '.join(labs) or 'none'}")
-    if len(labs) == 1:
-        return labs[0]
+    labs = paths.labs()
+    chosen = paths.default_lab(labs) if name is None else name
+    if chosen is not None and chosen in labs:
+        return chosen
+    if chosen is not None:
+        variable = f"{paths.LAB_VARIABLE}: " if name is None else ""
+        hint = did_you_mean(chosen, labs) or f"running: {', '.join(labs) or 'none'}"
+        raise UsageError(f"{variable}no lab {chosen!r} runs", hint)
     if not labs:
         raise UsageError("no lab runs", f"start one: {paths.command_prefix()} up kubenet")
-    raise UsageError("several labs run: " + ", ".join(labs), "name one: -l " + labs[0])
+    own = paths.own_labs(labs)
+    which = f"several labs run, and none is of {user_name()}: " if not own else "several labs run: "
+    raise UsageError(which + summarize_names(own or tuple(labs), MAX_LISTED), f"name one: -l {(own or tuple(labs))[0]}")
+
+
+def resolve_own_lab_name() -> str:
+    """The lab that `down` without a name removes: one of this user's; for root, any. Raises UsageError."""
+    from labctl.kernel.host import paths
+    from labctl.kernel.host.lab_owner import removable_labs
+
+    labs = tuple(paths.labs())
+    if labs and paths.given_lab() is None and not removable_labs(labs):
+        raise UsageError(f"no lab of {user_name()} runs", "labctl list shows all labs and their owners")
+    return resolve_lab_name(None)
 
 
 def load_compiled_lab(

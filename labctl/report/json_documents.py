@@ -111,7 +111,7 @@ def down_document(removed: Mapping[str, int], records: Collection[str] = ()) -> 
 
 
 def list_document(running: Iterable[RunningSummary]) -> Document:
-    """`list --json`; model, scenario and firewall are null if labctl's record is lost."""
+    """`list --json`; model, scenario and firewall are null if labctl's record is lost, as is an unknown owner."""
     return {
         "labs": [
             {
@@ -121,6 +121,7 @@ def list_document(running: Iterable[RunningSummary]) -> Document:
                 "nodes": list(lab.nodes),
                 "approximate": list(lab.approximate),
                 "firewall": lab.firewall,
+                "owner": lab.owner,
             }
             for lab in running
         ]

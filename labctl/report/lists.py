@@ -23,12 +23,16 @@ COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
 
 
 def labs(running: Iterable[RunningSummary]) -> TableSection:
-    """The running labs."""
-    rows = [
-        (lab.name, _model(lab), str(len(lab.nodes)), summarize_names(lab.nodes, 8), lab.scenario or "(record lost)")
-        for lab in running
-    ]
-    return TableSection("", ("lab", "model", "nodes", "names", "scenario"), tuple(rows))
+    """The running labs; with their owners if there are several."""
+    shown = tuple(running)
+    has_owners = len({lab.owner for lab in shown}) > 1
+    rows = tuple((lab.name, *((lab.owner or "?",) if has_owners else ()), *_description(lab)) for lab in shown)
+    head = ("lab", *(("owner",) if has_owners else ()), "model", "nodes", "names", "scenario")
+    return TableSection("", head, rows)
+
+
+def _description(lab: RunningSummary) -> tuple[str, ...]:
+    return _model(lab), str(len(lab.nodes)), summarize_names(lab.nodes, 8), lab.scenario or "(record lost)"
 
 
 def _model(lab: RunningSummary) -> str:

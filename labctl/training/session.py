@@ -14,7 +14,7 @@ from labctl.errors import UsageError
 from labctl.exercises import progress as progresses
 from labctl.exercises.judgement import Judgement
 from labctl.exercises.progress import Progress
-from labctl.kernel.host import paths
+from labctl.kernel.host import lab_owner, paths
 from labctl.lab import exercise_record, lifecycle
 from labctl.lab.exercise_record import RunningExercise
 from labctl.lab.records import load_compiled_lab, load_definition
@@ -119,9 +119,12 @@ def current(lab_name: str | None) -> ExerciseRun:
         found = exercise_record.load(lab_name)
         if found is None:
             raise UsageError(f"no exercise runs in a lab {lab_name}", "labctl exercise start NAME starts one")
+        lab_owner.require_change(lab_name, "labctl exercise shows your own")
         return load(found)
     learner = learner_name()
     mine = [one for one in exercise_record.load_all() if one.learner == learner]
+    if len(mine) > 1 and (chosen := [one for one in mine if one.lab == paths.given_lab()]):
+        mine = chosen
     if not mine:
         raise UsageError(f"no exercise of {learner} runs", "labctl exercise list shows them, start NAME starts one")
     if len(mine) > 1:

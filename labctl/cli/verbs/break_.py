@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labctl.cli.lab_lookup import recall
-from labctl.cli.options import global_options, scenario_option
+from labctl.cli.options import force_option, global_options, scenario_option
 from labctl.cli.param_types import FAULT, FAULT_OBJECT, NumberParam
 from labctl.cli.session import Session
 from labctl.errors import UsageError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", metavar="N", type=NumberParam(min=0), help="With --random: the same number, the same fault.")
 @click.option("--hide", is_flag=True, help="Hide the fault, for an exercise: status does not name it, and up keeps it.")
+@force_option
 @scenario_option
 @global_options("lab", "json")
 @click.pass_obj
@@ -36,6 +37,7 @@ def break_(
     at_random: bool,
     seed: int | None,
     hide: bool,
+    force: bool,
     scenario: str | None,
 ) -> int:
     """Give a running lab one fault: a missing route, a rule that drops, a wrong MTU, a stale neighbour, ...
@@ -69,11 +71,11 @@ def break_(
     session.handle_termination()
     if at_random:
         session.terminal.progress("breaking")
-        seed, chosen, record = break_at_random(lab, seed)
+        seed, chosen, record = break_at_random(lab, seed, force=force)
     else:
         chosen = find_fault(lab, str(fault), on)
         session.terminal.progress(f"breaking {chosen.on}: {chosen.kind}")
-        record = break_lab(lab, chosen, hidden=hide)
+        record = break_lab(lab, chosen, hidden=hide, force=force)
     session.terminal.clear()
     if session.json:
         session.print_document(texts.break_document(name, record, seed))

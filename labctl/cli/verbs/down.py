@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from labctl.cli.options import global_options
+from labctl.cli.options import force_option, global_options
 from labctl.cli.param_types import LAB
 from labctl.cli.session import Session
 from labctl.errors import UsageError
@@ -12,14 +12,18 @@ from labctl.errors import UsageError
 
 @click.command("down", short_help="Remove labs completely.")
 @click.argument("labs", nargs=-1, type=LAB, metavar="[LAB]...")
-@click.option("--all", "everything", is_flag=True, help="All labs on this machine.")
+@click.option("--all", "everything", is_flag=True, help="All your labs; for root without sudo, those of all users.")
+@force_option
 @global_options("json")
 @click.pass_obj
-def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
+def down(session: Session, labs: tuple[str, ...], everything: bool, force: bool) -> int:
     """Remove labs completely, so that the machine is as it was before.
 
     Needs no scenario file and no saved state. Works after a crash, and can be repeated. LAB can be omitted while
-    only one lab runs. If only the record of a lab is left, without namespaces, that is removed as well.
+    only one lab of yours runs. If only the record of a lab is left, without namespaces, that is removed as well.
+
+    A lab belongs to the user who made it, and --all means yours. Root who did not come by sudo may remove all labs;
+    everybody else needs --force for the lab of another user, with --all for all of them.
 
     \b
     Examples:
@@ -27,7 +31,8 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
       sudo labctl down --all
     """
     import labctl
-    from labctl.kernel.host import lab_state, paths
+    from labctl.kernel.host import lab_owner, lab_state, paths
+    from labctl.kernel.host.user import user_name
     from labctl.lab import lifecycle
 
     wanted = [*labs, *([session.lab] if session.lab and session.lab not in labs else [])]
@@ -37,12 +42,20 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
     session.handle_termination()
     running, records = paths.labs(), lab_state.labs_with_files()
     if not wanted:
-        only_records = bool(records) and not running
-        wanted = [*running, *records] if everything or only_records else [lifecycle.resolve_lab_name(None)]
+        found = tuple(dict.fromkeys((*running, *records)))
+        own = found if force and everything else lab_owner.removable_labs(found)
+        if everything or (own and not running and paths.given_lab() is None):
+            wanted = [*own]
+        else:
+            wanted = [lifecycle.resolve_own_lab_name()]
+
+    def warn(text: str) -> None:
+        session.terminal.print_stderr(f"labctl: {text}")
+
     removed: dict[str, int] = {}
     for name in dict.fromkeys(wanted):
         session.terminal.progress(f"removing {name}")
-        removed[name] = len(labctl.down(name, warn=lambda text: session.terminal.print_stderr(f"labctl: {text}")))
+        removed[name] = len(labctl.down(name, force=force, warn=warn))
     if session.json:
         from labctl.report.json_documents import down_document
 
@@ -54,7 +67,8 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
         absent = f"{name} does not exist: {'its record is removed' if name in records else 'nothing to remove'}"
         session.terminal.lines([f"{name} is down: {count(number, 'namespace')} removed" if number else absent], fold=4)
     if not removed:
-        session.terminal.line("no lab runs: nothing to remove")
+        whose = f"no lab of {user_name()} runs" if running else "no lab runs"
+        session.terminal.lines([f"{whose}: nothing to remove"], fold=4)
     return 0
 
 

@@ -31,7 +31,7 @@ class ExplainedParam(ScenarioParam):
         from labctl.kernel.host import paths
 
         labs = paths.labs()
-        names = [*labs, *(labs.get(next(iter(labs)), ()) if len(labs) == 1 else ())]
+        names = [*labs, *labs.get(paths.default_lab(labs) or "", ())]
         names += [term for term in terms(entries()) if " " not in term] if incomplete else []
         mine = [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
         values = {item.value for item in mine}
@@ -134,7 +134,7 @@ def _find(
     labs = paths.labs()
     if name in labs and not sets and not manifests:
         return with_plugin_results(records.load_compiled_lab(name)), ()
-    running = session.lab if session.lab is not None else next(iter(labs)) if len(labs) == 1 else None
+    running = session.lab or paths.default_lab(labs)
     node = name.partition("/")[0]
     is_node = running is not None and (node in labs.get(running, ()) or node in _machines(running))
     is_file = "/" in name and not (is_node and not os.path.exists(name))
@@ -158,7 +158,7 @@ def _find_object(session: Session, words: tuple[str, ...]) -> tuple[Lab, tuple[s
     from labctl.lab.cni_attach import with_plugin_results
 
     labs = paths.labs()
-    name = session.lab if session.lab is not None else next(iter(labs)) if len(labs) == 1 else None
+    name = session.lab or paths.default_lab(labs)
     if name not in labs:
         return None
     lab = with_plugin_results(records.load_compiled_lab(name))
@@ -182,7 +182,7 @@ def _hint(subject: str, terms: tuple[Entry, ...], *, only_term: bool) -> str:
     from labctl.scenario.catalog import ALIASES, names
 
     labs = paths.labs()
-    nodes = labs.get(next(iter(labs)), ()) if len(labs) == 1 else ()
+    nodes = labs.get(paths.default_lab(labs) or "", ())
     others = () if only_term else (*labs, *nodes, *names(), *ALIASES)
     hint = did_you_mean(subject.lower(), dict.fromkeys((*others, *names_of(terms))))
     if not hint and only_term:

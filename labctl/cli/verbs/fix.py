@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from labctl.cli.lab_lookup import recall
-from labctl.cli.options import global_options, scenario_option
+from labctl.cli.options import force_option, global_options, scenario_option
 from labctl.cli.param_types import FAULT, FAULT_OBJECT
 from labctl.cli.session import Session
 
@@ -16,10 +16,11 @@ from labctl.cli.session import Session
 @click.option(
     "--show", is_flag=True, help="Only show the faults, also hidden ones, and what each changed: the solution."
 )
+@force_option
 @scenario_option
 @global_options("lab", "json")
 @click.pass_obj
-def fix(session: Session, fault: str | None, on: str | None, show: bool, scenario: str | None) -> int:
+def fix(session: Session, fault: str | None, on: str | None, show: bool, force: bool, scenario: str | None) -> int:
     """Restore exactly what faults changed: those of `labctl break`, and those of the scenario file.
 
     Without FAULT, all faults of the lab, also hidden ones. Other differences from the definition stay; `labctl up`
@@ -49,7 +50,7 @@ def fix(session: Session, fault: str | None, on: str | None, show: bool, scenari
     lab = recall(name, scenario, ())
     session.handle_termination()
     session.terminal.progress(f"fixing {name}")
-    fixed = fix_faults(lab, records)
+    fixed = fix_faults(lab, records, force=force)
     session.terminal.clear()
     if session.json:
         session.print_document(texts.fix_document(name, fixed))

@@ -75,7 +75,8 @@ def plan(
         raise UsageError("--why needs --as shell", f"labctl explain {scenario} -v has the reasons; --json works there")
 
     options: dict[str, Any] = {"approximate": approximate, "firewall": requested_backend(firewall)}
-    definition = labctl.load(scenario, name=name or session.lab, set=sets, manifests=manifests, **options)
+    given = name or session.chosen_lab
+    definition = labctl.load(scenario, name=given, set=sets, manifests=manifests, **options)
     lab = definition.compiled
     if approximate:
         lab = lifecycle.compile_definition(lifecycle.with_substitutes(definition, substitutes(lab.parts)))
@@ -94,9 +95,9 @@ def plan(
             from labctl.explanation.planned_reasons import PlannedReasons
 
             reasons = PlannedReasons(lab)
-        chosen = (("--name", (name or session.lab,)), ("--set", sets), ("--manifest", manifests))
-        given = [word for option, values in chosen for value in values if value for word in (option, value)]
-        words = [scenario, *given]
+        chosen = (("--name", (given,)), ("--set", sets), ("--manifest", manifests))
+        options_given = [word for option, values in chosen for value in values if value for word in (option, value)]
+        words = [scenario, *options_given]
         for line in plan_script(lab, lambda node: netns_name(lab.name, node), str(state_dir()), words, reasons):
             session.terminal.line(line)
     else:

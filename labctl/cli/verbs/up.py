@@ -9,6 +9,7 @@ import click
 from labctl.cli.options import (
     approximate_option,
     firewall_option,
+    force_option,
     global_options,
     manifests_option,
     print_warnings,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @click.option("--keep", is_flag=True, help="Keep what was built if building fails, instead of rolling back.")
 @click.option("--replace", is_flag=True, help="Replace a running lab that has the same name but another definition.")
+@force_option
 @approximate_option("Where this kernel lacks a feature, build the model's substitute, and report it.")
 @firewall_option("Write rules with iptables-legacy or iptables-nft; by default with legacy where it works.")
 @sets_option
@@ -44,6 +46,7 @@ def up(
     dry_run: bool,
     keep: bool,
     replace: bool,
+    force: bool,
     approximate: bool,
     firewall: Backend | None,
     sets: tuple[str, ...],
@@ -57,6 +60,9 @@ def up(
     for the missing feature, if there is one, and changes nothing if no feature is missing. On a kernel without legacy
     iptables, the rules are written with iptables-nft; --firewall (or LABCTL_FIREWALL) selects one, and the lab keeps
     it.
+
+    If the lab of another user has the scenario's name, yours gets your name behind it: kubenet-anna. --name gives it
+    another one.
 
     --manifest adds objects of Kubernetes to a model with nodes and pods: Services, NetworkPolicies, pods and others.
     With a changed file, the running lab is changed to what the file says.
@@ -72,26 +78,36 @@ def up(
 
     import labctl
     from labctl.core.features import required_features
-    from labctl.kernel.host import paths
+    from labctl.kernel.host import lab_owner, paths
     from labctl.lab import lifecycle
     from labctl.report import up_status
 
     if check and dry_run:
         raise UsageError("up: --check needs a lab, but --dry-run builds none", "remove one of the two options")
     options: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
-    definition = labctl.load(scenario, name=name or session.lab, set=sets, manifests=manifests, **options)
+    given = name or session.chosen_lab
+    definition = labctl.load(scenario, name=given, set=sets, manifests=manifests, **options)
+    if given is None and (own := lab_owner.free_name(definition.name)) != definition.name:
+        note = f"lab {definition.name} belongs to {paths.owner_of(definition.name)}: this one is {own}"
+        session.terminal.print_stderr(note)
+        definition = labctl.load(scenario, name=own, set=sets, manifests=manifests, **options)
     was_running = definition.name in paths.labs()
     if not dry_run or was_running or required_features(definition.compiled.plan):
         session.require_root()
     session.handle_termination()
     terminal = session.terminal
-    same = [*(["--name", definition.name] if name or session.lab else []), *(f"--set={one}" for one in sets)]
+    same = [*(["--name", definition.name] if given else []), *(f"--set={one}" for one in sets)]
     same += [f"--manifest={one}" for one in manifests]
     repair = shlex.join(["up", scenario, *same])
     session.interruption_text = lambda: _interruption_text(
         definition.name, was_running, repair, keep=keep, replace=replace
     )
-    build_options: dict[str, Any] = {"replace": replace, "approximate": approximate, "progress": terminal.progress}
+    build_options: dict[str, Any] = {
+        "replace": replace,
+        "approximate": approximate,
+        "progress": terminal.progress,
+        "force": force,
+    }
     up_result = None if dry_run else labctl.up(definition, keep=keep, **build_options).result
     result = up_result or lifecycle.up(definition, dry_run=True, **build_options)
     session.interruption_text = lambda: "" if dry_run else f"lab {definition.name} is up and keeps running"

@@ -23,7 +23,8 @@ from labctl.kernel.host.definition_record import DEFINITION
 
 LOCK_TIMEOUT_S = 30.0  # seconds to wait for a lock
 LOCK_INTERVAL_S = 0.02  # seconds between two attempts to lock: flock has no timeout
-FILES = {DEFINITION, "exercise.json", "faults.json", "xtables.lock", "bin", "cni"}  # what a lab's directory can contain
+# what a lab's directory can contain
+FILES = {DEFINITION, "exercise.json", "faults.json", paths.OWNER_FILE, "xtables.lock", "bin", "cni"}
 _DRAFT = re.compile(r"\.(.+)\.\d+")  # a file that `save` has not finished
 
 

@@ -1,4 +1,6 @@
-"""The directories of namespaces and of state, and the names of labctl's namespaces. Only this module decides them.
+"""The directories of namespaces and of state, the names of labctl's namespaces, and which lab a command means.
+
+Only this module decides them.
 
 A lab owns the namespaces named `labctl.<lab>.<node>`. The name is the only sign and the only record of that. Both are
 DNS labels without a dot, so `down kube` never affects a lab called `kube-net`. `LABCTL_NETNS_DIR` and
@@ -10,12 +12,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from labctl.kernel.host.user import user_name, valid_name
+
+TYPE_CHECKING = False  # and not typing's own, which costs more than all the rest here
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 PREFIX = "labctl"
 HOLDER_VARIABLE = "LABCTL_HOLDER"  # environment variable of each process in labs without root, see kernel.rootless
 
 SANDBOX_VARIABLE = "LABCTL_RUN"  # environment variable of each command of `labctl run`, see kernel.sandbox
 
 WORK_FOLDER = ".work"  # in the directory of state: the records of what verbs make for a while, see host.work_record
+OWNER_FILE = "owner"  # in the directory of a lab, see host.lab_owner
+MAX_OWNER_BYTES = 100
+LAB_VARIABLE = "LABCTL_LAB"  # environment variable with the name of a lab, as after -l
 LOCK_SUFFIX = ".lock"  # of the file that is locked while a lab changes, see host.lab_state
 
 
@@ -84,15 +95,15 @@ def command_prefix(lab: str | None = None) -> str:
         command = "labctl --rootless"
     else:  # the commands of `labctl run` are root in their sandbox
         command = "labctl" if SANDBOX_VARIABLE in os.environ else f"{sudo()}labctl"
-    return command if lab is None or _is_only_lab(lab) else f"{command} -l {lab}"
+    return command if lab is None or _is_default_lab(lab) else f"{command} -l {lab}"
 
 
-def _is_only_lab(lab: str) -> bool:
-    from labctl.errors import KernelError
+def _is_default_lab(lab: str) -> bool:
+    from labctl.errors import LabError
 
     try:
-        return tuple(labs()) == (lab,)
-    except KernelError:  # this is for a hint, perhaps for that of this very error
+        return default_lab(labs()) == lab
+    except LabError:  # this is for a hint, perhaps for that of this very error
         return False
 
 
@@ -133,3 +144,45 @@ def labs() -> dict[str, tuple[str, ...]]:
         if (lab_and_node := parse_netns_name(name)) is not None:
             found.setdefault(lab_and_node[0], []).append(lab_and_node[1])
     return {lab: tuple(sorted(nodes)) for lab, nodes in sorted(found.items())}
+
+
+def owner_of(lab: str) -> str | None:
+    """The user who made a lab; None if that is not known. Reads one small file, and waits for nothing."""
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        fd = os.open(state_dir() / lab / OWNER_FILE, flags)
+        try:
+            return valid_name(os.read(fd, MAX_OWNER_BYTES).decode(errors="replace")) or None
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+
+
+def own_labs(among: Iterable[str]) -> tuple[str, ...]:
+    """Those of these labs that this user has made, or for which no user is recorded."""
+    user = user_name()
+    return tuple(lab for lab in among if owner_of(lab) in (user, None))
+
+
+def given_lab() -> str | None:
+    """The lab that the environment names as -l does; None if it names none. Raises UsageError."""
+    name = os.environ.get(LAB_VARIABLE)
+    if not name:
+        return None
+    if not (name.isascii() and all(part.isalnum() for part in name.split("-")) and len(name) <= 63):
+        from labctl.errors import UsageError
+
+        raise UsageError(f"{LAB_VARIABLE}={name!r} is not the name of a lab", f"unset {LAB_VARIABLE}")
+    return name
+
+
+def default_lab(among: Mapping[str, object]) -> str | None:
+    """The lab of a command that names none: that of LABCTL_LAB, else the only one of this user, else the only one; None
+    if several can be meant. Raises UsageError."""
+    if (given := given_lab()) is not None:
+        return given
+    if len(among) == 1:
+        return next(iter(among))
+    own = own_labs(among)
+    return own[0] if len(own) == 1 else None

@@ -413,10 +413,10 @@ def test_the_laws_hold_and_a_breach_is_named(monkeypatch: pytest.MonkeyPatch) ->
         laws.assert_laws("docker-bridge")
     monkeypatch.undo()
     real = lifecycle.down
-    monkeypatch.setattr(lifecycle, "down", lambda name, warn=None: real(name)[1:])
+    monkeypatch.setattr(lifecycle, "down", lambda name, **options: real(name)[1:])
     with pytest.raises(AssertionError, match="after down, nothing is left; removed: "):
         laws.assert_laws("docker-bridge")
-    monkeypatch.setattr(lifecycle, "down", lambda name, warn=None: ())
+    monkeypatch.setattr(lifecycle, "down", lambda name, **options: ())
     with pytest.raises(AssertionError, match=r"after down, .*host1.* is left"):
         laws.assert_laws("docker-bridge", name="left")
     monkeypatch.undo()

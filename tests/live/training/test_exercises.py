@@ -39,7 +39,7 @@ def learner(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("LANG", "C.UTF-8")
     yield "ana"
     for running in exercise_record.load_all():
-        labctl.down(running.lab)
+        labctl.down(running.lab, force=True)
     for name in progress_records.learners():
         for one in progress_records.load_all(name):
             progress_records.remove(name, one.exercise)

@@ -631,7 +631,7 @@ def test_down_takes_the_named_labs_the_only_one_or_all(
     run: Run, empty_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone: list[str] = []
-    monkeypatch.setattr(lifecycle, "down", lambda name, warn: gone.append(name) or ("a",))
+    monkeypatch.setattr(lifecycle, "down", lambda name, **options: gone.append(name) or ("a",))
     start(empty_machine, "one.a")
     assert run("down")[:2] == (0, "one is down: 1 namespace removed\n")
     start(empty_machine, "two.b")
@@ -664,9 +664,12 @@ def test_list_reads_no_scenario_and_needs_no_record(run: Run, empty_machine: Pat
     start(empty_machine, "lost.a", "lost.b")
     assert json.loads(run("list", "--json")[1]) == {
         "labs": [
-            {"lab": "lost", "model": None, "scenario": None, "nodes": ["a", "b"], "approximate": [], "firewall": None}
+            {
+                "lab": "lost", "model": None, "scenario": None, "nodes": ["a", "b"], "approximate": [],
+                "firewall": None, "owner": None,
+            }
         ]
-    }
+    }  # fmt: skip
     assert {each["name"] for each in json.loads(run("list", "--scenarios", "--json")[1])["scenarios"]} >= {
         "docker-bridge", "kubenet", "azure-cni-transparent",
     }  # fmt: skip

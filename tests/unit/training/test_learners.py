@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +25,10 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_learner_is_the_user_who_typed_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert learner.learner_name().startswith("user-")
+    assert learner.learner_name() == pwd.getpwuid(os.getuid()).pw_name
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: 4_123_456_789)
+        assert learner.learner_name() == "user-4123456789", "an account without a name"
     for variable, name in (("USER", "root"), ("SUDO_USER", "ana"), ("LABCTL_LEARNER", "Team 7/../x")):
         monkeypatch.setenv(variable, name)
         assert learner.learner_name() == name.replace(" ", "-").replace("/", "-")
