@@ -19,7 +19,7 @@ from labctl.errors import UsageError
 
 VERBS = (
     "up", "down", "list", "status", "check", "plan", "graph", "explain", "exec", "shell", "show", "trace", "capture",
-    "view", "compare", "policy", "break", "fix", "exercise", "handout", "validate", "schema", "doctor", "run",
+    "view", "compare", "policy", "break", "fix", "learn", "exercise", "handout", "validate", "schema", "doctor", "run",
 )  # fmt: skip
 CONTEXT_SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 
@@ -86,6 +86,7 @@ def app(ctx: click.Context) -> None:
       sudo labctl trace a c                follow one packet, hop by hop
       sudo labctl view                     see all of this in a browser
       sudo labctl down kubenet             remove it completely
+      sudo labctl learn                    lessons, from one cable to a cluster
       sudo labctl exercise list            tasks, from the first cable on
 
     \b

@@ -174,6 +174,18 @@ class ExerciseParam(StringParam):
         return found or [CompletionItem(incomplete, type="file")]
 
 
+class LessonParam(StringParam):
+    """A built-in lesson's name, or a file."""
+
+    name = "lesson"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.scenario.catalog import lesson_files
+
+        found = [CompletionItem(name) for name in lesson_files() if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
+
+
 class PolicyEndParam(StringParam):
     """A pod or a Service of the selected lab, another machine, or an address."""
 
@@ -217,7 +229,8 @@ class TargetParam(NodeParam):
     name = "target"
 
 
-FILE, EXERCISE, LANGUAGE = FileParam(), ExerciseParam(), LanguageParam()
+FILE, LANGUAGE = FileParam(), LanguageParam()
+EXERCISE, LESSON = ExerciseParam(), LessonParam()
 SCENARIO, NAME, LAB = ScenarioParam(), LabNameParam(), LabParam()
 NODE, POINT, TARGET = NodeParam(), PointParam(), TargetParam()
 FAULT, FAULT_OBJECT = FaultParam(), FaultObjectParam()

@@ -8,9 +8,9 @@ from typing import Any
 
 from labctl.core.diff import Change
 from labctl.core.exercise_types import BuildGoal, Exercise
+from labctl.core.judgement import Judgement
 from labctl.core.left_out import leave_out, named
 from labctl.core.resources import Link, Plan
-from labctl.exercises.judgement import Judgement
 from labctl.exercises.observed_state import describe, without_free_fields
 
 Keys = frozenset[tuple[Any, ...]]

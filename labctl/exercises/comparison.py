@@ -5,9 +5,9 @@ from __future__ import annotations
 from labctl.compare.cell import Cell
 from labctl.compare.table import Table
 from labctl.core.exercise_types import CompareGoal
+from labctl.core.judgement import Judgement
 from labctl.core.names import did_you_mean
 from labctl.errors import UsageError
-from labctl.exercises.judgement import Judgement
 
 NONE = "none"
 

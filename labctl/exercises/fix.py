@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from labctl.core.diff import Change
 from labctl.core.exercise_types import FixGoal
+from labctl.core.judgement import Judgement
 from labctl.core.resources import Plan
 from labctl.core.results import Report
-from labctl.exercises.judgement import Judgement
 from labctl.exercises.observed_state import describe, without_free_fields
 
 MAX_CHECKS = 4  # checks that did not pass, of which the evidence is shown

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from labctl.core.judgement import Judgement
 from labctl.core.left_out import object_names
 from labctl.core.names import did_you_mean, summarize_names
 from labctl.errors import UsageError
-from labctl.exercises.judgement import Judgement
 from labctl.faults.fault import Fault
 from labctl.tracing.evidence import NamespaceState, TraceEvidence
 from labctl.tracing.loss_point import find_loss_point

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TypeAlias, get_args
 
 from labctl.core.exercise_types import PredictGoal
+from labctl.core.judgement import Judgement
 from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.resources import IP
 from labctl.errors import UsageError
-from labctl.exercises.judgement import Judgement
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.result import TraceResult, TraceVerdict

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from labctl.core.exercise_types import Exercise, TaskKind
-from labctl.exercises.judgement import Judgement
+from labctl.core.judgement import Judgement
 from labctl.exercises.points import task_points, total_points
 
 # open; passed; missed (a prediction that was wrong); solved (by labctl: the learner gave up)

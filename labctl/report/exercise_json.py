@@ -9,7 +9,7 @@ from labctl.report.exercise_text import form
 
 if TYPE_CHECKING:
     from labctl.core.exercise_types import Exercise, Task
-    from labctl.exercises.judgement import Judgement
+    from labctl.core.judgement import Judgement
     from labctl.exercises.progress import Progress
     from labctl.scenario.exercise_catalog import ExerciseEntry
 

@@ -14,7 +14,7 @@ from labctl.report.node_view import TableSection
 
 if TYPE_CHECKING:
     from labctl.core.exercise_types import Exercise
-    from labctl.exercises.judgement import Judgement
+    from labctl.core.judgement import Judgement
     from labctl.exercises.progress import Progress, TaskProgress
     from labctl.report.terminal import Terminal
     from labctl.scenario.exercise_catalog import ExerciseEntry

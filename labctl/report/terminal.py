@@ -36,7 +36,8 @@ class Terminal:
         self.tty = _is_tty(self.out)
         self.shows_progress = _is_tty(self.err)
         self._progress_shown = False
-        self.colour = self.tty and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        is_wanted = self.tty and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        self.colour = is_wanted or bool(os.environ.get("FORCE_COLOR"))
         self.symbols = self.tty and "utf" in (getattr(self.out, "encoding", "") or "").lower()
         for stream in (self.out, self.err):
             if hasattr(stream, "reconfigure"):

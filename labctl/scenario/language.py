@@ -61,7 +61,7 @@ def common_keys(model_names: tuple[str, ...]) -> tuple[Key, ...]:
         Key(
             "lesson",
             LaterField("labctl.scenario.lesson_language", "LESSON"),
-            "what a learner reads, runs and predicts in this lab, step by step",
+            "what a learner reads, runs and predicts in this lab, step by step; `labctl learn` goes through it",
         ),
         Key("checks", ListOf(CHECK), "claims about the lab, each proven by packets"),
     )

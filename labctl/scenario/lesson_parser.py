@@ -20,7 +20,9 @@ from labctl.core.lesson_types import (
     StepTexts,
 )
 from labctl.core.names import summarize_names
+from labctl.core.resources import Attachment
 from labctl.core.scenario_types import Lab
+from labctl.errors import UsageError
 from labctl.scenario.check_parser import NameChecker
 from labctl.scenario.document import Reader, quote_text
 from labctl.scenario.exercise_parser import Found, read_question, verify_question
@@ -105,6 +107,8 @@ def resolve(lab: Lab, lesson: Lesson | None, found: Found, reader: Reader) -> La
         step: Found = row.value
         if "run" in step:
             names.machine(step["run"].value.value[0], "run", step["run"].value.at)
+        if "labctl" in step:
+            _verify_fault(lab, step["labctl"], reader)
         if "check" in step:
             _verify_check(step["check"], (check.say for check in lab.checks), reader)
         verify_question(step, names)
@@ -114,6 +118,19 @@ def resolve(lab: Lab, lesson: Lesson | None, found: Found, reader: Reader) -> La
         what = "lesson: this scenario is an exercise, too"
         reader.add_problem(found["title"].key if "title" in found else rows[0].at, what, "make two files of it")
     return replace(lab, lesson=lesson)
+
+
+def _verify_fault(lab: Lab, verb: Located, reader: Reader) -> None:
+    """Report a `break` of a fault that the lab cannot have. What CNI plugins make is not known yet."""
+    words = [word for word in verb.value if not word.startswith("-")]
+    if words[0] != "break" or len(words) < 2 or any(isinstance(item, Attachment) for item in lab.plan):
+        return
+    from labctl.faults.catalogue import find_fault
+
+    try:
+        find_fault(lab, *words[1:3])
+    except UsageError as error:
+        reader.add_problem(verb.at, f"labctl: {error.message}", error.hint)
 
 
 def _verify_check(check: Located, known: Iterable[str], reader: Reader) -> None:

@@ -1,1 +1,1 @@
-"""Exercises in running labs: start, judge, hint, reset, solve; and what each learner has reached."""
+"""Exercises and lessons in running labs: start, judge, play, solve; and what each learner has reached."""

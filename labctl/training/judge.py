@@ -15,12 +15,12 @@ from labctl.core.exercise_types import (
     PredictGoal,
     Task,
 )
+from labctl.core.judgement import Judgement
 from labctl.core.scenario_types import Lab
 from labctl.core.topology import Topology
 from labctl.errors import UsageError
 from labctl.exercises.build import judge_build, task_keys
 from labctl.exercises.fix import judge_fix
-from labctl.exercises.judgement import Judgement
 from labctl.exercises.locate import judge_location, require_place
 from labctl.exercises.observed_state import without_free_fields
 from labctl.exercises.predict import AnswerWords, judge_prediction, require_answer
@@ -45,11 +45,20 @@ def judge(lab: Lab, number: int, answer: str | None, step: Step) -> Judgement:
         return _fix(lab, task.goal)
     if isinstance(task.goal, CompareGoal):
         return _compare(task.goal, str(answer), step)
-    step(f"sending {task.goal.probe}")
-    traced = _trace(lab, task.goal.probe)
     if isinstance(task.goal, PredictGoal):
-        return judge_prediction(task.goal, str(answer), traced.evidence, traced.story, _words(lab))
-    return _locate(lab, task.goal, str(answer), traced)
+        return measure(lab, task.goal, str(answer), step)[0]
+    step(f"sending {task.goal.probe}")
+    return _locate(lab, task.goal, str(answer), _trace(lab, task.goal.probe))
+
+
+def measure(lab: Lab, goal: PredictGoal, answer: str, step: Step) -> tuple[Judgement, Traced]:
+    """The judgement on a prediction, and the trace that it rests on. Raises UsageError for an answer that cannot be
+    one."""
+    words = _words(lab)
+    require_answer(goal, answer, words)
+    step(f"sending {goal.probe}")
+    traced = _trace(lab, goal.probe)
+    return judge_prediction(goal, answer, traced.evidence, traced.story, words), traced
 
 
 def require_fitting_answer(lab: Lab, task: Task, number: int, answer: str | None) -> None:

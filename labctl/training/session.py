@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from typing import TypeAlias
 
 from labctl.core.exercise_types import Exercise, Hint, Task
+from labctl.core.judgement import Judgement
 from labctl.core.names import summarize_names
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
 from labctl.exercises import progress as progresses
-from labctl.exercises.judgement import Judgement
 from labctl.exercises.progress import Progress
 from labctl.kernel.host import lab_owner, paths
 from labctl.lab import exercise_record, lifecycle
@@ -91,7 +92,7 @@ def start(
     for running in exercise_record.load_all():
         if (running.learner, running.name) == (learner, name) and lab_name in (None, running.lab):
             return load(running), False
-    definition = replace(definition, name=lab_name or _free_name(definition.name, learner), lab=None)
+    definition = replace(definition, name=lab_name or free_lab_name(definition.name, learner), lab=None)
     if definition.name in paths.labs():
         hint = f"labctl down {definition.name} removes it; --name uses another name"
         raise UsageError(f"a lab {definition.name} runs already, and it is not this exercise", hint)
@@ -99,13 +100,12 @@ def start(
     assert result.lab.exercise is not None
     running = RunningExercise(result.lab.name, name, learner, language)
     fresh = progresses.begun(result.lab.exercise, name, learner, result.lab.name, now())
-    progress = progresses.continued(progress_records.load(learner, name), fresh)
+    progress = progress_records.FILES.update(learner, name, lambda old: progresses.continued(old, fresh))
     exercise_record.save(replace(running, finished=progress.is_finished))
-    progress_records.save(progress)
     return ExerciseRun(running, result.lab, progress), True
 
 
-def _free_name(name: str, learner: str) -> str:
+def free_lab_name(name: str, learner: str) -> str:
     """The name of the lab: that of the scenario, or one with the learner's name if it is in use."""
     labs = paths.labs()
     own = f"{name[: 60 - len(label(learner))]}-{label(learner)}"
@@ -179,19 +179,25 @@ def _check_one(
     if run.progress.tasks[number].state in ("missed", "solved") and run.exercise.tasks[number].takes_answer:
         raise UsageError(f"task {number + 1} is closed: its answer was shown")
     judgement = judge(run.lab, number, answer, step)
-    counted = replace(run.progress, checks=run.progress.checks + 1)
-    return _with_progress(run, progresses.judged(counted, number, judgement, now())), (TaskOutcome(number, judgement),)
+
+    def after(progress: Progress) -> Progress:
+        return progresses.judged(replace(progress, checks=progress.checks + 1), number, judgement, now())
+
+    return _with_progress(run, after), (TaskOutcome(number, judgement),)
 
 
 def hint(run: ExerciseRun) -> tuple[ExerciseRun, Hint | None]:
     """The next hint; its cost is counted. None if all were given."""
-    number = run.progress.hints
-    if number >= len(run.exercise.hints):
-        return run, None
-    found = run.exercise.hints[number]
-    cost = 0 if run.progress.is_finished else found.cost
-    after = replace(run.progress, hints=number + 1, hint_cost=run.progress.hint_cost + cost)
-    return _with_progress(run, after), found
+    hints = run.exercise.hints
+    given: list[Hint] = []
+
+    def after(progress: Progress) -> Progress:
+        given.extend(hints[progress.hints : progress.hints + 1])
+        cost = 0 if progress.is_finished else sum(one.cost for one in given)
+        return replace(progress, hints=progress.hints + len(given), hint_cost=progress.hint_cost + cost)
+
+    run = _with_progress(run, after)
+    return run, given[0] if given else None
 
 
 def reset(run: ExerciseRun, *, forget: bool, step: Step) -> ExerciseRun:
@@ -200,11 +206,10 @@ def reset(run: ExerciseRun, *, forget: bool, step: Step) -> ExerciseRun:
     if definition is None:
         raise UsageError(f"the definition of lab {run.running.lab} is lost", f"labctl down {run.running.lab}")
     lab = lifecycle.up(definition, replace=True, progress=step).lab
-    progress = replace(run.progress, resets=run.progress.resets + 1)
-    if forget:
-        assert lab.exercise is not None
-        progress = progresses.begun(lab.exercise, run.running.name, run.running.learner, lab.name, now())
-    return _with_progress(replace(run, lab=lab), progress)
+    assert lab.exercise is not None
+    fresh = progresses.begun(lab.exercise, run.running.name, run.running.learner, lab.name, now())
+    run = replace(run, lab=lab)
+    return _with_progress(run, lambda old: fresh if forget else replace(old, resets=old.resets + 1))
 
 
 def solve(
@@ -227,7 +232,7 @@ def solve(
         outcomes.append(TaskOutcome(at, judgement))
         if judgement.state != "passed":
             break
-        run = _with_progress(run, progresses.shown(run.progress, at, now(), closes=True))
+        run = _with_progress(run, partial(_shown, (at,), lambda _: True))
     return run, tuple(outcomes)
 
 
@@ -239,10 +244,14 @@ def show_solutions(run: ExerciseRun, number: int | None) -> tuple[ExerciseRun, t
     chosen = [
         at for at, one in enumerate(run.progress.tasks) if (one.state == "open" if number is None else at == number)
     ]
-    progress = run.progress
-    for at in chosen:
-        progress = progresses.shown(progress, at, now(), closes=run.exercise.tasks[at].takes_answer)
-    return _with_progress(run, progress), tuple(chosen)
+    after = partial(_shown, tuple(chosen), lambda at: run.exercise.tasks[at].takes_answer)
+    return _with_progress(run, after), tuple(chosen)
+
+
+def _shown(numbers: Iterable[int], closes: Callable[[int], bool], progress: Progress) -> Progress:
+    for at in numbers:
+        progress = progresses.shown(progress, at, now(), closes=closes(at))
+    return progress
 
 
 def next_name(run: ExerciseRun | None) -> str | None:
@@ -258,9 +267,9 @@ def next_name(run: ExerciseRun | None) -> str | None:
     return None
 
 
-def _with_progress(run: ExerciseRun, progress: Progress) -> ExerciseRun:
-    """Record the progress."""
-    progress_records.save(progress)
+def _with_progress(run: ExerciseRun, change: Callable[[Progress], Progress]) -> ExerciseRun:
+    """Change the recorded progress."""
+    progress = progress_records.update(run.progress, change)
     running = replace(run.running, finished=progress.is_finished)
     exercise_record.save(running)
     return replace(run, running=running, progress=progress)

@@ -21,6 +21,18 @@ from labctl.core.exercise_types import (
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters
+from labctl.core.judgement import Judgement
+from labctl.core.lesson_types import (
+    Claim,
+    Lesson,
+    LessonStep,
+    LessonTexts,
+    Prediction,
+    ReadText,
+    RunCommand,
+    RunVerb,
+    StepTexts,
+)
 from labctl.core.neighbour_tables import FullTable
 from labctl.core.node_state import BridgePort, FdbEntry, ListeningSocket, NodeState
 from labctl.core.observations import Flow, KernelEvent, RouteLookup
@@ -43,15 +55,18 @@ from labctl.core.results import BackendAnswer, Outcome, PairCounts, Report, Sigh
 from labctl.core.scenario_types import Check, Lab, Machine, See, VirtualAddress
 from labctl.core.snat_ports import PortUse
 from labctl.exercises import progress
-from labctl.exercises.judgement import Judgement
 from labctl.faults.catalogue import find_kind
 from labctl.faults.fault import Fault
 from labctl.lab.doctor import Finding
 from labctl.lab.fault_records import FaultRecord
 from labctl.lab.lifecycle import RunningSummary
+from labctl.lessons import progress as lesson_progress
+from labctl.lessons.outcome import StepOutcome
+from labctl.lessons.session import LessonSession
 from labctl.report.node_view import NodeView
 from labctl.scenario.catalog import ScenarioEntry
 from labctl.scenario.exercise_catalog import ExerciseEntry
+from labctl.scenario.lesson_catalog import LessonEntry
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import (
     CounterIncrease,
@@ -267,3 +282,24 @@ EXERCISE = Exercise(
 PROGRESS = progress.begun(EXERCISE, "a-way-out", "ana", "a-way-out", "2026-11-30T12:00:00Z")
 JUDGEMENT = Judgement("failed", ("node1 lacks a route; its routes: none",))
 EXERCISES = (ExerciseEntry("a-way-out", "a-way-out.yaml", EXERCISE),)
+
+LESSON = Lesson(
+    "One way",
+    "It says one thing.",
+    (
+        LessonStep(ReadText(), "Read this."),
+        LessonStep(RunCommand("a", "ip -br addr | cat", 0, ("eth0",)), "Run this.", "It has a device."),
+        LessonStep(RunVerb(("trace", "a", "c"))),
+        LessonStep(
+            Prediction(PredictGoal(ExerciseProbe("a", "c"), "verdict"), "answered"), "What happens?", "It is so."
+        ),
+        LessonStep(Claim("Pods are translated.", False, PASSED.check.say), then="They are not."),
+    ),
+    topic="routes",
+    exercise="route-table",
+    texts=(("ja", LessonTexts("一つの道", "一つだけ。", (StepTexts("読む"), *[StepTexts()] * 4))),),
+)
+LESSONS = (LessonEntry("one", "10-one.yaml", LESSON),)
+LESSON_PROGRESS = lesson_progress.begun(LESSON, "one", "ana", "one", "2026-11-30T12:00:00Z")
+LESSON_SESSION = LessonSession(LESSON, LESSON_PROGRESS)
+STEP_OUTCOME = StepOutcome(4, report=report(PASSED))

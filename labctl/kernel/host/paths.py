@@ -27,6 +27,7 @@ WORK_FOLDER = ".work"  # in the directory of state: the records of what verbs ma
 OWNER_FILE = "owner"  # in the directory of a lab, see host.lab_owner
 MAX_OWNER_BYTES = 100
 LAB_VARIABLE = "LABCTL_LAB"  # environment variable with the name of a lab, as after -l
+PROGRESS_FOLDERS = (".exercises", ".lessons")  # what learners have reached, see labctl.training
 LOCK_SUFFIX = ".lock"  # of the file that is locked while a lab changes, see host.lab_state
 
 
@@ -38,6 +39,27 @@ def netns_dir() -> Path:
 def state_dir() -> Path:
     """The directory of definitions, records and locks. `down` does not need it. Always an absolute path."""
     return _directory("LABCTL_STATE_DIR", "/run/labctl")
+
+
+def progress_dir() -> Path:
+    """The directory of what learners have reached, which a reboot keeps. Always an absolute path.
+
+    LABCTL_PROGRESS_DIR, else the directory of states if that is set, else /var/lib/labctl; without root, the folder of
+    states in the user's home.
+    """
+    if os.environ.get("LABCTL_PROGRESS_DIR"):
+        return _directory("LABCTL_PROGRESS_DIR", "")
+    if HOLDER_VARIABLE in os.environ:
+        base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+        return Path(os.path.abspath(base), PREFIX)
+    if os.environ.get("LABCTL_STATE_DIR") or SANDBOX_VARIABLE in os.environ:
+        return state_dir()  # it ends with what it is for
+    return Path("/var/lib/labctl")
+
+
+def directory_of(*folders: str) -> Path:
+    """The directory that has a folder of state files, or the one below it."""
+    return progress_dir() if folders[:1] in [(name,) for name in PROGRESS_FOLDERS] else state_dir()
 
 
 def _directory(variable: str, default: str) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from contextlib import contextmanager
 
 from labctl.core.record_shape import shape_problem
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from labctl.core.record_shape import Shape
     from labctl.errors import KernelError
 
+LOCK_INTERVAL_S = 0.02  # seconds between two attempts to lock: flock has no timeout
 MAX_BYTES = 32 * 1024 * 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -32,6 +34,10 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 class RecordError(ValueError):
     """A file that cannot be a record of labctl's. The text says why."""
+
+
+class LockedError(Exception):
+    """Another process holds a lock."""
 
 
 def read_json(folder: str, name: str, shape: Shape) -> Any:
@@ -97,7 +103,7 @@ def write_text(folder: str, name: str, text: str) -> None:
                 _discard(at, draft)
                 raise
     except OSError as error:
-        raise refusal("write", paths.state_dir() / folder / name, error) from None
+        raise refusal("write", paths.directory_of(folder) / folder / name, error) from None
 
 
 def remove(folder: str, name: str) -> None:
@@ -108,7 +114,36 @@ def remove(folder: str, name: str) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise refusal("remove", paths.state_dir() / folder / name, error) from None
+        raise refusal("remove", paths.directory_of(folder) / folder / name, error) from None
+
+
+@contextmanager
+def lock(folder: str, name: str, wait_s: float) -> Iterator[None]:
+    """Hold a lock for the time of a `with` block: the file `name`, which stays. It ends with the process. Raises
+    LockedError if another process holds it for `wait_s` seconds, KernelError if there can be no such file."""
+    last = name.rpartition("/")[2]
+    try:
+        with _Folder(folder, *name.split("/")[:-1], create=True) as at:
+            fd = os.open(last, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644, dir_fd=at)
+    except OSError as error:
+        raise refusal("lock", paths.directory_of(folder) / folder / name, error) from None
+    try:
+        _flock(fd, name, time.monotonic() + wait_s)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _flock(fd: int, name: str, deadline: float) -> None:
+    import fcntl
+
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise LockedError(f"another process holds {name}") from None
+            time.sleep(LOCK_INTERVAL_S)
 
 
 def names(*folders: str) -> list[str]:
@@ -125,7 +160,7 @@ def names(*folders: str) -> list[str]:
 
 def make_folder(*folders: str) -> Path:
     """The path of a folder below the state directory, which is created. Raises KernelError, also for a link."""
-    path = paths.state_dir().joinpath(*folders)
+    path = paths.directory_of(*folders).joinpath(*folders)
     try:
         with _Folder(*folders, create=True):
             return path
@@ -137,7 +172,8 @@ def refusal(verb: str, path: Path, error: OSError, *, is_folder: bool = False) -
     """The error for a file or folder of the state directory that the kernel refuses, with what is in the way."""
     from labctl.errors import KernelError
 
-    root, number = paths.state_dir(), error.errno or 0
+    number = error.errno or 0
+    root = next((one for one in (paths.state_dir(), paths.progress_dir()) if one in path.parents), paths.state_dir())
     above = [place for place in reversed(path.parents) if place == root or root in place.parents]
     for place in (*above, path):
         mode = _mode(place, follow=place == root)
@@ -151,7 +187,8 @@ def refusal(verb: str, path: Path, error: OSError, *, is_folder: bool = False) -
     if number in (errno.ENOSPC, errno.EDQUOT):
         hint = f"make room in {root}: df {root}, df -i {root}"
     elif number in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT):
-        hint = "LABCTL_STATE_DIR can name another folder, one that root may write to"
+        variable = "LABCTL_STATE_DIR" if root == paths.state_dir() else "LABCTL_PROGRESS_DIR"
+        hint = f"{variable} can name another folder, one that root may write to"
     return KernelError(f"cannot {verb} {path}: {error.strerror}", hint, number)
 
 
@@ -162,7 +199,7 @@ class _Folder:
         self._names, self._create = names, create
 
     def __enter__(self) -> int:
-        root = paths.state_dir()
+        root = paths.directory_of(*self._names)
         if self._create:
             os.makedirs(root, mode=0o755, exist_ok=True)
         fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -43,6 +43,7 @@ REACHES: dict[str, tuple[list[str], int]] = {
     "explain": ([NODE], 0),  # it explains the definition
     "fix": ([], 0),  # the lab has no fault
     "exercise": (["list"], 0),  # it reads records; the verbs of an exercise use the functions of the others
+    "learn": ([], 0),  # it reads records; the steps of a lesson use the functions of the others
     "list": ([], 0),
 }
 # these are about no running lab; `down` has a separate test, since it ends the lab

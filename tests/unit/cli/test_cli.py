@@ -40,6 +40,7 @@ VERBS = [
     "policy",
     "break",
     "fix",
+    "learn",
     "exercise",
     "handout",
     "validate",

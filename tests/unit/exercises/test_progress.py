@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from labctl.core.judgement import Judgement, JudgementState
 from labctl.core.record_shape import shape_problem
 from labctl.exercises import progress
-from labctl.exercises.judgement import Judgement, JudgementState
 from labctl.exercises.points import task_points, total_points
 from labctl.exercises.progress import SHAPE, Progress, from_json, judged, shown, to_json
 from tests.support import samples

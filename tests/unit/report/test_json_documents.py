@@ -18,6 +18,7 @@ from labctl.kubernetes.policies.policy_question import PolicyAnswer, answer
 from labctl.render.plan_json import resource_json
 from labctl.report import exercise_json as exercises
 from labctl.report import faults, json_documents
+from labctl.report import lesson_json as lessons
 from labctl.report.comparison_json import comparison_document
 from labctl.report.policy_json import matrix_document, why_document
 from labctl.report.trace_json import trace_comparison_document, trace_document
@@ -69,6 +70,9 @@ DOCUMENTS: dict[str, Any] = {
     "break --list": faults.catalogue_document("kubenet", samples.FAULTS),
     "fix": faults.fix_document("kubenet", [(samples.FAULT_RECORD, samples.DRIFT)]),
     "fix --show": faults.solution_document("kubenet", [samples.FAULT_RECORD]),
+    "learn": lessons.list_document(samples.LESSONS, [samples.LESSON_PROGRESS], "ana"),
+    "learn LESSON": lessons.session_document(samples.LESSON_SESSION, "sudo labctl", samples.STEP_OUTCOME),
+    "learn --play": lessons.played_document(samples.LESSON, "one", "one", [samples.STEP_OUTCOME], ["a problem"]),
     "exercise": exercises.sheet_document(samples.EXERCISE, samples.PROGRESS),
     "exercise list": exercises.list_document(samples.EXERCISES, [samples.PROGRESS], "ana"),
     "exercise check": exercises.check_document(samples.EXERCISE, samples.PROGRESS, [(0, samples.JUDGEMENT)]),

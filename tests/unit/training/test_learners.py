@@ -19,7 +19,7 @@ from tests.support import samples
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LABCTL_STATE_DIR", str(tmp_path / "state"))
-    for name in ("LABCTL_LEARNER", "SUDO_USER", "USER", "LOGNAME"):
+    for name in ("LABCTL_LEARNER", "SUDO_USER", "USER", "LOGNAME", "LABCTL_PROGRESS_DIR"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "state"
 
