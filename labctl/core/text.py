@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unicodedata import east_asian_width
+
 VERDICT_LABELS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP", "inconclusive": "INCONCLUSIVE"}
 COMMAND_PREFIX = "    run manually: "
 MAX_REPR = 200  # characters of a repr
@@ -19,6 +21,18 @@ def count(number: int, noun: str) -> str:
 def duration(seconds: float) -> str:
     """A duration as text: `0.21 s`, `12 s`."""
     return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def joined_lines(text: str) -> str:
+    """The lines of a paragraph as one line. A blank joins two of them, and nothing two wide characters, such as those
+    of Japanese."""
+    joined = ""
+    for line in text.splitlines():
+        part = " ".join(line.split())
+        if joined and part and not all(east_asian_width(one) in "WF" for one in (joined[-1], part[0])):
+            joined += " "
+        joined += part
+    return joined
 
 
 def short_repr(value: object, text: str) -> str:

@@ -1,4 +1,4 @@
-"""The glossary, docs/glossary.md, as entries: what `labctl explain masquerade` prints."""
+"""The glossary, docs/glossary.md or its translation, as entries: what `labctl explain masquerade` prints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from labctl.core.names import did_you_mean
+from labctl.core.text import joined_lines
 
 _INDEX = re.compile(r"^\[([^\]]+)\]\(#([\w-]+)\)", re.MULTILINE)
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
@@ -25,7 +26,8 @@ class Entry:
 def parse(page: str) -> tuple[Entry, ...]:
     """The entries of the page, in its order. Each has its title and the words of the index that lead to it."""
     words: dict[str, list[str]] = {}
-    for word, anchor in _INDEX.findall(page):
+    index, _, _ = page.partition("\n##")
+    for word, anchor in _INDEX.findall(index):
         words.setdefault(anchor, []).extend(part.strip() for part in word.split(","))
     found = []
     for section in re.split(r"^### ", page, flags=re.MULTILINE)[1:]:
@@ -75,5 +77,5 @@ def _paragraphs(body: str) -> list[str]:
 
 
 def _words(text: str) -> str:
-    plain = _LINK.sub(r"\1", " ".join(text.split()))
-    return re.sub(r"(?<![\w`])\*([^*]+)\*", r"\1", plain).replace("`", "")
+    plain = re.sub(r"(?<![\w`])\*([^*]+)\*", r"\1", _LINK.sub(r"\1", text))
+    return joined_lines(plain.replace("`", ""))

@@ -97,8 +97,9 @@ def explain(
     """
     from labctl.cli.glossary_page import entries
     from labctl.explanation import glossary
+    from labctl.translation.language import ORIGINAL, current_language
 
-    terms = entries()
+    terms = entries(ORIGINAL if session.json else current_language())
     entry = glossary.find(terms, " ".join((subject, *words)))
     found = None if only_term else _find(session, subject, sets, manifests)
     if found is None and entry is None and not (only_term or sets or manifests):
