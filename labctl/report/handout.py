@@ -1,7 +1,7 @@
 """A handout: one or two sheets of paper on a scenario, an exercise or a lesson, as one HTML page. Pure.
 
-The page of an exercise has nothing that answers its tasks: no sentence of a check, no route (one can be missing), no
-hidden fault. `answers` adds all of these, for teachers.
+The page of an exercise or a lesson has nothing that answers its questions: no sentence of a check, no hidden fault, and
+no route if one can be missing. `answers` adds all of these, for teachers.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from labctl.drawing.layout import lay_out
 from labctl.drawing.model import Box, Drawing
 from labctl.drawing.svg import layout_lines
 from labctl.report import handout_layout as paper
-from labctl.report.exercise_text import form
+from labctl.report import handout_questions as questions
 from labctl.report.handout_layout import Block
 from labctl.report.handout_style import STYLE
-from labctl.translation.language import current_language, gettext
+from labctl.translation.language import ORIGINAL, current_language, gettext
 
 if TYPE_CHECKING:
-    from labctl.core.exercise_types import Exercise, Task
+    from labctl.core.exercise_types import Exercise
     from labctl.core.scenario_types import Lab, Machine
 
 ROLES = {
@@ -43,17 +43,17 @@ SINGLE_SHEET_PIXEL = 0.2  # a drawing is not made smaller than this for the sake
 MAX_DEVICES = 10  # of one machine
 MAX_SHEETS = 2
 MAX_SHEETS_WITH_ANSWERS = 4
-ANSWER_LINE = 8.5  # millimetres
-LINES_TO_WRITE = {"predict": 1, "locate": 1, "compare": 1, "build": 2, "fix": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a handout is on: `word` is what the user typed for it."""
+    """What a handout is on: `word` is what the user typed for it. `language` is that of the texts of its exercise or
+    lesson, if it has them in that language."""
 
     word: str
     lab: Lab
     answers: bool = False
+    language: str = ORIGINAL
 
     @property
     def command(self) -> str:
@@ -70,15 +70,16 @@ class _Sheets:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.lab = subject.lab
-        found = self.lab.exercise
-        self.exercise: Exercise | None = None if found is None else found.in_language(current_language())
+        exercise, lesson = self.lab.exercise, self.lab.lesson
+        self.exercise = None if exercise is None else exercise.in_language(subject.language)
+        self.lesson = None if lesson is None else lesson.in_language(subject.language)
 
     def lines(self) -> list[str]:
         pages = self._fitted()
         title = gettext(sentence("{title}: handout", title=self._title()))
         return [
             "<!doctype html>",
-            f'<html lang="{current_language()}"><head><meta charset="utf-8">',
+            f'<html lang="{self._language()}"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             f"<title>{escape(title)}</title>",
@@ -86,6 +87,12 @@ class _Sheets:
             *(line for number, page in enumerate(pages, 1) for line in self._sheet(page, number, len(pages))),
             "</main></body></html>",
         ]
+
+    def _language(self) -> str:
+        """That of the longest texts of the page."""
+        found = self.lab.exercise or self.lab.lesson
+        has_texts = found is not None and self.subject.language in dict(found.texts)
+        return self.subject.language if has_texts else current_language()
 
     def _sheet(self, blocks: list[Block], number: int, of: int) -> Iterator[str]:
         name = gettext(sentence("page {number} of {count}", number=number, count=of))
@@ -103,10 +110,10 @@ class _Sheets:
     def _fitted(self) -> list[list[Block]]:
         """The blocks on sheets, the drawing as large as they allow. What is too long is shortened."""
         rest = list(self._rest())
-        drawing = self._drawing()
+        layouts = self._layouts()
         head = list(self._head())
         most = MAX_SHEETS_WITH_ANSWERS if self.subject.answers else MAX_SHEETS
-        figures = {height: self._figure(drawing, height) for height in DRAWING_HEIGHTS}
+        figures = {height: self._figure(layouts, height) for height in DRAWING_HEIGHTS}
         for pixel, figure in figures.values():
             pages = paper.sheets([*head, figure], rest, 1)
             if pages is not None and pixel >= SINGLE_SHEET_PIXEL:
@@ -124,48 +131,48 @@ class _Sheets:
     # ---- the first sheet ---------------------------------------------------------------------------------
 
     def _title(self) -> str:
-        return self.exercise.title if self.exercise is not None else self.lab.name
+        found = self.exercise or self.lesson
+        return found.title if found is not None else self.lab.name
 
     def _head(self) -> Iterator[Block]:
         subject, exercise = self.subject, self.exercise
         facts = [gettext(sentence("scenario {name}", name=self.lab.name))]
+        found = exercise or self.lesson
         if exercise is not None:
             facts = [gettext(sentence("exercise {name}", name=self.lab.name))]
             facts += [gettext(sentence("level {level}", level=exercise.level))]
             facts += [gettext(sentence_n("{number} point", "{number} points", exercise.points))]
-            facts += [gettext(exercise.topic)] if exercise.topic else []
+        elif self.lesson is not None:
+            facts = [gettext(sentence("lesson {name}", name=self.lab.name))]
+        facts += [found.topic] if found is not None and found.topic else []
         facts += [gettext(sentence("model {model}", model=self.lab.model))]
         facts += [gettext("with answers")] if subject.answers else []
-        person = "" if exercise is None or subject.answers else f'<p class="person">{escape(gettext("Name"))}</p>'
+        person = "" if found is None or subject.answers else f'<p class="person">{escape(gettext("Name"))}</p>'
         lines = (
             f"<header><div><h1>{escape(self._title())}</h1>",
             f'<p class="facts">{escape(" · ".join(facts))}</p></div>{person}</header>',
         )
         yield Block(lines, 11.0 + paper.LINE + paper.GAP)
-        text = exercise.text if exercise is not None else gettext(self.lab.say)
+        text = found.text if found is not None else gettext(self.lab.say)
         yield paper.paragraphs(text)
 
-    def _drawing(self) -> Drawing:
-        """The lab without its routes, which are in a table, and of many nodes only two, if texts are too small else."""
+    def _layouts(self) -> list[Layout]:
+        """Layouts of the lab without its routes, which are in a table. Of many nodes only two are drawn, if texts
+        are too small else."""
         drawing = _bare(draw(self.lab))
         nodes = [box.name for box in drawing.boxes if box.boxes]
-        if len(nodes) > MAX_NODES and self._best(drawing, DRAWING_HEIGHTS[0])[0] < SMALLEST_PIXEL:
-            return _bare(draw(self.lab, focus=nodes[:2]))
-        return drawing
+        found = _layouts(drawing)
+        if len(nodes) > MAX_NODES and _best(found, DRAWING_HEIGHTS[0])[0] < SMALLEST_PIXEL:
+            return _layouts(_bare(draw(self.lab, focus=nodes[:2])))
+        return found
 
-    def _best(self, drawing: Drawing, height: float) -> tuple[float, Layout]:
-        """The layout with the largest texts in this height, and the millimetres of its pixels."""
-        found = [lay_out(drawing, is_part=True, wide=one) for one in ROWS_OF_NODES]
-        sizes = [(min(paper.WIDTH / one.width, height / one.height, LARGEST_PIXEL), one) for one in found]
-        return max(sizes, key=lambda pair: pair[0])
-
-    def _figure(self, drawing: Drawing, most: float) -> tuple[float, Block]:
+    def _figure(self, layouts: list[Layout], most: float) -> tuple[float, Block]:
         """The drawing at most so high, and the millimetres of its pixels."""
-        pixel, layout = self._best(drawing, most)
+        pixel, layout = _best(layouts, most)
         lines = [f'<figure><div style="width:{layout.width * pixel:.1f}mm" lang="en">', *layout_lines(layout), "</div>"]
         height = layout.height * pixel + paper.GAP
-        if _is_shortened(drawing):
-            command = f"labctl graph {self.subject.command} --all"
+        if _is_shortened(layout.drawing):
+            command = self._command(f"labctl graph {self.subject.command} --all", "sudo labctl graph --all")
             text = sentence("The drawing is shortened; `{command}` draws all.", command=command)
             lines.append(f"<figcaption>{paper.inline(gettext(text))}</figcaption>")
             height += paper.LINE
@@ -180,16 +187,26 @@ class _Sheets:
         if self.subject.answers or not self.lab.faults:
             yield from self._routes()
         if self.exercise is not None:
-            yield self._tasks(self.exercise)
-        if self.exercise is None or self.subject.answers:
+            yield questions.tasks(self.exercise, self.lab.name, answers=self.subject.answers)
+        if self.lesson is not None:
+            yield from questions.lesson_questions(self.lesson, answers=self.subject.answers)
+            yield from questions.lesson_commands(self.lesson, self.lab.name, self._more_steps)
+        if (self.exercise is None and self.lesson is None) or self.subject.answers:
             yield from self._checks()
         if self.exercise is not None and self.subject.answers:
             yield from self._for_teachers(self.exercise)
         yield paper.commands(gettext("To begin"), list(self._commands()))
 
     def _more(self, number: int) -> str:
-        command = f"labctl plan {self.subject.command}"
+        command = self._command(f"labctl plan {self.subject.command}", "sudo labctl show")
         return gettext(sentence("and {number} more: `{command}` has all", number=number, command=command))
+
+    def _more_steps(self, number: int) -> str:
+        return gettext(sentence_n("and {number} more step", "and {number} more steps", number))
+
+    def _command(self, of_scenario: str, in_lab: str) -> str:
+        """The command that shows more: of a lesson or exercise, it needs the lab that runs."""
+        return of_scenario if self.exercise is None and self.lesson is None else in_lab
 
     def _machines(self) -> Block:
         addresses: dict[str, dict[str, list[str]]] = {}
@@ -238,38 +255,6 @@ class _Sheets:
     def _more_checks(self, number: int) -> str:
         return gettext(sentence("and {number} more: `labctl check` shows all", number=number))
 
-    def _tasks(self, exercise: Exercise) -> Block:
-        lines, height = ['<ol class="tasks">'], paper.GAP
-        for task in exercise.tasks:
-            points = gettext(sentence_n("{number} point", "{number} points", task.points))
-            lines.append(f'<li><p>{paper.inline(task.say)} <span class="soft">({escape(points)})</span></p>')
-            height += paper.text_lines(f"{task.say} ({points})", paper.COLUMNS - 4) * paper.LINE + 1.5
-            if task.takes_answer:
-                text = gettext(sentence("Answer: {form}", form=gettext(form(task))))
-                lines.append(f'<p class="soft">{paper.inline(text)}</p>')
-                height += paper.text_lines(text) * paper.LINE
-            answer = self._answer(task) if self.subject.answers else self._answer_lines(task)
-            lines += [*answer.lines, "</li>"]
-            height += answer.height
-        return paper.section(gettext("Tasks"), [*lines, "</ol>"], height)
-
-    def _answer_lines(self, task: Task) -> Block:
-        number = LINES_TO_WRITE[task.kind]
-        label = escape(gettext("space for the answer"))
-        return Block((f'<div class="write" role="img" aria-label="{label}">{"<i></i>" * number}</div>',),
-                     number * ANSWER_LINE)  # fmt: skip
-
-    def _answer(self, task: Task) -> Block:
-        """The answer, or the commands of the solution."""
-        steps = [line for step in task.steps for line in (f"{step.machine}: {step.for_lab(self.lab.name)}").split("\n")]
-        if task.answer:
-            lines = [f'<p class="answer">{escape(task.answer)}</p>']
-        elif steps:
-            lines = [f'<pre class="answer">{escape(chr(10).join(steps))}</pre>']
-        else:
-            lines = [f'<p class="answer">{paper.inline(gettext("labctl undoes the faults: `labctl fix`"))}</p>']
-        return Block(tuple(lines), max(1, len(steps)) * paper.LINE + 2.0)
-
     def _for_teachers(self, exercise: Exercise) -> Iterator[Block]:
         faults = [f"{one.kind} {one.on}".rstrip() for one in self.lab.faults]
         if faults:
@@ -289,6 +274,13 @@ class _Sheets:
             yield "sudo labctl exercise check", gettext("judge what is done; `check 1 ANSWER` for a question")
             yield "sudo labctl exercise hint", gettext("the next hint; it costs a point")
             yield "sudo labctl exercise next", gettext("remove this lab, and start the next exercise")
+            return
+        if self.lesson is not None:
+            yield f"sudo labctl learn {name}", gettext("begin the lesson, or go on where you were")
+            yield f"sudo labctl shell {shell}", gettext("work in a machine: ip, iptables, ping, tcpdump")
+            if self.lesson.exercise:
+                yield f"sudo labctl exercise start {self.lesson.exercise}", gettext("the exercise that follows")
+            yield "sudo labctl down", gettext("remove the lab")
             return
         yield f"sudo labctl up {name} --check", gettext("build the lab, and check what is true here")
         probe = next((one for one in self.lab.checks if one.probe == "ping" and not one.expects_no_answer), None)
@@ -316,6 +308,16 @@ def _devices(machine: Machine, known: dict[str, list[str]]) -> str:
     names = ", ".join(words[:MAX_DEVICES])
     more = len(words) - MAX_DEVICES
     return gettext(sentence("{names} and {number} more", names=names, number=more)) if more > 0 else names
+
+
+def _layouts(drawing: Drawing) -> list[Layout]:
+    return [lay_out(drawing, is_part=True, wide=one) for one in ROWS_OF_NODES]
+
+
+def _best(layouts: list[Layout], height: float) -> tuple[float, Layout]:
+    """The layout with the largest texts in this height, and the millimetres of its pixels."""
+    sizes = [(min(paper.WIDTH / one.width, height / one.height, LARGEST_PIXEL), one) for one in layouts]
+    return max(sizes, key=lambda pair: pair[0])
 
 
 def _bare(drawing: Drawing) -> Drawing:

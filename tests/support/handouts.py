@@ -7,7 +7,7 @@ from pathlib import Path
 import labctl
 from labctl.core.scenario_types import Lab
 from labctl.report.handout import Subject
-from labctl.scenario.catalog import exercise_files, names
+from labctl.scenario.catalog import exercise_files, lesson_files, names
 
 LARGE = "name: large\nmodel: kubenet\nnodes: {count: 20, pods: 20}\n"
 
@@ -16,10 +16,16 @@ def exercise(name: str) -> Lab:
     return labctl.load(exercise_files()[name]).compiled
 
 
-def subjects(*, answers: bool = False) -> list[Subject]:
-    """A handout of each built-in scenario and of each exercise."""
-    scenarios = [Subject(name, labctl.load(name).compiled, answers) for name in names()]
-    return [*scenarios, *(Subject(name, exercise(name), answers) for name in exercise_files())]
+def lesson(name: str) -> Lab:
+    return labctl.load(lesson_files()[name]).compiled
+
+
+def subjects(code: str = "en", *, answers: bool = False) -> list[Subject]:
+    """A handout of each built-in scenario, each exercise and each lesson."""
+    found = [(name, labctl.load(name).compiled) for name in names()]
+    found += [(name, exercise(name)) for name in exercise_files()]
+    found += [(f"lessons/{name}", lesson(name)) for name in lesson_files()]
+    return [Subject(name, lab, answers, code) for name, lab in found]
 
 
 def large(folder: Path) -> Subject:

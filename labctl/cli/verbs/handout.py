@@ -1,4 +1,4 @@
-"""labctl handout: a scenario or an exercise on one or two sheets of paper."""
+"""labctl handout: a lesson, an exercise or a scenario on one or two sheets of paper."""
 
 from __future__ import annotations
 
@@ -15,33 +15,39 @@ from labctl.errors import UsageError
 if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
 
+KINDS = ("lesson", "exercise", "scenario")
+
 
 class HandoutParam(ScenarioParam):
-    """A built-in exercise, a built-in scenario, or a file."""
+    """A built-in lesson, exercise or scenario, or a file."""
 
     name = "subject"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from labctl.scenario.catalog import exercise_files
+        from labctl.scenario.catalog import exercise_files, lesson_files
 
-        exercises = [CompletionItem(name) for name in exercise_files() if name.startswith(incomplete)]
-        known = {item.value for item in exercises}
-        return [*exercises, *(one for one in super().shell_complete(ctx, param, incomplete) if one.value not in known)]
+        names = dict.fromkeys((*lesson_files(), *exercise_files()))
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [*found, *(one for one in super().shell_complete(ctx, param, incomplete) if one.value not in names)]
 
 
-@click.command("handout", short_help="Print a scenario or an exercise on one or two sheets of paper.")
-@click.argument("subject", type=HandoutParam(), metavar="SCENARIO|EXERCISE")
-@click.option("--lang", metavar="CODE", help="The language of the page, such as ja; by default that of the locale.")
+@click.command("handout", short_help="Put a lesson, an exercise or a scenario on one or two sheets of paper.")
+@click.argument("subject", type=HandoutParam(), metavar="LESSON|EXERCISE|SCENARIO")
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    help="What the name means, if several have it; by default the first of these.",
+)
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Write the page to this file.")
 @click.option("--answers", is_flag=True, help="For teachers: with the answers, the hints and the hidden faults.")
 @sets_option
 @manifests_option
-@global_options("json")
+@global_options("json", "lang")
 @click.pass_obj
 def handout(
     session: Session,
     subject: str,
-    lang: str | None,
+    kind: str | None,
     output: str | None,
     answers: bool,
     sets: tuple[str, ...],
@@ -51,26 +57,25 @@ def handout(
     do, the commands to begin, and room for notes; needs no root, and no running lab.
 
     The page is HTML without other files: open it in a browser, and print it on A4. It has two sheets at most; longer
-    lists are shortened, and say so. The page of an exercise has lines to write the answers, and nothing that gives them
-    away; with --answers it can be longer.
+    lists are shortened, and say so. The page of a lesson or exercise has lines to write the answers, and nothing that
+    gives them away; with --answers it can be longer.
 
     \b
     Examples:
-      labctl handout kubenet -o kubenet.html
+      labctl handout calico -o calico.html
+      labctl handout one-cable -o one-cable.html
       labctl handout route-table --lang ja -o route-table.html
       labctl handout route-table --answers -o teacher.html
     """
     from labctl.report.handout import Subject, page_lines
-    from labctl.translation import language
 
-    lab, kind = _compiled(subject, sets, manifests)
+    lab, kind = _compiled(subject, kind, sets, manifests)
     print_warnings(session, lab)
     if output is not None:
         from labctl.report.output_files import require_writable
 
         require_writable(output)
-    language.use(language.chosen_language(lang))
-    page = "\n".join(page_lines(Subject(subject, lab, answers))) + "\n"
+    page = "\n".join(page_lines(Subject(subject, lab, answers, session.language))) + "\n"
     if output is not None:
         from labctl.report.output_files import write
 
@@ -78,26 +83,46 @@ def handout(
     if session.json:
         from labctl.report.json_documents import handout_document
 
-        session.print_document(handout_document(lab, kind, language.current_language(), page, output))
+        session.print_document(handout_document(lab, kind, session.language, page, output))
     elif output is None:
         session.terminal.lines(page.splitlines())
     return 0
 
 
-def _compiled(name: str, sets: tuple[str, ...], manifests: tuple[str, ...]) -> tuple[Lab, str]:
-    """The lab, and what it is: an exercise or a scenario. Raises UsageError, ScenarioError."""
+def _compiled(name: str, wanted: str | None, sets: tuple[str, ...], manifests: tuple[str, ...]) -> tuple[Lab, str]:
+    """The lab that a name means, and what it is. Raises UsageError, ScenarioError."""
     import labctl
-    from labctl.core.names import did_you_mean
-    from labctl.scenario.catalog import ALIASES, exercise_files, names
+    from labctl.scenario.catalog import ALIASES, exercise_files, lesson_files, names
 
-    exercises, scenarios = exercise_files(), (*names(), *ALIASES)
-    is_file = "/" in name or name.endswith((".yaml", ".yml"))
-    if not is_file and name not in exercises and name not in scenarios:
-        hint = did_you_mean(name, (*exercises, *scenarios))
-        hint = hint or "`labctl list --scenarios` and `labctl exercise list` show the names"
-        raise UsageError(f"there is no scenario and no exercise {name!r}", hint)
-    lab = labctl.load(exercises.get(name, name), set=sets, manifests=manifests).compiled
-    return lab, "scenario" if lab.exercise is None else "exercise"
+    lessons, exercises = lesson_files(), exercise_files()
+    scenarios = {one: one for one in (*names(), *ALIASES)}
+    files = {"lesson": lessons, "exercise": exercises, "scenario": scenarios}
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        lab = labctl.load(name, set=sets, manifests=manifests).compiled
+        kind = "lesson" if lab.lesson is not None else "exercise" if lab.exercise is not None else "scenario"
+        if wanted not in (None, kind):
+            raise UsageError(f"{name} is {_with_article(kind)}, not {_with_article(str(wanted))}")
+        return lab, kind
+    for kind in KINDS if wanted is None else (wanted,):
+        if name in files[kind]:
+            return labctl.load(files[kind][name], set=sets, manifests=manifests).compiled, kind
+    raise _unknown(name, wanted, files)
+
+
+def _unknown(name: str, wanted: str | None, files: dict[str, dict[str, str]]) -> UsageError:
+    from labctl.core.names import did_you_mean
+
+    known = [one for kind in (KINDS if wanted is None else (wanted,)) for one in files[kind]]
+    others = [kind for kind in KINDS if name in files[kind]]
+    hint = did_you_mean(name, dict.fromkeys(known))
+    if others:
+        hint = f"{name} is {_with_article(others[0])}"
+    hint = hint or "`labctl learn`, `labctl exercise list` and `labctl list --scenarios` show the names"
+    return UsageError(f"there is no {wanted or 'lesson, exercise or scenario'} {name!r}", hint)
+
+
+def _with_article(kind: str) -> str:
+    return f"an {kind}" if kind == "exercise" else f"a {kind}"
 
 
 COMMAND = handout

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from labctl.cli.verbs.handout import HandoutParam, handout
+from labctl.scenario.catalog import lesson_files, names
 from labctl.translation import language
 from tests.support.command_line import Run, error, in_process, pretend_empty_machine
 
@@ -26,12 +27,12 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_a_scenario_goes_to_the_standard_output(run: Run) -> None:
-    code, out, err = run("handout", "kubenet")
+    code, out, err = run("handout", "calico")
 
     assert (code, err) == (0, "")
     assert out.startswith('<!doctype html>\n<html lang="en">')
-    assert "<h1>kubenet</h1>" in out
-    assert "sudo labctl up kubenet --check" in out
+    assert "<h1>calico</h1>" in out
+    assert "sudo labctl up calico --check" in out
 
 
 def test_an_exercise_goes_to_a_file(run: Run, tmp_path: Path) -> None:
@@ -50,8 +51,20 @@ def test_names_of_products_files_and_values(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "t.yaml"
     file.write_text("model: kubenet\nnodes: {node1: {pods: [a]}}\n")
 
-    assert "model docker-bridge" in run("handout", "docker")[1]
+    assert "model azure-cni-overlay" in run("handout", "aks")[1]
     assert "10.99.0.2/24" in run("handout", str(file), "--set", "pod_cidr=10.99.0.0/16")[1]
+
+
+def test_a_lesson_comes_before_a_scenario_of_its_name(run: Run) -> None:
+    name = next(name for name in lesson_files() if name in names())
+
+    assert f"sudo labctl learn {name}" in run("handout", name)[1]
+    assert f"sudo labctl up {name} --check" in run("handout", name, "--kind", "scenario")[1]
+
+
+def test_the_language_is_that_of_the_texts(run: Run) -> None:
+    assert '<html lang="ja">' in run("handout", "one-cable", "--lang", "ja")[1]
+    assert '<html lang="en">' in run("handout", "one-cable")[1]
 
 
 def test_the_document(run: Run, tmp_path: Path) -> None:
@@ -67,9 +80,11 @@ def test_the_document(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["kubnet"], "there is no scenario and no exercise 'kubnet'", "did you mean kubenet?"),
-        (["route-tabel"], "there is no scenario and no exercise 'route-tabel'", "did you mean route-table?"),
-        (["zzz"], "there is no scenario and no exercise 'zzz'", "`labctl list --scenarios` and"),
+        (["kubnet"], "there is no lesson, exercise or scenario 'kubnet'", "did you mean kubenet?"),
+        (["route-tabel"], "there is no lesson, exercise or scenario 'route-tabel'", "did you mean route-table?"),
+        (["zzz"], "there is no lesson, exercise or scenario 'zzz'", "`labctl learn`, `labctl exercise list` and"),
+        (["calico", "--kind", "lesson"], "there is no lesson 'calico'", "calico is a scenario"),
+        (["./scenarios/calico.yaml", "--kind", "exercise"], "is a scenario, not an exercise", ""),
         (["kubenet", "-o", "/nowhere/x.html"], "cannot write /nowhere/x.html: there is no directory /nowhere", ""),
         (["./no.yaml"], "cannot read './no.yaml'", ""),
     ],

@@ -10,9 +10,10 @@ import pytest
 
 import labctl
 from labctl.core.exercise_types import Exercise
+from labctl.core.lesson_types import Claim, RunCommand
 from labctl.report import handout_layout as paper
 from labctl.report.handout import Subject, page_lines
-from labctl.scenario.catalog import exercise_files
+from labctl.scenario.catalog import exercise_files, lesson_files
 from tests.support import handouts
 from tests.support.golden import Golden
 
@@ -39,6 +40,29 @@ def text(subject: Subject) -> str:
 )
 def test_the_page_is_the_golden_one(golden: Golden, name: str, subject: Subject) -> None:
     golden(f"handouts/{name}.html").check(DRAWING.sub("<svg/>", page(subject)))
+
+
+@pytest.mark.parametrize("code", ["en", "ja"])
+@pytest.mark.parametrize("name", lesson_files())
+def test_the_page_of_a_lesson_asks_and_does_not_tell(name: str, code: str) -> None:
+    lab = handouts.lesson(name)
+    assert lab.lesson is not None
+    lesson = lab.lesson.in_language(code)
+    shown, told = (flat(text(Subject(name, lab, answers, code))) for answers in (False, True))
+    asked = [step for step in lesson.steps if step.kind in ("predict", "claim")]
+
+    assert asked
+    for step in asked:
+        question = step.action.text if isinstance(step.action, Claim) else step.say
+        assert flat(question) in shown
+        for line in filter(None, step.then.split("\n")):
+            assert flat(line) not in shown
+            assert flat(line.removeprefix("- ")) in told
+    for check in lab.checks:
+        assert flat(check.say) not in shown
+    commands = [step.action.command for step in lesson.steps if isinstance(step.action, RunCommand)]
+    assert flat(commands[0]) in shown
+    assert f'<html lang="{code}">' in page(Subject(name, lab, language=code))
 
 
 @pytest.mark.parametrize("name", exercise_files())

@@ -64,7 +64,7 @@ def opened(browser: Any, subjects: list[Subject]) -> Any:
 @pytest.mark.parametrize("code", ["en", "ja"])
 def test_every_handout_is_one_or_two_sheets_of_a4(browser: Any, tmp_path: Path, code: str) -> None:
     language.use(code)
-    subjects = [*handouts.subjects(), handouts.large(tmp_path)]
+    subjects = [*handouts.subjects(code), handouts.large(tmp_path)]
     page = opened(browser, subjects)
     sheets = page.evaluate(SHEETS)
     pdf = page.pdf(prefer_css_page_size=True, print_background=True)
@@ -79,7 +79,7 @@ def test_every_handout_is_one_or_two_sheets_of_a4(browser: Any, tmp_path: Path, 
 
 
 def test_a_page_of_answers_has_no_sheet_that_is_too_long(browser: Any) -> None:
-    page = opened(browser, [one for one in handouts.subjects(answers=True) if one.lab.exercise is not None])
+    page = opened(browser, [one for one in handouts.subjects(answers=True) if one.lab.exercise or one.lab.lesson])
     sheets = page.evaluate(SHEETS)
     page.close()
 
