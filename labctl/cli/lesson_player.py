@@ -6,8 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from labctl.core.lesson_types import Prediction
-from labctl.core.sentence import sentence, sentence_n
-from labctl.core.text import duration
+from labctl.core.sentence import sentence
 from labctl.errors import LabError, UsageError
 from labctl.kernel.host import paths
 from labctl.lessons.outcome import StepOutcome
@@ -19,8 +18,7 @@ from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
     from labctl.cli.session import Session
-    from labctl.core.lesson_types import Lesson, LessonStep
-    from labctl.core.scenario_types import Lab
+    from labctl.core.lesson_types import LessonStep
     from labctl.scenario.definition import Definition
     from labctl.training.lesson_session import LessonRun
 
@@ -36,7 +34,7 @@ def _variables(session: Session, language: str) -> dict[str, str]:
 
 def print_step(session: Session, run: LessonRun, outcome: StepOutcome | None) -> None:
     """Print what happened, the current step, and the command that goes on: for a pipe."""
-    terminal, command = session.terminal, f"{paths.command_prefix()} learn {run.running.name}"
+    terminal, command = session.terminal, f"{paths.command_prefix()} learn {run.word}"
     lesson = run.session.lesson
     if outcome is not None:
         terminal.lines(texts.outcome_lines(lesson.steps[outcome.number], outcome, terminal))
@@ -58,7 +56,7 @@ def print_step(session: Session, run: LessonRun, outcome: StepOutcome | None) ->
 
 def _print_opening(session: Session, run: LessonRun) -> None:
     """What the learner should know about a lesson that does not begin now."""
-    number, name = run.session.number + 1, run.running.name
+    number, name = run.session.number + 1, run.word
     notes = {
         "begun": "",
         "continued": "",
@@ -97,14 +95,12 @@ class LessonPlayer:
             self._show(step)
             if not self._step(step):
                 return self._leave()
-        self.terminal.line()
         _print_end(self.session, self.run_)
         return 0
 
     def _show(self, step: LessonStep) -> None:
         run = self.run_
         prefix, count = paths.command_prefix(run.lab.name), len(run.session.lesson.steps)
-        self.terminal.line()
         lines = texts.step_lines(step, run.session.number, count, run.lab.name, prefix, self.terminal)
         self.terminal.lines(lines)
 
@@ -135,7 +131,6 @@ class LessonPlayer:
 
     def _carry_out(self, step: LessonStep, answer: str) -> bool:
         """Carry the step out, and show what happened. False if the answer cannot be one."""
-        self.terminal.line()
         try:
             environment = variables(self.session, self.run_)
             run, outcome = lesson_session.carry_out(self.run_, answer, self.terminal.progress, environment)
@@ -170,10 +165,15 @@ class LessonPlayer:
     def _ask(self, prompt: str) -> str | None:
         """What the learner types; None if the input has ended."""
         try:
-            return input(self.terminal.paint(prompt, "dim") + " ").strip()
+            word = input(self.terminal.paint(prompt, "dim") + " ").strip()
+            self.terminal.line()
+            return word
         except EOFError:
             self.terminal.line()
             return None
+        except KeyboardInterrupt:
+            self.terminal.line()
+            raise
         except UnicodeDecodeError:
             return "?"
 
@@ -182,60 +182,51 @@ class LessonPlayer:
         return 0
 
     def _where(self) -> str:
-        command = f"{paths.command_prefix()} learn {self.run_.running.name}"
+        command = f"{paths.command_prefix()} learn {self.run_.word}"
         number = self.run_.session.number + 1
         return gettext(sentence("the lab stays; {command} goes on at step {number}", command=command, number=number))
 
 
-def play(session: Session, name: str, definition: Definition, lesson: Lesson, language: str, *, keep: bool) -> int:
+def play(session: Session, name: str, definition: Definition, language: str, *, keep: bool) -> int:
     """Play a lesson, and say what is not as it says. Returns the exit code."""
-    terminal, outcomes, built = session.terminal, list[StepOutcome](), list[str]()
-    count, started = len(lesson.steps), time.monotonic()
+    terminal, outcomes, started = session.terminal, list[StepOutcome](), time.monotonic()
+    lab = lesson_session.build(definition, terminal.progress)
+    terminal.clear()
+    assert lab.lesson is not None
+    lesson, prefix = lab.lesson.in_language(language), paths.command_prefix(lab.name)
+    if not session.json:
+        note = gettext("labctl plays this lesson, with its own answers; your progress does not change")
+        terminal.lines([terminal.paint(lesson.title, "bold"), *paragraphs(note, terminal), ""])
+        terminal.lines([*paragraphs(lesson.text, terminal), ""])
 
-    def begun(lab: Lab, number: int, step: LessonStep) -> None:
-        built[:] = [lab.name]
-        terminal.clear()
+    def begun(number: int, step: LessonStep) -> None:
         if session.json:
             return
-        prefix = paths.command_prefix(lab.name)
-        terminal.lines(texts.step_lines(step, number, count, lab.name, prefix, terminal))
+        terminal.lines(texts.step_lines(step, number, len(lesson.steps), lab.name, prefix, terminal))
         if isinstance(step.action, Prediction):
             terminal.lines([gettext(sentence("answer: {answer}", answer=step.action.answer)), ""])
 
-    def ended(lab: Lab, step: LessonStep, outcome: StepOutcome) -> None:
+    def ended(step: LessonStep, outcome: StepOutcome) -> None:
         outcomes.append(outcome)
         terminal.clear()
         if not session.json:
             terminal.lines(texts.outcome_lines(step, outcome, terminal))
 
-    if not session.json:
-        note = gettext("labctl plays this lesson, with its own answers; your progress does not change")
-        terminal.lines([terminal.paint(lesson.title, "bold"), *paragraphs(note, terminal), ""])
-        terminal.lines([*paragraphs(lesson.text, terminal), ""])
     try:
-        lab, problems = lesson_session.play(
-            definition, language, terminal.progress, _variables(session, language), begun, ended
-        )
+        environment = _variables(session, language)
+        problems = lesson_session.play(lab, language, terminal.progress, environment, begun, ended)
     finally:
-        if built and not keep:
-            terminal.progress(f"removing {built[0]}")
-            _remove(session, built[0])
+        if not keep:
+            terminal.progress(f"removing {lab.name}")
+            _remove(session, lab.name)
         terminal.clear()
-    seconds = time.monotonic() - started
     if session.json:
         from labctl.report.lesson_json import played_document
 
         session.print_document(played_document(lesson, name, lab.name, outcomes, problems))
-        return 1 if problems else 0
-    if not problems:
-        one = "played {number} step in {time}: all is as the lesson says"
-        many = "played {number} steps in {time}: all is as the lesson says"
-        terminal.lines([gettext(sentence_n(one, many, count, time=duration(seconds)))])
-        return 0
-    for problem in problems:
-        text = gettext(sentence("not as the lesson says: {problem}", problem=problem))
-        terminal.lines([terminal.paint(text, "red")], fold=4)
-    return 1
+    else:
+        terminal.lines(texts.played_lines(len(outcomes), time.monotonic() - started, problems, terminal), fold=4)
+    return 1 if problems else 0
 
 
 def _remove(session: Session, lab: str) -> None:

@@ -71,8 +71,7 @@ def continued(old: LessonProgress | None, new: LessonProgress) -> LessonProgress
     begins again."""
     if old is None or old.outline != new.outline or len(old.steps) != len(new.steps) or old.at < 0:
         return new
-    at = 0 if old.is_at_end else old.at
-    return replace(old, lab=new.lab, title=new.title, topic=new.topic, at=at)
+    return replace(old, lab=new.lab, title=new.title, topic=new.topic)
 
 
 def done(progress: LessonProgress, number: int, *, answer: str = "", right: bool | None = None) -> LessonProgress:

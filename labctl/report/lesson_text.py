@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from labctl.core.lesson_types import Claim, Prediction
-from labctl.core.sentence import sentence, sentence_n
+from labctl.core.sentence import Sentence, sentence, sentence_n
+from labctl.core.text import duration
 from labctl.exercises.predict import answer_form
 from labctl.lessons.steps import minutes, typed_commands
 from labctl.report.exercise_text import WIDTH, paragraphs
@@ -103,7 +104,8 @@ def outcome_lines(step: LessonStep, outcome: StepOutcome, terminal: Terminal) ->
 
 def _evidence_lines(step: LessonStep, outcome: StepOutcome, terminal: Terminal) -> Iterator[str]:
     if outcome.exit_code is not None:
-        yield from (f"  {line}".rstrip() for line in outcome.output.rstrip().splitlines())
+        for line in outcome.output.rstrip().splitlines():
+            yield from _output_line(line, terminal)
         if outcome.exit_code:
             yield terminal.paint("  " + gettext(sentence("exit code {code}", code=outcome.exit_code)), "dim")
         yield ""
@@ -111,6 +113,16 @@ def _evidence_lines(step: LessonStep, outcome: StepOutcome, terminal: Terminal) 
         yield from _judgement_lines(outcome, terminal)
     if isinstance(step.action, Claim) and outcome.report is not None:
         yield from _claim_lines(step.action, outcome, terminal)
+
+
+def _output_line(line: str, terminal: Terminal) -> Iterator[str]:
+    """A line of output; on a terminal that is too narrow, broken between words."""
+    from labctl.report.text_layout import fold_line
+
+    if terminal.width is None:
+        yield f"  {line}".rstrip()
+    else:
+        yield from (f"  {part}".rstrip() for part in fold_line(line.expandtabs(), terminal.width - 2, 8))
 
 
 def _judgement_lines(outcome: StepOutcome, terminal: Terminal) -> Iterator[str]:
@@ -148,6 +160,16 @@ def _claim_lines(claim: Claim, outcome: StepOutcome, terminal: Terminal) -> Iter
         for line in results.evidence_lines(one, verbose=True):
             yield from fold_line(f"  {line}", width, 8)
     yield ""
+
+
+def played_lines(count: int, seconds: float, problems: Sequence[Sentence], terminal: Terminal) -> Iterator[str]:
+    """The last lines of a lesson that was played."""
+    for problem in problems:
+        yield terminal.paint(gettext(sentence("not as the lesson says: {problem}", problem=problem)), "red")
+    if not problems:
+        one = "played {number} step in {time}: all is as the lesson says"
+        many = "played {number} steps in {time}: all is as the lesson says"
+        yield gettext(sentence_n(one, many, count, time=duration(seconds)))
 
 
 def end_lines(session: LessonSession, command: str, next_lesson: str | None, terminal: Terminal) -> Iterator[str]:

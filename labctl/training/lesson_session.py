@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,13 +16,14 @@ from labctl.errors import UsageError
 from labctl.kernel.host import paths, state_files
 from labctl.lab import learner_lab, lifecycle
 from labctl.lab.learner_lab import LearnerLab
-from labctl.lab.records import load_compiled_lab
+from labctl.lab.records import load_compiled_lab, load_definition
 from labctl.lessons import progress as progresses
 from labctl.lessons.outcome import StepOutcome
 from labctl.lessons.progress import LessonProgress
 from labctl.lessons.session import LessonSession
 from labctl.lessons.steps import changes_lab
 from labctl.scenario import lesson_catalog
+from labctl.scenario.catalog import lesson_files
 from labctl.scenario.definition import Definition, define
 from labctl.training import lesson_steps
 from labctl.training.learner import learner_name
@@ -46,6 +48,7 @@ class LessonRun:
     lab: Lab
     session: LessonSession
     opening: Opening = "continued"
+    word: str = ""  # what a learner types after `labctl learn`: its built-in name, or its file
 
 
 def find_definition(name_or_file: str) -> tuple[str, Definition]:
@@ -110,8 +113,14 @@ def open_lesson(
     lab = lifecycle.up(replace(definition, name=lab_name, lab=None), replace=found is not None, progress=notify).lab
     fresh = _fresh(lab, name)
     learner_lab.LESSON.save(LearnerLab(lab_name, name, learner, language))
-    progress = FILES.update(learner, name, lambda old: fresh if restart else progresses.continued(old, fresh))
+
+    def after(old: LessonProgress | None) -> LessonProgress:
+        progress = fresh if restart else progresses.continued(old, fresh)
+        return progresses.moved(progress, 0, now()) if progress.is_at_end else progress
+
+    progress = FILES.update(learner, name, after)
     run = _run(LearnerLab(lab_name, name, learner, language), lab, progress, "rebuilt" if progress.at else "begun")
+    run = replace(run, word=_word(name, definition))
     for number, step in enumerate(run.session.lesson.steps[: progress.at]):
         if changes_lab(step):
             notify(f"step {number + 1} of {len(progress.steps)} again")
@@ -128,7 +137,14 @@ def _continued(running: LearnerLab, language: str, wanted: Lesson | None) -> Les
     progress = progresses.continued(FILES.load(running.learner, running.name), fresh)
     is_outdated = wanted is not None and progresses.outline(wanted) != fresh.outline
     running = replace(running, language=language)
-    return _run(running, lab, progress, "outdated" if is_outdated else "continued")
+    run = _run(running, lab, progress, "outdated" if is_outdated else "continued")
+    return replace(run, word=_word(running.name, load_definition(running.lab)))
+
+
+def _word(name: str, definition: Definition | None) -> str:
+    if definition is None or lesson_files().get(name) == definition.file:
+        return name
+    return shlex.quote(definition.file)
 
 
 def _fresh(lab: Lab, name: str) -> LessonProgress:
@@ -159,6 +175,11 @@ def skip(run: LessonRun) -> LessonRun:
     return _recorded(run, run.session.skipped(now()))
 
 
+def begin_again(run: LessonRun) -> LessonRun:
+    """Go to the first step of a lesson that is at its end. The lab stays as it is."""
+    return _recorded(run, replace(run.session, progress=progresses.moved(run.session.progress, 0, now())))
+
+
 def go_back(run: LessonRun) -> LessonRun:
     """Go back one step. What it did in the lab is not undone."""
     return _recorded(run, run.session.back(now()))
@@ -172,34 +193,37 @@ def _recorded(run: LessonRun, session: LessonSession) -> LessonRun:
     return replace(run, running=running, session=session)
 
 
+def build(definition: Definition, notify: Notify) -> Lab:
+    """Build the lab of a lesson to play it; the labs of learners stay as they are."""
+    name = free_lab_name(definition.name, learner_name())
+    return lifecycle.up(replace(definition, name=name, lab=None), progress=notify).lab
+
+
 def play(
-    definition: Definition,
+    lab: Lab,
     language: str,
     notify: Notify,
     variables: Variables,
-    begun: Callable[[Lab, int, LessonStep], None],
-    ended: Callable[[Lab, LessonStep, StepOutcome], None],
-) -> tuple[Lab, tuple[Sentence, ...]]:
-    """Carry out all steps in a separate lab, with the answers of the lesson; no progress is recorded. `begun` and
-    `ended` are called before and after each step.
+    begun: Callable[[int, LessonStep], None],
+    ended: Callable[[LessonStep, StepOutcome], None],
+) -> tuple[Sentence, ...]:
+    """Carry out all steps in a lab as it was built, with the answers of the lesson; no progress is recorded. `begun`
+    and `ended` are called before and after each step.
 
-    Returns the lab, which still runs, and what is not as the lesson says: also the lab, if it differs from its
-    definition at the end.
+    Returns what is not as the lesson says: also the lab, if it differs from its definition at the end.
     """
-    name = free_lab_name(definition.name, learner_name())
-    lab = lifecycle.up(replace(definition, name=name, lab=None), progress=notify).lab
     assert lab.lesson is not None
     problems: list[Sentence] = []
     for number, step in enumerate(lab.lesson.in_language(language).steps):
-        begun(lab, number, step)
+        begun(number, step)
         answer = step.action.answer if isinstance(step.action, Prediction) else ""
         outcome = lesson_steps.carry_out(lab, number, step, answer, notify, variables)
         problems += [sentence("step {number}: {problem}", number=number + 1, problem=one) for one in outcome.problems]
-        ended(lab, step, outcome)
+        ended(step, outcome)
     notify("comparing the lab with its definition")
-    changes = lifecycle.status(name, lab)
+    changes = lifecycle.status(lab.name, lab)
     if changes:
         one = "at the end, the lab differs from its definition in one place"
         many = "at the end, the lab differs from its definition in {number} places"
         problems.append(sentence_n(one, many, len(changes)))
-    return lab, tuple(problems)
+    return tuple(problems)

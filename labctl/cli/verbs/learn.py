@@ -70,6 +70,8 @@ def learn(session: Session, /, lesson: str | None, lang: str | None, **options: 
         notify = session.terminal.progress
         run = lesson_session.open_lesson(name, definition, lab_name, language, notify, restart=options["restart"])
         session.terminal.clear()
+        if run.session.step is None and not steps:
+            run = lesson_session.begin_again(run)
         if steps or session.json or not _can_ask(session):
             return _one_step(session, run, options)
         from labctl.cli.lesson_player import LessonPlayer
@@ -133,7 +135,7 @@ def _one_step(session: Session, run: LessonRun, options: dict[str, Any]) -> int:
 
     outcome: StepOutcome | None = None
     if options["answer"] is not None and not run.session.is_question:
-        hint = f"{paths.command_prefix()} learn {run.running.name} --next"
+        hint = f"{paths.command_prefix()} learn {run.word} --next"
         raise UsageError("the current step is not a question", hint)
     if options["goes_on"] or options["answer"] is not None:
         answer, variables = options["answer"] or "", lesson_player.variables(session, run)
@@ -152,9 +154,7 @@ def _play(session: Session, name: str, definition: Definition, language: str, *,
     """Play a lesson, and report what is not as it says."""
     from labctl.cli import lesson_player
 
-    lesson = definition.compiled.lesson
-    assert lesson is not None
-    return lesson_player.play(session, name, definition, lesson.in_language(language), language, keep=keep)
+    return lesson_player.play(session, name, definition, language, keep=keep)
 
 
 COMMAND = learn
