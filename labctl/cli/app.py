@@ -19,7 +19,8 @@ from labctl.errors import UsageError
 
 VERBS = (
     "up", "down", "list", "status", "check", "plan", "graph", "explain", "exec", "shell", "show", "trace", "capture",
-    "view", "compare", "policy", "break", "fix", "learn", "exercise", "handout", "validate", "schema", "doctor", "run",
+    "view", "compare", "policy", "break", "fix", "learn", "exercise", "handout", "class", "validate", "schema",
+    "doctor", "run",
 )  # fmt: skip
 CONTEXT_SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 

@@ -113,6 +113,7 @@ ERROR_CLASSES = {
 }
 ERROR_CLASSES |= {"InvalidValue", "Failure"}  # of the scenario language, and of the CNI plugin
 DOCUMENTED = (
+    "board",
     "core",
     "tracing",
     "models",

@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 @click.option("--play", is_flag=True, help="Carry out all steps in a separate lab, with the answers of the lesson.")
 @click.option("--keep", is_flag=True, help="With --play: leave the lab.")
 @click.option("--name", "lab_name", metavar="LAB", type=NAME, help="The name of the lab.")
-@click.option("--lang", metavar="CODE", help="The language of the texts, such as ja; by default that of the locale.")
 @global_options("lab", "json")
 @click.pass_obj
-def learn(session: Session, /, lesson: str | None, lang: str | None, **options: Any) -> int:
+def learn(session: Session, /, lesson: str | None, **options: Any) -> int:
     """Go through a lesson: read, run a command, predict what a packet does, see what is true. Without LESSON, list the
     lessons, which needs no root.
 
@@ -45,10 +44,8 @@ def learn(session: Session, /, lesson: str | None, lang: str | None, **options: 
       sudo labctl learn one-cable --answer lost
       sudo labctl learn ./my-lesson.yaml --play
     """
-    from labctl.translation.language import chosen_language, use
 
-    language = chosen_language(lang)
-    use(language)
+    language = session.language
     _require_fitting(lesson, options)
     steps = options["only_step"] or options["goes_on"] or options["answer"] is not None
     if lesson is None and not steps:

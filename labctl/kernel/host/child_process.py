@@ -29,6 +29,10 @@ class ChildTimeoutError(Exception):
     """A child did not end in time. It was killed."""
 
 
+class ChildOutputError(Exception):
+    """A child wrote more than it may. It was killed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """How a child ended, and what it had written by then. A negative exit code is the number of a signal."""
@@ -115,11 +119,13 @@ class Child:
         out, err = (self._read_all(fd) if fd >= 0 else bytearray() for fd in (self.stdout, self.stderr))
         return out.decode(errors="replace"), err.decode(errors="replace")
 
-    def communicate(self, text: str, timeout_s: float, *, keep_group: bool = False) -> Finished:
+    def communicate(
+        self, text: str, timeout_s: float, *, keep_group: bool = False, max_bytes: int | None = None
+    ) -> Finished:
         """Write `text` to its standard input, and read its output until it ends. Then its process group is killed, but
         with `keep_group` only if the time is up.
 
-        Raises ChildTimeoutError after `timeout_s` seconds.
+        Raises ChildTimeoutError after `timeout_s` seconds, ChildOutputError after `max_bytes` of output.
         """
         data, deadline = memoryview(text.encode(errors="replace")), time.monotonic() + timeout_s
         poll = select.poll()
@@ -138,6 +144,9 @@ class Child:
             for fd in ready & {self.stdout, self.stderr}:
                 if self._read(fd) == b"":
                     poll.unregister(fd)  # closed by all that had it open
+            if max_bytes is not None and any(len(data) > max_bytes for data in self._outputs.values()):
+                self.kill()
+                raise ChildOutputError
             if self.pidfd in ready:
                 if not keep_group:
                     self.kill()
@@ -207,15 +216,16 @@ def run(
     environment: Mapping[str, str] | None = None,
     folder: str | None = None,
     keep_group: bool = False,
+    max_bytes: int | None = None,
 ) -> Finished:
     """Run a program in this thread's namespace until it ends. `text` is its input. With `keep_group`, what it started
     may run on.
 
     Raises LimitError if no process can be started, OSError if the program cannot be run, ChildTimeoutError after
-    `timeout_s` seconds.
+    `timeout_s` seconds, ChildOutputError after `max_bytes` of output.
     """
     with Child(command, environment=environment, folder=folder, with_input=text is not None) as child:
-        return child.communicate(text or "", timeout_s, keep_group=keep_group)
+        return child.communicate(text or "", timeout_s, keep_group=keep_group, max_bytes=max_bytes)
 
 
 def _wait(pidfd: int, timeout_s: float) -> bool:

@@ -42,6 +42,7 @@ REACHES: dict[str, tuple[list[str], int]] = {
     "graph": ([], KERNEL_REFUSED),  # it compares the lab with the kernel, as status does
     "explain": ([NODE], 0),  # it explains the definition
     "fix": ([], 0),  # the lab has no fault
+    "class": (["board"], 0),
     "exercise": (["list"], 0),  # it reads records; the verbs of an exercise use the functions of the others
     "learn": ([], 0),  # it reads records; the steps of a lesson use the functions of the others
     "list": ([], 0),

@@ -43,6 +43,7 @@ VERBS = [
     "learn",
     "exercise",
     "handout",
+    "class",
     "validate",
     "schema",
     "doctor",

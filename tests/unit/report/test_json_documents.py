@@ -19,12 +19,13 @@ from labctl.render.plan_json import resource_json
 from labctl.report import exercise_json as exercises
 from labctl.report import faults, json_documents
 from labctl.report import lesson_json as lessons
+from labctl.report.class_board import board_document
 from labctl.report.comparison_json import comparison_document
 from labctl.report.policy_json import matrix_document, why_document
 from labctl.report.trace_json import trace_comparison_document, trace_document
 from labctl.tracing.comparison import compare_traces
+from tests.support import classes, samples
 from tests.support import comparison as comparing
-from tests.support import samples
 from tests.support.paths import ROOT
 from tests.support.policy_lab import policy_lab
 
@@ -76,6 +77,7 @@ DOCUMENTS: dict[str, Any] = {
     "exercise": exercises.sheet_document(samples.EXERCISE, samples.PROGRESS),
     "exercise list": exercises.list_document(samples.EXERCISES, [samples.PROGRESS], "ana"),
     "exercise check": exercises.check_document(samples.EXERCISE, samples.PROGRESS, [(0, samples.JUDGEMENT)]),
+    "class board": board_document(classes.board(), [("bad.json", "it is not JSON")]),
     "exercise hint": exercises.hint_document(samples.EXERCISE, samples.PROGRESS, 0),
     "exercise solve --show": exercises.solution_document(samples.EXERCISE, samples.PROGRESS, (0, 1)),
     "validate": json_documents.validate_document({"lab.yaml": samples.LAB}),
