@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from labctl.core.diff import Change, by_namespace, diff
 from labctl.core.names import summarize_names
-from labctl.core.sentence import Sentence, joined, sentence, sentence_n
+from labctl.core.sentence import Sentence, sentence, sentence_n
 from labctl.faults.catalogue import kinds, subjects
 from labctl.report.text_layout import pad
 from labctl.tracing.result import endpoint_text
@@ -25,6 +25,13 @@ Found: TypeAlias = Sequence[tuple["FaultKind", tuple["Fault", ...]]]
 Fixed: TypeAlias = Sequence[tuple["FaultRecord", tuple[Change, ...]]]
 DEFAULT_PORT = 8080  # of a TCP or UDP probe that the catalogue gives none
 IP_PROTOCOL_NAMES = {6: "tcp", 17: "udp"}
+# the subjects of the catalogue, which are the titles of its modules
+SUBJECTS = (
+    sentence("Addresses"), sentence("Bridges"), sentence("Connection tracking"), sentence("Destination NAT"),
+    sentence("Docker's own chains"), sentence("Firewalls on bridges"), sentence("Forwarding"), sentence("Interfaces"),
+    sentence("MTU"), sentence("Neighbours"), sentence("Packet filters"), sentence("Programs that listen"),
+    sentence("Routing"), sentence("Source NAT"), sentence("The cloud's network"), sentence("VXLAN tunnels"),
+)  # fmt: skip
 MAX_OBJECTS = 3  # objects of a kind in the whole list
 
 
@@ -42,7 +49,7 @@ def catalogue_lines(lab: str, found: Found, terminal: Terminal, *, objects: bool
         )
     for kind, faults in found:
         if not objects and subject != (subject := subjects()[kind.name]):
-            yield from ("", terminal.paint(subject.upper(), "bold"))
+            yield from ("", terminal.paint(gettext(subject).upper(), "bold"))
         yield terminal.paint(kind.name, "bold")
         yield _about(kind)
         if kind.unnoticed:
@@ -59,7 +66,7 @@ def catalogue_lines(lab: str, found: Found, terminal: Terminal, *, objects: bool
 
 def _about(kind: FaultKind) -> str:
     """What is wrong, and what follows."""
-    return f"    {gettext(joined(' ', (kind.summary, kind.effect)))}"
+    return f"    {gettext(sentence('{summary} {effect}', summary=kind.summary, effect=kind.effect))}"
 
 
 def catalogue_document(lab: str, found: Found) -> Document:

@@ -10,6 +10,7 @@ from labctl.cli.lab_lookup import recall
 from labctl.cli.options import force_option, global_options, scenario_option
 from labctl.cli.param_types import FAULT, FAULT_OBJECT, NumberParam
 from labctl.cli.session import Session
+from labctl.core.sentence import sentence
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,11 +71,11 @@ def break_(
         return _list(session, lab, fault)
     session.handle_termination()
     if at_random:
-        session.terminal.progress("breaking")
+        session.terminal.progress(sentence("breaking"))
         seed, chosen, record = break_at_random(lab, seed, force=force)
     else:
         chosen = find_fault(lab, str(fault), on)
-        session.terminal.progress(f"breaking {chosen.on}: {chosen.kind}")
+        session.terminal.progress(sentence("breaking {object}: {fault}", object=chosen.on, fault=chosen.kind))
         record = break_lab(lab, chosen, hidden=hide, force=force)
     session.terminal.clear()
     if session.json:

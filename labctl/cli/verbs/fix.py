@@ -8,6 +8,7 @@ from labctl.cli.lab_lookup import recall
 from labctl.cli.options import force_option, global_options, scenario_option
 from labctl.cli.param_types import FAULT, FAULT_OBJECT
 from labctl.cli.session import Session
+from labctl.core.sentence import sentence
 
 
 @click.command("fix", short_help="Remove the faults of a lab, and nothing else.")
@@ -49,7 +50,7 @@ def fix(session: Session, fault: str | None, on: str | None, show: bool, force: 
         return 0
     lab = recall(name, scenario, ())
     session.handle_termination()
-    session.terminal.progress(f"fixing {name}")
+    session.terminal.progress(sentence("fixing {lab}", lab=name))
     fixed = fix_faults(lab, records, force=force)
     session.terminal.clear()
     if session.json:

@@ -12,6 +12,7 @@ from labctl.cli.lab_lookup import recall
 from labctl.cli.options import global_options, scenario_option, why_option
 from labctl.cli.param_types import FILE, NODE, TARGET, NumberParam
 from labctl.cli.session import Session
+from labctl.core.sentence import sentence
 from labctl.errors import UsageError
 from labctl.report.output_files import require_writable
 from labctl.tracing import MAX_PAYLOAD_BYTES
@@ -131,11 +132,11 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     session.handle_termination()
     lab = name if scenario is None else recall(name, scenario, ())
     probe_options = _trace_options(session, options)
-    session.terminal.progress(f"tracing {source} -> {target}")
+    session.terminal.progress(sentence("tracing {source} -> {target}", source=source, target=target))
     traced = labctl.trace(source, target, lab=lab, **probe_options)
     if options["compare"] is not None:
         source, target = options["compare"]
-        session.terminal.progress(f"tracing {source} -> {target}")
+        session.terminal.progress(sentence("tracing {source} -> {target}", source=source, target=target))
         other = labctl.trace(source, target, lab=lab, **probe_options)
         session.terminal.clear()
         return _report_comparison(session, traced, other, options["pcap"])
@@ -187,7 +188,7 @@ def _print_report(
     else:
         from labctl.report.trace_page import trace_lines
 
-        session.terminal.progress("comparing the lab with the kernel")
+        session.terminal.progress(sentence("comparing the lab with the kernel"))
         report = trace_lines(form, evidence, story, *_lab_and_changes(name, lab))
         session.terminal.clear()
     if output is None:

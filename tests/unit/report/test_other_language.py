@@ -10,7 +10,7 @@ import pytest
 
 from labctl.drawing import html
 from labctl.drawing.from_lab import draw
-from labctl.faults.catalogue import applicable, kinds
+from labctl.faults.catalogue import applicable, kinds, subjects
 from labctl.lab.fault_records import FaultRecord
 from labctl.report import faults, trace, trace_comparison, trace_page, up_status
 from labctl.report.terminal import Terminal
@@ -71,6 +71,10 @@ def test_the_catalogue_of_faults() -> None:
 
     assert english(list(faults.catalogue_lines("kubenet", found, terminal, objects=True))) == []
     assert [kind.name for kind in kinds().values() if ENGLISH.search(Foreign().gettext(kind.summary))] == []
+
+
+def test_every_subject_of_the_catalogue_can_be_said() -> None:
+    assert set(subjects().values()) == set(faults.SUBJECTS)
 
 
 def test_break_and_fix() -> None:
