@@ -12,6 +12,7 @@ from labctl.drawing.svg import svg_lines
 from labctl.faults.catalogue import applicable, kinds
 from labctl.render.resources import change_lines
 from labctl.report.json_documents import machine
+from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
     from labctl.core.diff import Change
@@ -31,7 +32,7 @@ def lab_document(lab: Lab) -> Document:
     return {
         "lab": lab.name,
         "model": lab.model,
-        "summary": lab.say,
+        "summary": gettext(lab.say),
         "version": __version__,
         "svg": "\n".join(svg_lines(draw(lab))),
         "machines": [{"node": one.pop("on"), **one} for one in machines],
@@ -56,7 +57,7 @@ def check_document(number: int, check: Check) -> Document:
     """A check that has not run."""
     return {
         "id": str(number),
-        "text": check.say,
+        "text": gettext(check.say),
         "probe": probe_text(check),
         "from": check.source or None,
         "to": check.target or None,
@@ -68,8 +69,9 @@ def check_document(number: int, check: Check) -> Document:
 
 def outcome_document(number: int, outcome: Outcome) -> Document:
     """A check that has run."""
-    why = "" if outcome.verdict == "pass" else " ".join(" ".join(outcome.evidence).split())
-    evidence = [line for text in outcome.evidence for line in text.splitlines()]
+    texts = [gettext(text) for text in outcome.evidence]
+    why = "" if outcome.verdict == "pass" else " ".join(" ".join(texts).split())
+    evidence = [line for text in texts for line in text.splitlines()]
     return {
         **check_document(number, outcome.check),
         "state": outcome.verdict,

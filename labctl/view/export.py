@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from labctl.core.probe_kinds import probe_text
+from labctl.translation.language import ORIGINAL
 
 if TYPE_CHECKING:
     from labctl.core.scenario_types import Check, Lab
@@ -22,7 +23,12 @@ BACKSLASHED = "<\\/script"  # in a text of the program, the same for JavaScript
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
 
-def page_file(static: Path, document: Document) -> str:
+def in_language(page: str, language: str) -> str:
+    """The page with texts in a language: its program reads it where every browser and screen reader does."""
+    return page.replace('<html lang="en">', f'<html lang="{language}">', 1)
+
+
+def page_file(static: Path, document: Document, language: str = ORIGINAL) -> str:
     """The text of the file: the built page with its style, its program and this state.
 
     Raises ValueError if the page has no place for one of them.
@@ -37,7 +43,8 @@ def page_file(static: Path, document: Document) -> str:
     }
     if missing := [place for place in parts if page.count(place) != 1]:
         raise ValueError(f"the built page does not have {missing[0]} once")
-    return re.sub("|".join(map(re.escape, parts)), lambda found: parts[found[0]], page)
+    filled = re.sub("|".join(map(re.escape, parts)), lambda found: parts[found[0]], page)
+    return in_language(filled, language)
 
 
 def trace_requests(lab: Lab) -> Iterator[tuple[str, Document]]:

@@ -124,6 +124,13 @@ class LabPage:
             raise GoneError
         return await self._reads.request("machine", {"name": name})
 
+    async def reasons(self, name: str, text: str) -> Document:
+        """Why the objects of a machine are there, or all of one object; also while a verb works. Raises GoneError,
+        WorkerError."""
+        if self.gone:
+            raise GoneError
+        return await self._reads.request("reasons", {"name": name, "object": text})
+
     async def _run(
         self, verb: str, text: str, arguments: Document, on_event: Callable[[Document], None] = lambda _: None
     ) -> Document:

@@ -11,13 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 from labctl.kernel.host.child_process import Child
+from labctl.translation.language import current_language
 from labctl.view.protocol import Document, Lines, encode
 
 END_TIMEOUT_S = 15.0  # seconds that a verb may take to remove what it has made
 CHUNK_BYTES = 65536
 MAX_STDERR_BYTES = 4000  # kept of what a worker writes there, for the message if it ends
 START = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from labctl.view.worker import main; main(sys.argv[1])"
+    "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
+    "from labctl.view.worker import main; main(sys.argv[1], sys.argv[3])"
 )
 
 
@@ -39,10 +41,11 @@ class WorkerError(Exception):
 
 def command(lab: str) -> list[str]:
     """The command line of a worker. Its Python is this one, isolated: it imports from where this process imports, and
-    not from the current directory."""
+    not from the current directory. Its language is that of this process."""
     cache = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
     dont_write = ["-B"] if sys.dont_write_bytecode else []
-    return [sys.executable, "-I", *dont_write, *cache, "-c", START, lab, json.dumps([one for one in sys.path if one])]
+    places = json.dumps([one for one in sys.path if one])
+    return [sys.executable, "-I", *dont_write, *cache, "-c", START, lab, places, current_language()]
 
 
 class WorkerProcess:

@@ -10,6 +10,7 @@ from labctl.errors import LabError
 from labctl.view.documents import table_documents
 from labctl.view.export import trace_requests
 from labctl.view.protocol import Document
+from labctl.view.reasons import LabReasons
 from labctl.view.worker import LabWorker
 
 Notify: TypeAlias = Callable[[str], None]
@@ -41,7 +42,14 @@ def record(name: str, notify: Notify, *, play: bool) -> Document:
             state["checks"] = [outcomes[check["id"]] for check in state["checks"]]
         traces = list(_traces(worker, notify))
     views = read_views(name, paths.labs().get(name, ()), details=True)
-    machines = {view.node: {"tables": table_documents(sections(view))} for view in views}
+    reasons = LabReasons(worker.lab)
+    machines = {
+        view.node: {
+            "tables": table_documents(sections(view)),
+            "reasons": reasons.of_machine(view.node),
+        }
+        for view in views
+    }
     return {
         **state,
         "exported": True,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from labctl.errors import KernelError, LabError, LimitError, LockError, MissingError, UsageError
+from labctl.translation.language import current_language
 from labctl.view.page import LabPage
 from labctl.view.processes import WorkerError
 from labctl.view.server import create_app
@@ -70,7 +71,7 @@ async def _serve_until(
     stopped: asyncio.Task[object], page: LabPage, listening: Listening, static: Path, announce: Callable[[str], None]
 ) -> None:
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    app = create_app(page, token, static)
+    app = create_app(page, token, static, current_language())
     config = uvicorn.Config(
         app, http="h11", ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
         log_level="error", server_header=False, proxy_headers=False, timeout_graceful_shutdown=END_TIMEOUT_S,

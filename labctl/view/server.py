@@ -12,11 +12,13 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labctl.errors import LabError, UsageError
+from labctl.translation.language import ORIGINAL
+from labctl.view.export import in_language
 from labctl.view.page import LabPage
 from labctl.view.processes import BusyError, GoneError, WorkerError
 from labctl.view.requests import MAX_BODY_BYTES, parse
@@ -42,10 +44,10 @@ HEADERS = {
 }
 
 
-def create_app(page: LabPage, token: str, static: Path) -> ASGIApp:
-    """The ASGI application for one lab. `static` is the folder of the built page."""
+def create_app(page: LabPage, token: str, static: Path, language: str = ORIGINAL) -> ASGIApp:
+    """The ASGI application for one lab. `static` is the folder of the built page, `language` that of its texts."""
     routes = [Route(path, _answered(page, handler), methods=[method]) for path, method, handler in ROUTES]
-    files = [Route(path, _file(static)) for path in ("/", "/{name:str}")]
+    files = [Route(path, _file(static, language)) for path in ("/", "/{name:str}")]
     return Guard(Starlette(routes=[*routes, *files]), token)
 
 
@@ -99,9 +101,11 @@ def _error(status: int, error: str, hint: str = "") -> JSONResponse:
     return JSONResponse({"error": error, "hint": hint}, status)
 
 
-def _file(static: Path) -> Handler:
+def _file(static: Path, language: str) -> Handler:
     async def send_file(request: Request) -> Response:
         name = FILES.get(request.path_params.get("name", ""))
+        if name == "index.html":
+            return HTMLResponse(in_language((static / name).read_text(), language))
         return _error(404, "there is no such page") if name is None else FileResponse(static / name)
 
     return send_file
@@ -175,6 +179,10 @@ async def _machine(page: LabPage, request: Request) -> Response:
         raise
 
 
+async def _reasons(page: LabPage, request: Request) -> Response:
+    return JSONResponse(await page.reasons(request.path_params["name"], request.query_params.get("object", "")))
+
+
 async def _break(page: LabPage, request: Request) -> Response:
     return JSONResponse(await page.break_or_fix("break", await _arguments(request, "break")))
 
@@ -196,6 +204,7 @@ ROUTES = (
     ("/state", "GET", _state),
     ("/events", "GET", _events),
     ("/machine/{name:str}", "GET", _machine),
+    ("/reasons/{name:str}", "GET", _reasons),
     ("/trace", "POST", _trace),
     ("/check", "POST", _check),
     ("/break", "POST", _break),

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from labctl.core.resources import Interface, Link
+from labctl.core.sentence import Sentence
 from labctl.render.dataclass_json import to_json
+from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
@@ -23,9 +25,18 @@ def trace_document(lab: Lab, source: str, result: TraceResult) -> Document:
     return {
         "lab": lab.name,
         "verdict": result.verdict,
-        "story": to_json(result),
+        "story": _said(to_json(result)),
         "steps": list(_steps(peers(lab), source, result)),
     }
+
+
+def _said(value: Any) -> Any:
+    """A document with its sentences in the language in use."""
+    if isinstance(value, dict):
+        return {key: _said(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_said(one) for one in value]
+    return gettext(value) if isinstance(value, Sentence) else value
 
 
 def peers(lab: Lab) -> Peers:
@@ -58,7 +69,8 @@ def _loss(result: TraceResult) -> str | None:
     """Where and why the packet was lost, in one sentence; None if it was not."""
     if result.verdict != "lost":
         return None
-    return result.sentence if result.why is None else f"{result.sentence}: {result.why.sentence}"
+    sentence = gettext(result.sentence)
+    return sentence if result.why is None else f"{sentence}: {gettext(result.why.sentence)}"
 
 
 def _step(peers: Peers, leg: Leg, number: int, before: Step | None, step: Step) -> Document:
@@ -77,7 +89,7 @@ def _step(peers: Peers, leg: Leg, number: int, before: Step | None, step: Step) 
         "tunnel": step.tunnel,
         "when_us": round(step.when / NS_PER_US, 1),
         "text": f"{ends}  ttl {step.ttl}" + (f"  in {step.tunnel}" if step.tunnel else ""),
-        "rules": [{"label": note.label, "text": note.text} for note in step.notes],
+        "rules": [{"label": note.label, "text": gettext(note.text)} for note in step.notes],
         "nat": _translation(step.notes, None if before is None else f"{before.src} > {before.dst}", ends),
     }
 
@@ -109,5 +121,5 @@ def _cable(peers: Peers, before: Step | None, step: Step) -> str | None:
 
 
 def _translation(notes: tuple[Note, ...], before: str | None, after: str) -> Document | None:
-    texts = [note.text for note in notes if note.label in TRANSLATIONS]
+    texts = [gettext(note.text) for note in notes if note.label in TRANSLATIONS]
     return {"text": "; ".join(texts), "before": before, "after": after} if texts else None

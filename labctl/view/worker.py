@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from labctl.core.results import Outcome
     from labctl.core.scenario_types import Lab
+    from labctl.view.reasons import LabReasons
 
 Emit: TypeAlias = Callable[[Document], None]
 Verb: TypeAlias = "Callable[[LabWorker, Document], Document]"
@@ -40,6 +41,7 @@ class LabWorker:
         self._digest = ""
         self._read_at: tuple[int, int] | None = None  # the time and the number of the file that was read
         self._lab: Lab | None = None
+        self._reasons: LabReasons | None = None
 
     @property
     def recorded(self) -> Lab:
@@ -153,6 +155,17 @@ class LabWorker:
         tables = [table for view in views for table in table_documents(sections(view))]
         return {**show_document(self.name, views, self.lab, shows_all=False), "tables": tables}
 
+    def reasons(self, wanted: Document) -> Document:
+        """Why the objects of a machine are there; with `object`, all that is known of that one."""
+        from labctl.view.reasons import LabReasons
+
+        lab = self.lab
+        if self._reasons is None or self._reasons.lab != lab:
+            self._reasons = LabReasons(lab)
+        if wanted.get("object"):
+            return self._reasons.explanation(wanted["name"], wanted["object"])
+        return {"reasons": self._reasons.of_machine(wanted["name"])}
+
     def break_(self, wanted: Document) -> Document:
         """Give the lab a fault: the named one, or one at random, which is hidden."""
         from labctl.faults.catalogue import find_fault
@@ -213,16 +226,20 @@ VERBS: dict[str, Verb] = {
     "trace": LabWorker.trace,
     "check": LabWorker.check,
     "machine": LabWorker.machine,
+    "reasons": LabWorker.reasons,
     "break": LabWorker.break_,
     "fix": LabWorker.fix,
     "capture": LabWorker.capture,
 }
 
 
-def main(name: str) -> None:
-    """Run the requests of standard input until it ends. Everything else that prints goes to standard error."""
+def main(name: str, code: str) -> None:
+    """Run the requests of standard input until it ends; `code` is the language of the answers. Everything else that
+    prints goes to standard error."""
     from labctl.kernel.host import limits
+    from labctl.translation import language
 
+    language.use(code)
     sys.argv = ["labctl", "view", name]  # for the name of the holder of a lock
     output = os.dup(1)
     os.dup2(2, 1)

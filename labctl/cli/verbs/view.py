@@ -22,7 +22,7 @@ NEEDED = ("starlette", "uvicorn", "sse_starlette")
 @click.option(
     "--record", is_flag=True, help="With --export: first run the checks, and trace what they are about, to be played."
 )
-@global_options("lab", "json")
+@global_options("lab", "json", "lang")
 @click.pass_obj
 def view(session: Session, shown: str | None, port: int, export: str | None, record: bool) -> int:
     """Serve the page of a running lab on 127.0.0.1, and print its address; ^C ends it.
@@ -75,6 +75,7 @@ def _export(session: Session, name: str, file: str, play: bool) -> int:
     """Write the page with what it shows now to a file."""
     from labctl.report.json_documents import view_export_document
     from labctl.report.output_files import require_writable, write
+    from labctl.translation.language import current_language
     from labctl.view.export import page_file
     from labctl.view.record import record
 
@@ -82,7 +83,7 @@ def _export(session: Session, name: str, file: str, play: bool) -> int:
     static = _built_page()
     session.handle_termination()
     document = record(name, session.terminal.progress, play=play)
-    write(file, page_file(static, document))
+    write(file, page_file(static, document, current_language()))
     session.terminal.clear()
     if session.json:
         session.print_document(view_export_document(name, file, len(document["traces"])))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import labctl
+from labctl.translation import language
 from tests.support.lab_page import DRAWN, PROJECTOR, LabPages, wait_for_sentence
+from tests.support.page_server import PageServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -188,6 +190,20 @@ def test_the_live_region_says_the_results_of_checks_and_drift(pages: LabPages) -
     wait_for_sentence(page, "No difference from the definition any more.")
 
 
+def test_the_page_is_in_the_language_of_the_server(browser: Browser, page_address: str, tmp_path: Path) -> None:
+    if not (language.DIRECTORY / "ja").is_dir():
+        pytest.skip("there is no Japanese catalogue")
+    with PageServer(tmp_path, "--lang", "ja") as server, LabPages(browser, server.address) as opened:
+        page = opened.open(locale="en-GB")
+        assert page.locator("html").get_attribute("lang") == "ja"
+        assert page.get_by_role("tab", name="チェック").count() == 1
+        page.get_by_role("button", name="すべてチェック").click()
+        wait_for_sentence(page, "チェックが終わりました。8 件中 8 件合格です。")
+        page.keyboard.press("?")
+        page.get_by_role("dialog", name="キー").wait_for()
+        assert opened.errors == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_barrier(pages: LabPages, scheme: str) -> None:
     """axe-core looks for missing names, wrong roles, and text with too little contrast."""
@@ -208,6 +224,12 @@ def test_axe_finds_no_barrier(pages: LabPages, scheme: str) -> None:
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(300)
         found[tab] = violations(page)
+        if tab == "Machine":
+            page.get_by_role("combobox", name="Machine").select_option("node1")
+            page.get_by_text("Why is it here?").click()
+            page.locator(".reason summary").first.click()
+            page.wait_for_timeout(500)
+            found["reasons"] = violations(page)
     page.keyboard.press("?")
     found["help"] = violations(page)
     assert {tab: lines for tab, lines in found.items() if lines} == {}

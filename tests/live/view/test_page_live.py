@@ -286,6 +286,28 @@ def test_the_wheel_zooms_and_a_drag_moves_the_drawing(pages: LabPages) -> None:
     assert after == pytest.approx(before, abs=4)  # the frame below the pointer is thicker
 
 
+def test_a_device_says_why_it_is_there_and_what_breaks_without_it(pages: LabPages) -> None:
+    page = pages.open()
+    page.locator('[data-device="node1/cbr0"]').click()
+    reasons = page.locator(".reasons")
+    reasons.get_by_role("heading", name="Why is it here?").wait_for()
+    assert reasons.get_by_role("combobox", name="Device").input_value() == "node1/cbr0"
+    first, *others = reasons.locator(".reason").all()
+    assert "It connects the pods of node1, as a switch" in first.inner_text()
+    assert "made by the kubelet (kubenet)" in first.inner_text()
+    assert len(others) == 1
+    assert "address 10.244.0.1/24" in others[0].inner_text()
+    first.locator("summary").click()
+    first.get_by_text("bridge-down").wait_for()
+    assert "ip link add cbr0" in first.locator("pre").inner_text()
+    reasons.get_by_role("combobox", name="Device").select_option(label="the whole machine")
+    assert reasons.locator(".reason").count() > 30
+    click_machine(page, "vm")
+    page.get_by_text("vm, vm, 10.225.0.4").wait_for()
+    assert "node1" not in reasons.inner_text()
+    assert pages.errors == []
+
+
 def test_an_exported_file_plays_its_traces_without_a_server(pages: LabPages, tmp_path: Path) -> None:
     file = tmp_path / "kubenet.html"
     run("view", "--export", str(file), "--record")
@@ -304,5 +326,7 @@ def test_an_exported_file_plays_its_traces_without_a_server(pages: LabPages, tmp
     wait_for_sentence(page, "Step 4 of 8, request: internet, eth0, 203.0.113.50 → 203.0.113.1")
     click_machine(page, "node1")
     page.get_by_role("heading", name="iptables -t nat").wait_for()
+    page.get_by_text("Why is it here?").click()
+    page.get_by_text("It connects the pods of node1, as a switch").wait_for()
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     assert pages.errors == []

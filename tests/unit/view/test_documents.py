@@ -10,10 +10,14 @@ import pytest
 
 import labctl
 from labctl.core.resources import Link
+from labctl.core.sentence import sentence
+from labctl.errors import UsageError
+from labctl.explanation.explanation import subjects
 from labctl.lab.fault_records import FaultRecord
 from labctl.report.node_view import sections
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.result import Leg, Step, TraceResult
+from labctl.translation import language
 from labctl.view.documents import (
     break_sentence,
     broken_documents,
@@ -24,6 +28,7 @@ from labctl.view.documents import (
     table_documents,
 )
 from labctl.view.export import POLICY, SCRIPT_LINK, STATE_COMMENT, STYLE_LINK, page_file, trace_requests
+from labctl.view.reasons import LabReasons
 from labctl.view.steps import trace_document
 from tests.support import samples
 from tests.support.traces import TRACES, recording
@@ -150,3 +155,57 @@ def test_an_exported_page_has_everything_inside(tmp_path: Path) -> None:
 def test_a_page_without_a_place_for_the_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="labctl-state"):
         page_file(built(tmp_path, STYLE_LINK + SCRIPT_LINK), {})
+
+
+def test_reasons_of_a_machine_name_their_device() -> None:
+    lab = labctl.load("kubenet").compiled
+    found = LabReasons(lab).of_machine("node1")
+
+    assert len(found) == len([one for one in subjects(lab.plan) if one.machine == "node1"])
+    (bridge,) = (one for one in found if one["kind"] == "link" and one["device"] == "node1/cbr0")
+    assert "bridge" in bridge["why"]
+    assert bridge["component"]
+    assert {one["device"] for one in found if one["kind"] == "firewall rule"} == {None}
+    (default,) = (one for one in found if one["object"].startswith("route default"))
+    assert default["device"] == "node1/eth0"
+    assert LabReasons(lab).of_machine("nobody") == []
+
+
+def test_one_object_is_explained_in_full() -> None:
+    reasons = LabReasons(labctl.load("kubenet").compiled)
+    (default,) = (one for one in reasons.of_machine("node1") if one["object"].startswith("route default"))
+    full = reasons.explanation("node1", default["object"])
+
+    assert full["why"] == default["why"]
+    assert "route-missing" in [one["fault"] for one in full["without"]]
+    assert full["commands"] == ["ip route add default via 10.224.0.1 dev eth0"]
+    with pytest.raises(UsageError, match="node1 has no object 'route to nowhere'"):
+        reasons.explanation("node1", "route to nowhere")
+
+
+def test_the_texts_of_a_lab_are_in_the_language_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shouting:
+        def gettext(self, message: str) -> str:
+            return message.upper()
+
+        def ngettext(self, one: str, many: str, number: int) -> str:
+            return many.upper()
+
+    lab = labctl.load("kubenet").compiled
+    monkeypatch.setattr(language, "_catalog", Shouting())
+    document = lab_document(lab)
+
+    assert document["summary"] == lab.say.upper()
+    assert [one["text"] for one in document["checks"]] == [check.say.upper() for check in lab.checks]
+    result = TraceResult("p", (), "lost", sentence("it is gone"))
+    assert trace_document(lab, "a", result)["story"]["sentence"] == "IT IS GONE"
+    assert trace_document(lab, "a", result)["steps"][-1]["cause"] == "IT IS GONE"
+
+
+def test_the_page_says_its_language(tmp_path: Path) -> None:
+    for name in ("view.css", "view.js"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "index.html").write_text(f'<html lang="en">{STYLE_LINK}{STATE_COMMENT}{SCRIPT_LINK}')
+
+    assert page_file(tmp_path, {}, "ja").startswith('<html lang="ja">')
+    assert page_file(tmp_path, {}).startswith('<html lang="en">')

@@ -26,7 +26,7 @@ import { chooseLanguage, textsOf } from "./texts.ts";
 const SHARE = 34; // percent of the page that the side panel has
 
 export function App() {
-  const language = useMemo(() => chooseLanguage(navigator.languages), []);
+  const language = useMemo(() => chooseLanguage(document.documentElement.lang), []);
   const texts = textsOf(language);
   const api = useMemo(() => server(texts), [texts]);
   const [page, dispatch] = useReducer(reduce, START);
@@ -90,7 +90,7 @@ export function App() {
     api,
     dispatch,
     run,
-    pick: (name) => dispatch({ type: "pick", name }),
+    pick: (name, device) => dispatch({ type: "pick", name, device }),
     runChecks: () => {
       if (!isBusy(page) && page.lab.checks.length > 0) run("check", api.check);
     },

@@ -13,7 +13,7 @@ export interface Page {
   readonly dispatch: (action: Action) => void;
   /** Run a verb of the server: nothing else starts meanwhile, and an error is shown. */
   readonly run: <Answer>(verb: string, work: () => Promise<Answer>, done?: (answer: Answer) => void) => void;
-  readonly pick: (name: string) => void;
+  readonly pick: (name: string, device: string | null) => void;
   readonly runChecks: () => void;
   readonly runTrace: (question: Question) => void;
   readonly isDark: boolean;

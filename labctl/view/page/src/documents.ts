@@ -103,8 +103,33 @@ export interface Table {
   readonly rows: readonly (readonly string[])[];
 }
 
+/** An object of a machine, and why it is there. */
+export interface Reason {
+  readonly object: string;
+  readonly kind: string;
+  readonly why: string;
+  readonly component: string | null;
+  /** "node1/eth0"; null if it belongs to the whole machine. */
+  readonly device: string | null;
+}
+
+/** All that is known of an object: that of `labctl explain --json`, as far as the page reads it. */
+export interface Explanation {
+  readonly source: { readonly project: string; readonly file: string; readonly version: string } | null;
+  readonly without: readonly {
+    readonly fault: string;
+    readonly summary: string;
+    readonly effect: string;
+  }[];
+  readonly commands: readonly string[];
+  /** The machine in which the commands run; null is the machine of labctl. */
+  readonly in: string | null;
+}
+
 export interface MachineDocument {
   readonly tables: readonly Table[];
+  /** Only in an exported file. */
+  readonly reasons?: readonly Reason[];
 }
 
 export interface LabState {

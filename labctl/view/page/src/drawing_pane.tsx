@@ -20,7 +20,7 @@ export function DrawingPane() {
 
   useEffect(() => {
     if (!host.current) return undefined;
-    const made = new Stage(host.current, (name) => onPick.current(name));
+    const made = new Stage(host.current, (name, device) => onPick.current(name, device));
     stage.current = made;
     const onZoom = (event: Event): void => {
       const key = (event as CustomEvent<ZoomKey>).detail;

@@ -22,7 +22,7 @@ export function Header({ theme, onTheme, isNarrow, onPanel, onHelp }: HeaderProp
         </span>
         <h1>{lab.lab || texts.loading}</h1>
         {lab.model && <span class="soft nowrap">{texts.model(lab.model)}</span>}
-        <span class="soft summary" title={lab.summary} lang="en">
+        <span class="soft summary" title={lab.summary}>
           {lab.summary}
         </span>
       </div>

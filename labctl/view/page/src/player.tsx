@@ -120,13 +120,13 @@ function StepLine({ step }: { step: Step }) {
         </p>
       )}
       {step.lost && (
-        <p class="cause" lang="en">
+        <p class="cause">
           <Icon name="fail" />
           <strong>{words.lost}:</strong> {step.cause}
         </p>
       )}
       {isLast && !step.lost && (
-        <p class={`verdict ${isGood(page.trace!) ? "good" : "warn"}`} lang="en">
+        <p class={`verdict ${isGood(page.trace!) ? "good" : "warn"}`}>
           <Icon name={isGood(page.trace!) ? "pass" : "drift"} />
           <strong>{words.verdict[story.verdict] ?? story.verdict}:</strong> {story.sentence}
           {story.why && `. ${story.why.sentence}`}

@@ -1,5 +1,5 @@
 // The way to the server: requests, and the stream of events with reconnection.
-import type { Drift, LabState, MachineDocument, ServerError, Trace } from "./documents.ts";
+import type { Drift, Explanation, LabState, MachineDocument, Reason, ServerError, Trace } from "./documents.ts";
 import type { Question } from "./questions.ts";
 import type { Action } from "./state.ts";
 import type { Texts } from "./texts.ts";
@@ -19,6 +19,8 @@ export class Refusal extends Error {
 export interface Server {
   state(): Promise<LabState>;
   machine(name: string): Promise<MachineDocument>;
+  reasons(machine: string): Promise<{ reasons: readonly Reason[] }>;
+  explanation(machine: string, object: string): Promise<Explanation>;
   trace(question: Question): Promise<Trace>;
   check(): Promise<unknown>;
   break(
@@ -46,6 +48,9 @@ export function server(texts: Texts): Server {
   return {
     state: () => ask("GET", "state"),
     machine: (name) => ask("GET", `machine/${encodeURIComponent(name)}`),
+    reasons: (machine) => ask("GET", `reasons/${encodeURIComponent(machine)}`),
+    explanation: (machine, object) =>
+      ask("GET", `reasons/${encodeURIComponent(machine)}?object=${encodeURIComponent(object)}`),
     trace: (question) => ask("POST", "trace", question),
     check: () => ask("POST", "check"),
     break: (question) => ask("POST", "break", question),

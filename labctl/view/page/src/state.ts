@@ -49,6 +49,8 @@ export interface PageState {
   readonly connection: Connection;
   readonly tab: Tab;
   readonly machine: string | null;
+  /** The device of the machine that is selected: "node1/eth0". */
+  readonly device: string | null;
   readonly form: TraceForm;
   /** The newest first. */
   readonly traces: readonly Trace[];
@@ -72,7 +74,8 @@ export type Action =
   | { readonly type: "connection"; readonly connection: Connection }
   | { readonly type: "tab"; readonly tab: Tab }
   | { readonly type: "machine"; readonly name: string }
-  | { readonly type: "pick"; readonly name: string }
+  | { readonly type: "device"; readonly device: string | null }
+  | { readonly type: "pick"; readonly name: string; readonly device?: string | null }
   | { readonly type: "form"; readonly form: Partial<TraceForm> }
   | { readonly type: "player"; readonly player: Partial<Player> }
   | { readonly type: "step"; readonly by: number }
@@ -86,6 +89,7 @@ export const START: PageState = {
   connection: "connecting",
   tab: "checks",
   machine: null,
+  device: null,
   form: { from: "", to: "", protocol: "icmp", port: "80", listen: true, next: "from" },
   traces: [],
   trace: null,
@@ -126,11 +130,13 @@ export function reduce(page: PageState, action: Action): PageState {
     case "tab":
       return tabsOf(page).includes(action.tab) ? { ...page, tab: action.tab, error: null } : page;
     case "machine":
-      return { ...page, machine: action.name };
+      return { ...page, machine: action.name, device: null };
+    case "device":
+      return { ...page, device: action.device };
     case "pick":
       return page.tab === "trace" && page.connection !== "file"
         ? { ...page, form: picked(page.form, action.name) }
-        : { ...page, machine: action.name, tab: "machine" };
+        : { ...page, machine: action.name, device: action.device ?? null, tab: "machine" };
     case "form":
       return { ...page, form: { ...page.form, ...action.form } };
     case "player":

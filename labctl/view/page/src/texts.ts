@@ -1,5 +1,6 @@
 // All texts of the page, one table for each language. Texts of the lab (checks, rules, causes) come from the server.
 import type { Connection, Tab } from "./state.ts";
+import { japanese } from "./texts_ja.ts";
 
 const english = {
   loading: "Waiting for the lab …",
@@ -147,6 +148,20 @@ const english = {
     traceTo: "Trace to here",
   },
 
+  reasons: {
+    title: "Why is it here?",
+    device: "Device",
+    whole: "the whole machine",
+    objects: (n: number) => (n === 1 ? "1 object" : `${n} objects`),
+    more: "More",
+    moreOn: (object: string) => `More on ${object}`,
+    madeBy: (component: string) => `made by ${component}`,
+    without: "If it is missing or wrong",
+    nothing: "No fault of labctl is about this object.",
+    command: "Made by this command",
+    source: "Source",
+  },
+
   drift: {
     none: "The kernel is as the lab is defined.",
     noneHint: "A difference appears here as soon as something in the lab changes.",
@@ -198,7 +213,7 @@ const english = {
     list: [
       ["Tab", "next control"],
       ["← → ↑ ↓", "next machine, in the drawing"],
-      ["Enter", "select this machine: its tables, or an end of the trace"],
+      ["Enter", "select this machine: its tables and reasons, or an end of the trace"],
       ["1 … 6", "Checks, Trace, Machine, Drift, Capture, Break"],
       ["c", "run all checks"],
       ["p", "play or pause the trace"],
@@ -209,7 +224,7 @@ const english = {
       ["?", "this help"],
       ["Esc", "close this help"],
     ] as readonly (readonly [string, string])[],
-    mouse: "Drag moves the drawing, the wheel zooms, a click selects a machine.",
+    mouse: "Drag moves the drawing, the wheel zooms, a click selects a machine or a device.",
   },
 
   errors: {
@@ -223,12 +238,12 @@ const english = {
 
 export type Texts = typeof english;
 
-const TABLES: Readonly<Record<string, Texts>> = { en: english };
+const TABLES: Readonly<Record<string, Texts>> = { en: english, ja: japanese };
 
-/** The language of the page: the first of the reader's languages that has a table. */
-export function chooseLanguage(wanted: readonly string[]): string {
-  const short = wanted.map((language) => language.toLowerCase().split("-")[0] ?? "");
-  return short.find((language) => language in TABLES) ?? "en";
+/** The language of the page: that of the server, whose sentences are in it, if it has a table. */
+export function chooseLanguage(wanted: string): string {
+  const short = wanted.toLowerCase().split("-")[0] ?? "";
+  return short in TABLES ? short : "en";
 }
 
 export function textsOf(language: string): Texts {

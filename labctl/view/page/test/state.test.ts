@@ -49,6 +49,15 @@ test("two clicks in the tab Trace choose both ends, the third the first end agai
   assert.deepEqual([reduce(two, pick("c")).form.from, reduce(two, pick("c")).form.to], ["c", "b"]);
 });
 
+test("a click on a device selects it with its machine; another machine has no device", () => {
+  const machines = ["a", "b"].map(machine);
+  const device = after(lab({ machines }), { type: "pick", name: "a", device: "a/eth0" });
+  assert.deepEqual([device.tab, device.machine, device.device], ["machine", "a", "a/eth0"]);
+  assert.equal(reduce(device, { type: "machine", name: "b" }).device, null);
+  assert.equal(reduce(device, { type: "pick", name: "b" }).device, null);
+  assert.equal(reduce(device, { type: "device", device: null }).machine, "a");
+});
+
 test("in other tabs, and in an exported file, a click shows the tables of the machine", () => {
   const machines = [machine("a")];
   const checks = after(lab({ machines }), { type: "pick", name: "a" });

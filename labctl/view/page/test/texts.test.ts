@@ -62,9 +62,38 @@ test("an unchanged page says nothing", () => {
   assert.deepEqual(said(running, { type: "tab", tab: "drift" }), []);
 });
 
-test("the language is the first of the reader's that the page has, else English", () => {
-  assert.equal(chooseLanguage(["xx-YY", "en-GB"]), "en");
-  assert.equal(chooseLanguage([]), "en");
+test("the language is that of the server, if the page has it, else English", () => {
+  assert.equal(chooseLanguage("ja"), "ja");
+  assert.equal(chooseLanguage("ja-JP"), "ja");
+  assert.equal(chooseLanguage("xx"), "en");
+  assert.equal(chooseLanguage(""), "en");
+});
+
+/** Every text of a table, by its place; functions are called with `1`, `2`, ... */
+function leaves(value: unknown, place = ""): [string, string][] {
+  if (typeof value === "function") {
+    const words = Array.from({ length: value.length }, (_, index) => String(index + 1));
+    return [[place, String((value as (...words: string[]) => unknown)(...words))]];
+  }
+  if (typeof value === "object" && value !== null) {
+    return Object.entries(value).flatMap(([key, inner]) => leaves(inner, `${place}/${key}`));
+  }
+  return [[place, String(value)]];
+}
+
+test("the Japanese table has every text, with the values of the English one", () => {
+  const japanese = new Map(leaves(textsOf("ja")));
+  const isSame = /^\/(keys\/list\/\d+\/0|trace\/(ttl|time|services))$/;
+  for (const [place, text] of leaves(english)) {
+    const other = japanese.get(place);
+    assert.ok(other, `${place} is missing`);
+    if (isSame.test(place) || !/[a-z]{3}/i.test(text)) continue;
+    assert.match(other, /[\u3040-\u30ff\u4e00-\u9fff]/, `${place} is not Japanese`);
+    for (const number of text.match(/\d+/g) ?? []) {
+      if (!place.startsWith("/keys")) assert.ok(other.includes(number), `${place} has no ${number}`);
+    }
+  }
+  assert.equal(japanese.size, leaves(english).length);
 });
 
 test("faults are grouped by kind; a search needs all of its words", () => {

@@ -20,7 +20,7 @@ export interface Marks {
 
 export class Stage {
   private readonly host: HTMLElement;
-  private readonly pick: (name: string) => void;
+  private readonly pick: (name: string, device: string | null) => void;
   private readonly root: ShadowRoot;
   private readonly resize: ResizeObserver;
   private picture: Picture | null = null;
@@ -34,7 +34,7 @@ export class Stage {
   private tabStop = "";
   private readonly pointers = new Map<number, Point>();
 
-  constructor(host: HTMLElement, pick: (name: string) => void) {
+  constructor(host: HTMLElement, pick: (name: string, device: string | null) => void) {
     this.host = host;
     this.pick = pick;
     this.root = host.shadowRoot ?? host.attachShadow({ mode: "open" });
@@ -181,7 +181,7 @@ export class Stage {
     const name = machineOf(event);
     if (name === undefined || !this.picture || event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.key === "Enter" || event.key === " ") {
-      this.pick(name);
+      this.pick(name, null);
     } else if (event.key in ARROWS) {
       const next = neighbour(this.picture.centres, name, ARROWS[event.key as keyof typeof ARROWS]);
       if (next !== undefined) this.picture.machines.get(next)?.focus();
@@ -210,7 +210,7 @@ export class Stage {
   /** A click without a pointer: screen readers and voice control make it. */
   private readonly onClick = (event: MouseEvent): void => {
     const name = event.detail === 0 ? machineOf(event) : undefined;
-    if (name !== undefined) this.pick(name);
+    if (name !== undefined) this.pick(name, deviceOf(event));
   };
 
   private toDrawing(event: { clientX: number; clientY: number }): Point {
@@ -258,7 +258,7 @@ export class Stage {
       event.type === "pointerup" && this.start && this.pointers.has(event.pointerId) ? machineOf(event) : undefined;
     this.pointers.delete(event.pointerId);
     this.start = null;
-    if (name !== undefined) this.pick(name);
+    if (name !== undefined) this.pick(name, deviceOf(event));
   };
 }
 
@@ -271,6 +271,12 @@ function machineOf(event: Event): string | undefined {
     if (name !== undefined) return name;
   }
   return undefined;
+}
+
+/** The device that an event is at: "node1/eth0"; null if at none. */
+function deviceOf(event: Event): string | null {
+  const [first] = event.composedPath().filter((one) => one instanceof SVGElement && one.dataset["device"] !== undefined);
+  return (first as SVGElement | undefined)?.dataset["device"] ?? null;
 }
 
 function driftMark(box: Box): Mark {

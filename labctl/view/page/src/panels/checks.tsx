@@ -68,7 +68,7 @@ function CheckItem({ check }: { check: Check }) {
         <Icon name={ICONS[state]} className={state === "running" ? "turns" : ""} />
         <span class="unseen">{words.state[state]}: </span>
       </span>
-      <div lang="en">
+      <div>
         <p>{check.text}</p>
         {hasFailed && why && <p class="why">{why}</p>}
         {lines.length === 0 && <p class="soft mono small probe">{check.probe}</p>}
@@ -76,7 +76,7 @@ function CheckItem({ check }: { check: Check }) {
           <details open={hasFailed && lines.length > 1}>
             <summary>
               <span class="mono probe">{check.probe}</span>{" "}
-              <span lang={document.documentElement.lang}>· {words.evidence}</span>
+              <span>· {words.evidence}</span>
             </summary>
             <pre tabIndex={0}>{lines.join("\n")}</pre>
           </details>

@@ -4,6 +4,7 @@ import type { MachineDocument, Table } from "../documents.ts";
 import { IconButton } from "../header.tsx";
 import { Refusal } from "../server.ts";
 import { changedRows } from "../tables.ts";
+import { Reasons } from "./reasons.tsx";
 
 interface Reading {
   readonly name: string;
@@ -77,6 +78,7 @@ export function MachinePanel() {
               </button>
             </div>
           )}
+          <Reasons machine={chosen.name} />
           {!current && <p class="empty">{words.loading}</p>}
           {current?.tables.length === 0 && isFile && <p class="empty">{words.absent}</p>}
           {current?.tables.map((table) => (

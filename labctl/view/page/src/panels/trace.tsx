@@ -149,7 +149,7 @@ function Result({ trace }: { trace: Trace }) {
   return (
     <section class="result" aria-label={story.probe}>
       <h3 class="mono">{story.probe.replaceAll("->", "→")}</h3>
-      <p class={`verdict ${good ? "good" : story.verdict === "lost" ? "bad" : "warn"}`} lang="en">
+      <p class={`verdict ${good ? "good" : story.verdict === "lost" ? "bad" : "warn"}`}>
         <Icon name={good ? "pass" : story.verdict === "lost" ? "fail" : "drift"} />
         <span>
           <strong>{words.verdict[story.verdict] ?? story.verdict}:</strong> {story.sentence}
@@ -224,7 +224,7 @@ function StepDetails({ step }: { step: Step }) {
   const { texts } = usePage();
   const words = texts.trace;
   return (
-    <div class="details" lang="en">
+    <div class="details">
       {step.nat && (
         <div class="nat" role="group" aria-label={words.nat}>
           <span class="soft small">{words.before}</span>
@@ -257,7 +257,7 @@ function Notes({ title, notes }: { title: string; notes: readonly Note[] }) {
 function Rules({ notes }: { notes: readonly Note[] }) {
   if (notes.length === 0) return null;
   return (
-    <dl class="rules" lang="en">
+    <dl class="rules">
       {notes.map(({ label, text }, index) => (
         <div key={index}>
           <dt>{label}</dt>
