@@ -27,7 +27,7 @@ SHARED = {
     "share/fish/vendor_completions.d/labctl.fish": "docs/completion/labctl.fish",
 }
 PARTS = ("labctl", "scenarios", "docs", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
-TOP = {*PARTS, "CONTRIBUTING.md", "SECURITY.md", "findings", "tests", "vagrant", "scripts"}
+TOP = {*PARTS, "README.ja.md", "CONTRIBUTING.md", "SECURITY.md", "findings", "tests", "vagrant", "scripts"}
 
 pytestmark = [
     pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="not a source tree"),
