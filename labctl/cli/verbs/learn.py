@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--play", is_flag=True, help="Carry out all steps in a separate lab, with the answers of the lesson.")
 @click.option("--keep", is_flag=True, help="With --play: leave the lab.")
 @click.option("--name", "lab_name", metavar="LAB", type=NAME, help="The name of the lab.")
-@global_options("lab", "json")
+@global_options("lab", "json", "lang")
 @click.pass_obj
 def learn(session: Session, /, lesson: str | None, **options: Any) -> int:
     """Go through a lesson: read, run a command, predict what a packet does, see what is true. Without LESSON, list the
