@@ -57,7 +57,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure() -> None:
     """Receive signals as the programs of a terminal do: in the background of a shell, or under nohup, some are ignored,
-    and what is started here would inherit that."""
+    and what is started here would inherit that. labctl speaks English, whatever the locale is."""
+    os.environ["LABCTL_LANG"] = "en"
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

@@ -11,6 +11,7 @@ import click
 
 from labctl import __version__
 from labctl.cli.failure import has_json_flag, report_error
+from labctl.cli.language_option import use_language
 from labctl.cli.options import global_options
 from labctl.cli.session import Session
 from labctl.core.names import did_you_mean
@@ -64,7 +65,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 @click.group(
     cls=VerbGroup, context_settings=CONTEXT_SETTINGS, subcommand_metavar="VERB [ARGS]...", invoke_without_command=True
 )
-@global_options("lab", "json", "verbose", verbose="Print more: the equivalent commands, all evidence.")
+@global_options("lab", "json", "verbose", "lang", verbose="Print more: the equivalent commands, all evidence.")
 @click.option("--rootless", is_flag=True, expose_value=False, help="Run without root, in your own user namespace.")
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
@@ -108,6 +109,7 @@ def app(ctx: click.Context) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the full command line; returns the exit code."""
     session = Session(arguments)
+    session.language = use_language(session.arguments)
     try:
         with app.make_context("labctl", list(arguments), obj=session) as ctx:
             code = app.invoke(ctx)

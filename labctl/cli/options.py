@@ -28,12 +28,14 @@ def global_options(*shown: str, verbose: str = "Print more.") -> Callable[[Any],
 
     `verbose` is the help text of -v for this verb.
     """
-    from labctl.cli.param_types import LAB
+    from labctl.cli.param_types import LAB, LANGUAGE
 
     lab_help = "The lab; not needed while only one lab runs."
+    lang_help = "The language, such as ja; by default that of the locale."
     json_help = "Print exactly one JSON document, errors included."
     lab: dict[str, Any] = {"type": LAB, "metavar": "NAME", "hidden": "lab" not in shown, "help": lab_help}
     json: dict[str, Any] = {"is_flag": True, "hidden": "json" not in shown, "help": json_help}
+    lang: dict[str, Any] = {"type": LANGUAGE, "metavar": "CODE", "hidden": "lang" not in shown, "help": lang_help}
     more: dict[str, Any] = {"is_flag": True, "hidden": "verbose" not in shown, "help": verbose}
 
     def wrap(function: Any) -> Any:
@@ -46,7 +48,9 @@ def global_options(*shown: str, verbose: str = "Print more.") -> Callable[[Any],
             callback=show_help,
             help="Show this message and exit.",
         )(function)
-        for names, settings in (("-v --verbose", more), ("--json", json), ("-l --lab", lab)):
+        for names, settings in (
+            ("--lang", lang), ("-v --verbose", more), ("--json", json), ("-l --lab", lab),
+        ):  # fmt: skip
             function = click.option(*names.split(), expose_value=False, callback=set_global_option, **settings)(
                 function
             )

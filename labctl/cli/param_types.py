@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from labctl.errors import UsageError
+
 if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
 
@@ -73,6 +75,24 @@ class LabParam(LabNameParam):
 
         given = ctx.params.get(param.name or "") or ()
         return [CompletionItem(lab) for lab in paths.labs() if lab.startswith(incomplete) and lab not in given]
+
+
+class LanguageParam(StringParam):
+    """The code of a language that labctl has."""
+
+    name = "language"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from labctl.translation.language import is_known, languages
+
+        if not is_known(value):
+            raise UsageError(f"there is no language {value!r}", f"the languages are {', '.join(languages())}")
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.translation.language import languages
+
+        return [CompletionItem(code) for code in languages() if code.startswith(incomplete)]
 
 
 class NodeParam(StringParam):
@@ -199,7 +219,7 @@ class TargetParam(NodeParam):
     name = "target"
 
 
-FILE, EXERCISE = FileParam(), ExerciseParam()
+FILE, EXERCISE, LANGUAGE = FileParam(), ExerciseParam(), LanguageParam()
 SCENARIO, NAME, LAB = ScenarioParam(), LabNameParam(), LabParam()
 NODE, POINT, TARGET = NodeParam(), PointParam(), TargetParam()
 FAULT, FAULT_OBJECT = FaultParam(), FaultObjectParam()

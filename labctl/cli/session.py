@@ -28,6 +28,8 @@ class Session:
         self.lab: str | None = None
         self.json = False
         self.verbose = False
+        self.lang: str | None = None  # as it is given; `language` is the one that follows from it and the environment
+        self.language = "en"
         self.terminal = Terminal()
         self.interruption_text: Callable[[], str] = str  # for an interruption: what state the work is in
 

@@ -1,4 +1,4 @@
-"""The language in which this process speaks to its user. English needs no catalogue and reads no file.
+"""The language of this process for its user. English needs no catalogue and reads no file.
 
 The command line calls `use` once. Reports call `gettext` for each text that they print; documents for programs
 (`--json`) stay English, so that a program reads the same on every machine.
@@ -15,6 +15,7 @@ from labctl.core.sentence import Catalog, Sentence
 ORIGINAL = "en"
 DOMAIN = "labctl"
 DIRECTORY = Path(__file__).with_name("locale")  # ja/LC_MESSAGES/labctl.po, and labctl.mo that is made of it
+CODE = re.compile(r"[a-z]{2,3}(?=[_.@-]|$)")  # the language in the name of a locale
 VARIABLES = ("LABCTL_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
 
 _catalog: Catalog | None = None
@@ -25,12 +26,23 @@ def chosen_language(given: str | None = None) -> str:
     """The language that the user wants: the given one, else that of LABCTL_LANG or of the locale (`ja` of
     ja_JP.UTF-8), else English."""
     found = given or next((os.environ[name] for name in VARIABLES if os.environ.get(name)), "")
-    code = re.match(r"[a-z]{2,3}(?=[_.@-]|$)", found)
+    code = CODE.match(found)
     return code[0] if code is not None else ORIGINAL
 
 
+def languages() -> tuple[str, ...]:
+    """The languages that labctl has, English first."""
+    return (ORIGINAL, *sorted(path.name for path in DIRECTORY.iterdir() if path.is_dir()))
+
+
+def is_known(text: str) -> bool:
+    """Whether a text, such as `ja` or `ja_JP.UTF-8`, means a language that labctl has."""
+    found = CODE.match(text)
+    return found is not None and found[0] in languages()
+
+
 def use(code: str) -> None:
-    """Speak this language from now on. A language without a catalogue is English."""
+    """Use this language from now on. A language without a catalogue is English."""
     global _catalog, _code
     _catalog, _code = None, ORIGINAL
     if code == ORIGINAL or not (DIRECTORY / code).is_dir():
@@ -50,3 +62,10 @@ def gettext(text: str) -> str:
     if _catalog is None:
         return text
     return text.in_language(_catalog) if isinstance(text, Sentence) else _catalog.gettext(text) if text else text
+
+
+def ngettext(one: str, many: str, number: int) -> str:
+    """One of two texts, which a number decides between, in the language in use."""
+    if _catalog is None:
+        return one if number == 1 else many
+    return _catalog.ngettext(one, many, number)

@@ -30,6 +30,7 @@ VARIABLES = (
     ("LABCTL_NETNS_DIR", "The folder of named network namespaces, instead of /run/netns."),
     ("LABCTL_STATE_DIR", "The folder of definitions and locks, instead of /run/labctl."),
     ("LABCTL_LEARNER", "Who does an exercise, instead of the user who typed the command."),
+    ("LABCTL_LANG", "The language, such as ja, instead of that of LC_ALL, LC_MESSAGES or LANG."),
     ("NO_COLOR", "No colours on a terminal, if set."),
 )
 SEE = "ip-netns(8), iptables(8), tc(8), tcpdump(8), conntrack(8), bridge(8), namespaces(7)"

@@ -42,7 +42,7 @@ class ExerciseGroup(click.Group):
     no_args_is_help=False,
     short_help="Learn by doing: build, repair, predict, and be judged.",
 )
-@global_options("lab", "json")
+@global_options("lab", "json", "lang")
 @click.pass_context
 def exercise(ctx: click.Context) -> int:
     """Exercises in running labs: build a network, repair one, predict a packet, find the rule that drops it.
@@ -60,19 +60,17 @@ def exercise(ctx: click.Context) -> int:
     """
     if ctx.invoked_subcommand is not None:
         return 0
-    from labctl.training import session as training
 
     session: Session = ctx.obj
-    _print_sheet(session, training.current(session.lab))
+    _print_sheet(session, _current(session))
     return 0
 
 
 @exercise.command("list", short_help="List the exercises, and what you have reached.")
 @click.option("--learners", is_flag=True, help="List what all learners of this machine have reached.")
-@click.option("--lang", metavar="CODE", help="The language of the titles, such as ja; by default that of the locale.")
-@global_options("json")
+@global_options("json", "lang")
 @click.pass_obj
-def list_exercises(session: Session, learners: bool, lang: str | None) -> int:
+def list_exercises(session: Session, learners: bool) -> int:
     """List the built-in exercises in the order of the course, with the points that you have; needs no root.
 
     \b
@@ -85,7 +83,6 @@ def list_exercises(session: Session, learners: bool, lang: str | None) -> int:
     from labctl.report.exercise_json import list_document
     from labctl.scenario import exercise_catalog
     from labctl.training import learner, progress_records
-    from labctl.translation.language import chosen_language
 
     entries = exercise_catalog.entries()
     name = learner.learner_name()
@@ -98,7 +95,7 @@ def list_exercises(session: Session, learners: bool, lang: str | None) -> int:
     else:
         known = {entry.name for entry in entries}
         by_name = {one.exercise: one for one in reached}
-        session.terminal.section(texts.list_table(entries, by_name, chosen_language(lang)))
+        session.terminal.section(texts.list_table(entries, by_name, session.language))
         if others := [one for one in reached if one.exercise not in known]:
             session.terminal.line()
             session.terminal.section(texts.others_table(others))
@@ -115,8 +112,7 @@ def list_exercises(session: Session, learners: bool, lang: str | None) -> int:
 @click.option("--level", metavar="N", type=NumberParam(1, 3), help="With --random: how hard, from 1 to 3.")
 @click.option("--seed", metavar="N", type=NumberParam(min=0), help="With --random: the same number, the same exercise.")
 @click.option("--name", "lab_name", metavar="LAB", type=NAME, help="The name of the lab.")
-@click.option("--lang", metavar="CODE", help="The language of the texts, such as ja; by default that of the locale.")
-@global_options("json")
+@global_options("json", "lang")
 @click.pass_obj
 def start(
     session: Session,
@@ -125,7 +121,6 @@ def start(
     level: int | None,
     seed: int | None,
     lab_name: str | None,
-    lang: str | None,
 ) -> int:
     """Build the lab of an exercise, and show what is to do. An exercise that runs already is left as it is.
 
@@ -140,7 +135,6 @@ def start(
     """
     from labctl.report.exercise_text import LABEL
     from labctl.training import session as training
-    from labctl.translation.language import chosen_language
 
     if not at_random and (level is not None or seed is not None):
         raise UsageError(f"--{'level' if level is not None else 'seed'} is for --random", "exercise start --random")
@@ -153,9 +147,11 @@ def start(
         record_name, definition = training.random_definition(name, seed, level)
     else:
         record_name, definition = training.find_definition(str(name))
-    language = chosen_language(lang)
-    run, is_new = training.start(record_name, definition, lab_name or session.lab, language, session.terminal.progress)
+    run, is_new = training.start(
+        record_name, definition, lab_name or session.lab, session.language, session.terminal.progress
+    )
     session.terminal.clear()
+    run = _in_its_language(session, run)
     if not session.json and (note := _start_note(run, is_new)):
         session.terminal.lines([note, ""], fold=4)
     _print_sheet(session, run)
@@ -182,7 +178,7 @@ def _new_seed() -> int:
 @exercise.command("check", short_help="Judge what you have done, or an answer.")
 @click.argument("task", required=False, metavar="[TASK]", type=TASK_NUMBER)
 @click.argument("answer", nargs=-1, metavar="[ANSWER]...")
-@global_options("lab", "json")
+@global_options("lab", "json", "lang")
 @click.pass_obj
 def check(session: Session, task: int | None, answer: tuple[str, ...]) -> int:
     """Judge the tasks of the exercise that runs: all that are open, in their order, or TASK. A question needs ANSWER.
@@ -201,7 +197,7 @@ def check(session: Session, task: int | None, answer: tuple[str, ...]) -> int:
 
     session.require_root()
     session.handle_termination()
-    run = training.current(session.lab)
+    run = _current(session)
     number = None if task is None else task - 1
     run, outcomes = training.check(run, number, " ".join(answer) or None, session.terminal.progress)
     session.terminal.clear()
@@ -213,6 +209,26 @@ def check(session: Session, task: int | None, answer: tuple[str, ...]) -> int:
         terminal.lines(texts.outcome_lines(run.exercise, run.progress, pairs, terminal), fold=6)
         _print_rest(session, run, was_judged=bool(pairs))
     return 0 if pairs and all(judgement.state == "passed" for _, judgement in pairs) else int(not _is_done(run, pairs))
+
+
+def _current(session: Session) -> ExerciseRun:
+    """The exercise that runs, as `_in_its_language` has it."""
+    from labctl.training import session as training
+
+    return _in_its_language(session, training.current(session.lab))
+
+
+def _in_its_language(session: Session, run: ExerciseRun) -> ExerciseRun:
+    """An exercise in the language of --lang. Without it, labctl uses the language in which the exercise was
+    started."""
+    from dataclasses import replace
+
+    from labctl.translation import language
+
+    if session.lang is not None:
+        return replace(run, running=replace(run.running, language=session.language))
+    language.use(run.running.language)
+    return run
 
 
 def _pairs(outcomes: Sequence[TaskOutcome]) -> tuple[tuple[int, Any], ...]:
@@ -240,7 +256,7 @@ def _print_rest(session: Session, run: ExerciseRun, *, was_judged: bool) -> None
 
 
 @exercise.command("hint", short_help="Show the next hint.")
-@global_options("lab", "json")
+@global_options("lab", "json", "lang")
 @click.pass_obj
 def hint(session: Session) -> int:
     """Show the next hint of the exercise that runs. A hint costs points.
@@ -254,7 +270,7 @@ def hint(session: Session) -> int:
     from labctl.training import session as training
 
     session.require_root()
-    run, found = training.hint(training.current(session.lab))
+    run, found = training.hint(_current(session))
     number = None if found is None else run.progress.hints - 1
     if session.json:
         session.print_document(hint_document(run.exercise, run.progress, number))
@@ -267,7 +283,7 @@ def hint(session: Session) -> int:
 
 @exercise.command("reset", short_help="Build the lab of the exercise again, as it was at the start.")
 @click.option("--forget", is_flag=True, help="Also forget your points, and begin the exercise again.")
-@global_options("lab", "json")
+@global_options("lab", "json", "lang")
 @click.pass_obj
 def reset(session: Session, forget: bool) -> int:
     """Remove the lab of the exercise that runs, and build it again as it was at the start. Tasks that are done stay so.
@@ -281,7 +297,7 @@ def reset(session: Session, forget: bool) -> int:
 
     session.require_root()
     session.handle_termination()
-    run = training.reset(training.current(session.lab), forget=forget, step=session.terminal.progress)
+    run = training.reset(_current(session), forget=forget, step=session.terminal.progress)
     session.terminal.clear()
     _print_sheet(session, run)
     return 0
@@ -290,7 +306,7 @@ def reset(session: Session, forget: bool) -> int:
 @exercise.command("solve", short_help="Give up: show the solution, and carry it out.")
 @click.argument("task", required=False, metavar="[TASK]", type=TASK_NUMBER)
 @click.option("--show", is_flag=True, help="Only show the solution.")
-@global_options("lab", "json")
+@global_options("lab", "json", "lang")
 @click.pass_obj
 def solve(session: Session, task: int | None, show: bool) -> int:
     """Show the solution of the open tasks, or of TASK, and carry it out. The tasks are then worth nothing.
@@ -309,7 +325,7 @@ def solve(session: Session, task: int | None, show: bool) -> int:
 
     session.require_root()
     session.handle_termination()
-    run = training.current(session.lab)
+    run = _current(session)
     number, terminal = None if task is None else task - 1, session.terminal
     if show:
         run, numbers = training.show_solutions(run, number)
@@ -336,10 +352,9 @@ def solve(session: Session, task: int | None, show: bool) -> int:
 
 @exercise.command("next", short_help="Remove the lab of this exercise, and start the next one.")
 @click.option("--skip", is_flag=True, help="Go on although tasks are open.")
-@click.option("--lang", metavar="CODE", help="The language of the texts, such as ja; by default that of the locale.")
-@global_options("lab", "json")
+@global_options("lab", "json", "lang")
 @click.pass_obj
-def next_exercise(session: Session, skip: bool, lang: str | None) -> int:
+def next_exercise(session: Session, skip: bool) -> int:
     """Start the next exercise of the course that you have not finished. The lab of the one that runs is removed.
 
     \b
@@ -349,11 +364,10 @@ def next_exercise(session: Session, skip: bool, lang: str | None) -> int:
     """
     import labctl
     from labctl.training import session as training
-    from labctl.translation.language import chosen_language
 
     session.require_root()
     session.handle_termination()
-    run = _current_or_none(lambda: training.current(session.lab))
+    run = _current_or_none(lambda: _current(session))
     if run is not None and not run.progress.is_finished and not skip:
         first = (run.progress.first_open or 0) + 1
         raise UsageError(f"{run.running.name}: task {first} is open", "labctl exercise next --skip goes on without it")
@@ -365,7 +379,7 @@ def next_exercise(session: Session, skip: bool, lang: str | None) -> int:
         session.terminal.progress(f"removing {run.lab.name}")
         labctl.down(run.lab.name)
     record_name, definition = training.find_definition(name)
-    language = chosen_language(lang) if lang or run is None else run.running.language
+    language = session.language if session.lang or run is None else run.running.language
     started, _ = training.start(record_name, definition, None, language, session.terminal.progress)
     session.terminal.clear()
     _print_sheet(session, started)

@@ -1,0 +1,59 @@
+"""What has to be translated: the sentences of labctl's code, of the checks of built-in scenarios, and of click."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from babel.messages.extract import extract_from_dir, extract_from_file
+
+ROOT = Path(__file__).resolve().parents[2]
+# functions with a template as their first argument; `sentence_n` has two, for one and for many
+KEYWORDS = {"sentence": None, "sentence_n": (1, 2), "gettext": None}
+# click has an English text in its code, and asks gettext of Python for it when it prints
+CLICK_KEYWORDS = {"_": None, "ngettext": (1, 2)}
+CLICK_MODULES = ("core", "decorators", "exceptions", "formatting", "parser", "types")
+
+Message = str | tuple[str, str]  # a template, or those for one and for many
+
+
+def collect() -> dict[Message, set[str]]:
+    """Every message, and the files that have it."""
+    found: dict[Message, set[str]] = {}
+    for origin, message in (*_of_code(), *_of_scenarios(), *_of_click()):
+        found.setdefault(message, set()).add(origin)
+    return found
+
+
+def _of_code() -> Iterator[tuple[str, Message]]:
+    extracted = extract_from_dir(str(ROOT / "labctl"), [("**.py", "python")], {}, KEYWORDS)
+    for name, _, message, _, _ in extracted:
+        if message:
+            yield f"labctl/{name}", message
+
+
+def _of_scenarios() -> Iterator[tuple[str, Message]]:
+    for path in sorted((ROOT / "scenarios").rglob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text()):
+            for say in sentences_of_checks(document):
+                yield str(path.relative_to(ROOT)), say
+
+
+def sentences_of_checks(document: Any) -> Iterator[str]:
+    """What the author of a scenario says about its checks."""
+    checks = document.get("checks") if isinstance(document, dict) else None
+    for check in checks or ():
+        if isinstance(check, dict) and isinstance(check.get("say"), str):
+            yield check["say"].strip()
+
+
+def _of_click() -> Iterator[tuple[str, Message]]:
+    """The messages of the installed click. The origin has no path, because that depends on the machine."""
+    folder = Path(click.__file__).parent
+    for module in CLICK_MODULES:
+        for _, message, _, _ in extract_from_file("python", folder / f"{module}.py", CLICK_KEYWORDS):
+            if message:
+                yield f"click/{module}.py", message
