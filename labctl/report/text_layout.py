@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 GAP = "  "  # between two columns
 ANSI_COLOUR = re.compile(r"\033\[\d*m")
 WORD = re.compile(r"( *)([^ ]+)")
+# Chinese and Japanese have no blanks between words: a line breaks between any two of these characters, but never before
+# one that closes something, and never behind one that opens something
+_WIDE = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60\uffe0-\uffe6"
+_OPENING = "（「『【〈《［｛"
+_CLOSING = "、。，．・：；？！）」』】〉》］｝ー々ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
+_CODE = r"\033\[\d*m"
+WIDE_WORD = re.compile(rf"( *)((?:[{_OPENING}]|{_CODE})*(?:[^ {_WIDE}]+|[{_WIDE}])(?:[{_CLOSING}]|{_CODE})*)")
 COMMAND_WORD = re.compile(r"""( *)((?:"[^"]*"|'[^']*'|[^ ])+)""")  # a quoted text is one word
 
 Paint = Callable[[str, str], str]  # a text in a colour of `terminal.COLOURS`
@@ -40,7 +47,7 @@ def fold_line(text: str, width: int, indent: int = 0, continuation: str = "") ->
     """
     if text_width(text) <= width:
         return [text]
-    words = [(len(found[1]), found[2]) for found in (COMMAND_WORD if continuation else WORD).finditer(text)]
+    words = [(len(found[1]), found[2]) for found in (COMMAND_WORD if continuation else _word(text)).finditer(text)]
     if not words:
         return [text]
     room = max(0, width - len(continuation) - max(text_width(word) for _, word in words))
@@ -58,6 +65,11 @@ def fold_line(text: str, width: int, indent: int = 0, continuation: str = "") ->
     return [*lines, line]
 
 
+def _word(text: str) -> re.Pattern[str]:
+    """What stays together in a text."""
+    return WORD if text.isascii() else WIDE_WORD
+
+
 def first_words(text: str, width: int) -> str:
     """As many whole words of a line as fit into `width` columns, with `...` for the rest; "" if no word fits."""
     if text_width(text) <= width:
@@ -73,7 +85,7 @@ def align(section: TableSection) -> list[str]:
     indent = GAP if section.title else ""
     lines = [section.title] if section.title else []
     for row in rows:
-        lines.append((indent + GAP.join(map(_padded, row, widths))).rstrip())
+        lines.append((indent + GAP.join(map(padded, row, widths))).rstrip())
     return lines
 
 
@@ -150,9 +162,10 @@ def _stacked(
                 yield paint(line, colour) if colour else line
 
 
-def _padded(text: str, width: int) -> str:
+def padded(text: str, width: int) -> str:
+    """A text with blanks behind it, so that it takes so many columns."""
     return text + " " * (width - text_width(text))
 
 
 def _longest_word(cell: str) -> int:
-    return max(map(text_width, cell.split(" ")))
+    return max((text_width(found[2]) for found in _word(cell).finditer(cell)), default=0)

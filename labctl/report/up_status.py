@@ -9,8 +9,11 @@ from labctl.core.diff import Change, by_namespace
 from labctl.core.fidelity import GRADES, substitute_text
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain, Netns
+from labctl.core.sentence import joined, sentence
 from labctl.core.text import count, duration
 from labctl.report.node_view import TableSection
+from labctl.report.text_layout import padded
+from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
     from labctl.core.results import UpResult
@@ -19,10 +22,19 @@ if TYPE_CHECKING:
     from labctl.report.terminal import Terminal
 
 
+SERVICE_COLUMNS = (
+    sentence("service"),
+    sentence("type"),
+    sentence("addresses"),
+    sentence("ports"),
+    sentence("endpoints"),
+)
 MAX_PODS = 4  # names of pods in a line
 MAX_MACHINE_ROWS = 40  # rows of the machine table at most
-DONE_VERBS = {"missing": "added", "extra": "removed", "changed": "changed"}
-DRY_RUN_VERBS = {"missing": "add", "extra": "remove", "changed": "change"}
+DRIFT_WORDS = {"missing": sentence("missing"), "extra": sentence("extra"), "changed": sentence("changed")}
+DONE_VERBS = {"missing": sentence("added"), "extra": sentence("removed"), "changed": sentence("changed")}
+DRY_RUN_VERBS = {"missing": sentence("add"), "extra": sentence("remove"), "changed": sentence("change")}
+VERB_WIDTH = 7  # of `missing`, the longest
 COLOURS = {"missing": "red", "extra": "yellow", "changed": "yellow"}
 
 
@@ -32,7 +44,10 @@ def print_up(result: UpResult, command: str | None, terminal: Terminal) -> None:
     `command` is what a user types before a verb, such as `sudo labctl`; None for no commands.
     """
     if result.replaced:
-        terminal.lines([f"the old lab {result.lab.name} {'would be' if result.dry else 'is'} removed"], fold=4)
+        text = sentence("the old lab {lab} is removed", lab=result.lab.name)
+        if result.dry:
+            text = sentence("the old lab {lab} would be removed", lab=result.lab.name)
+        terminal.lines([text], fold=4)
     terminal.lines([headline(result)], fold=4)
     if result.dry or (not result.created and result.changes):
         terminal.lines(grouped_changes(result.changes, terminal, DRY_RUN_VERBS if result.dry else DONE_VERBS), fold=11)
@@ -51,14 +66,14 @@ def print_up(result: UpResult, command: str | None, terminal: Terminal) -> None:
 def print_suggestions(lab: Lab, command: str, terminal: Terminal) -> None:
     """Print commands to try next. `command` is what a user types before a verb."""
     terminal.line()
-    terminal.line("try next")
+    terminal.line(gettext("try next"))
     terminal.commands(f"  {line}" for line in suggestions(lab, command))
 
 
 def approximation_lines(lab: Lab) -> list[str]:
     """The substitutes of a lab: a line for each part that was built differently because the kernel lacks a feature, and
     one line if the rules are not in the legacy tables."""
-    nft = ["firewall: rules are written with iptables-nft"] if lab.firewall == "nft" else []
+    nft = [sentence("firewall: rules are written with iptables-nft")] if lab.firewall == "nft" else []
     return [*map(substitute_text, lab.approximations), *nft]
 
 
@@ -97,19 +112,19 @@ def headline(result: UpResult) -> str:
     """One sentence: what `up` did, or would do."""
     name, number = result.lab.name, len(result.changes)
     if result.dry:
-        return (
-            f"{name}: {count(line_count(result.changes), 'change')} would be made"
-            if number
-            else f"{name} is as defined: nothing to do"
-        )
+        if not number:
+            return sentence("{lab} is as defined: nothing to do", lab=name)
+        return sentence("{lab}: {changes} would be made", lab=name, changes=count(line_count(result.changes), "change"))
     if not number:
-        return f"{name} is up and as defined: nothing to do ({duration(result.seconds)})"
+        return sentence("{lab} is up and as defined: nothing to do ({time})", lab=name, time=duration(result.seconds))
     if not result.created:
-        done = "updated" if result.updated else "repaired"
-        return f"{name} is {done}: {count(line_count(result.changes), 'change')} in {duration(result.seconds)}"
+        changes, time = count(line_count(result.changes), "change"), duration(result.seconds)
+        if result.updated:
+            return sentence("{lab} is updated: {changes} in {time}", lab=name, changes=changes, time=time)
+        return sentence("{lab} is repaired: {changes} in {time}", lab=name, changes=changes, time=time)
     namespaces = sum(isinstance(change.want, Netns) for change in result.changes)
-    counts = f"{count(namespaces, 'namespace')}, {count(number, 'object')}"
-    return f"{name} is up: {counts} in {duration(result.seconds)}"
+    counts = joined(", ", (count(namespaces, "namespace"), count(number, "object")))
+    return sentence("{lab} is up: {objects} in {time}", lab=name, objects=counts, time=duration(result.seconds))
 
 
 def machine_table(lab: Lab) -> TableSection:
@@ -119,8 +134,8 @@ def machine_table(lab: Lab) -> TableSection:
         for machine in lab.machines[:MAX_MACHINE_ROWS]
     ]
     if len(lab.machines) > MAX_MACHINE_ROWS:
-        rows.append(("...", f"{len(lab.machines) - MAX_MACHINE_ROWS} more", "", ""))
-    return TableSection("", ("name", "role", "on", "addresses"), tuple(rows))
+        rows.append(("...", sentence("{number} more", number=len(lab.machines) - MAX_MACHINE_ROWS), "", ""))
+    return TableSection("", (sentence("name"), sentence("role"), sentence("on"), sentence("addresses")), tuple(rows))
 
 
 def service_table(lab: Lab) -> TableSection:
@@ -130,15 +145,15 @@ def service_table(lab: Lab) -> TableSection:
         (one.names[0], one.kind, " ".join(map(str, one.ips)), " ".join(one.ports), _pods(one)) for one in shown
     ]
     if len(lab.virtual_addresses) > len(shown):
-        rows.append(("...", f"{len(lab.virtual_addresses) - len(shown)} more", "", "", ""))
-    return TableSection("", ("service", "type", "addresses", "ports", "endpoints"), tuple(rows))
+        rows.append(("...", sentence("{number} more", number=len(lab.virtual_addresses) - len(shown)), "", "", ""))
+    return TableSection("", SERVICE_COLUMNS, tuple(rows))
 
 
 def _pods(one: VirtualAddress) -> str:
     """A few names of pods, then addresses of other endpoints, and how many more there are; `none` for none."""
     names = (*one.machines, *map(str, one.elsewhere))
     more = f" +{len(names) - MAX_PODS}" if len(names) > MAX_PODS else ""
-    return " ".join(names[:MAX_PODS]) + more if names else "none"
+    return " ".join(names[:MAX_PODS]) + more if names else sentence("none")
 
 
 def suggestions(lab: Lab, labctl: str) -> list[str]:
@@ -164,10 +179,20 @@ def print_status(
     """Print the result of `status`: no drift, or every drifted object by namespace; and the substitutes. With
     `reasons`, each object has its reason."""
     if changes:
-        terminal.lines([f"{name} has drifted: {count(line_count(changes), 'difference')}"], fold=4)
+        terminal.lines(
+            [
+                sentence(
+                    "{lab} has drifted: {differences}", lab=name, differences=count(line_count(changes), "difference")
+                )
+            ],
+            fold=4,
+        )
         terminal.lines(grouped_changes(changes, terminal, reasons=reasons), fold=11)
     else:
-        terminal.lines([f"{name}: no drift, {count(len(lab.plan), 'object')} as defined"], fold=4)
+        terminal.lines(
+            [sentence("{lab}: no drift, {objects} as defined", lab=name, objects=count(len(lab.plan), "object"))],
+            fold=4,
+        )
     terminal.lines(approximation_lines(lab), fold=4)
 
 
@@ -197,8 +222,8 @@ def grouped_changes(
             whys = () if reasons is None else tuple(change_reasons(change, reasons))
             for number, text in enumerate(change_lines(change, found)):
                 kind, _, rest = text.partition(" ")
-                verb = (verbs or {}).get(kind, kind)
-                yield f"  {terminal.paint(f'{verb:<7}', COLOURS[kind])}  {rest}"
+                verb = padded(gettext((verbs or DRIFT_WORDS)[kind]), VERB_WIDTH)
+                yield f"  {terminal.paint(verb, COLOURS[kind])}  {rest}"
                 if whys and whys[number] and whys[number] not in whys[:number]:
                     yield terminal.paint(f"           {whys[number]}", "dim")
 

@@ -7,6 +7,7 @@ import click
 from labctl.cli.options import global_options
 from labctl.cli.param_types import LAB
 from labctl.cli.session import Session
+from labctl.core.sentence import sentence
 from labctl.errors import UsageError
 
 
@@ -41,7 +42,7 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
         wanted = [*running, *records] if everything or only_records else [lifecycle.resolve_lab_name(None)]
     removed: dict[str, int] = {}
     for name in dict.fromkeys(wanted):
-        session.terminal.progress(f"removing {name}")
+        session.terminal.progress(sentence("removing {lab}", lab=name))
         removed[name] = len(labctl.down(name, warn=lambda text: session.terminal.print_stderr(f"labctl: {text}")))
     if session.json:
         from labctl.report.json_documents import down_document
@@ -51,10 +52,14 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
     from labctl.core.text import count
 
     for name, number in removed.items():
-        absent = f"{name} does not exist: {'its record is removed' if name in records else 'nothing to remove'}"
-        session.terminal.lines([f"{name} is down: {count(number, 'namespace')} removed" if number else absent], fold=4)
+        text = sentence("{lab} does not exist: nothing to remove", lab=name)
+        if number:
+            text = sentence("{lab} is down: {namespaces} removed", lab=name, namespaces=count(number, "namespace"))
+        elif name in records:
+            text = sentence("{lab} does not exist: its record is removed", lab=name)
+        session.terminal.lines([text], fold=4)
     if not removed:
-        session.terminal.line("no lab runs: nothing to remove")
+        session.terminal.line(sentence("no lab runs: nothing to remove"))
     return 0
 
 
