@@ -2,7 +2,7 @@
 
     sentence("{node} has no route to {dst}", node="node1", dst=ip)
 
-is the text "node1 has no route to 10.0.0.9", and everything that works with texts works with it. A report that uses
+is the text "node1 has no route to 10.0.0.9", and everything that works with texts works with it. A report in
 another language looks up the template in a catalogue of gettext and fills in the values again. The template is the id
 of the sentence there, so it must be a literal: `scripts/translations` collects them.
 

@@ -1,4 +1,4 @@
-"""The language of this process for its user. English needs no catalogue and reads no file.
+"""The language of what this process prints for its user. English needs no catalogue and reads no file.
 
 The command line calls `use` once. Reports call `gettext` for each text that they print; documents for programs
 (`--json`) stay English, so that a program reads the same on every machine.
@@ -42,7 +42,7 @@ def is_known(text: str) -> bool:
 
 
 def use(code: str) -> None:
-    """Use this language from now on. A language without a catalogue is English."""
+    """Print in this language from now on. A language without a catalogue is English."""
     global _catalog, _code
     _catalog, _code = None, ORIGINAL
     if code == ORIGINAL or not (DIRECTORY / code).is_dir():
