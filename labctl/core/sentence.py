@@ -12,6 +12,7 @@ A text that was put together by other means (an f-string, `+`, a slice) is a pla
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import Any, Protocol
 
 
@@ -70,6 +71,28 @@ def joined(separator: str, parts: Iterable[Any]) -> Sentence:
     values = {f"part{at}": part for at, part in enumerate(parts)}
     escaped = separator.replace("{", "{{").replace("}", "}}")
     return Sentence(escaped.join(f"{{{name}}}" for name in values), values)
+
+
+def all_of(parts: Iterable[Any]) -> Sentence:
+    """`a`, `a and b`, `a and b and c`. The parts must not be empty."""
+    return reduce(lambda first, last: sentence("{first} and {last}", first=first, last=last), *_pairs(parts))
+
+
+def one_of(parts: Iterable[Any]) -> Sentence:
+    """`a`, `a or b`, `a or b or c`. The parts must not be empty."""
+    return reduce(lambda first, last: sentence("{first} or {last}", first=first, last=last), *_pairs(parts))
+
+
+def listed(parts: Iterable[Any]) -> Sentence:
+    """`a`, `a and b`, `a, b and c`. The parts must not be empty."""
+    *first, last = parts
+    return all_of([joined(", ", first), last] if first else [last])
+
+
+def _pairs(parts: Iterable[Any]) -> tuple[list[Any], Sentence]:
+    """The parts after the first one, and the first one as a sentence: what `reduce` begins with."""
+    first, *others = parts
+    return others, first if isinstance(first, Sentence) else joined("", [first])
 
 
 def _translated(value: Any, catalog: Catalog) -> Any:
