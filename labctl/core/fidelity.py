@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from labctl.core.sentence import Sentence, sentence
+
 Grade: TypeAlias = Literal["faithful", "approximation", "needs", "skipped"]
 GRADES: tuple[Grade, ...] = get_args(Grade)
 
@@ -83,9 +85,14 @@ def substitutes(parts: Iterable[Fidelity]) -> dict[str, Fidelity]:
     return {part.feature: part for part in parts if part.grade == "needs" and part.substitute}
 
 
-def substitute_text(part: Fidelity) -> str:
+def substitute_text(part: Fidelity) -> Sentence:
     """The sentence for a part that was built as its substitute, because the kernel lacks its feature."""
-    return f"approximate, because the kernel lacks {part.feature}: {part.aspect}; instead: {part.substitute}"
+    return sentence(
+        "approximate, because the kernel lacks {feature}: {aspect}; instead: {substitute}",
+        feature=part.feature,
+        aspect=part.aspect,
+        substitute=part.substitute,
+    )
 
 
 def sort_by_grade(parts: Iterable[Fidelity]) -> tuple[Fidelity, ...]:
