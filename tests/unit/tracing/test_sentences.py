@@ -14,14 +14,10 @@ from labctl.core.sentence import Sentence, joined, sentence
 from labctl.tracing.comparison import compare_traces
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.result import ROUTE_ERROR_TEXTS, TraceResult
+from tests.support.foreign_language import ENGLISH
 from tests.support.traces import TRACES, recording
 
 RECORDINGS = sorted(path.stem for path in TRACES.glob("*.json"))
-# words that an English sentence has and a command, a rule or a route does not
-ENGLISH = re.compile(
-    r"(?<![\w-])(and|any|are|at|because|but|by|came|does|got|has|have|in|is|it|its|no|not|of|or|so|than|that|the|them"
-    r"|there|was|were|which|with|without)(?![\w-])"
-)
 COMMENT = re.compile(r"/\*.*?\*/|--comment \"[^\"]*\"")
 
 
