@@ -89,13 +89,13 @@ def endpoint_text(ip: IP, port: int | None) -> str:
     return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
 
 
-def flow_text(flow: Flow) -> str:
+def flow_text(flow: Flow) -> Sentence:
     """An entry of conntrack with its namespace, as far as the packets decide it: both directions."""
     ports = (flow.sport, flow.dport, flow.reply_sport, flow.reply_dport)
     here, far, back_src, back_dst = ports if flow.protocol in (6, 17) else (None, None, None, None)
     there = f"{endpoint_text(flow.src, here)} > {endpoint_text(flow.dst, far)}"
     back = f"{endpoint_text(flow.reply_src, back_src)} > {endpoint_text(flow.reply_dst, back_dst)}"
-    return f"{flow.node}: {there}, answered as {back}"
+    return sentence("{node}: {there}, answered as {back}", node=flow.node, there=there, back=back)
 
 
 def service_notes(evidence: TraceEvidence) -> Iterator[Note]:
@@ -108,7 +108,12 @@ def nat_notes(evidence: TraceEvidence, known: Sequence[Note] = ()) -> Iterator[N
     """The translations in conntrack, except those that the notes `known` report already."""
     for flow in evidence.flows:
         if flow.is_translated and not any(note.text.startswith(f"{flow_text(flow)} [") for note in known):
-            yield Note("conntrack", f"{flow_text(flow)} [{flow.state}]")
+            yield Note("conntrack", flow_with_state(flow))
+
+
+def flow_with_state(flow: Flow) -> Sentence:
+    """An entry of conntrack, with its state."""
+    return joined(" ", (flow_text(flow), f"[{flow.state}]"))
 
 
 def rule_text(hit: RuleHit | CounterIncrease) -> Sentence:

@@ -8,7 +8,7 @@ from string import Formatter
 
 # words that an English sentence has and a command, a rule or a route does not
 ENGLISH = re.compile(
-    r"(?<![\w-])(and|any|are|at|because|but|by|came|does|got|has|have|in|is|it|its|no|not|of|or|so|than|that|the|them"
+    r"(?<![\w-])(and|answered|any|are|at|because|but|by|came|does|got|has|have|in|is|it|its|no|not|of|or|so|than|that|the|them"
     r"|there|was|were|which|with|without)(?![\w-])"
 )
 

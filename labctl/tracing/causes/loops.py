@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labctl.core.sentence import Sentence, joined, listed, sentence
+from labctl.core.sentence import Sentence, listed, sentence
 from labctl.tracing.causes.tunnels import entry_notes, own_remote_text
 from labctl.tracing.hops import Hop, PacketObservation
 from labctl.tracing.loss_point import LossPoint
@@ -30,17 +30,20 @@ def loop(loss_point: LossPoint) -> Cause | None:
     circle = [node for node in dict.fromkeys(nodes) if nodes.count(node) >= MIN_TURNS]
     if not circle:
         return Cause("ttl", sentence("its TTL expired in {node}", node=loss_point.node))
-    return _circle(loss_point, circle, sentence("until its TTL expires"), "")
+    return _circle(loss_point, circle, sentence("{loop} until its TTL expires", loop=_circle_text(circle)))
 
 
-def _circle(loss_point: LossPoint, circle: Sequence[str], end: Sentence, separator: str) -> Cause:
-    """The cause that these machines are a circle; `end` says what ends the packet's way there."""
+def _circle_text(circle: Sequence[str]) -> Sentence:
+    """The sentence that these machines are a circle."""
     text = sentence("a routing loop: {nodes} send the packet around", nodes=listed(circle))
     if len(circle) == 1:
         text = sentence("a routing loop: {node} gets the packet back again and again", node=circle[0])
     if len(circle) == 2:
         text = sentence("a routing loop: {nodes} send the packet to each other", nodes=listed(circle))
-    text = joined(f"{separator} ", (text, end))
+    return text
+
+
+def _circle(loss_point: LossPoint, circle: Sequence[str], text: Sentence) -> Cause:
     family = "ip -6" if loss_point.version == 6 else "ip"
     tries = tuple(
         exec_command(loss_point.evidence, node, f"{family} route get {loss_point.dst}") for node in circle[-6:]
@@ -63,10 +66,21 @@ def _comes_back(loss_point: LossPoint) -> Cause | None:
         if same and left.direction == "out" and (_routes(hop) or not hop.ins):
             between = [one.node for one in loss_point.hops[number + 1 : -1] if _routes(one)]
             own = any(one.addr.ip == tip.src for one in loss_point.namespace.addresses)
-            end = sentence("until it comes back to {node}, which does not accept its source by that way", node=tip.node)
+            if not between:
+                return None
+            circle = list(dict.fromkeys((hop.node, *between)))
+            text = sentence(
+                "{loop}, until it comes back to {node}, which does not accept its source by that way",
+                loop=_circle_text(circle),
+                node=tip.node,
+            )
             if own:
-                end = sentence("until it comes back to {node}, which has its source address", node=tip.node)
-            return _circle(loss_point, list(dict.fromkeys((hop.node, *between))), end, ",") if between else None
+                text = sentence(
+                    "{loop}, until it comes back to {node}, which has its source address",
+                    loop=_circle_text(circle),
+                    node=tip.node,
+                )
+            return _circle(loss_point, circle, text)
     return None
 
 

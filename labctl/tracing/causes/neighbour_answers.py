@@ -24,6 +24,7 @@ ARP_IGNORE = {
     3: sentence("does not answer for addresses with the scope host"),
     8: sentence("answers for none of its addresses"),
 }
+PROXY_ARP, PROXY_NDP = sentence("proxy ARP"), sentence("proxy NDP")
 SOURCE_ERRORS = ("EXDEV", "EINVAL")  # of the routing, for a source that comes in by the wrong device
 
 
@@ -226,10 +227,10 @@ def _proxy_arp(loss_point: LossPoint, question: ReceivedQuestion, asked: Unanswe
     if not proxy and values.get(f"{name}.proxy_arp_pvlan", "0") == "0":
         if not proxy_is_used(evidence, question, asked):
             return None
-        return _proxy_off(loss_point, question, asked, "proxy ARP", f"{name}.proxy_arp", "net.ipv4.ip_forward")
+        return _proxy_off(loss_point, question, asked, PROXY_ARP, f"{name}.proxy_arp", "net.ipv4.ip_forward")
     note = asked_note(asked)
     if values.get(f"{name}.forwarding") == "0":
-        return _no_forwarding(loss_point, question, note, "proxy ARP", f"{name}.forwarding")
+        return _no_forwarding(loss_point, question, note, PROXY_ARP, f"{name}.forwarding")
     routed = find_lookup(evidence, source_query(question))
     if routed is None:
         return None
@@ -299,7 +300,7 @@ def _proxy_discovery(loss_point: LossPoint, question: ReceivedQuestion, asked: U
         if ip not in entries:
             return None  # it is no proxy
         forwarding = "net.ipv6.conf.all.forwarding"
-        return _proxy_off(loss_point, question, asked, "proxy NDP", f"{name}.proxy_ndp", forwarding)
+        return _proxy_off(loss_point, question, asked, PROXY_NDP, f"{name}.proxy_ndp", forwarding)
     note = asked_note(asked)
     if ip not in entries:
         text = sentence(
@@ -313,7 +314,7 @@ def _proxy_discovery(loss_point: LossPoint, question: ReceivedQuestion, asked: U
         tries = (exec_command(evidence, at.ns, f"ip -6 neigh add proxy {ip} dev {at.dev}"),)
         return Cause("proxy-entry", text, (note, Note("proxy", joined(": ", (at, known)))), tries)
     if state.sysctls.get(f"{name}.forwarding") == "0":
-        return _no_forwarding(loss_point, question, note, "proxy NDP", f"{name}.forwarding")
+        return _no_forwarding(loss_point, question, note, PROXY_NDP, f"{name}.forwarding")
     if not any(one.addr.version == 6 and not one.addr.ip.is_loopback for one in state.addresses) and not any(
         link.autoconf and link.up for link in state.links if link.at.dev != "lo"
     ):
@@ -330,7 +331,7 @@ def _proxy_off(
     loss_point: LossPoint,
     question: ReceivedQuestion,
     asked: UnansweredNeighbour,
-    word: str,
+    word: Sentence,
     name: str,
     forwarding: str,
 ) -> Cause | None:
@@ -354,7 +355,7 @@ def _proxy_off(
     return Cause("proxy-arp-off", text, facts, (exec_command(evidence, at.ns, f"sysctl -w {name}=1"),))
 
 
-def _no_forwarding(loss_point: LossPoint, question: ReceivedQuestion, asked: Note, word: str, name: str) -> Cause:
+def _no_forwarding(loss_point: LossPoint, question: ReceivedQuestion, asked: Note, word: Sentence, name: str) -> Cause:
     at = question.at
     text = sentence(
         "{node} does not answer for {ip}: {word} at {at} needs forwarding, and IPv{version} forwarding is off",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import Address, Interface, Link
-from labctl.core.sentence import Sentence, all_of, joined, sentence
+from labctl.core.sentence import Sentence, all_of, sentence
 from labctl.tracing.address_owners import is_read, owner, owners
 from labctl.tracing.causes.addresses import lost_address
 from labctl.tracing.evidence import TraceEvidence, UnansweredNeighbour
@@ -83,7 +83,7 @@ def with_owner(loss_point: LossPoint, unanswered: UnansweredNeighbour, text: Sen
             dev=unanswered.dev,
         )
         reason = _reason_to_ask(loss_point, unanswered)
-        return text if reason is None else joined("; ", (text, reason))
+        return text if reason is None else sentence("{text}; {reason}", text=text, reason=reason)
     return sentence("{text}, although {node} has that address", text=text, node=name)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from labctl.core.observations import Flow
 from labctl.core.resources import IP
-from labctl.core.sentence import Sentence, joined, one_of, sentence
+from labctl.core.sentence import Sentence, in_a_row, joined, one_of, sentence
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.nat_choice import NatChoice
-from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, flow_text
+from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, flow_with_state
 from labctl.tracing.stale_connection import StaleConnection, find_stale_connection
 
 # causes in the same namespace that do not depend on the destination
@@ -25,13 +25,13 @@ def stale_nat(evidence: TraceEvidence) -> Cause | None:
     if found is None:
         return None
     flow = found.flow
-    about: list[Sentence] = [sentence("{flow}, there before the probe", flow=f"{flow_text(flow)} [{flow.state}]")]
+    about: list[Sentence] = [sentence("{flow}, there before the probe", flow=flow_with_state(flow))]
     if flow.age_s is not None:
         about.append(sentence("{seconds} s old", seconds=flow.age_s))
     if flow.expires_s is not None:
         about.append(sentence("expires in {seconds} s without packets", seconds=flow.expires_s))
     choices = [joined(": ", (found.node, _choice_text(one, found))) for one in found.choices[:MAX_CHOICES]]
-    facts = [Note("conntrack", joined(", ", about)), *(Note("rule", text) for text in choices)]
+    facts = [Note("conntrack", in_a_row(about)), *(Note("rule", text) for text in choices)]
     return Cause("stale-conntrack", _sentence(found), tuple(facts), (_delete_command(evidence, flow),))
 
 
