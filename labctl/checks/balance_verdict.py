@@ -19,7 +19,7 @@ from labctl.core.chi_square import MIN_EXPECTED, chi_square, probability
 from labctl.core.resources import IP
 from labctl.core.results import BackendAnswer, Verdict
 from labctl.core.scenario_types import Check
-from labctl.core.sentence import Sentence, all_of, joined, one_of, sentence
+from labctl.core.sentence import Sentence, all_of, in_a_row, joined, one_of, sentence
 from labctl.core.text import count
 
 BOUND = 1e-6  # the probability below which something is not taken for chance
@@ -177,7 +177,7 @@ def _summary(known: Sequence[BackendAnswer], asked: int, names: Mapping[IP, str]
         sentence("{machine} answered {number}", machine=machine, number=sum(seen[machine].values()))
         for machine in machines
     ]
-    yield joined(": ", (count(asked, "connection"), joined(", ", counts or [sentence("no answer")])))
+    yield joined(": ", (count(asked, "connection"), in_a_row(counts or [sentence("no answer")])))
     by_clients: dict[Sentence, list[str]] = {}
     for machine in machines:
         shown = all_of(_name(ip, names) for ip in sorted(seen[machine], key=str))

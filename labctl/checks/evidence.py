@@ -11,7 +11,7 @@ from labctl.core.observations import Answer
 from labctl.core.resources import IP, Interface
 from labctl.core.results import BackendAnswer, Sighting
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check, See
-from labctl.core.sentence import Sentence, joined, sentence
+from labctl.core.sentence import Sentence, in_a_row, joined, sentence
 from labctl.core.snat_ports import PortUse
 from labctl.packets.trail import Trail
 
@@ -75,7 +75,7 @@ class Expectation:
         }[see.direction]
         if see.packet != "request":
             where = joined(" ", (PACKET_TEXT[see.packet], where))
-        return joined(": ", (where, joined(", ", parts or [sentence("the packet")])))
+        return joined(": ", (where, in_a_row(parts or [sentence("the packet")])))
 
     def _address_fields(self) -> tuple[tuple[str, str], ...]:
         return tuple((name, word) for name in ENDPOINT_FIELDS if (word := getattr(self.see, name)) is not None)

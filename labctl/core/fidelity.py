@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from labctl.core.sentence import sentence
+from labctl.core.sentence import Sentence, sentence
 
 Grade: TypeAlias = Literal["faithful", "approximation", "needs", "skipped"]
 GRADES: tuple[Grade, ...] = get_args(Grade)
@@ -85,7 +85,7 @@ def substitutes(parts: Iterable[Fidelity]) -> dict[str, Fidelity]:
     return {part.feature: part for part in parts if part.grade == "needs" and part.substitute}
 
 
-def substitute_text(part: Fidelity) -> str:
+def substitute_text(part: Fidelity) -> Sentence:
     """The sentence for a part that was built as its substitute, because the kernel lacks its feature."""
     return sentence(
         "approximate, because the kernel lacks {feature}: {aspect}; instead: {substitute}",

@@ -22,6 +22,7 @@ from labctl.core.iptables_parts import (
     split_parts,
     target_position,
 )
+from labctl.core.sentence import sentence
 
 Backend: TypeAlias = Literal["legacy", "nft"]  # the one of the kernel's two firewalls that has a lab's rules
 BACKENDS: tuple[Backend, ...] = ("legacy", "nft")
@@ -33,7 +34,7 @@ CHAIN_TOOLS = {
 }  # fmt: skip
 
 # targets that end the way of a packet, and what they do to it
-TERMINATING_TARGETS = {"DROP": "dropped", "REJECT": "rejected", "TARPIT": "held"}
+TERMINATING_TARGETS = {"DROP": sentence("dropped"), "REJECT": sentence("rejected"), "TARPIT": sentence("held")}
 
 BUILTIN: dict[tuple[str, str], tuple[str, ...]] = {
     ("ip", "filter"): ("INPUT", "FORWARD", "OUTPUT"),

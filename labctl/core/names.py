@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 
+from labctl.core.sentence import sentence
+
 MAX_COMPARED_LENGTH = 64  # difflib is slow on long texts: names are compared up to this length
 
 
@@ -23,7 +25,8 @@ def did_you_mean(name: str, candidates: Iterable[str], cutoff: float = 0.6, quot
 
 def summarize_names(names: Sequence[object], limit: int = 12) -> str:
     """The first `limit` names, and the number of the others: `a, b and 3 more`."""
-    return ", ".join(map(str, names[:limit])) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    text = ", ".join(map(str, names[:limit]))
+    return sentence("{names} and {number} more", names=text, number=len(names) - limit) if len(names) > limit else text
 
 
 def is_address(text: str) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from labctl.core.sentence import Sentence, sentence
+
 DEFAULT_LIMIT = 1024  # gc_thresh3 of an untouched machine
 
 
@@ -53,9 +55,17 @@ class FullTable:
         return f"sysctl -w {_raised_limit(self.version, self.limit)}"
 
     def __str__(self) -> str:
-        return (
-            f"the machine's neighbour table for IPv{self.version} was full meanwhile ({self.limit} entries for all labs"
-            f" together), so packets may be lost: the sysctl {_raised_limit(self.version, self.limit)} gives it room"
+        return self.sentence
+
+    @property
+    def sentence(self) -> Sentence:
+        """What was full, and what gives it room."""
+        return sentence(
+            "the machine's neighbour table for IPv{version} was full meanwhile ({limit} entries for all labs together),"
+            " so packets may be lost: the sysctl {sysctl} gives it room",
+            version=self.version,
+            limit=self.limit,
+            sysctl=_raised_limit(self.version, self.limit),
         )
 
 

@@ -9,7 +9,7 @@ from labctl.core.diff import Change
 from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import Check, Lab
-from labctl.core.sentence import Sentence, joined, sentence
+from labctl.core.sentence import Sentence, in_a_row, joined, sentence
 from labctl.core.text import COMMAND_PREFIX, VERDICT_LABELS, count, duration, short_repr
 
 INDENT = "    "
@@ -197,7 +197,7 @@ class Pair:
             )
         what = sentence("replied") if self.replied else self.detail or sentence("no reply")
         ends = f"{self.source} -> {self.target} ({self.address})"
-        text = joined(": ", (ends, joined(", ", (what, seen))))
+        text = joined(": ", (ends, in_a_row((what, seen))))
         return joined("; ", (text, self.tool_fault)) if self.tool_fault else text
 
 
@@ -275,7 +275,7 @@ def tally(report: Report, seconds: float | None = None) -> str:
     parts = [
         joined(" ", (verdicts.count(verdict), word)) for verdict, word in PARTICIPLES.items() if verdict in verdicts
     ]
-    words = joined(", ", (count(len(verdicts), "check"), *parts))
+    words = in_a_row((count(len(verdicts), "check"), *parts))
     if seconds is None:
         return joined(": ", (report.lab, words))
     return sentence("{lab}: {numbers} in {time}", lab=report.lab, numbers=words, time=duration(seconds))

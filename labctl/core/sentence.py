@@ -86,7 +86,12 @@ def one_of(parts: Iterable[Any]) -> Sentence:
 def listed(parts: Iterable[Any]) -> Sentence:
     """`a`, `a and b`, `a, b and c`. The parts must not be empty."""
     *first, last = parts
-    return all_of([joined(", ", first), last] if first else [last])
+    return all_of([in_a_row(first), last] if first else [last])
+
+
+def in_a_row(parts: Iterable[Any]) -> Sentence:
+    """`a, b, c`, with the comma of the language. The parts must not be empty."""
+    return reduce(lambda first, last: sentence("{first}, {last}", first=first, last=last), *_pairs(parts))
 
 
 def _pairs(parts: Iterable[Any]) -> tuple[list[Any], Sentence]:

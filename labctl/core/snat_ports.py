@@ -15,6 +15,7 @@ from labctl.core.iptables import FirewallRule
 from labctl.core.observations import Flow
 from labctl.core.resources import IP, Chain
 from labctl.core.scenario_types import PortRange
+from labctl.core.sentence import Sentence, sentence
 
 PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}
 
@@ -54,8 +55,19 @@ class PortUse:
         return self.used >= self.size
 
     def __str__(self) -> str:
-        use = f"are in use by {self.protocol} connections to {self.end}"
-        return f"{self.used} of the {self.size} ports of {self.ports} {use}"
+        return self.sentence
+
+    @property
+    def sentence(self) -> Sentence:
+        """How many ports are in use, as a sentence."""
+        return sentence(
+            "{used} of the {size} ports of {ports} are in use by {protocol} connections to {end}",
+            used=self.used,
+            size=self.size,
+            ports=self.ports,
+            protocol=self.protocol,
+            end=self.end,
+        )
 
     @property
     def end(self) -> str:

@@ -15,6 +15,7 @@ from labctl.drawing.model import Box, Drawing
 from labctl.drawing.page_script import SCRIPT
 from labctl.drawing.svg import content_lines, svg_lines
 from labctl.drawing.svg_style import DARK, LIGHT
+from labctl.translation.language import current_language
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 STYLE = f"""
@@ -98,7 +99,7 @@ def _part(drawing: Drawing, boxes: tuple[Box, ...]) -> Drawing:
 
 def _lines(drawing: Drawing, details: Mapping[str, Drawing], below: list[str]) -> Iterator[str]:
     yield "<!doctype html>"
-    yield '<html lang="en"><head><meta charset="utf-8">'
+    yield f'<html lang="{current_language()}"><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     yield f"<title>{escape(drawing.title)}</title>"

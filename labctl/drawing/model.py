@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from labctl.core.resources import Interface
+from labctl.core.sentence import Sentence, sentence
+from labctl.translation.language import gettext
 
 State: TypeAlias = Literal["", "missing", "changed", "extra"]  # of an object in the kernel, "" if it is as planned
 LEGEND: dict[State, str] = {
-    "missing": "planned, but not in the kernel",
-    "changed": "has other values in the kernel, or a device of the cable is down",
-    "extra": "in the kernel, but not planned",
+    "missing": sentence("missing: planned, but not in the kernel"),
+    "changed": sentence("changed: has other values in the kernel, or a device of the cable is down"),
+    "extra": sentence("extra: in the kernel, but not planned"),
 }
 
 
 Leg: TypeAlias = Literal["request", "reply", "error"]  # of the way of a packet
 
-LEG_TITLES: dict[Leg, str] = {"request": "request", "reply": "reply", "error": "ICMP error"}
+LEG_TITLES: dict[Leg, Sentence] = {
+    "request": sentence("request"), "reply": sentence("reply"), "error": sentence("ICMP error")
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +196,12 @@ class Tunnel:
     text: str
 
 
+def _leg_legend(leg: Leg, last: int, number: int) -> Sentence:
+    if number == 1:
+        return LEG_TITLES[leg]
+    return sentence("to {number}: {leg}", number=last, leg=LEG_TITLES[leg])
+
+
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """A lab as a picture. `cables` are veth pairs with both ends drawn. `services` are lines on the addresses that no
@@ -212,7 +222,7 @@ class Drawing:
     @property
     def title(self) -> str:
         """The lab and its model in a few words."""
-        return f"lab {self.name}, model {self.model}"
+        return gettext(sentence("lab {lab}, model {model}", lab=self.name, model=self.model))
 
     def walk(self) -> Iterator[Box]:
         """Every box, at any depth."""
@@ -222,7 +232,7 @@ class Drawing:
     @property
     def legend(self) -> tuple[Line, ...]:
         """What the states mean that occur."""
-        return tuple(Line(f"{state}: {text}", state) for state, text in LEGEND.items() if state in set(self._states()))
+        return tuple(Line(gettext(text), state) for state, text in LEGEND.items() if state in set(self._states()))
 
     @property
     def path_legend(self) -> tuple[Line, ...]:
@@ -231,7 +241,7 @@ class Drawing:
         for one in self.path:
             legs.setdefault(one.leg, []).append(one.number)
         return tuple(
-            Line(f"{f'to {found[-1]}: ' if len(found) > 1 else ''}{LEG_TITLES[leg]}", marks=(Mark(leg, found[0]),))
+            Line(gettext(_leg_legend(leg, found[-1], len(found))), marks=(Mark(leg, found[0]),))
             for leg, found in legs.items()
         )
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from labctl.core.resources import Interface
+from labctl.core.sentence import sentence
 from labctl.drawing.model import Box, Device, Drawing, Event, Leg, Line, Mark, Visit
 from labctl.drawing.places import Area, Places, Point, cable, longest_part, middle
 from labctl.drawing.words import wrap
+from labctl.translation.language import gettext
 
 COLUMNS = 46  # of a line that says what happened: devices become as wide as that
 TURN = 5.0  # pixels between a device and the line that turns away from it
@@ -70,7 +72,7 @@ def _lines(visit: Visit, events: Iterable[Event], is_end: bool) -> Iterator[Line
         yield Line(first, marks=(Mark(visit.leg, visit.number),))
         yield from (Line(f"    {one}") for one in rest)
     if is_end:
-        first, *rest = wrap(visit.lost or "lost here", COLUMNS, "")
+        first, *rest = wrap(visit.lost or gettext(sentence("lost here")), COLUMNS, "")
         yield Line(first, marks=(Mark(visit.leg, None),), is_lost=True)
         yield from (Line(f"    {one}", is_lost=True) for one in rest)
 

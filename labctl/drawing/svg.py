@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from xml.sax.saxutils import escape, quoteattr
 
-from labctl.core.text import count
+from labctl.core.sentence import joined, sentence, sentence_n
 from labctl.drawing.geometry import CHIP_PAD, COLUMN, LINE, PAD, TITLE_SCALE, Chip, Frame, Layout, Wire
 from labctl.drawing.layout import lay_out
 from labctl.drawing.model import LEG_TITLES, Device, Drawing, Line, Mark, State
 from labctl.drawing.packet_path import loss_place, path_lines
 from labctl.drawing.places import Point, cable, middle, places
 from labctl.drawing.svg_style import CLASS, style
+from labctl.translation.language import gettext
 
 SIZE = 11  # pixels of a text
 TUNNELS = ("vxlan", "geneve", "ipip", "gre", "gretap", "sit", "ip6tnl", "wireguard", "tun")
@@ -27,12 +28,26 @@ def svg_lines(drawing: Drawing) -> list[str]:
 def description(drawing: Drawing) -> str:
     """What the drawing shows, in a sentence for screen readers."""
     boxes = [box for box in drawing.walk() if box.role != "summary"]
-    inside = [f"{box.name} contains {', '.join(one.name for one in box.boxes)}" for box in boxes if box.boxes]
-    parts = [count(len(boxes), "machine"), count(len(drawing.cables), "cable"), count(len(drawing.tunnels), "tunnel")]
-    legs = {leg: list(group) for leg, group in groupby(drawing.path, key=lambda one: one.leg)}
-    ways = [f"The {LEG_TITLES[leg]} passes {', '.join(one.machine for one in found)}" for leg, found in legs.items()]
-    ends = [f"It is lost at {one.machine}: {one.lost}" for one in drawing.path if one.is_end]
-    return ". ".join([", ".join(parts), *inside, *ways, *ends]) + "."
+    parts = [
+        sentence_n("{number} machine", "{number} machines", len(boxes)),
+        sentence_n("{number} cable", "{number} cables", len(drawing.cables)),
+        sentence_n("{number} tunnel", "{number} tunnels", len(drawing.tunnels)),
+    ]
+    inside = [
+        sentence("{machine} contains {machines}", machine=box.name, machines=", ".join(one.name for one in box.boxes))
+        for box in boxes
+        if box.boxes
+    ]
+    legs = {leg: ", ".join(one.machine for one in group) for leg, group in groupby(drawing.path, lambda one: one.leg)}
+    ways = [
+        sentence("The {leg} passes {machines}", leg=LEG_TITLES[leg], machines=passed) for leg, passed in legs.items()
+    ]
+    ends = [
+        sentence("It is lost at {machine}: {reason}", machine=one.machine, reason=one.lost)
+        for one in drawing.path
+        if one.is_end
+    ]
+    return gettext(joined(". ", [joined(", ", parts), *inside, *ways, *ends])) + "."
 
 
 def _lines(layout: Layout) -> Iterator[str]:

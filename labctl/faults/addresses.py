@@ -7,6 +7,7 @@ from ipaddress import ip_interface, ip_network
 
 from labctl.core.diff import Change
 from labctl.core.resources import Address, Net, Route
+from labctl.core.sentence import sentence
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.forwarding import in_sysctl, sysctl_change
 from labctl.faults.lab_objects import LabObjects
@@ -129,38 +130,38 @@ def _ipv6_disabled(objects: LabObjects) -> Iterator[Fault]:
 KINDS = (
     FaultKind(
         "address-missing",
-        "A device has lost its IPv4 address.",
-        "No machine answers for the address, and the routes of the device are gone.",
+        sentence("A device has lost its IPv4 address."),
+        sentence("No machine answers for the address, and the routes of the device are gone."),
         _address_missing,
     ),
     FaultKind(
         "prefix-too-long",
-        "A pod's address has a prefix length that is too long: 32.",
-        "The pod has no neighbours and no gateway, so it reaches no other machine.",
+        sentence("A pod's address has a prefix length that is too long: 32."),
+        sentence("The pod has no neighbours and no gateway, so it reaches no other machine."),
         _prefix_too_long,
     ),
     FaultKind(
         "prefix-too-short",
-        "A pod's address has a prefix length that is too short.",
-        "The pod takes a remote machine for a neighbour: it asks for its MAC address and gets no answer.",
+        sentence("A pod's address has a prefix length that is too short."),
+        sentence("The pod takes a remote machine for a neighbour: it asks for its MAC address and gets no answer."),
         _prefix_too_wide,
     ),
     FaultKind(
         "duplicate-address",
-        "Another machine of the segment has the same address.",
-        "Packets for the address go to the wrong machine, or now to one and now to the other.",
+        sentence("Another machine of the segment has the same address."),
+        sentence("Packets for the address go to the wrong machine, or now to one and now to the other."),
         _duplicate_address,
     ),
     FaultKind(
         "address-missing-ipv6",
-        "A device has lost its IPv6 address.",
-        "IPv6 fails there; IPv4 works.",
+        sentence("A device has lost its IPv6 address."),
+        sentence("IPv6 fails there; IPv4 works."),
         _ipv6_address_missing,
     ),
     FaultKind(
         "ipv6-disabled",
-        "IPv6 is off at a device: its setting disable_ipv6 is 1.",
-        "The kernel removes its IPv6 addresses and routes; IPv4 works.",
+        sentence("IPv6 is off at a device: its setting disable_ipv6 is 1."),
+        sentence("The kernel removes its IPv6 addresses and routes; IPv4 works."),
         _ipv6_disabled,
     ),
 )

@@ -7,6 +7,7 @@ from functools import partial
 
 from labctl.core.diff import Change
 from labctl.core.resources import Sysctl
+from labctl.core.sentence import sentence
 from labctl.faults.chain_changes import insert_rule
 from labctl.faults.claimed_paths import BRIDGE_NF, ClaimedPath, paths_through, probes
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
@@ -89,26 +90,26 @@ def _bridge_nf(objects: LabObjects) -> Iterator[Fault]:
 KINDS: tuple[FaultKind, ...] = (
     FaultKind(
         "ebtables-drop-ipv4",
-        "A rule of ebtables in FORWARD drops IPv4 frames between the ports of bridges.",
-        "Machines on one bridge find each other by ARP, but get no packet through.",
+        sentence("A rule of ebtables in FORWARD drops IPv4 frames between the ports of bridges."),
+        sentence("Machines on one bridge find each other by ARP, but get no packet through."),
         partial(_forward, "ebtables-drop-ipv4", "-p IPv4 -j DROP"),
     ),
     FaultKind(
         "ebtables-drop-arp",
-        "A rule of ebtables in FORWARD drops ARP between the ports of bridges.",
-        "Machines on one bridge cannot learn each other's MAC addresses.",
+        sentence("A rule of ebtables in FORWARD drops ARP between the ports of bridges."),
+        sentence("Machines on one bridge cannot learn each other's MAC addresses."),
         partial(_forward, "ebtables-drop-arp", "-p ARP -j DROP"),
     ),
     FaultKind(
         "ebtables-drop-input",
-        "A rule of ebtables in INPUT drops IPv4 frames from ports of bridges to the machine itself.",
-        "Machines on the bridge do not reach their gateway; they still reach each other.",
+        sentence("A rule of ebtables in INPUT drops IPv4 frames from ports of bridges to the machine itself."),
+        sentence("Machines on the bridge do not reach their gateway; they still reach each other."),
         _input,
     ),
     FaultKind(
         "bridge-nf-call-iptables",
-        "Bridged frames pass iptables (bridge-nf-call-iptables is 1), and a rule there drops them.",
-        "Machines on one bridge do not reach each other, though no router is between them.",
+        sentence("Bridged frames pass iptables (bridge-nf-call-iptables is 1), and a rule there drops them."),
+        sentence("Machines on one bridge do not reach each other, though no router is between them."),
         _bridge_nf,
     ),
 )

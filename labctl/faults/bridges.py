@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from labctl.core.diff import Change
 from labctl.core.resources import Chain, Fdb, Interface, Link, Neighbour
+from labctl.core.sentence import sentence
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.interfaces import GONE_WITH_IT, crossed_links, down
 from labctl.faults.lab_objects import LabObjects, Traffic
@@ -138,45 +139,47 @@ def _promiscuous_double(objects: LabObjects) -> Iterator[Fault]:
 KINDS = (
     FaultKind(
         "bridge-port-down",
-        "The bridge port of a machine is down.",
-        "The bridge sends nothing to the machine, and the machine's device has no carrier.",
+        sentence("The bridge port of a machine is down."),
+        sentence("The bridge sends nothing to the machine, and the machine's device has no carrier."),
         _bridge_port_down,
     ),
     FaultKind(
         "bridge-down",
-        "A bridge is down.",
-        "It forwards nothing between its ports, and the machine loses the routes by it.",
+        sentence("A bridge is down."),
+        sentence("It forwards nothing between its ports, and the machine loses the routes by it."),
         _bridge_down,
     ),
     FaultKind(
         "port-detached",
-        "A device that should be a port of a bridge is not one.",
-        "What comes in by it reaches no other machine of the bridge.",
+        sentence("A device that should be a port of a bridge is not one."),
+        sentence("What comes in by it reaches no other machine of the bridge."),
         _port_detached,
     ),
     FaultKind(
         "ports-isolated",
-        "Two ports of a bridge are isolated.",
-        "The bridge forwards nothing between them; both reach the other ports.",
+        sentence("Two ports of a bridge are isolated."),
+        sentence("The bridge forwards nothing between them; both reach the other ports."),
         _ports_isolated,
     ),
     FaultKind(
         "hairpin-off",
-        "Hairpin mode is off at a bridge port.",
-        "The bridge sends no frame back by its port, so a container does not reach itself by the port of its host.",
+        sentence("Hairpin mode is off at a bridge port."),
+        sentence(
+            "The bridge sends no frame back by its port, so a container does not reach itself by the port of its host."
+        ),
         _hairpin_off,
     ),
     FaultKind(
         "fdb-stale",
-        "A static forwarding entry of a bridge has a MAC address at the wrong port.",
-        "The bridge sends frames for that machine to another one, until that machine itself sends a frame.",
+        sentence("A static forwarding entry of a bridge has a MAC address at the wrong port."),
+        sentence("The bridge sends frames for that machine to another one, until that machine itself sends a frame."),
         _fdb_stale,
     ),
     FaultKind(
         "promiscuous-double",
-        "The rules against duplicates of a promiscuous bridge are missing.",
-        "A pod gets a packet twice: from the port of its node, and from the bridge.",
+        sentence("The rules against duplicates of a promiscuous bridge are missing."),
+        sentence("A pod gets a packet twice: from the port of its node, and from the bridge."),
         _promiscuous_double,
-        "Every packet arrives, some of them twice.",
+        sentence("Every packet arrives, some of them twice."),
     ),
 )

@@ -10,6 +10,7 @@ from ipaddress import ip_network
 
 from labctl.core.diff import Change
 from labctl.core.resources import Chain, Link, Route
+from labctl.core.sentence import sentence
 from labctl.faults.chain_changes import insert_rule, without_rule
 from labctl.faults.claimed_paths import ClaimedPath, claimed_paths, probes
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
@@ -109,26 +110,31 @@ def _connection_not_allowed(objects: LabObjects) -> Iterator[Fault]:
 KINDS: tuple[FaultKind, ...] = (
     FaultKind(
         "source-check",
-        "The cloud does not know a pod's address at its node's interface (source/destination check, alias range).",
-        "The cloud drops what the node sends with that source address.",
+        sentence(
+            "The cloud does not know a pod's address at its node's interface (source/destination check, alias range)."
+        ),
+        sentence("The cloud drops what the node sends with that source address."),
         partial(_address_not_allowed, "source-check", ("--ip-src", "-s")),
     ),
     FaultKind(
         "destination-check",
-        "The cloud does not know a pod's address at the interface that gets its packets.",
-        "The cloud drops packets to that address at the interface.",
+        sentence("The cloud does not know a pod's address at the interface that gets its packets."),
+        sentence("The cloud drops packets to that address at the interface."),
         partial(_address_not_allowed, "destination-check", ("--ip-dst",)),
     ),
     FaultKind(
         "nic-forwarding-off",
-        "IP forwarding is off at a node's interface in the cloud (Azure: IP forwarding, Google Cloud: canIpForward).",
-        "The cloud drops what the node sends with the address of a pod.",
+        sentence(
+            "IP forwarding is off at a node's interface in the cloud (Azure: IP forwarding, Google Cloud:"
+            " canIpForward)."
+        ),
+        sentence("The cloud drops what the node sends with the address of a pod."),
         _forwarding_not_allowed,
     ),
     FaultKind(
         "firewall-rule-missing",
-        "The firewall on the cluster's way out lacks the rule that allows connections to a port.",
-        "It drops these connections by its last rule; those to other ports leave.",
+        sentence("The firewall on the cluster's way out lacks the rule that allows connections to a port."),
+        sentence("It drops these connections by its last rule; those to other ports leave."),
         _connection_not_allowed,
     ),
 )

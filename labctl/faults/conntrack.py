@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from labctl.core.observations import Flow
 from labctl.core.resources import IP, Chain
 from labctl.core.scenario_types import PortRange
+from labctl.core.sentence import sentence
 from labctl.core.snat_ports import matching_rules, snat_ports
 from labctl.faults.chain_changes import insert_rule
 from labctl.faults.claimed_paths import (
@@ -187,40 +188,46 @@ def _port_block(objects: LabObjects, chain: Chain | None, one: ClaimedPath) -> t
 KINDS: tuple[FaultKind, ...] = (
     FaultKind(
         "notrack-replies",
-        "A rule in the table raw excludes replies from connection tracking (CT --notrack).",
-        "The translation of the source is not undone, so replies end at the machine that translated.",
+        sentence("A rule in the table raw excludes replies from connection tracking (CT --notrack)."),
+        sentence("The translation of the source is not undone, so replies end at the machine that translated."),
         _notrack,
     ),
     FaultKind(
         "notrack-source",
-        "A rule in the table raw excludes the packets of one pod from connection tracking (CT --notrack).",
-        "No NAT rule is asked for packets that are not tracked, so they keep the pod's address.",
+        sentence("A rule in the table raw excludes the packets of one pod from connection tracking (CT --notrack)."),
+        sentence("No NAT rule is asked for packets that are not tracked, so they keep the pod's address."),
         _notrack_source,
     ),
     FaultKind(
         "drop-invalid",
-        "A firewall drops packets in the state INVALID, and does not track the requests that the replies belong to.",
-        "Requests arrive, and their replies end at the firewall.",
+        sentence(
+            "A firewall drops packets in the state INVALID, and does not track the requests that the replies belong to."
+        ),
+        sentence("Requests arrive, and their replies end at the firewall."),
         _drop_invalid,
     ),
     FaultKind(
         "conntrack-stale",
-        "Conntrack has an entry of a UDP flow that began before its source was translated.",
-        "Datagrams of that flow, with its fixed source port, are never translated; all others are.",
+        sentence("Conntrack has an entry of a UDP flow that began before its source was translated."),
+        sentence("Datagrams of that flow, with its fixed source port, are never translated; all others are."),
         _stale_entry,
-        unnoticed="Checks send from a new source port each time, so no probe belongs to the flow.",
+        unnoticed=sentence("Checks send from a new source port each time, so no probe belongs to the flow."),
     ),
     FaultKind(
         "conntrack-stale-dnat",
-        "Conntrack has an entry of a UDP flow that began before its port was published.",
-        "Datagrams of that flow go to the machine itself instead of the container; those of new flows arrive.",
+        sentence("Conntrack has an entry of a UDP flow that began before its port was published."),
+        sentence(
+            "Datagrams of that flow go to the machine itself instead of the container; those of new flows arrive."
+        ),
         _stale_dnat_entry,
-        unnoticed="Checks send from a new source port each time, so no probe belongs to the flow.",
+        unnoticed=sentence("Checks send from a new source port each time, so no probe belongs to the flow."),
     ),
     FaultKind(
         "snat-ports-used",
-        "Connections of one node use all source ports that a load balancer gives it, to one destination.",
-        "A new connection of its pods to that destination times out; those to others and those of other nodes work.",
+        sentence("Connections of one node use all source ports that a load balancer gives it, to one destination."),
+        sentence(
+            "A new connection of its pods to that destination times out; those to others and those of other nodes work."
+        ),
         _used_ports,
     ),
 )

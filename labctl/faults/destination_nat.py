@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 from labctl.core.diff import Change
 from labctl.core.resources import Chain, Process, Sysctl
+from labctl.core.sentence import sentence
 from labctl.faults.chain_changes import insert_rule, rules_with_target, with_rule, without_rule
 from labctl.faults.claimed_paths import (
     ClaimedPath,
@@ -175,33 +176,33 @@ def _dead_target(objects: LabObjects) -> Iterator[Fault]:
 KINDS: tuple[FaultKind, ...] = (
     FaultKind(
         "dnat-missing",
-        "The DNAT rule of a published port is missing.",
-        "The port is closed on the machine that publishes it.",
+        sentence("The DNAT rule of a published port is missing."),
+        sentence("The port is closed on the machine that publishes it."),
         # a router before the machine may have translated the packet to it: then no server is behind that translation
         _faults("dnat-missing", _missing, ("closed-port", "dead-backend"), translated=False),
     ),
     FaultKind(
         "dnat-shadowed",
-        "An ACCEPT at the beginning of nat/PREROUTING takes the packets before the DNAT rule sees them.",
-        "The port is closed on the machine that publishes it, though the DNAT rule is there.",
+        sentence("An ACCEPT at the beginning of nat/PREROUTING takes the packets before the DNAT rule sees them."),
+        sentence("The port is closed on the machine that publishes it, though the DNAT rule is there."),
         _faults("dnat-shadowed", _shadowed, ("closed-port", "dead-backend", "rule"), translated=False),
     ),
     FaultKind(
         "dnat-dead-target",
-        "A DNAT rule leads to an address that no machine has.",
-        "The machine asks for the address by ARP and gets no answer.",
+        sentence("A DNAT rule leads to an address that no machine has."),
+        sentence("The machine asks for the address by ARP and gets no answer."),
         _dead_target,
     ),
     FaultKind(
         "dnat-wrong-port",
-        "A DNAT rule leads to a port on which nothing listens.",
-        "The connection is refused by the container, not by the machine that publishes the port.",
+        sentence("A DNAT rule leads to a port on which nothing listens."),
+        sentence("The connection is refused by the container, not by the machine that publishes the port."),
         _faults("dnat-wrong-port", _wrong_port, ("dead-backend", "closed-port", "rule"), translated=True),
     ),
     FaultKind(
         "dnat-to-loopback",
-        "A DNAT rule leads to 127.0.0.1, and route_localnet is off.",
-        "The kernel discards the packet as a martian when it comes in by a device.",
+        sentence("A DNAT rule leads to 127.0.0.1, and route_localnet is off."),
+        sentence("The kernel discards the packet as a martian when it comes in by a device."),
         _to_loopback,
     ),
 )

@@ -7,6 +7,7 @@ from functools import partial
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain
+from labctl.core.sentence import sentence
 from labctl.faults.chain_changes import insert_rule, without_rule
 from labctl.faults.claimed_paths import ClaimedPath, paths_through, probes
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
@@ -57,16 +58,16 @@ def _isolation(one: FirewallRule) -> bool:
 KINDS: tuple[FaultKind, ...] = (
     FaultKind(
         "docker-forward-missing",
-        "FORWARD has lost its jump to DOCKER-FORWARD.",
-        "No rule of Docker accepts packets, so the policy DROP of FORWARD ends them.",
+        sentence("FORWARD has lost its jump to DOCKER-FORWARD."),
+        sentence("No rule of Docker accepts packets, so the policy DROP of FORWARD ends them."),
         partial(
             _lost, "docker-forward-missing", "FORWARD", lambda one: one.target == "DOCKER-FORWARD", "policy of FORWARD"
         ),
     ),
     FaultKind(
         "docker-accept-missing",
-        "DOCKER-FORWARD has lost the rule that accepts what comes from a bridge.",
-        "Containers of that bridge do not reach the outside: the policy DROP of FORWARD ends their packets.",
+        sentence("DOCKER-FORWARD has lost the rule that accepts what comes from a bridge."),
+        sentence("Containers of that bridge do not reach the outside: the policy DROP of FORWARD ends their packets."),
         partial(
             _lost,
             "docker-accept-missing",
@@ -77,21 +78,23 @@ KINDS: tuple[FaultKind, ...] = (
     ),
     FaultKind(
         "docker-ct-missing",
-        "DOCKER-CT has lost the rule that accepts the packets of established connections.",
-        "Requests of containers arrive outside, and their replies end at the host.",
+        sentence("DOCKER-CT has lost the rule that accepts the packets of established connections."),
+        sentence("Requests of containers arrive outside, and their replies end at the host."),
         partial(_lost, "docker-ct-missing", "DOCKER-CT", lambda one: one.target == "ACCEPT", "DOCKER"),
     ),
     FaultKind(
         "docker-isolation-missing",
-        "DOCKER-FORWARD has lost its jump to DOCKER-ISOLATION-STAGE-1.",
-        "Packets between two networks of Docker are no longer dropped there.",
+        sentence("DOCKER-FORWARD has lost its jump to DOCKER-ISOLATION-STAGE-1."),
+        sentence("Packets between two networks of Docker are no longer dropped there."),
         partial(_lost, "docker-isolation-missing", "DOCKER-FORWARD", _isolation, ""),
-        unnoticed="The chain DOCKER drops the same packets, because they do not come from the network's own bridge.",
+        unnoticed=sentence(
+            "The chain DOCKER drops the same packets, because they do not come from the network's own bridge."
+        ),
     ),
     FaultKind(
         "docker-user-drop",
-        "A rule in DOCKER-USER drops all packets.",
-        "The host forwards nothing for its containers, before any rule of Docker is asked.",
+        sentence("A rule in DOCKER-USER drops all packets."),
+        sentence("The host forwards nothing for its containers, before any rule of Docker is asked."),
         _user_drop,
     ),
 )

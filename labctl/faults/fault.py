@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from labctl.core.diff import Change
 from labctl.core.observations import Flow
 from labctl.core.resources import Plan
+from labctl.core.sentence import Sentence
 from labctl.faults.lab_objects import LabObjects, Traffic, changed
 
 
@@ -69,7 +70,7 @@ class FaultKind:
     """
 
     name: str
-    summary: str
-    effect: str
+    summary: Sentence
+    effect: Sentence
     find: Callable[[LabObjects], Iterable[Fault]]
     unnoticed: str = ""

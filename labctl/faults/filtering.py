@@ -8,6 +8,7 @@ from functools import partial
 
 from labctl.core.diff import Change
 from labctl.core.resources import Interface
+from labctl.core.sentence import Sentence, sentence
 from labctl.faults.chain_changes import insert_rule, reaches_policy, with_policy
 from labctl.faults.claimed_paths import ClaimedPath, Passing, namespaces_by_role, paths_through, probes, text_of
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
@@ -115,94 +116,93 @@ def _neighbour_discovery(kind: str, icmp_type: int, objects: LabObjects) -> Iter
             yield Fault(kind, _object_name(ns, where), (change,), causes, probes(paths), UNANSWERED)
 
 
-def _kind(name: str, where: _Filter, summary: str, effect: str) -> FaultKind:
+def _kind(name: str, where: _Filter, summary: Sentence, effect: Sentence) -> FaultKind:
     return FaultKind(name, summary, effect, partial(_rule_faults, name, where))
 
 
-def _policy_kind(name: str, where: _Filter, summary: str, effect: str) -> FaultKind:
+def _policy_kind(name: str, where: _Filter, summary: Sentence, effect: Sentence) -> FaultKind:
     return FaultKind(name, summary, effect, partial(_policy_faults, name, where))
 
 
 _REJECT = "-j REJECT --reject-with icmp-admin-prohibited"
-_GONE = "Such packets disappear, and no ICMP error comes back."
 KINDS: tuple[FaultKind, ...] = (
     _kind(
         "drop-forward",
         _Filter("filter", "FORWARD", "-j DROP"),
-        "A rule in filter/FORWARD drops all packets.",
-        "The machine forwards nothing, but it can still send and receive.",
+        sentence("A rule in filter/FORWARD drops all packets."),
+        sentence("The machine forwards nothing, but it can still send and receive."),
     ),
     _kind(
         "reject-forward",
         _Filter("filter", "FORWARD", _REJECT),
-        "A rule in filter/FORWARD rejects all packets.",
-        "The sender gets an ICMP error: the packet is administratively prohibited.",
+        sentence("A rule in filter/FORWARD rejects all packets."),
+        sentence("The sender gets an ICMP error: the packet is administratively prohibited."),
     ),
     _kind(
         "drop-input",
         _Filter("filter", "INPUT", "-j DROP", ("received",)),
-        "A rule in filter/INPUT drops all packets.",
-        "The machine receives nothing, but it still forwards.",
+        sentence("A rule in filter/INPUT drops all packets."),
+        sentence("The machine receives nothing, but it still forwards."),
     ),
     _kind(
         "reject-input",
         _Filter("filter", "INPUT", _REJECT, ("received",)),
-        "A rule in filter/INPUT rejects all packets.",
-        "The sender gets an ICMP error from the machine itself.",
+        sentence("A rule in filter/INPUT rejects all packets."),
+        sentence("The sender gets an ICMP error from the machine itself."),
     ),
     _kind(
         "drop-output",
         _Filter("filter", "OUTPUT", "-j DROP", ("sent", "received")),
-        "A rule in filter/OUTPUT drops all packets.",
-        "The machine sends nothing and answers nothing.",
+        sentence("A rule in filter/OUTPUT drops all packets."),
+        sentence("The machine sends nothing and answers nothing."),
     ),
     _kind(
         "reject-output",
         _Filter("filter", "OUTPUT", _REJECT, ("sent",)),
-        "A rule in filter/OUTPUT rejects all packets.",
-        "A program on the machine gets an error as soon as it sends.",
+        sentence("A rule in filter/OUTPUT rejects all packets."),
+        sentence("A program on the machine gets an error as soon as it sends."),
     ),
     _kind(
         "drop-raw-prerouting",
         _Filter("raw", "PREROUTING", "-j DROP", (*FORWARDED, "received")),
-        "A rule in raw/PREROUTING drops all packets.",
-        "Packets end before conntrack and before the routing see them.",
+        sentence("A rule in raw/PREROUTING drops all packets."),
+        sentence("Packets end before conntrack and before the routing see them."),
     ),
     _kind(
         "drop-mangle-forward",
         _Filter("mangle", "FORWARD", "-j DROP"),
-        "A rule in mangle/FORWARD drops all packets.",
-        "The machine forwards nothing, though the table filter has no such rule.",
+        sentence("A rule in mangle/FORWARD drops all packets."),
+        sentence("The machine forwards nothing, though the table filter has no such rule."),
     ),
     _kind(
         "drop-mangle-postrouting",
         _Filter("mangle", "POSTROUTING", "-j DROP"),
-        "A rule in mangle/POSTROUTING drops all packets.",
-        "Packets pass the table filter, and end just before they leave.",
+        sentence("A rule in mangle/POSTROUTING drops all packets."),
+        sentence("Packets pass the table filter, and end just before they leave."),
     ),
     _policy_kind(
         "policy-drop-forward",
         _Filter("filter", "FORWARD", ""),
-        "The policy of filter/FORWARD is DROP, and no rule accepts packets.",
-        "The machine forwards nothing.",
+        sentence("The policy of filter/FORWARD is DROP, and no rule accepts packets."),
+        sentence("The machine forwards nothing."),
     ),
     _policy_kind(
         "policy-drop-input",
         _Filter("filter", "INPUT", "", ("received",)),
-        "The policy of filter/INPUT is DROP, and no rule accepts packets.",
-        "The machine receives nothing.",
+        sentence("The policy of filter/INPUT is DROP, and no rule accepts packets."),
+        sentence("The machine receives nothing."),
     ),
     _policy_kind(
         "policy-drop-output",
         _Filter("filter", "OUTPUT", "", ("sent", "received")),
-        "The policy of filter/OUTPUT is DROP, and no rule accepts packets.",
-        "The machine sends nothing.",
+        sentence("The policy of filter/OUTPUT is DROP, and no rule accepts packets."),
+        sentence("The machine sends nothing."),
     ),
     _kind(
         "drop-tcp-port",
         _Filter("filter", "FORWARD", f"-p tcp -m tcp --dport {PORT} -j DROP", protocols=("tcp",), port=PORT),
-        f"A rule in filter/FORWARD drops TCP packets to port {PORT}.",
-        "Connections to that port get no answer; other ports and pings work.",
+        sentence("A rule in filter/FORWARD drops TCP packets to port {port}.", port=PORT),
+        sentence("Connections to that port get no answer; other ports and pings work."),
     ),
     _kind(
         "reject-tcp-port",
@@ -213,73 +213,73 @@ KINDS: tuple[FaultKind, ...] = (
             protocols=("tcp",),
             port=PORT,
         ),
-        f"A rule in filter/FORWARD answers TCP packets to port {PORT} with a reset.",
-        "Connections to that port are refused, as if nothing listened there.",
+        sentence("A rule in filter/FORWARD answers TCP packets to port {port} with a reset.", port=PORT),
+        sentence("Connections to that port are refused, as if nothing listened there."),
     ),
     _kind(
         "drop-udp",
         _Filter("filter", "FORWARD", "-p udp -j DROP", protocols=("udp",)),
-        "A rule in filter/FORWARD drops UDP.",
-        "DNS and other UDP traffic gets no answer; pings and TCP work.",
+        sentence("A rule in filter/FORWARD drops UDP."),
+        sentence("DNS and other UDP traffic gets no answer; pings and TCP work."),
     ),
     _kind(
         "drop-icmp",
         _Filter("filter", "FORWARD", "-p icmp -j DROP", protocols=("icmp",)),
-        "A rule in filter/FORWARD drops ICMP.",
-        "Pings get no answer, and path MTU discovery breaks; TCP and UDP work.",
+        sentence("A rule in filter/FORWARD drops ICMP."),
+        sentence("Pings get no answer, and path MTU discovery breaks; TCP and UDP work."),
     ),
     _kind(
         "drop-replies",
         _Filter("filter", "FORWARD", "-m conntrack --ctstate ESTABLISHED -j DROP"),
-        "A rule in filter/FORWARD drops packets of established connections.",
-        "Requests arrive, and their replies end at the firewall.",
+        sentence("A rule in filter/FORWARD drops packets of established connections."),
+        sentence("Requests arrive, and their replies end at the firewall."),
     ),
     FaultKind(
         "drop-source",
-        "A rule in filter/FORWARD drops the packets of one pod.",
-        "That pod reaches nothing beyond its node; the other pods do.",
+        sentence("A rule in filter/FORWARD drops the packets of one pod."),
+        sentence("That pod reaches nothing beyond its node; the other pods do."),
         _drop_source,
     ),
     FaultKind(
         "drop-frag-needed",
-        "A link has a smaller MTU, and a rule drops the router's ICMP error (fragmentation needed).",
-        "Small packets pass. Big packets disappear, and the sender does not learn the MTU.",
+        sentence("A link has a smaller MTU, and a rule drops the router's ICMP error (fragmentation needed)."),
+        sentence("Small packets pass. Big packets disappear, and the sender does not learn the MTU."),
         _frag_needed_dropped,
     ),
     _kind(
         "drop-forward-ipv6",
         _Filter("filter", "FORWARD", "-j DROP", family="ip6"),
-        "A rule of ip6tables in filter/FORWARD drops all packets.",
-        "The machine forwards no IPv6, and IPv4 works.",
+        sentence("A rule of ip6tables in filter/FORWARD drops all packets."),
+        sentence("The machine forwards no IPv6, and IPv4 works."),
     ),
     _kind(
         "reject-forward-ipv6",
         _Filter("filter", "FORWARD", "-j REJECT --reject-with icmp6-adm-prohibited", family="ip6"),
-        "A rule of ip6tables in filter/FORWARD rejects all packets.",
-        "The sender gets an ICMPv6 error, and IPv4 works.",
+        sentence("A rule of ip6tables in filter/FORWARD rejects all packets."),
+        sentence("The sender gets an ICMPv6 error, and IPv4 works."),
     ),
     _kind(
         "drop-raw-prerouting-ipv6",
         _Filter("raw", "PREROUTING", "-p tcp -j DROP", (*FORWARDED, "received"), ("tcp",), family="ip6"),
-        "A rule of ip6tables in raw/PREROUTING drops TCP.",
-        "TCP over IPv6 gets no answer; pings, and IPv4, work.",
+        sentence("A rule of ip6tables in raw/PREROUTING drops TCP."),
+        sentence("TCP over IPv6 gets no answer; pings, and IPv4, work."),
     ),
     _policy_kind(
         "policy-drop-input-ipv6",
         _Filter("filter", "INPUT", "", ("received",), family="ip6"),
-        "The policy of INPUT in ip6tables is DROP, and no rule accepts packets.",
-        "The machine answers no neighbour solicitation, so no other machine reaches it over IPv6.",
+        sentence("The policy of INPUT in ip6tables is DROP, and no rule accepts packets."),
+        sentence("The machine answers no neighbour solicitation, so no other machine reaches it over IPv6."),
     ),
     FaultKind(
         "drop-neighbour-solicitation",
-        "A rule of ip6tables in filter/INPUT drops neighbour solicitations (ICMPv6 type 135).",
-        "No other machine learns its MAC address, so no IPv6 packet is sent to it.",
+        sentence("A rule of ip6tables in filter/INPUT drops neighbour solicitations (ICMPv6 type 135)."),
+        sentence("No other machine learns its MAC address, so no IPv6 packet is sent to it."),
         partial(_neighbour_discovery, "drop-neighbour-solicitation", 135),
     ),
     FaultKind(
         "drop-neighbour-advertisement",
-        "A rule of ip6tables in filter/INPUT drops neighbour advertisements (ICMPv6 type 136).",
-        "The machine learns no MAC address, so it sends no IPv6 packet.",
+        sentence("A rule of ip6tables in filter/INPUT drops neighbour advertisements (ICMPv6 type 136)."),
+        sentence("The machine learns no MAC address, so it sends no IPv6 packet."),
         partial(_neighbour_discovery, "drop-neighbour-advertisement", 136),
     ),
 )

@@ -9,6 +9,7 @@ from ipaddress import ip_interface
 from labctl.core.diff import Change
 from labctl.core.plan_paths import PlannedPath
 from labctl.core.resources import Address, Interface, Route, Sysctl
+from labctl.core.sentence import sentence
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects, Trip
 
@@ -149,39 +150,41 @@ def _direct_routes(objects: LabObjects) -> Iterator[tuple[Trip, Interface, Chang
 KINDS = (
     FaultKind(
         "forwarding-off",
-        "A router does not forward: net.ipv4.ip_forward is 0.",
-        "Every IPv4 packet that is not for the machine itself ends there.",
+        sentence("A router does not forward: net.ipv4.ip_forward is 0."),
+        sentence("Every IPv4 packet that is not for the machine itself ends there."),
         _forwarding_off,
     ),
     FaultKind(
         "interface-forwarding-off",
-        "A router does not forward what comes in by one device: its setting forwarding is 0.",
-        "IPv4 packets that come in by that device and are for others end there; other devices work.",
+        sentence("A router does not forward what comes in by one device: its setting forwarding is 0."),
+        sentence("IPv4 packets that come in by that device and are for others end there; other devices work."),
         _interface_forwarding_off,
     ),
     FaultKind(
         "forwarding-off-ipv6",
-        "A router does not forward IPv6: net.ipv6.conf.all.forwarding is 0.",
-        "Every IPv6 packet that is not for the machine itself ends there; IPv4 works.",
+        sentence("A router does not forward IPv6: net.ipv6.conf.all.forwarding is 0."),
+        sentence("Every IPv6 packet that is not for the machine itself ends there; IPv4 works."),
         _ipv6_forwarding_off,
     ),
     FaultKind(
         "rp-filter-strict",
-        "The reverse-path filter is strict (rp_filter is 1) where requests and replies use different devices.",
-        "The router drops packets if the route to their source uses another device.",
+        sentence(
+            "The reverse-path filter is strict (rp_filter is 1) where requests and replies use different devices."
+        ),
+        sentence("The router drops packets if the route to their source uses another device."),
         _rp_filter_strict,
     ),
     FaultKind(
         "martian-source",
-        "A router has the address of another machine, too.",
-        "It drops packets from that machine as forged (martian source), and keeps the packets to it.",
+        sentence("A router has the address of another machine, too."),
+        sentence("It drops packets from that machine as forged (martian source), and keeps the packets to it."),
         _martian_source,
     ),
     FaultKind(
         "asymmetric-route",
-        "A node sends packets directly, and the other node answers through the tunnel.",
-        "Request and reply take different ways; both arrive.",
+        sentence("A node sends packets directly, and the other node answers through the tunnel."),
+        sentence("Request and reply take different ways; both arrive."),
         _asymmetric_route,
-        "Both ways deliver; only a claim about the way of the packets can fail.",
+        sentence("Both ways deliver; only a claim about the way of the packets can fail."),
     ),
 )

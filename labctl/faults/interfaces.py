@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from labctl.core.diff import Change
 from labctl.core.resources import Fdb, Link
+from labctl.core.sentence import sentence
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects
 
@@ -86,20 +87,20 @@ def _duplicate_mac(objects: LabObjects) -> Iterator[Fault]:
 KINDS = (
     FaultKind(
         "interface-down",
-        "A machine's own device is down.",
-        "The machine loses its routes by that device, and nothing answers for its addresses.",
+        sentence("A machine's own device is down."),
+        sentence("The machine loses its routes by that device, and nothing answers for its addresses."),
         _interface_down,
     ),
     FaultKind(
         "carrier-lost",
-        "The other end of a machine's cable is down.",
-        "The machine's device is up, but has no carrier, so it sends and receives nothing.",
+        sentence("The other end of a machine's cable is down."),
+        sentence("The machine's device is up, but has no carrier, so it sends and receives nothing."),
         _carrier_lost,
     ),
     FaultKind(
         "duplicate-mac",
-        "Two machines on one bridge have the same MAC address.",
-        "The bridge sends frames for both to the one that sent last; between the two, nothing arrives.",
+        sentence("Two machines on one bridge have the same MAC address."),
+        sentence("The bridge sends frames for both to the one that sent last; between the two, nothing arrives."),
         _duplicate_mac,
     ),
 )

@@ -9,6 +9,7 @@ from functools import partial
 from labctl.core.diff import Change
 from labctl.core.resources import Process
 from labctl.core.scenario_types import Check
+from labctl.core.sentence import sentence
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects, ProbeProtocol, Traffic
 
@@ -67,20 +68,20 @@ def _elsewhere(kind: str, objects: LabObjects) -> Iterator[Fault]:
 KINDS: tuple[FaultKind, ...] = (
     FaultKind(
         "listener-missing",
-        "The program that should listen on a port does not run.",
-        "Connections to the port are refused: nothing listens there.",
+        sentence("The program that should listen on a port does not run."),
+        sentence("Connections to the port are refused: nothing listens there."),
         _absent,
     ),
     FaultKind(
         "listener-loopback",
-        "A program listens at 127.0.0.1 only.",
-        "Connections from other machines are refused; those from the machine itself work.",
+        sentence("A program listens at 127.0.0.1 only."),
+        sentence("Connections from other machines are refused; those from the machine itself work."),
         partial(_elsewhere, "listener-loopback"),
     ),
     FaultKind(
         "listener-wrong-port",
-        "A program listens on another port.",
-        "Connections to the port that was agreed are refused.",
+        sentence("A program listens on another port."),
+        sentence("Connections to the port that was agreed are refused."),
         partial(_elsewhere, "listener-wrong-port"),
     ),
 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from labctl.core.diff import Change
 from labctl.core.plan_paths import PlannedPath
 from labctl.core.resources import Interface
+from labctl.core.sentence import sentence
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects, Traffic, Trip
 
@@ -127,38 +128,38 @@ def _mtu_underlay(objects: LabObjects) -> Iterator[Fault]:
 KINDS = (
     FaultKind(
         "mtu-sender",
-        "The sender's own device has a smaller MTU than the path.",
-        "The kernel refuses to send a big packet that may not be fragmented.",
+        sentence("The sender's own device has a smaller MTU than the path."),
+        sentence("The kernel refuses to send a big packet that may not be fragmented."),
         _mtu_sender,
     ),
     FaultKind(
         "mtu-router",
-        "The device by which a router sends packets on has a smaller MTU.",
-        "The router drops a big packet that may not be fragmented, and reports the MTU to its sender.",
+        sentence("The device by which a router sends packets on has a smaller MTU."),
+        sentence("The router drops a big packet that may not be fragmented, and reports the MTU to its sender."),
         _mtu_router,
     ),
     FaultKind(
         "mtu-tunnel",
-        "The device of a tunnel has a smaller MTU than the path needs.",
-        "The node drops a big packet before the tunnel, and reports the MTU to its sender.",
+        sentence("The device of a tunnel has a smaller MTU than the path needs."),
+        sentence("The node drops a big packet before the tunnel, and reports the MTU to its sender."),
         _mtu_tunnel,
     ),
     FaultKind(
         "mtu-far-end",
-        "The receiving end of a cable has a smaller MTU than the sending one.",
-        "Big packets disappear in the cable, and no ICMP error comes back.",
+        sentence("The receiving end of a cable has a smaller MTU than the sending one."),
+        sentence("Big packets disappear in the cable, and no ICMP error comes back."),
         _mtu_far_end,
     ),
     FaultKind(
         "mtu-bridge-port",
-        "A port of a bridge has a smaller MTU.",
-        "The bridge drops big frames, and no ICMP error comes back.",
+        sentence("A port of a bridge has a smaller MTU."),
+        sentence("The bridge drops big frames, and no ICMP error comes back."),
         _mtu_bridge_port,
     ),
     FaultKind(
         "mtu-underlay",
-        "The network below a tunnel has a smaller MTU than the tunnel needs.",
-        "Big packets disappear in the tunnel, and no ICMP error comes back; small ones pass.",
+        sentence("The network below a tunnel has a smaller MTU than the tunnel needs."),
+        sentence("Big packets disappear in the tunnel, and no ICMP error comes back; small ones pass."),
         _mtu_underlay,
     ),
 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from labctl.core.diff import Change
 from labctl.core.plan_paths import PlannedHop, PlannedPath
 from labctl.core.resources import Interface, Neighbour
+from labctl.core.sentence import sentence
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.forwarding import in_sysctl, sysctl_change
 from labctl.faults.lab_objects import LabObjects
@@ -120,32 +121,32 @@ def _proxy_arp_off(objects: LabObjects) -> Iterator[Fault]:
 KINDS = (
     FaultKind(
         "neighbour-stale",
-        "A permanent neighbour entry has a MAC address that no machine has.",
-        "The machine sends frames to a MAC address where no machine accepts them, and never asks again.",
+        sentence("A permanent neighbour entry has a MAC address that no machine has."),
+        sentence("The machine sends frames to a MAC address where no machine accepts them, and never asks again."),
         _neighbour_stale,
     ),
     FaultKind(
         "neighbour-missing",
-        "A permanent neighbour entry that replaces ARP is missing.",
-        "The machine asks for the MAC address, and no machine answers.",
+        sentence("A permanent neighbour entry that replaces ARP is missing."),
+        sentence("The machine asks for the MAC address, and no machine answers."),
         _neighbour_missing,
     ),
     FaultKind(
         "arp-ignore",
-        "A machine does not answer ARP requests: arp_ignore of the device is 8.",
-        "Others cannot learn its MAC address; what they know already works until it expires.",
+        sentence("A machine does not answer ARP requests: arp_ignore of the device is 8."),
+        sentence("Others cannot learn its MAC address; what they know already works until it expires."),
         _arp_ignore,
     ),
     FaultKind(
         "arp-off",
-        "ARP is off at a device (NOARP).",
-        "It answers no ARP request, and sends its own frames without asking for a MAC address.",
+        sentence("ARP is off at a device (NOARP)."),
+        sentence("It answers no ARP request, and sends its own frames without asking for a MAC address."),
         _arp_off,
     ),
     FaultKind(
         "proxy-arp-off",
-        "A router does not answer ARP requests for others: proxy_arp of the device is 0.",
-        "Machines behind it get no answer for their gateway, or for a neighbour that the router leads to.",
+        sentence("A router does not answer ARP requests for others: proxy_arp of the device is 0."),
+        sentence("Machines behind it get no answer for their gateway, or for a neighbour that the router leads to."),
         _proxy_arp_off,
     ),
 )

@@ -10,6 +10,7 @@ from ipaddress import ip_network
 from labctl.core.diff import Change
 from labctl.core.plan_paths import PlannedHop
 from labctl.core.resources import IP, RT_TABLE_MAIN, Chain, Interface, Link, Route, Rule
+from labctl.core.sentence import sentence
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.forwarding import rp_filter_level
 from labctl.faults.lab_objects import LabObjects, Trip
@@ -217,62 +218,66 @@ def _checks_sources(objects: LabObjects, ns: str) -> bool:
 KINDS = (
     FaultKind(
         "route-missing",
-        "A route is missing.",
-        "Packets that need it are rejected, or take a less specific route.",
+        sentence("A route is missing."),
+        sentence("Packets that need it are rejected, or take a less specific route."),
         partial(_missing, "route-missing"),
     ),
     FaultKind(
         "udr-missing",
-        "The fabric lacks its route to pods of a node (Azure: user-defined route, UDR; Google Cloud: custom route).",
-        "Packets to these pods end in the fabric, or take a less specific route.",
+        sentence(
+            "The fabric lacks its route to pods of a node (Azure: user-defined route, UDR; Google Cloud: custom route)."
+        ),
+        sentence("Packets to these pods end in the fabric, or take a less specific route."),
         partial(_missing, "udr-missing"),
     ),
     FaultKind(
         "route-blackhole",
-        "A route silently discards packets instead of forwarding them.",
-        "Packets to its network disappear, and no ICMP error comes back.",
+        sentence("A route silently discards packets instead of forwarding them."),
+        sentence("Packets to its network disappear, and no ICMP error comes back."),
         _route_blackhole,
     ),
     FaultKind(
         "route-unreachable",
-        "A route of type unreachable has taken the place of the right one.",
-        "The router rejects packets to its network and reports that the host is unreachable.",
+        sentence("A route of type unreachable has taken the place of the right one."),
+        sentence("The router rejects packets to its network and reports that the host is unreachable."),
         _route_unreachable,
     ),
     FaultKind(
         "route-prohibit",
-        "A route of type prohibit has taken the place of the right one.",
-        "The router rejects packets to its network and reports that the target is administratively prohibited.",
+        sentence("A route of type prohibit has taken the place of the right one."),
+        sentence(
+            "The router rejects packets to its network and reports that the target is administratively prohibited."
+        ),
         _route_prohibit,
     ),
     FaultKind(
         "route-wrong-gateway",
-        "A route names a gateway address that no machine has.",
-        "The machine asks for the MAC address of the gateway and gets no answer.",
+        sentence("A route names a gateway address that no machine has."),
+        sentence("The machine asks for the MAC address of the gateway and gets no answer."),
         _route_wrong_gateway,
     ),
     FaultKind(
         "route-wrong-device",
-        "A route sends packets out of the wrong device.",
-        "The machine looks for the target in a network where it is not.",
+        sentence("A route sends packets out of the wrong device."),
+        sentence("The machine looks for the target in a network where it is not."),
         _route_wrong_device,
     ),
     FaultKind(
         "route-more-specific",
-        "A more specific route overlaps the right one and leads to another device.",
-        "The longest prefix wins, so packets to one address go where no machine answers.",
+        sentence("A more specific route overlaps the right one and leads to another device."),
+        sentence("The longest prefix wins, so packets to one address go where no machine answers."),
         _route_more_specific,
     ),
     FaultKind(
         "policy-rule-missing",
-        "A rule of policy routing is missing.",
-        "Packets that it should select use another routing table.",
+        sentence("A rule of policy routing is missing."),
+        sentence("Packets that it should select use another routing table."),
         _policy_rule_missing,
     ),
     FaultKind(
         "routing-loop",
-        "Two routers each send packets for an address to the other.",
-        "The packet goes back and forth until its TTL expires.",
+        sentence("Two routers each send packets for an address to the other."),
+        sentence("The packet goes back and forth until its TTL expires."),
         _routing_loop,
     ),
 )

@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from labctl.core.diff import Change
 from labctl.core.iptables import FirewallRule, rule
 from labctl.core.resources import Chain, IpSet
+from labctl.core.sentence import sentence
 from labctl.faults.chain_changes import insert_rule, with_rule, without_rule
 from labctl.faults.claimed_paths import (
     ClaimedPath,
@@ -238,44 +239,49 @@ def _paths_of_member(objects: LabObjects, ns: str, member: str) -> tuple[Claimed
 KINDS: tuple[FaultKind, ...] = (
     FaultKind(
         "masquerade-missing",
-        "A MASQUERADE or SNAT rule is missing.",
-        "Packets leave with the address of their pod, which machines outside cannot answer.",
+        sentence("A MASQUERADE or SNAT rule is missing."),
+        sentence("Packets leave with the address of their pod, which machines outside cannot answer."),
         _masquerade_faults("masquerade-missing", _missing),
     ),
     FaultKind(
         "masquerade-too-narrow",
-        "A rule before MASQUERADE exempts a network outside from it.",
-        "Packets to that network keep the address of their pod; all others are translated.",
+        sentence("A rule before MASQUERADE exempts a network outside from it."),
+        sentence("Packets to that network keep the address of their pod; all others are translated."),
         _masquerade_faults("masquerade-too-narrow", _exempt),
     ),
     FaultKind(
         "masquerade-shadowed",
-        "An ACCEPT at the beginning of nat/POSTROUTING takes the packets of a pod before MASQUERADE or SNAT sees them.",
-        "The rule is there, but the pod's packets keep their source.",
+        sentence(
+            "An ACCEPT at the beginning of nat/POSTROUTING takes the packets of a pod before MASQUERADE or SNAT"
+            " sees them."
+        ),
+        sentence("The rule is there, but the pod's packets keep their source."),
         _masquerade_faults("masquerade-shadowed", _accept_first),
     ),
     FaultKind(
         "masquerade-too-wide",
-        "MASQUERADE has lost its exemptions, so it translates packets between pods, too.",
-        "Pods are reached, but see the address of a node instead of the pod's: network policies and logs are wrong.",
+        sentence("MASQUERADE has lost its exemptions, so it translates packets between pods, too."),
+        sentence(
+            "Pods are reached, but see the address of a node instead of the pod's: network policies and logs are wrong."
+        ),
         _too_wide,
     ),
     FaultKind(
         "masquerade-too-early",
-        "A MASQUERADE rule stands before the rules that exempt the pods' networks.",
-        "A pod's packets to other pods get the address of its node.",
+        sentence("A MASQUERADE rule stands before the rules that exempt the pods' networks."),
+        sentence("A pod's packets to other pods get the address of its node."),
         _too_early,
     ),
     FaultKind(
         "snat-unused-address",
-        "Source NAT gives packets an address that no machine has.",
-        "Requests arrive, and their replies reach no machine.",
+        sentence("Source NAT gives packets an address that no machine has."),
+        sentence("Requests arrive, and their replies reach no machine."),
         _wrong_address,
     ),
     FaultKind(
         "ipset-member-missing",
-        "A member of an IP set is missing, so the rules that match the set treat its packets differently.",
-        "Packets are dropped, or translated though they should not be, or the other way round.",
+        sentence("A member of an IP set is missing, so the rules that match the set treat its packets differently."),
+        sentence("Packets are dropped, or translated though they should not be, or the other way round."),
         _ipset_member_missing,
     ),
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from labctl.core.diff import Change
 from labctl.core.plan_paths import PlannedHop
 from labctl.core.resources import IP, Address, Fdb, Link, Neighbour, Resource, Route
+from labctl.core.sentence import sentence
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects, Trip
 
@@ -189,44 +190,44 @@ def _vxlan_neighbour_wrong(objects: LabObjects) -> Iterator[Fault]:
 KINDS = (
     FaultKind(
         "vxlan-wrong-id",
-        "The VXLAN device of a node has another number (VNI) than those of the other nodes.",
-        "The other nodes have no VXLAN with that number, so they drop its packets.",
+        sentence("The VXLAN device of a node has another number (VNI) than those of the other nodes."),
+        sentence("The other nodes have no VXLAN with that number, so they drop its packets."),
         _vxlan_wrong_id,
     ),
     FaultKind(
         "vxlan-wrong-port",
-        "The VXLAN device of a node uses another UDP port than those of the other nodes.",
-        "The other nodes have no socket for its packets, and their packets find none here.",
+        sentence("The VXLAN device of a node uses another UDP port than those of the other nodes."),
+        sentence("The other nodes have no socket for its packets, and their packets find none here."),
         _vxlan_wrong_port,
     ),
     FaultKind(
         "vxlan-fdb-missing",
-        "A forwarding entry of a VXLAN device is missing.",
-        "The tunnel does not know which node has the MAC address, and drops the frame.",
+        sentence("A forwarding entry of a VXLAN device is missing."),
+        sentence("The tunnel does not know which node has the MAC address, and drops the frame."),
         _vxlan_fdb_missing,
     ),
     FaultKind(
         "vxlan-wrong-remote",
-        "A forwarding entry of a VXLAN device names another machine.",
-        "The tunnel's packets go to a machine that does not expect them.",
+        sentence("A forwarding entry of a VXLAN device names another machine."),
+        sentence("The tunnel's packets go to a machine that does not expect them."),
         _vxlan_wrong_remote,
     ),
     FaultKind(
         "vxlan-own-remote",
-        "A forwarding entry of a VXLAN device names the node's own address.",
-        "The tunnel would send to itself, so the kernel drops the packet.",
+        sentence("A forwarding entry of a VXLAN device names the node's own address."),
+        sentence("The tunnel would send to itself, so the kernel drops the packet."),
         _vxlan_own_remote,
     ),
     FaultKind(
         "vxlan-neighbour-missing",
-        "The neighbour entry for the far end of a tunnel is missing.",
-        "The node does not know the MAC address of the far end, and no machine answers for it.",
+        sentence("The neighbour entry for the far end of a tunnel is missing."),
+        sentence("The node does not know the MAC address of the far end, and no machine answers for it."),
         _vxlan_neighbour_missing,
     ),
     FaultKind(
         "vxlan-neighbour-stale",
-        "The neighbour entry for the far end of a tunnel has a wrong MAC address.",
-        "The tunnel has no forwarding entry for that MAC address, and drops the frame.",
+        sentence("The neighbour entry for the far end of a tunnel has a wrong MAC address."),
+        sentence("The tunnel has no forwarding entry for that MAC address, and drops the frame."),
         _vxlan_neighbour_wrong,
     ),
 )

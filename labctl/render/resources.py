@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from labctl.core.diff import Change, differing_fields
+from labctl.core.diff import Change, ChangeKind, differing_fields
 from labctl.core.fidelity import substitute_text
 from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, FirewallRule
 from labctl.core.nft_ruleset import NFT, is_table_item
@@ -36,12 +36,14 @@ from labctl.core.resources import (
     Sysctl,
 )
 from labctl.core.scenario_types import Lab, Machine
+from labctl.core.sentence import Sentence, joined, sentence
 from labctl.render.checks import check_lines
 from labctl.render.cni import attachment_lines, attachment_text
 from labctl.render.plan_json import plan_json, resource_json
 
 __all__ = [
     "change_lines",
+    "change_parts",
     "link_option_args",
     "link_text",
     "next_hop_text",
@@ -61,9 +63,14 @@ __all__ = [
 
 DEFAULT_TX_QUEUE_LEN = 1000  # packets; the kernel's default for most kinds of links
 
-RESOURCE_NOUNS: dict[type, str] = {
-    Netns: "namespace", Link: "link", Sysctl: "sysctl", Address: "address", Neighbour: "neighbour", Fdb: "fdb entry",
-    Route: "route", Rule: "rule", IpSet: "ipset", Chain: "chain", Attachment: "attachment", Process: "process",
+RESOURCE_NOUNS: dict[type, Sentence] = {
+    Netns: sentence("namespace"), Link: sentence("link"), Sysctl: sentence("sysctl"), Address: sentence("address"),
+    Neighbour: sentence("neighbour"), Fdb: sentence("fdb entry"), Route: sentence("route"), Rule: sentence("rule"),
+    IpSet: sentence("ipset"), Chain: sentence("chain"), Attachment: sentence("attachment"),
+    Process: sentence("process"),
+}  # fmt: skip
+CHANGE_WORDS: dict[ChangeKind, Sentence] = {
+    "missing": sentence("missing"), "extra": sentence("extra"), "changed": sentence("changed"),
 }  # fmt: skip
 # options of a vxlan that iproute2 takes without a value
 VXLAN_SWITCHES = ("external", "learning", "proxy", "rsc", "l2miss", "l3miss")
@@ -72,9 +79,9 @@ _FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)", "legacy": " (leg
 _TOOL = CHAIN_TOOLS
 
 
-def resource_line(resource: Resource) -> str:
+def resource_line(resource: Resource) -> Sentence:
     """One line for an object: its kind, then its values in the syntax of its tool."""
-    return f"{RESOURCE_NOUNS[type(resource)]} {resource_values(resource)}"
+    return joined(" ", (RESOURCE_NOUNS[type(resource)], resource_values(resource)))
 
 
 def resource_values(resource: Resource) -> str:
@@ -86,8 +93,9 @@ def resource_values(resource: Resource) -> str:
     if isinstance(resource, Sysctl):
         return f"{resource.name} = {resource.value}"
     if isinstance(resource, Address):
-        bare = ", without the route to its subnet" if resource.connected is False else ""
-        return f"{resource.addr} dev {resource.at.dev}{bare}"
+        text = f"{resource.addr} dev {resource.at.dev}"
+        bare = sentence("{address}, without the route to its subnet", address=text)
+        return bare if resource.connected is False else text
     if isinstance(resource, Neighbour):
         proxy = "proxy " if resource.proxy else ""
         values = "" if resource.mac is None else f" lladdr {resource.mac}"
@@ -192,8 +200,10 @@ def rule_text(rule: Rule) -> str:
 
 def process_text(process: Process) -> str:
     """A process: its name, its command line, and its sandbox if it has one (or that it holds the namespace)."""
-    inside = "" if process.inside is None else f", inside {process.inside}"
-    return f"{process.name}: {shlex.join(process.command)}{', holds the namespace' if process.sandbox else inside}"
+    text = f"{process.name}: {shlex.join(process.command)}"
+    if process.sandbox:
+        return sentence("{process}, holds the namespace", process=text)
+    return text if process.inside is None else sentence("{process}, inside {netns}", process=text, netns=process.inside)
 
 
 def change_lines(change: Change, verb: str = "was") -> tuple[str, ...]:
@@ -202,15 +212,21 @@ def change_lines(change: Change, verb: str = "was") -> tuple[str, ...]:
 
     A chain is reported rule by rule, because a person adds and removes single rules.
     """
+    return tuple(joined(" ", (CHANGE_WORDS[kind], text)) for kind, text in change_parts(change, verb))
+
+
+def change_parts(change: Change, verb: str = "was") -> tuple[tuple[ChangeKind, str], ...]:
+    """The same lines, each as its kind and the text behind that."""
     want, have = change.want, change.have
     if isinstance(change.subject, Chain):
         assert isinstance(want, Chain | None)
         assert isinstance(have, Chain | None)
-        return tuple(_chain_lines(change.subject, want, have, verb))
+        return tuple(_chain_parts(change.subject, want, have, verb))
     if want is None or have is None:
-        return (f"{change.kind} {resource_line(change.subject)}",)
-    subject = f"changed {RESOURCE_NOUNS[type(want)]} {resource_identity(want)}"
-    return tuple(f"{subject}: {_field_difference(name, want, have, verb)}" for name in differing_fields(want, have))
+        return ((change.kind, resource_line(change.subject)),)
+    subject = joined(" ", (RESOURCE_NOUNS[type(want)], resource_identity(want)))
+    found = (_field_difference(name, want, have, verb) for name in differing_fields(want, have))
+    return tuple(("changed", joined(": ", (subject, text))) for text in found)
 
 
 def resource_identity(resource: Resource) -> str:
@@ -228,12 +244,20 @@ def resource_identity(resource: Resource) -> str:
     return resource_values(resource)
 
 
-def _field_difference(name: str, want: Resource, have: Resource, verb: str) -> str:
+def _field_difference(name: str, want: Resource, have: Resource, verb: str) -> Sentence:
     if name == "connected":
-        return f"the route to its subnet should {'' if getattr(want, name) else 'not '}be there"
-    label = "address" if name == "mac" else name
+        if getattr(want, name):
+            return sentence("the route to its subnet should be there")
+        return sentence("the route to its subnet should not be there")
+    label = sentence("address") if name == "mac" else name
     found, wanted = value_text(name, getattr(have, name, None)), value_text(name, getattr(want, name))
-    return f"{label} {verb} {found}, should be {wanted}"
+    return _difference(label, verb, found, wanted)
+
+
+def _difference(name: str, verb: str, found: str, wanted: str) -> Sentence:
+    if verb == "is":
+        return sentence("{field} is {found}, should be {wanted}", field=name, found=found, wanted=wanted)
+    return sentence("{field} was {found}, should be {wanted}", field=name, found=found, wanted=wanted)
 
 
 def value_text(name: str, value: Any) -> str:
@@ -249,42 +273,47 @@ def value_text(name: str, value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _nft_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[str]:
+def _nft_parts(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[tuple[ChangeKind, str]]:
     """The differences of a table of nft or of one of its chains; a chain without a name has the lines of the table."""
-    kind = "missing" if have is None else "extra"
+    kind: ChangeKind = "missing" if have is None else "extra"
     if is_table_item(chain):
-        note = "" if have is None else " (not this lab's: nft, or iptables of the other back end, created it)"
-        yield f"{kind} nft table {chain.name}{note}"
+        text = f"nft table {chain.name}"
+        other = sentence("{table} (not this lab's: nft, or iptables of the other back end, created it)", table=text)
+        yield kind, text if have is None else other
         return
     place = f"{chain.table} {chain.name}".rstrip()
     if (want is None or have is None) and chain.name:
-        yield f"{kind} nft chain {place}"
+        yield kind, f"nft chain {place}"
     wanted, found = (
         Counter(rule.args[0] for rule in side.rules) if side is not None else Counter() for side in (want, have)
     )
-    for word, lines in (("extra", found - wanted), ("missing", wanted - found)):
-        yield from (f"{word} nft {place}: {' '.join(line.split())}" for line in lines.elements())
+    both: tuple[tuple[ChangeKind, Counter[str]], ...] = (("extra", found - wanted), ("missing", wanted - found))
+    for kind, lines in both:
+        yield from ((kind, f"nft {place}: {' '.join(line.split())}") for line in lines.elements())
     if wanted == found and want is not None and have is not None:
-        yield f"changed nft {place}: the rules are in another order"
+        yield "changed", sentence("{chain}: the rules are in another order", chain=f"nft {place}")
 
 
-def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None, verb: str) -> Iterator[str]:
+def _chain_parts(chain: Chain, want: Chain | None, have: Chain | None, verb: str) -> Iterator[tuple[ChangeKind, str]]:
     if chain.family == NFT:
-        yield from _nft_lines(chain, want, have)
+        yield from _nft_parts(chain, want, have)
         return
     command = f"{_TOOL[chain.family]} -t {chain.table}"
     if (want is None or have is None) and chain.policy is None:
-        yield f"{'extra' if want is None else 'missing'} {command} -N {chain.name}"
+        yield "extra" if want is None else "missing", f"{command} -N {chain.name}"
     wanted: Counter[FirewallRule] = Counter(want.rules if want is not None else ())
     found: Counter[FirewallRule] = Counter(have.rules if have is not None else ())
-    for kind, rules in (("extra", found - wanted), ("missing", wanted - found)):
-        for rule in rules.elements():
-            yield f"{kind} {command} -A {chain.name} {rule}"
+    both: tuple[tuple[ChangeKind, Counter[FirewallRule]], ...] = (
+        ("extra", found - wanted),
+        ("missing", wanted - found),
+    )
+    for kind, rules in both:
+        yield from ((kind, f"{command} -A {chain.name} {rule}") for rule in rules.elements())
     if wanted == found and want is not None and have is not None and want.rules != have.rules:
-        yield f"changed {command} {chain.name}: the rules are in another order"
+        yield "changed", sentence("{chain}: the rules are in another order", chain=f"{command} {chain.name}")
     was, should = ((side.policy if side is not None else None) or "ACCEPT" for side in (have, want))
     if was != should:
-        yield f"changed {command} -P {chain.name}: policy {verb} {was}, should be {should}"
+        yield "changed", joined(": ", (f"{command} -P {chain.name}", _difference("policy", verb, was, should)))
 
 
 def plan_text(lab: Lab) -> str:

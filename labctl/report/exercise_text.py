@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from labctl.core.exercise_types import Task
-from labctl.core.sentence import Sentence, joined, sentence
+from labctl.core.sentence import Sentence, in_a_row, joined, sentence
 from labctl.core.text import count
 from labctl.exercises.locate import ANSWER_FORM
 from labctl.exercises.predict import answer_form
 from labctl.report.node_view import TableSection
-from labctl.report.text_layout import padded
+from labctl.report.text_layout import pad
 from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def sheet(exercise: Exercise, progress: Progress, terminal: Terminal) -> Iterato
     """What the learner reads at the start, and whenever it is asked for again."""
     level: list[str] = [sentence("level {number}", number=exercise.level)]
     level += [exercise.topic] if exercise.topic else []
-    facts = joined(", ", (*level, count(exercise.points, "point"), sentence("lab {name}", name=progress.lab)))
+    facts = in_a_row((*level, count(exercise.points, "point"), sentence("lab {name}", name=progress.lab)))
     yield from paragraphs(terminal.paint(exercise.title, "bold"), terminal)
     yield terminal.paint(gettext(facts), "dim")
     yield ""
@@ -94,7 +94,7 @@ def _points(done: TaskProgress | Progress) -> Sentence:
 
 def _label(text: str) -> str:
     """A label before a command, as wide as the others."""
-    return padded(text, LABEL)
+    return pad(text, LABEL)
 
 
 def next_commands(exercise: Exercise, progress: Progress, command: str) -> Iterator[str]:
@@ -144,7 +144,7 @@ def end_lines(exercise: Exercise, progress: Progress, terminal: Terminal) -> Ite
     yield ""
     total = sentence("{points} of {possible}", points=progress.points, possible=count(progress.possible, "point"))
     parts = [total, count(progress.hints, "hint")] if progress.hints else [total]
-    text = gettext(joined(": ", (exercise.title, joined(", ", parts))))
+    text = gettext(joined(": ", (exercise.title, in_a_row(parts))))
     yield from paragraphs(terminal.paint(text, "bold"), terminal)
     if exercise.explain:
         yield ""

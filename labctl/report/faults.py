@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from labctl.core.diff import Change, by_namespace, diff
 from labctl.core.names import summarize_names
-from labctl.core.text import count
+from labctl.core.sentence import Sentence, joined, sentence, sentence_n
 from labctl.faults.catalogue import kinds, subjects
+from labctl.report.text_layout import pad
 from labctl.tracing.result import endpoint_text
+from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
     from labctl.faults.fault import Fault, FaultKind
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 Document: TypeAlias = dict[str, Any]
 Found: TypeAlias = Sequence[tuple["FaultKind", tuple["Fault", ...]]]
 Fixed: TypeAlias = Sequence[tuple["FaultRecord", tuple[Change, ...]]]
-DONE_VERBS = {"missing": "added", "extra": "removed", "changed": "changed"}
 DEFAULT_PORT = 8080  # of a TCP or UDP probe that the catalogue gives none
 IP_PROTOCOL_NAMES = {6: "tcp", 17: "udp"}
 MAX_OBJECTS = 3  # objects of a kind in the whole list
@@ -31,21 +32,34 @@ def catalogue_lines(lab: str, found: Found, terminal: Terminal, *, objects: bool
     """The kinds that fit a lab by subject, with their sentences and the first objects; with `objects`, with all."""
     subject = ""
     if not objects:
-        yield f"{lab} can have {count(len(found), 'kind')} of faults:"
+        yield gettext(
+            sentence_n(
+                "{lab} can have {number} kind of faults:",
+                "{lab} can have {number} kinds of faults:",
+                len(found),
+                lab=lab,
+            )
+        )
     for kind, faults in found:
         if not objects and subject != (subject := subjects()[kind.name]):
             yield from ("", terminal.paint(subject.upper(), "bold"))
         yield terminal.paint(kind.name, "bold")
-        yield f"    {kind.summary} {kind.effect}"
+        yield _about(kind)
         if kind.unnoticed:
-            yield f"    No check notices it. {kind.unnoticed}"
+            text = sentence("No check notices it. {reason}", reason=kind.unnoticed)
+            yield f"    {gettext(text)}"
         names = [fault.on for fault in faults]
         if objects:
-            yield from (f"    {name}" for name in names or ["no object of this lab fits"])
+            yield from (f"    {name}" for name in names or [gettext(sentence("no object of this lab fits"))])
         else:
-            yield f"    on: {summarize_names(names, MAX_OBJECTS)}"
+            yield f"    {gettext(sentence('on: {objects}', objects=summarize_names(names, MAX_OBJECTS)))}"
     if not objects:
-        yield from ("", "break FAULT --list shows all objects of one fault")
+        yield from ("", gettext(sentence("break FAULT --list shows all objects of one fault")))
+
+
+def _about(kind: FaultKind) -> str:
+    """What is wrong, and what follows."""
+    return f"    {gettext(joined(' ', (kind.summary, kind.effect)))}"
 
 
 def catalogue_document(lab: str, found: Found) -> Document:
@@ -70,17 +84,21 @@ def break_lines(
 ) -> Iterator[str]:
     """What `break` did. A fault that was chosen at random is not named. `labctl` is what a user types before a verb."""
     if seed is not None:
-        yield f"{lab} has a hidden fault now; --seed {seed} gives the same one again"
-        yield "find it with check, trace, show and exec; fix --show is the solution, fix removes the fault"
+        yield gettext(
+            sentence("{lab} has a hidden fault now; --seed {seed} gives the same one again", lab=lab, seed=seed)
+        )
+        yield gettext(
+            sentence("find it with check, trace, show and exec; fix --show is the solution, fix removes the fault")
+        )
         return
-    kind = kinds()[record.kind]
-    yield f"{lab} is broken: {terminal.paint(record.kind, 'bold')} on {record.on}"
-    yield f"    {kind.summary} {kind.effect}"
+    kind, fault_name = kinds()[record.kind], terminal.paint(record.kind, "bold")
+    yield gettext(sentence("{lab} is broken: {fault} on {object}", lab=lab, fault=fault_name, object=record.on))
+    yield _about(kind)
     yield from _change_lines(_changes(record), terminal)
-    yield from _connection_lines(record, "extra")
+    yield from _connection_lines(record, sentence("extra"))
     if fault.traffic:
-        yield f"try: {labctl} trace {trace_words(fault.traffic[0])}"
-    yield f"fix: {labctl} fix {record.kind} {shlex.quote(record.on)}"
+        yield gettext(sentence("try: {command}", command=f"{labctl} trace {trace_words(fault.traffic[0])}"))
+    yield gettext(sentence("fix: {command}", command=f"{labctl} fix {record.kind} {shlex.quote(record.on)}"))
 
 
 def break_document(lab: str, record: FaultRecord, seed: int | None) -> Document:
@@ -99,15 +117,19 @@ def break_document(lab: str, record: FaultRecord, seed: int | None) -> Document:
 def solution_lines(lab: str, records: Sequence[FaultRecord], terminal: Terminal) -> Iterator[str]:
     """`fix --show`: each fault, and what restores the lab."""
     if not records:
-        yield f"{lab} has no fault of labctl break"
+        yield gettext(sentence("{lab} has no fault of labctl break", lab=lab))
     for record in records:
         kind = kinds().get(record.kind)
-        note = " (hidden)" if record.hidden else " (interrupted)" if record.interrupted else ""
-        yield f"{terminal.paint(record.kind, 'bold')} on {record.on}{note}"
+        text = sentence("{fault} on {object}", fault=terminal.paint(record.kind, "bold"), object=record.on)
+        if record.hidden:
+            text = sentence("{fault} (hidden)", fault=text)
+        elif record.interrupted:
+            text = sentence("{fault} (interrupted)", fault=text)
+        yield gettext(text)
         if kind is not None:
-            yield f"    {kind.summary} {kind.effect}"
+            yield _about(kind)
         yield from _change_lines(_changes(record), terminal)
-        yield from _connection_lines(record, "extra")
+        yield from _connection_lines(record, sentence("extra"))
 
 
 def solution_document(lab: str, records: Iterable[FaultRecord]) -> Document:
@@ -118,13 +140,14 @@ def solution_document(lab: str, records: Iterable[FaultRecord]) -> Document:
 def fix_lines(lab: str, fixed: Fixed, terminal: Terminal) -> Iterator[str]:
     """What `fix` restored."""
     if not fixed:
-        yield f"{lab} has no fault of labctl break: nothing to fix"
+        yield gettext(sentence("{lab} has no fault of labctl break: nothing to fix", lab=lab))
     for record, changes in fixed:
-        yield f"{terminal.paint(record.kind, 'bold')} on {record.on} is fixed"
+        name = terminal.paint(record.kind, "bold")
+        yield gettext(sentence("{fault} on {object} is fixed", fault=name, object=record.on))
         if not changes and not record.connections:
-            yield "    it was repaired already"
-        yield from _change_lines(changes, terminal, DONE_VERBS)
-        yield from _connection_lines(record, "removed")
+            yield f"    {gettext(sentence('it was repaired already'))}"
+        yield from _change_lines(changes, terminal, is_done=True)
+        yield from _connection_lines(record, sentence("removed"))
 
 
 def fix_document(lab: str, fixed: Fixed) -> Document:
@@ -165,20 +188,21 @@ def trace_words(traffic: Traffic) -> str:
     return shlex.join(words)
 
 
-def _connection_lines(record: FaultRecord, verb: str) -> Iterator[str]:
+def _connection_lines(record: FaultRecord, verb: Sentence) -> Iterator[str]:
     """The entries of conntrack that a fault created."""
     for flow in record.connections:
         there = f"{endpoint_text(flow.src, flow.sport)} > {endpoint_text(flow.dst, flow.dport)}"
         yield f"    {flow.node}"
-        yield f"      {verb:<8} connection {IP_PROTOCOL_NAMES.get(flow.protocol, flow.protocol)} {there}"
+        protocol = IP_PROTOCOL_NAMES.get(flow.protocol, flow.protocol)
+        text = sentence("connection {protocol} {ends}", protocol=protocol, ends=there)
+        yield f"      {pad(gettext(verb), 8)} {gettext(text)}"
 
 
-def _change_lines(
-    changes: tuple[Change, ...], terminal: Terminal, verbs: dict[str, str] | None = None
-) -> Iterator[str]:
-    """Changes with `verbs` for what was done; without them, as the fault that is still there."""
-    from labctl.report.up_status import grouped_changes
+def _change_lines(changes: tuple[Change, ...], terminal: Terminal, *, is_done: bool = False) -> Iterator[str]:
+    """Changes that were made, or, without `is_done`, the fault that is still there."""
+    from labctl.report.up_status import DONE_VERBS, grouped_changes
 
+    verbs = DONE_VERBS if is_done else None
     yield from (f"    {line}" for line in grouped_changes(changes, terminal, verbs, present=verbs is None))
 
 

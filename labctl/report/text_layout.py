@@ -38,6 +38,11 @@ def text_width(text: str) -> int:
     return sum(0 if unicodedata.combining(one) else 1 + (unicodedata.east_asian_width(one) in "WF") for one in text)
 
 
+def pad(text: str, width: int) -> str:
+    """The text with blanks behind it, as many as `width` columns need."""
+    return text + " " * (width - text_width(text))
+
+
 def fold_line(text: str, width: int, indent: int = 0, continuation: str = "") -> list[str]:
     """Break a line between words into lines of at most `width` columns.
 
@@ -85,7 +90,7 @@ def align(section: TableSection) -> list[str]:
     indent = GAP if section.title else ""
     lines = [section.title] if section.title else []
     for row in rows:
-        lines.append((indent + GAP.join(map(padded, row, widths))).rstrip())
+        lines.append((indent + GAP.join(map(pad, row, widths))).rstrip())
     return lines
 
 
@@ -160,11 +165,6 @@ def _stacked(
             colour = style(cell)
             for line in fold_line(f"  {label}{cell}", width, 4):
                 yield paint(line, colour) if colour else line
-
-
-def padded(text: str, width: int) -> str:
-    """A text with blanks behind it, so that it takes so many columns."""
-    return text + " " * (width - text_width(text))
 
 
 def _longest_word(cell: str) -> int:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import zip_longest
 
-from labctl.report.text_layout import fold_line
-from labctl.report.trace import LABEL_WIDTH, VERDICT_LABELS, Paint
-from labctl.tracing.comparison import NOTE_KINDS, Difference, TraceComparison, leg_of
+from labctl.core.sentence import Sentence, joined, sentence
+from labctl.report.text_layout import fold_line, pad
+from labctl.report.trace import TITLES, VERDICT_LABELS, Paint, fact_line, tunnel_text
+from labctl.tracing.comparison import NOTE_KINDS, Difference, DifferenceKind, TraceComparison, leg_of
 from labctl.tracing.result import Step, TraceResult
+from labctl.translation.language import gettext
 
 MIN_SIDE_BY_SIDE = 120  # columns of a terminal from which two hops fit side by side
+KIND_WORDS: dict[DifferenceKind, Sentence] = {
+    "machine": sentence("machine"), "device": sentence("device"), "route": sentence("route"), "rule": sentence("rule"),
+    "nat": sentence("nat"), "tunnel": sentence("tunnel"), "address": sentence("address"), "ttl": sentence("ttl"),
+    "end": sentence("end"), "cause": sentence("cause"),
+}  # fmt: skip
 MARK = "! "  # before each line of the first difference
 NOTE_INDENT = 7 + len(MARK)  # columns before the text of a note
 
@@ -44,7 +51,8 @@ class _Column:
 
     def blocks(self, width: int | None) -> Iterator[list[str]]:
         """The blocks, each line at most `width` columns wide if it can be broken there."""
-        yield [*_folded(self.result.probe, width, 0), *([self.leg] if self.leg != "request" else [])]
+        title = [gettext(TITLES[self.leg])] if self.leg != "request" else []
+        yield [*_folded(gettext(self.result.probe), width, 0), *title]
         for number, step in enumerate(leg_of(self.result, self.leg), 1):
             marked = self.difference is not None and self.difference.hop == number
             yield [
@@ -54,18 +62,18 @@ class _Column:
     def _step_lines(self, number: int, step: Step, marked: bool) -> Iterator[str]:
         mark = MARK if marked else " " * len(MARK)
         yield f"{mark}{number:>2}  {step.node}  {' > '.join(step.devices)}"
-        tunnel = f"  in {step.tunnel}" if step.tunnel else ""
+        tunnel = f"  {tunnel_text(step)}" if step.tunnel else ""
         yield f"{' ' * len(MARK)}    {step.src} > {step.dst}  ttl {step.ttl}{tunnel}"
         kind = self.difference.kind if marked and self.difference is not None else None
         for note in step.notes:
             mark = MARK if kind is not None and NOTE_KINDS.get(note.label) == kind else " " * len(MARK)
-            yield f"{mark}    {note.label.ljust(6)} {note.text}"
+            yield f"{mark}    {pad(gettext(note.label), 6)} {gettext(note.text)}"
 
 
 def _side_by_side(columns: list[_Column], width: int, paint: Paint) -> Iterator[str]:
     for blocks in zip_longest(*(column.blocks(width) for column in columns), fillvalue=()):
         for cells in zip_longest(*blocks, fillvalue=""):
-            left, right = (_painted(cell.ljust(size), paint) for cell, size in zip(cells, (width, 0), strict=True))
+            left, right = (_painted(pad(cell, size), paint) for cell, size in zip(cells, (width, 0), strict=True))
             yield f"{left} {paint('|', 'dim')} {right}".rstrip()
 
 
@@ -80,24 +88,31 @@ def _painted(line: str, paint: Paint) -> str:
 def _verdict_lines(result: TraceResult, paint: Paint) -> Iterator[str]:
     """The probe, how it ended, the sentence of the loss, and what to try."""
     word, colour = VERDICT_LABELS[result.verdict]
-    yield f"{paint(word, colour)}  {result.probe}: {result.sentence}"
+    yield f"{paint(gettext(word), colour)}  {gettext(joined(': ', (result.probe, result.sentence)))}"
     if result.why is not None:
-        yield f"  {paint('why'.ljust(LABEL_WIDTH), 'dim')} {paint(result.why.sentence, colour)}"
-    for label, texts in (("try", result.tries), ("unknown", result.unknown)):
-        for text in texts:
-            yield f"  {paint(label.ljust(LABEL_WIDTH), 'dim')} {text}"
+        yield fact_line("why", paint(gettext(result.why.sentence), colour), paint)
+    for text in result.tries:
+        yield fact_line("try", text, paint)
+    for text in result.unknown:
+        yield fact_line("unknown", gettext(text), paint)
 
 
 def _difference_lines(
     difference: Difference | None, both: tuple[TraceResult, TraceResult], paint: Paint
 ) -> Iterator[str]:
     if difference is None:
-        yield "no difference: both packets met the same routes, rules and translations"
+        yield gettext(sentence("no difference: both packets met the same routes, rules and translations"))
         return
-    where = "in how they ended" if difference.leg is None else f"in the {difference.leg}, hop {difference.hop}"
-    yield paint(f"first difference: {difference.kind}, {where}", "bold")
+    kind = KIND_WORDS[difference.kind]
+    where = sentence("first difference: {kind}, in how they ended", kind=kind)
+    if difference.leg is not None:
+        leg = TITLES[difference.leg]
+        where = sentence(
+            "first difference: {kind}, in the {leg}, hop {number}", kind=kind, leg=leg, number=difference.hop
+        )
+    yield paint(gettext(where), "bold")
     texts = (difference.first, difference.second)
     for result, machine, text in zip(both, difference.machines, texts, strict=True):
         who = result.probe.partition(": ")[2] or result.probe
         yield f"  {who}"
-        yield f"      {machine}: {text}" if machine else f"      {text}"
+        yield f"      {machine}: {gettext(text)}" if machine else f"      {gettext(text)}"

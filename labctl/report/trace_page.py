@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
+from labctl.core.sentence import sentence
 from labctl.drawing import html
 from labctl.drawing.svg import svg_lines
 from labctl.report.trace import TITLES, VERDICT_LABELS
 from labctl.report.trace_path import traced_drawing
+from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
     from labctl.core.diff import Change
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
     from labctl.tracing.evidence import TraceEvidence
     from labctl.tracing.result import Step, TraceResult
 
-COLUMNS = ("step", "machine", "devices", "from > to", "ttl", "after", "what happened")
+COLUMNS = (
+    sentence("step"), sentence("machine"), sentence("devices"), sentence("from > to"), sentence("ttl"),
+    sentence("after"), sentence("what happened"),
+)  # fmt: skip
 
 
 def trace_lines(
@@ -35,34 +40,43 @@ def trace_lines(
 def _section(result: TraceResult, visits: tuple[Visit, ...]) -> Iterator[str]:
     ends = {one.number: one.lost for one in visits if one.is_end}
     yield "<section>"
-    yield f"<h2>{escape(result.probe)}</h2>"
+    yield f"<h2>{_text(result.probe)}</h2>"
     number = 0
     for leg in result.legs:
-        heads = "".join(f'<th scope="col">{escape(one)}</th>' for one in COLUMNS)
-        yield f"<table><caption>{TITLES[leg.name]}</caption><thead><tr>{heads}</tr></thead><tbody>"
+        heads = "".join(f'<th scope="col">{_text(one)}</th>' for one in COLUMNS)
+        yield f"<table><caption>{_text(TITLES[leg.name])}</caption><thead><tr>{heads}</tr></thead><tbody>"
         for step in leg.steps:
             number += 1
             yield from _row(number, step, ends.get(number))
         yield "</tbody></table>"
     word, _ = VERDICT_LABELS[result.verdict]
     kind = "" if result.verdict == "answered" else ' class="lost"'
-    yield f"<p{kind}><b>{word}</b> {escape(result.sentence)}</p>"
+    yield f"<p{kind}><b>{_text(word)}</b> {_text(result.sentence)}</p>"
     if result.why is not None:
-        yield f'<p class="lost"><b>why</b> {escape(result.why.sentence)}</p>'
+        yield f'<p class="lost"><b>{_text("why")}</b> {_text(result.why.sentence)}</p>'
     facts = [(note.label, note.text) for note in result.facts]
     facts += [("try", text) for text in result.tries] + [("unknown", text) for text in result.unknown]
     if facts:
         yield '<table class="facts"><tbody>'
         for label, text in facts:
-            yield f'<tr><th scope="row">{escape(label)}</th><td>{escape(text)}</td></tr>'
+            yield f'<tr><th scope="row">{_text(label)}</th><td>{_text(text)}</td></tr>'
         yield "</tbody></table>"
     yield "</section>"
 
 
+def _text(text: str) -> str:
+    """A text in the language in use, for HTML."""
+    return escape(gettext(text))
+
+
 def _row(number: int, step: Step, lost: str | None) -> Iterator[str]:
-    notes = [f'<li><span class="soft">{escape(one.label)}</span> {escape(one.text)}</li>' for one in step.notes]
-    notes += [f'<li><span class="soft">in</span> {escape(step.tunnel)}</li>'] if step.tunnel else []
-    notes += [f'<li class="lost">lost here: {escape(lost)}</li>'] if lost is not None else []
+    notes = [f'<li><span class="soft">{_text(one.label)}</span> {_text(one.text)}</li>' for one in step.notes]
+    notes += (
+        [f'<li><span class="soft">{_text(sentence("in"))}</span> {escape(step.tunnel)}</li>'] if step.tunnel else []
+    )
+    notes += (
+        [f'<li class="lost">{_text(sentence("lost here: {reason}", reason=lost))}</li>'] if lost is not None else []
+    )
     cells = (
         f'<td class="number">{number}</td>',
         f"<td><b>{escape(step.node)}</b></td>",

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from labctl.core.resources import Interface
+from labctl.core.sentence import joined, sentence
 from labctl.drawing.from_lab import draw
 from labctl.drawing.model import Drawing, Event, Line, Visit
 from labctl.drawing.packet_path import with_path
+from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
     from labctl.core.diff import Change
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 NAT_LABELS = ("SNAT", "DNAT", "un-NAT")
 TUNNEL_KINDS = ("vxlan", "geneve", "ipip", "gre", "sit", "ip6tnl")
+VERDICT_WORDS = {
+    "refused": sentence("refused"), "unanswered": sentence("unanswered"), "lost": sentence("lost"),
+}  # fmt: skip
 OTHER_LABELS = ("proxy", "icmp", "tcp", "loop")  # notes that are drawn as they are
 
 
@@ -34,10 +39,11 @@ def traced_drawing(
 def verdict_lines(result: TraceResult) -> Iterator[Line]:
     """The probe, what came of it, and the cause of a loss."""
     is_lost = result.verdict != "answered"
-    yield Line(result.probe)
-    yield Line(f"{result.verdict}: {result.sentence}" if is_lost else result.sentence, is_lost=is_lost)
+    yield Line(gettext(result.probe))
+    text = joined(": ", (VERDICT_WORDS[result.verdict], result.sentence)) if is_lost else result.sentence
+    yield Line(gettext(text), is_lost=is_lost)
     if result.why is not None:
-        yield Line(f"why: {result.why.sentence}", is_lost=True)
+        yield Line(gettext(sentence("why: {cause}", cause=result.why.sentence)), is_lost=True)
 
 
 def path_visits(evidence: TraceEvidence, result: TraceResult) -> Iterator[Visit]:
@@ -45,7 +51,7 @@ def path_visits(evidence: TraceEvidence, result: TraceResult) -> Iterator[Visit]
     from labctl.tracing.loss_point import find_loss_point
 
     point = find_loss_point(evidence) if result.verdict != "answered" else None
-    sentence = first_sentence(result.why.sentence if result.why is not None else result.sentence)
+    reason = first_sentence(gettext(result.why.sentence if result.why is not None else result.sentence))
     number = 0
     for leg in result.legs:
         tunnel = ""
@@ -56,16 +62,16 @@ def path_visits(evidence: TraceEvidence, result: TraceResult) -> Iterator[Visit]
             devices = tuple(Interface(step.node, name.strip("()")) for name in step.devices)
             yield Visit(
                 number, leg.name, step.node, devices, tuple(_events(evidence, step, devices, tunnel)),
-                is_end, last is not None and last.direction == "out", sentence if is_end else "",
+                is_end, last is not None and last.direction == "out", reason if is_end else "",
             )  # fmt: skip
             tunnel = step.tunnel
     if point is not None and not any(leg.name == point.role for leg in result.legs):
-        yield Visit(number + 1, point.role, point.node, (), is_end=True, lost=sentence)
+        yield Visit(number + 1, point.role, point.node, (), is_end=True, lost=reason)
 
 
 def first_sentence(text: str) -> str:
-    """The text up to its first semicolon: what comes after that is the reason behind."""
-    return text.partition("; ")[0]
+    """The text up to its first semicolon, or the full stop of Japanese: what comes after that is the reason behind."""
+    return text.partition("; ")[0].partition("。")[0]
 
 
 def _events(evidence: TraceEvidence, step: Step, devices: tuple[Interface, ...], tunnel: str) -> Iterator[Event]:
@@ -74,14 +80,19 @@ def _events(evidence: TraceEvidence, step: Step, devices: tuple[Interface, ...],
     links = [evidence.link(at.ns, at.dev) for at in devices]
     tunnel_device = next((link.at for link in links if link is not None and link.kind in TUNNEL_KINDS), None)
     if tunnel and not step.tunnel:
-        yield Event(tunnel_device or devices[0], f"out of {' '.join(tunnel.split()[:-3])}")
+        yield Event(
+            tunnel_device or devices[0], gettext(sentence("out of {tunnel}", tunnel=" ".join(tunnel.split()[:-3])))
+        )
     for note in step.notes:
         if note.label in NAT_LABELS:
             what, _, ends = note.text.partition(" ")
             before, _, after = ends.partition(" becomes ")
             yield Event(devices[0 if what == "destination" else -1], f"{note.label} {before} → {after}")
         elif note.label in OTHER_LABELS:
-            yield Event(devices[0], note.text if note.label == "proxy" else f"{note.label}: {note.text}")
+            text = note.text if note.label == "proxy" else joined(": ", (note.label, note.text))
+            yield Event(devices[0], gettext(text))
     if step.tunnel and step.tunnel != tunnel:
         *kind, one, _, other = step.tunnel.split()
-        yield Event(tunnel_device or devices[-1], f"into {' '.join(kind)} {one} → {other}")
+        yield Event(
+            tunnel_device or devices[-1], gettext(sentence("into {tunnel}", tunnel=f"{' '.join(kind)} {one} → {other}"))
+        )

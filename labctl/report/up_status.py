@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from labctl.core.diff import Change, by_namespace
+from labctl.core.diff import Change, ChangeKind, by_namespace
 from labctl.core.fidelity import GRADES, substitute_text
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain, Netns
-from labctl.core.sentence import joined, sentence
-from labctl.core.text import count, duration
+from labctl.core.sentence import Sentence, sentence, sentence_n
+from labctl.core.text import duration
 from labctl.report.node_view import TableSection
-from labctl.report.text_layout import padded
+from labctl.report.text_layout import pad
 from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
@@ -22,20 +22,15 @@ if TYPE_CHECKING:
     from labctl.report.terminal import Terminal
 
 
-SERVICE_COLUMNS = (
-    sentence("service"),
-    sentence("type"),
-    sentence("addresses"),
-    sentence("ports"),
-    sentence("endpoints"),
-)
 MAX_PODS = 4  # names of pods in a line
 MAX_MACHINE_ROWS = 40  # rows of the machine table at most
-DRIFT_WORDS = {"missing": sentence("missing"), "extra": sentence("extra"), "changed": sentence("changed")}
-DONE_VERBS = {"missing": sentence("added"), "extra": sentence("removed"), "changed": sentence("changed")}
-DRY_RUN_VERBS = {"missing": sentence("add"), "extra": sentence("remove"), "changed": sentence("change")}
-VERB_WIDTH = 7  # of `missing`, the longest
-COLOURS = {"missing": "red", "extra": "yellow", "changed": "yellow"}
+DONE_VERBS: Mapping[ChangeKind, Sentence] = {
+    "missing": sentence("added"), "extra": sentence("removed"), "changed": sentence("changed"),
+}  # fmt: skip
+DRY_RUN_VERBS: Mapping[ChangeKind, Sentence] = {
+    "missing": sentence("add"), "extra": sentence("remove"), "changed": sentence("change"),
+}  # fmt: skip
+COLOURS: Mapping[ChangeKind, str] = {"missing": "red", "extra": "yellow", "changed": "yellow"}
 
 
 def print_up(result: UpResult, command: str | None, terminal: Terminal) -> None:
@@ -47,8 +42,8 @@ def print_up(result: UpResult, command: str | None, terminal: Terminal) -> None:
         text = sentence("the old lab {lab} is removed", lab=result.lab.name)
         if result.dry:
             text = sentence("the old lab {lab} would be removed", lab=result.lab.name)
-        terminal.lines([text], fold=4)
-    terminal.lines([headline(result)], fold=4)
+        terminal.lines([gettext(text)], fold=4)
+    terminal.lines([gettext(headline(result))], fold=4)
     if result.dry or (not result.created and result.changes):
         terminal.lines(grouped_changes(result.changes, terminal, DRY_RUN_VERBS if result.dry else DONE_VERBS), fold=11)
     terminal.lines(approximation_lines(result.lab), fold=4)
@@ -66,7 +61,7 @@ def print_up(result: UpResult, command: str | None, terminal: Terminal) -> None:
 def print_suggestions(lab: Lab, command: str, terminal: Terminal) -> None:
     """Print commands to try next. `command` is what a user types before a verb."""
     terminal.line()
-    terminal.line(gettext("try next"))
+    terminal.line(gettext(sentence("try next")))
     terminal.commands(f"  {line}" for line in suggestions(lab, command))
 
 
@@ -74,7 +69,7 @@ def approximation_lines(lab: Lab) -> list[str]:
     """The substitutes of a lab: a line for each part that was built differently because the kernel lacks a feature, and
     one line if the rules are not in the legacy tables."""
     nft = [sentence("firewall: rules are written with iptables-nft")] if lab.firewall == "nft" else []
-    return [*map(substitute_text, lab.approximations), *nft]
+    return [gettext(text) for text in (*map(substitute_text, lab.approximations), *nft)]
 
 
 def address_use_table(lab: Lab) -> TableSection:
@@ -108,23 +103,29 @@ def fidelity_lines(lab: Lab) -> list[str]:
     return [f"{label}: {'; '.join(items)}" for label, items in items_by_label.items() if items]
 
 
-def headline(result: UpResult) -> str:
+def headline(result: UpResult) -> Sentence:
     """One sentence: what `up` did, or would do."""
     name, number = result.lab.name, len(result.changes)
+    changes = sentence_n("{number} change", "{number} changes", line_count(result.changes))
+    took = duration(result.seconds)
     if result.dry:
         if not number:
             return sentence("{lab} is as defined: nothing to do", lab=name)
-        return sentence("{lab}: {changes} would be made", lab=name, changes=count(line_count(result.changes), "change"))
+        return sentence("{lab}: {changes} would be made", lab=name, changes=changes)
     if not number:
-        return sentence("{lab} is up and as defined: nothing to do ({time})", lab=name, time=duration(result.seconds))
+        return sentence("{lab} is up and as defined: nothing to do ({time})", lab=name, time=took)
     if not result.created:
-        changes, time = count(line_count(result.changes), "change"), duration(result.seconds)
         if result.updated:
-            return sentence("{lab} is updated: {changes} in {time}", lab=name, changes=changes, time=time)
-        return sentence("{lab} is repaired: {changes} in {time}", lab=name, changes=changes, time=time)
+            return sentence("{lab} is updated: {changes} in {time}", lab=name, changes=changes, time=took)
+        return sentence("{lab} is repaired: {changes} in {time}", lab=name, changes=changes, time=took)
     namespaces = sum(isinstance(change.want, Netns) for change in result.changes)
-    counts = joined(", ", (count(namespaces, "namespace"), count(number, "object")))
-    return sentence("{lab} is up: {objects} in {time}", lab=name, objects=counts, time=duration(result.seconds))
+    return sentence(
+        "{lab} is up: {namespaces}, {objects} in {time}",
+        lab=name,
+        namespaces=sentence_n("{number} namespace", "{number} namespaces", namespaces),
+        objects=sentence_n("{number} object", "{number} objects", number),
+        time=took,
+    )
 
 
 def machine_table(lab: Lab) -> TableSection:
@@ -134,8 +135,13 @@ def machine_table(lab: Lab) -> TableSection:
         for machine in lab.machines[:MAX_MACHINE_ROWS]
     ]
     if len(lab.machines) > MAX_MACHINE_ROWS:
-        rows.append(("...", sentence("{number} more", number=len(lab.machines) - MAX_MACHINE_ROWS), "", ""))
-    return TableSection("", (sentence("name"), sentence("role"), sentence("on"), sentence("addresses")), tuple(rows))
+        rows.append(("...", _more(len(lab.machines) - MAX_MACHINE_ROWS), "", ""))
+    columns = (sentence("name"), sentence("role"), sentence("on"), sentence("addresses"))
+    return TableSection("", tuple(map(gettext, columns)), tuple(rows))
+
+
+def _more(number: int) -> str:
+    return gettext(sentence("{number} more", number=number))
 
 
 def service_table(lab: Lab) -> TableSection:
@@ -145,15 +151,18 @@ def service_table(lab: Lab) -> TableSection:
         (one.names[0], one.kind, " ".join(map(str, one.ips)), " ".join(one.ports), _pods(one)) for one in shown
     ]
     if len(lab.virtual_addresses) > len(shown):
-        rows.append(("...", sentence("{number} more", number=len(lab.virtual_addresses) - len(shown)), "", "", ""))
-    return TableSection("", SERVICE_COLUMNS, tuple(rows))
+        rows.append(("...", _more(len(lab.virtual_addresses) - len(shown)), "", "", ""))
+    columns = (
+        sentence("service"), sentence("type"), sentence("addresses"), sentence("ports"), sentence("endpoints"),
+    )  # fmt: skip
+    return TableSection("", tuple(map(gettext, columns)), tuple(rows))
 
 
 def _pods(one: VirtualAddress) -> str:
     """A few names of pods, then addresses of other endpoints, and how many more there are; `none` for none."""
     names = (*one.machines, *map(str, one.elsewhere))
     more = f" +{len(names) - MAX_PODS}" if len(names) > MAX_PODS else ""
-    return " ".join(names[:MAX_PODS]) + more if names else sentence("none")
+    return " ".join(names[:MAX_PODS]) + more if names else gettext(sentence("none"))
 
 
 def suggestions(lab: Lab, labctl: str) -> list[str]:
@@ -179,20 +188,14 @@ def print_status(
     """Print the result of `status`: no drift, or every drifted object by namespace; and the substitutes. With
     `reasons`, each object has its reason."""
     if changes:
-        terminal.lines(
-            [
-                sentence(
-                    "{lab} has drifted: {differences}", lab=name, differences=count(line_count(changes), "difference")
-                )
-            ],
-            fold=4,
-        )
+        differences = sentence_n("{number} difference", "{number} differences", line_count(changes))
+        text = sentence("{lab} has drifted: {differences}", lab=name, differences=differences)
+        terminal.lines([gettext(text)], fold=4)
         terminal.lines(grouped_changes(changes, terminal, reasons=reasons), fold=11)
     else:
-        terminal.lines(
-            [sentence("{lab}: no drift, {objects} as defined", lab=name, objects=count(len(lab.plan), "object"))],
-            fold=4,
-        )
+        objects = sentence_n("{number} object", "{number} objects", len(lab.plan))
+        text = sentence("{lab}: no drift, {objects} as defined", lab=name, objects=objects)
+        terminal.lines([gettext(text)], fold=4)
     terminal.lines(approximation_lines(lab), fold=4)
 
 
@@ -206,26 +209,25 @@ def line_count(changes: Iterable[Change]) -> int:
 def grouped_changes(
     changes: tuple[Change, ...],
     terminal: Terminal,
-    verbs: Mapping[str, str] | None = None,
+    verbs: Mapping[ChangeKind, Sentence] | None = None,
     *,
     present: bool = False,
     reasons: PlannedReasons | None = None,
 ) -> Iterator[str]:
     """Changes by namespace, in the syntax of ip and iptables. `verbs` replaces missing, extra and changed; with
     `present`, a changed value "is" as it was found, else it "was". With `reasons`, the reason of an object is below."""
-    from labctl.render.resources import change_lines
+    from labctl.render.resources import CHANGE_WORDS, change_parts
 
     found = "is" if present else "was"
     for ns, group in by_namespace(changes).items():
         yield terminal.paint(ns, "bold")
         for change in group:
             whys = () if reasons is None else tuple(change_reasons(change, reasons))
-            for number, text in enumerate(change_lines(change, found)):
-                kind, _, rest = text.partition(" ")
-                verb = padded(gettext((verbs or DRIFT_WORDS)[kind]), VERB_WIDTH)
-                yield f"  {terminal.paint(verb, COLOURS[kind])}  {rest}"
+            for number, (kind, text) in enumerate(change_parts(change, found)):
+                verb = gettext((verbs or CHANGE_WORDS)[kind])
+                yield f"  {terminal.paint(pad(verb, 7), COLOURS[kind])}  {gettext(text)}"
                 if whys and whys[number] and whys[number] not in whys[:number]:
-                    yield terminal.paint(f"           {whys[number]}", "dim")
+                    yield terminal.paint(f"           {gettext(whys[number])}", "dim")
 
 
 def change_reasons(change: Change, reasons: PlannedReasons) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labctl.core.resources import IP
+from labctl.core.sentence import sentence
 from labctl.tracing.evidence import TraceEvidence
 
 
@@ -10,7 +11,7 @@ def address_text(evidence: TraceEvidence, ip: IP, near: str) -> str:
     """An address with the name of the machine that has it, as seen from `near`, if that is certain. A loopback address
     is that of the machine itself, whichever it is."""
     if ip.is_loopback:
-        return f"{ip} (itself)"
+        return sentence("{ip} (itself)", ip=ip)
     name = owner(evidence, ip, near)
     return f"{ip} ({name})" if name else str(ip)
 

@@ -11,6 +11,7 @@ from labctl.core.iptables import LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallR
 from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery, RuleRole
 from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
+from labctl.core.sentence import sentence
 from labctl.core.snat_ports import PortUse, port_use, snat_ports
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.firewall import chains as firewall
@@ -116,7 +117,7 @@ def add_rules_and_flows(
     tables = tuple(_nat_tables(instruments, dict.fromkeys(flow.node for flow in before)))
     if evidence.answer != "reply":
         evidence = evidence.with_details(port_uses=tuple(_port_uses(instruments, evidence)))
-    unknown = (*evidence.unknown, *(("reports of firewall rules were lost: too many",) if lost else ()))
+    unknown = (*evidence.unknown, *((sentence("reports of firewall rules were lost: too many"),) if lost else ()))
     return evidence.with_details(flows_before=before, nat_tables=tables, counter_increases=moved, unknown=unknown)
 
 
@@ -165,7 +166,8 @@ def _namespace_states(
         with KernelLab(instruments.lab) as kernel:
             found = kernel.observe(tuple(asking), nodes, chains=False)
     except (KernelError, MissingError) as error:
-        instruments.unknown.append(f"the namespaces could not be read: {error.message}")
+        text = sentence("the namespaces could not be read: {reason}", reason=error.message)
+        instruments.unknown.append(text)
         found = ()
     found_by_node: dict[str, list[Resource]] = {}
     for item in found:

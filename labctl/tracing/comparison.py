@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Literal, TypeAlias
 
+from labctl.core.sentence import Sentence, joined, sentence
 from labctl.tracing.result import Step, TraceResult
 
 DifferenceKind: TypeAlias = Literal[
@@ -25,7 +26,8 @@ NOTE_KINDS: Mapping[str, DifferenceKind] = {
     "DNAT": "nat", "un-NAT": "nat", "route": "route", "rule": "rule", "filter": "rule", "nat": "nat", "SNAT": "nat",
 }  # fmt: skip
 OPTIONAL = ("filter", "nat")
-ABSENT_NOTES = {"route": "not routed", "rule": "no rule acts"}  # the text if a packet has no such note
+# the text if a packet has no such note
+ABSENT_NOTES = {"route": sentence("not routed"), "rule": sentence("no rule acts")}
 END_KINDS: Mapping[str, DifferenceKind] = {
     "rule": "rule", "no-route": "route", "reject-route": "route", "no-route-back": "route", "link-down": "device",
     "cable": "device", "stale-conntrack": "nat", "snat-port-exhaustion": "nat", "dead-backend": "nat",
@@ -190,7 +192,7 @@ def _step_differences(
         return _same(counterparts, number, one, other, same_machine)
 
     if not same([here.devices[0]], [there.devices[0]]):
-        yield "device", (f"in by {here.devices[0]}", f"in by {there.devices[0]}")
+        yield "device", (_came_in(here), _came_in(there))
     if ended:
         return  # what the other packet met after this point is no difference of the machine
     for label, kind in NOTE_KINDS.items():
@@ -202,7 +204,8 @@ def _step_differences(
     if not same([*here.devices], [*there.devices]):
         yield "device", (" > ".join(here.devices), " > ".join(there.devices))
     if bool(here.tunnel) != bool(there.tunnel):
-        yield "tunnel", (here.tunnel or "no tunnel", there.tunnel or "no tunnel")
+        none = sentence("no tunnel")
+        yield "tunnel", (here.tunnel or none, there.tunnel or none)
     ends = tuple(f"{step.src} > {step.dst}" for step in (here, there))
     if not same([ends[0]], [ends[1]]):
         yield "address", (ends[0], ends[1])
@@ -217,7 +220,12 @@ def _notes(step: Step, *labels: str) -> list[str]:
 def _notes_text(step: Step, label: str) -> str:
     """The notes with this label; without any, what the packet met instead."""
     instead = [] if label == "route" else _notes(step, *OPTIONAL)
-    return "; ".join(_notes(step, label) or instead) or ABSENT_NOTES.get(label, "no address is rewritten")
+    found = _notes(step, label) or instead
+    return joined("; ", found) if found else ABSENT_NOTES.get(label, sentence("no address is rewritten"))
+
+
+def _came_in(step: Step) -> Sentence:
+    return sentence("in by {dev}", dev=step.devices[0])
 
 
 def _same(counterparts: _Counterparts, number: int, one: list[str], other: list[str], same_machine: bool) -> bool:
@@ -242,11 +250,12 @@ def _end(
         before = steps[:at] or leg_of(result, "request")
         machines.append(before[-1].node if before else "")
         if len(steps) < number:
-            texts.append(f"ends here: {result.why.sentence if result.why is not None else result.sentence}")
+            why = result.why.sentence if result.why is not None else result.sentence
+            texts.append(sentence("ends here: {reason}", reason=why))
         elif number > 1:
-            texts.append(f"goes on to {steps[number - 1].node}")
+            texts.append(sentence("goes on to {node}", node=steps[number - 1].node))
         else:
-            texts.append(f"leaves {steps[0].node}")
+            texts.append(sentence("leaves {node}", node=steps[0].node))
     return Difference(leg, at, kind, (machines[0], machines[1]), texts[0], texts[1])
 
 

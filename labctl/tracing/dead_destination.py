@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from labctl.core.sentence import joined, sentence
 from labctl.tracing.address_owners import owners
 from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
+from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_place, rule_text
 
 # the causes that can be the effect of an address which no machine has; `dead-backend` names the translation itself
 EFFECTS = ("no-route", "reject-route", "neighbour", "loop", "ttl", "rule", "forwarding-off", "rp-filter")
@@ -21,15 +22,21 @@ def with_dead_destination(loss_point: LossPoint, cause: Cause) -> Cause:
     if on.new_dst == on.dst or on.new_dst.is_loopback or on.new_dst.is_multicast or owners(evidence, on.new_dst):
         return cause
     rule = _translating_rule(evidence, on.node)
-    place = f" ({rule.table}/{rule.chain} rule {rule.number})" if rule is not None else ""
-    text = f"{on.node} rewrote the destination {on.dst} to {on.new_dst}, which no machine of the lab has"
+    reason = sentence(
+        "{node} rewrote the destination {dst} to {new}, which no machine of the lab has",
+        node=on.node,
+        dst=on.dst,
+        new=on.new_dst,
+    )
     facts, tries = cause.facts, cause.tries
     if rule is not None:
         tool = TOOLS["ip" if on.new_dst.version == 4 else "ip6"]
         words = f"{tool} -t nat -L {rule.chain} -n -v --line-numbers"
-        facts = (*facts, Note("nat", f"{on.node}: {rule_text(rule)}"))
+        reason = sentence("{text} ({rule})", text=reason, rule=rule_place(rule))
+        facts = (*facts, Note("nat", joined(": ", (on.node, rule_text(rule)))))
         tries = (*tries, exec_command(evidence, on.node, words))
-    return replace(cause, sentence=f"{cause.sentence}, and {text}{place}", facts=facts, tries=tries)
+    text = sentence("{cause}, and {reason}", cause=cause.sentence, reason=reason)
+    return replace(cause, sentence=text, facts=facts, tries=tries)
 
 
 def _translating_rule(evidence: TraceEvidence, node: str) -> RuleHit | None:

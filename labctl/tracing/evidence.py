@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from labctl.core.neighbour_tables import FullTable
 from labctl.core.observations import Answer, Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
 from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neighbour, Route, Rule
+from labctl.core.sentence import sentence
 from labctl.core.snat_ports import PortUse
 from labctl.core.text import count, short_repr
 from labctl.tracing.hops import Hop, PacketDirection, PacketObservation, path
@@ -246,7 +247,9 @@ class TraceEvidence:
         """The sentences about what could not be observed."""
         if not self.lost_events:
             return self.unknown
-        lost = f"{self.lost_events} kernel events were lost because of the load: a drop may have been missed"
+        lost = sentence(
+            "{number} kernel events were lost because of the load: a drop may have been missed", number=self.lost_events
+        )
         return (*self.unknown, lost)
 
     def with_details(self, **fields: Any) -> TraceEvidence:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from labctl.core.observations import PacketRole, RouteQuery
+from labctl.core.sentence import all_of, sentence, sentence_n
 from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import (
     NAT_TARGETS,
@@ -47,9 +48,12 @@ def _steps(evidence: TraceEvidence, hops: Sequence[Hop], role: PacketRole) -> It
         if visits[hop.node] > 3:
             remaining = hops[number:]
             routers = [one for one in remaining if one.outside_tunnel[0].ttl != one.outside_tunnel[-1].ttl] or remaining
-            names = " and ".join(dict.fromkeys(one.node for one in routers))
-            ttl = remaining[-1].observations[-1].ttl
-            text = f"{names} keep sending it to each other: {len(remaining)} more hops, ttl {ttl} at the end"
+            text = sentence(
+                "{nodes} keep sending it to each other: {number} more hops, ttl {ttl} at the end",
+                nodes=all_of(dict.fromkeys(one.node for one in routers)),
+                number=len(remaining),
+                ttl=remaining[-1].observations[-1].ttl,
+            )
             steps[-1] = _with_note(steps[-1], Note("loop", text))
             break
         steps.append(_step(evidence, hop, role, begun, first=visits[hop.node] == 1))
@@ -87,7 +91,7 @@ def _notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, once: bool) -> I
     if role == "error" and hop.ins == ():
         yield Note("icmp", first.text)
     if first.text == "reset" and not hop.ins:
-        yield Note("tcp", "a reset: the connection is refused")
+        yield Note("tcp", sentence("a reset: the connection is refused"))
     asked = route_queries(evidence, hop, role)
     hits = [one for one in evidence.rule_hits if once and one.node == hop.node and one.role == role]
     to_destination, to_source = _translations(evidence, hop, role, hits)
@@ -105,9 +109,10 @@ def _notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, once: bool) -> I
     if role == "request" and any(turn.iif is not None for turn in asked):
         yield from _source_kept_note(hop, hits)
     if hop.flooded:
-        yield Note(
-            "flood", f"a bridge here did not know the MAC address: {hop.flooded} more copies went to other ports"
+        text = sentence(
+            "a bridge here did not know the MAC address: {number} more copies went to other ports", number=hop.flooded
         )
+        yield Note("flood", text)
 
 
 def _is_before_routing(hit: RuleHit) -> bool:
@@ -130,8 +135,14 @@ def _route_notes(evidence: TraceEvidence, hop: Hop, asked: Sequence[RouteQuery])
         yield Note("route", text)
     if turns:
         first_turn, last_turn = turns[0], turns[-1]
-        text = f"the packet came in by {last_turn.dev} {len(turns)} times: ttl {first_turn.ttl} the first time"
-        yield Note("loop", f"{text}, {last_turn.ttl} the last time")
+        loop = sentence(
+            "the packet came in by {dev} {number} times: ttl {first} the first time, {last} the last time",
+            dev=last_turn.dev,
+            number=len(turns),
+            first=first_turn.ttl,
+            last=last_turn.ttl,
+        )
+        yield Note("loop", loop)
 
 
 def _rule_notes(hits: Sequence[RuleHit], seen: set[str]) -> Iterator[Note]:
@@ -145,7 +156,12 @@ def _rule_notes(hits: Sequence[RuleHit], seen: set[str]) -> Iterator[Note]:
             continue
         text = rule_text(hit)
         if marks:
-            text += f" (after {marks} other{'s' if marks > 1 else ''} that set a mark)"
+            text = sentence_n(
+                "{rule} (after {number} other that set a mark)",
+                "{rule} (after {number} others that set a mark)",
+                marks,
+                rule=text,
+            )
         marks = 0
         if text not in seen:
             seen.add(text)
@@ -165,7 +181,8 @@ def _filter_note(hits: Sequence[RuleHit]) -> Iterator[Note]:
         return
     last = filter_hits[-1]
     if last.kind == "policy":
-        yield Note("filter", f"no rule of {last.chain} matched, policy {last.target or 'ACCEPT'}")
+        text = sentence("no rule of {chain} matched, policy {policy}", chain=last.chain, policy=last.target or "ACCEPT")
+        yield Note("filter", text)
 
 
 def acts(hit: RuleHit) -> bool:
@@ -195,19 +212,22 @@ def _translations(
     relayed = next((pair for pair in pairwise(bare) if is_relayed(evidence, *pair)), None)
     if relayed is not None:
         came, left = relayed
-        ends = f"{_source_text(came)} > {_destination_text(came)}", f"{_source_text(left)} > {_destination_text(left)}"
-        return [], [Note("proxy", f"a program in {hop.node} received {ends[0]} and sent on {ends[1]}")]
+        text = sentence(
+            "a program in {node} received {came} and sent on {left}",
+            node=hop.node,
+            came=f"{_source_text(came)} > {_destination_text(came)}",
+            left=f"{_source_text(left)} > {_destination_text(left)}",
+        )
+        return [], [Note("proxy", text)]
     if hop.observations[0].direction == "out":
         return _own_translations(evidence, hop.observations[0])
     to_destination, to_source = [], []
     if (before.dst, before.dport) != (after.dst, after.dport):
-        text = f"destination {_destination_text(before)} becomes {_destination_text(after)}"
-        to_destination.append(Note(target, text))
+        to_destination.append(_destination_note(target, _destination_text(before), _destination_text(after)))
     elif not hop.outs and (new := nat_endpoint(evidence, before)) != (before.dst, before.dport):
-        text = f"destination {_destination_text(before)} becomes {endpoint_text(*new)}"
-        to_destination.append(Note(target, text))
+        to_destination.append(_destination_note(target, _destination_text(before), endpoint_text(*new)))
     if (before.src, before.sport) != (after.src, after.sport):
-        to_source.append(Note(source, f"source {_source_text(before)} becomes {_source_text(after)}"))
+        to_source.append(_source_note(source, _source_text(before), _source_text(after)))
     return to_destination, to_source
 
 
@@ -222,10 +242,9 @@ def _own_translations(evidence: TraceEvidence, item: PacketObservation) -> tuple
         return to_destination, to_source
     source, target = ("SNAT", "DNAT") if item.role == "request" else ("un-NAT", "un-NAT")
     if found[2:] != (item.dst, item.dport):
-        text = f"destination {endpoint_text(*found[2:])} becomes {_destination_text(item)}"
-        to_destination.append(Note(target, text))
+        to_destination.append(_destination_note(target, endpoint_text(*found[2:]), _destination_text(item)))
     if found[:2] != (item.src, item.sport):
-        to_source.append(Note(source, f"source {endpoint_text(*found[:2])} becomes {_source_text(item)}"))
+        to_source.append(_source_note(source, endpoint_text(*found[:2]), _source_text(item)))
     return to_destination, to_source
 
 
@@ -239,9 +258,18 @@ def _source_kept_note(hop: Hop, hits: Sequence[RuleHit]) -> Iterator[Note]:
     nat_hits = [one for one in hits if one.table == "nat" and one.hook == POSTROUTING_HOOK]
     if nat_hits and not any(one.kind == "rule" and one.target in NAT_TARGETS for one in nat_hits):
         returned = source_keeping_rule(nat_hits)
-        yield Note(
-            "nat", f"source kept: {rule_text(returned)}" if returned else "no POSTROUTING rule translates, source kept"
-        )
+        text = sentence("no POSTROUTING rule translates, source kept")
+        if returned:
+            text = sentence("source kept: {rule}", rule=rule_text(returned))
+        yield Note("nat", text)
+
+
+def _destination_note(label: str, before: str, after: str) -> Note:
+    return Note(label, sentence("destination {before} becomes {after}", before=before, after=after))
+
+
+def _source_note(label: str, before: str, after: str) -> Note:
+    return Note(label, sentence("source {before} becomes {after}", before=before, after=after))
 
 
 def _destination_text(item: PacketObservation) -> str:

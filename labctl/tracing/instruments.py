@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.observations import Flow
+from labctl.core.sentence import sentence
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.firewall import backend, chains
@@ -121,16 +122,22 @@ class Instruments:
             import_what_follows()
         self.setup.watch_drops(self._lengths)
         if self.tracing is None:
-            self.unknown.append(f"the kernel's drops cannot be observed: {self.setup.problem}")
+            text = sentence("the kernel's drops cannot be observed: {problem}", problem=self.setup.problem)
+            self.unknown.append(text)
         elif not self.tracing.has_reasons:
-            self.unknown.append("this kernel reports where it dropped a packet, but not why (Linux 5.17 and later do)")
+            self.unknown.append(
+                sentence("this kernel reports where it dropped a packet, but not why (Linux 5.17 and later do)")
+            )
 
     def _watch_rules(self) -> None:
         """Where a namespace has a firewall: read the counters, and get reports of all rules that the probe meets."""
         filtering = [node for node in self.nodes if self._has_firewall(node)]
         self.rules_traced = len(filtering) <= MAX_FIREWALL_NAMESPACES
         if not self.rules_traced:
-            self.unknown.append(f"the rules of {len(filtering)} namespaces were not watched: these are too many")
+            text = sentence(
+                "the rules of {number} namespaces were not watched: these are too many", number=len(filtering)
+            )
+            self.unknown.append(text)
             return
         if filtering:
             modules.load(MODULES, self.warn)
@@ -148,8 +155,12 @@ class Instruments:
                 self.rule_logs[node] = self.run(node, self._open_rule_log)
                 self.nft_tables[node] = self.run(node, ProbeMarkTable, self._matches, self.setup.name)
             except OSError as error:
-                why = error.strerror or error
-                self.unknown.append(f"the rules that the probe met in {node} are known only by their counters: {why}")
+                text = sentence(
+                    "the rules that the probe met in {node} are known only by their counters: {reason}",
+                    node=node,
+                    reason=error.strerror or error,
+                )
+                self.unknown.append(text)
         self.rules_traced = len(self.nft_tables) == len(self.chains_before)
 
     def read_chains(self, nodes: Iterable[str]) -> dict[str, tuple[ChainCounters, ...]]:

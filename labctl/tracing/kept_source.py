@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
 from labctl.core.observations import RouteQuery
 from labctl.core.resources import IP
+from labctl.core.sentence import Sentence, all_of, sentence
 from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import NAT_TARGETS, POSTROUTING_HOOK, PREROUTING_HOOK, find_lookup, source_keeping_rule
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
+from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_place, rule_text
 from labctl.tracing.stale_connection import find_stale_connection
 from labctl.tracing.untracked import is_notrack
 
@@ -33,23 +34,31 @@ class KeptSource:
     others: tuple[str, ...] = ()
 
     @property
-    def short(self) -> str:
+    def short(self) -> Sentence:
         """The router and its rule in a few words."""
         if self.rule is None:
-            nodes = " and ".join((self.node, *self.others))
-            return f"{nodes} kept the source {self.ip}: no rule of nat/POSTROUTING translates it"
-        rule = f"{self.rule.table}/{self.rule.chain} rule {self.rule.number}"
-        return f"{self.node} kept the source {self.ip} ({rule}{': not tracked' if self.rule.table == 'raw' else ''})"
+            nodes = all_of((self.node, *self.others))
+            return sentence(
+                "{nodes} kept the source {ip}: no rule of nat/POSTROUTING translates it", nodes=nodes, ip=self.ip
+            )
+        rule = rule_place(self.rule)
+        if self.rule.table == "raw":
+            return sentence("{node} kept the source {ip} ({rule}: not tracked)", node=self.node, ip=self.ip, rule=rule)
+        return sentence("{node} kept the source {ip} ({rule})", node=self.node, ip=self.ip, rule=rule)
 
     @property
-    def text(self) -> str:
+    def text(self) -> Sentence:
         """The router and its rule."""
         if self.rule is None:
-            return f"{self.node}: no rule of nat/POSTROUTING translates the source {self.ip}"
-        skipped = f", so that the packet never comes to {self.rule.skipped}" if self.rule.skipped else ""
+            return sentence("{node}: no rule of nat/POSTROUTING translates the source {ip}", node=self.node, ip=self.ip)
+        text = sentence("{node}: source {ip} kept: {rule}", node=self.node, ip=self.ip, rule=rule_text(self.rule))
         if self.rule.table == "raw":
-            skipped = ", so that conntrack does not track the packet and no rule of the table nat sees it"
-        return f"{self.node}: source {self.ip} kept: {rule_text(self.rule)}{skipped}"
+            return sentence(
+                "{text}, so that conntrack does not track the packet and no rule of the table nat sees it", text=text
+            )
+        if self.rule.skipped:
+            return sentence("{text}, so that the packet never comes to {rule}", text=text, rule=self.rule.skipped)
+        return text
 
 
 def find_kept_source(evidence: TraceEvidence, ip: IP) -> KeptSource | None:
@@ -98,7 +107,7 @@ def with_kept_source(loss_point: LossPoint, cause: Cause) -> Cause:
     told = any(note.text.endswith(kept.text) for note in cause.facts)
     return replace(
         cause,
-        sentence=f"{cause.sentence}, and {kept.short}",
+        sentence=sentence("{cause}, and {reason}", cause=cause.sentence, reason=kept.short),
         facts=cause.facts if told else (*cause.facts, Note("nat", kept.text)),
         tries=(*cause.tries, command),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from labctl.core.resources import IP
+from labctl.core.sentence import Sentence, sentence
 from labctl.tracing import translated_source
 from labctl.tracing.address_owners import address_text, has_address
 from labctl.tracing.causes import (
@@ -33,6 +34,7 @@ from labctl.tracing.hops import PacketObservation
 from labctl.tracing.kept_source import with_kept_source
 from labctl.tracing.loss_point import LossPoint, find_loss_point
 from labctl.tracing.result import (
+    ROLE_WORDS,
     Cause,
     Leg,
     Note,
@@ -152,41 +154,54 @@ def _with_cause_behind(loss_point: LossPoint, cause: Cause) -> Cause:
     return translated_source.with_translated_source(loss_point, cause, rewritten)
 
 
-def _verdict(loss_point: LossPoint, cause: Cause | None, paths: Sequence[Leg]) -> tuple[TraceVerdict, str]:
-    evidence = loss_point.evidence
+def _verdict(loss_point: LossPoint, cause: Cause | None, paths: Sequence[Leg]) -> tuple[TraceVerdict, Sentence]:
+    evidence, node, role = loss_point.evidence, loss_point.node, ROLE_WORDS[loss_point.role]
     end = next((leg.steps[-1].node for leg in paths if leg.name == "request"), loss_point.node)
     if cause is not None and cause.kind == "wrong-machine":
-        done = {"reply": ", which answered", "refused": ", which refused it"}.get(evidence.answer, "")
-        return (
-            "lost",
-            f"the request went to {taker(evidence)}{done}; it never arrived in {evidence.question.target}",
-        )
+        went = sentence("the request went to {node}", node=taker(evidence))
+        if evidence.answer == "reply":
+            went = sentence("{text}, which answered", text=went)
+        if evidence.answer == "refused":
+            went = sentence("{text}, which refused it", text=went)
+        return "lost", sentence("{text}; it never arrived in {target}", text=went, target=evidence.question.target)
     if evidence.answer == "refused":
         if cause is not None and cause.kind == "rule":
             return "refused", _refusal_sentence(loss_point)
-        return "refused", f"the probe arrived in {end} and was refused there"
+        return "refused", sentence("the probe arrived in {node} and was refused there", node=end)
     if loss_point.last_observation is None:
-        return "lost", f"the {loss_point.role} never left {loss_point.node}"
+        return "lost", sentence("the {packet} never left {node}", packet=role, node=node)
     if loss_point.role == "request" and loss_point.delivered and cause is None:
         asked = evidence.question
-        took = ", where a socket received it" if asked.protocol == "udp" and endpoints.has_socket(loss_point) else ""
-        return "unanswered", f"the request arrived in {loss_point.node}{took}, but no reply was seen"
+        if asked.protocol == "udp" and endpoints.has_socket(loss_point):
+            text = sentence(
+                "the request arrived in {node}, where a socket received it, but no reply was seen", node=node
+            )
+            return "unanswered", text
+        return "unanswered", sentence("the request arrived in {node}, but no reply was seen", node=node)
     answering = cause is not None and (cause.kind in REPLY_LOSS_CAUSES or cause.sentence.endswith("reply to it"))
     if loss_point.role == "request" and loss_point.delivered and answering:
-        return "lost", f"the request arrived in {loss_point.node}, but the reply never left {loss_point.node}"
-    return "lost", f"the {loss_point.role} was last seen {observation_text(loss_point.last_observation)}"
+        return "lost", sentence("the request arrived in {node}, but the reply never left {node}", node=node)
+    return "lost", _last_seen(role, loss_point.last_observation)
 
 
-def _refusal_sentence(loss_point: LossPoint) -> str:
+def _last_seen(packet: Sentence, item: PacketObservation) -> Sentence:
+    return sentence("the {packet} was last seen {place}", packet=packet, place=observation_text(item))
+
+
+def _refusal_sentence(loss_point: LossPoint) -> Sentence:
     """Where a firewall refused the probe, and what came back to the sender, as a closed port would have sent it."""
-    place = f"never left {loss_point.node}"
+    packet = ROLE_WORDS["request"]
+    text = sentence("the {packet} never left {node}", packet=packet, node=loss_point.node)
     if loss_point.last_observation is not None:
-        place = f"was last seen {observation_text(loss_point.last_observation)}"
+        text = _last_seen(packet, loss_point.last_observation)
     seen = loss_point.evidence.observations
     reset = any(one.role == "reply" and one.text == "reset" for one in seen)
     error = next((one.text for one in seen if one.role == "error"), None)
-    back = "a TCP reset" if reset else f"an ICMP error ({error})" if error is not None else "a refusal"
-    return f"the request {place}, and {back} came back"
+    if reset:
+        return sentence("{text}, and a TCP reset came back", text=text)
+    if error is not None:
+        return sentence("{text}, and an ICMP error ({error}) came back", text=text, error=error)
+    return sentence("{text}, and a refusal came back", text=text)
 
 
 def _facts(loss_point: LossPoint, cause: Cause | None) -> Iterator[Note]:
@@ -227,8 +242,16 @@ def _icmp_notes(evidence: TraceEvidence) -> Iterator[Note]:
     for (src, _, text), items in sorted(found.items(), key=lambda one: str(one[0])):
         first, last = next((item for item in items if item.src == src), items[0]), items[-1]
         sender, receiver = address_text(evidence, src, first.node), address_text(evidence, last.dst, last.node)
-        seen = f", who saw it from {last.src}" if last.src != src else ""
-        yield Note("icmp", f"{sender} reported to {receiver}{seen}: {text}")
+        said = sentence("{sender} reported to {receiver}: {error}", sender=sender, receiver=receiver, error=text)
+        if last.src != src:
+            said = sentence(
+                "{sender} reported to {receiver}, who saw it from {address}: {error}",
+                sender=sender,
+                receiver=receiver,
+                address=last.src,
+                error=text,
+            )
+        yield Note("icmp", said)
 
 
 def _message(item: PacketObservation) -> tuple[IP, IP, str]:
@@ -241,7 +264,7 @@ def _unknown_lines(loss_point: LossPoint, cause: Cause | None) -> tuple[str, ...
     lines = list(evidence.unknown_lines)
     if cause is None and not loss_point.delivered:
         if loss_point.drop is None and evidence.drops_traced:
-            lines.append("the kernel reported no drop that certainly belongs to this packet")
+            lines.append(sentence("the kernel reported no drop that certainly belongs to this packet"))
         if loss_point.last_observation is not None:
-            lines.append("it is not known why it went no further")
+            lines.append(sentence("it is not known why it went no further"))
     return tuple(lines)

@@ -9,13 +9,18 @@ from typing import Literal, TypeAlias
 from labctl.core.iptables import CHAIN_TOOLS, FirewallRule
 from labctl.core.observations import Flow, RouteLookup
 from labctl.core.resources import IP
+from labctl.core.sentence import Sentence, joined, sentence
 from labctl.core.text import short_repr
-from labctl.tracing.evidence import CounterIncrease, RuleHit, TraceEvidence
-from labctl.tracing.hops import PacketObservation
+from labctl.tracing.evidence import CounterIncrease, RuleHit, TraceEvidence, UnansweredNeighbour
+from labctl.tracing.hops import PacketDirection, PacketObservation
 
 TraceVerdict: TypeAlias = Literal["answered", "refused", "unanswered", "lost"]
 TOOLS = CHAIN_TOOLS
 PROGRAM = "labctl"  # the first word of advised commands
+ROLE_WORDS = {
+    "request": sentence("request"), "reply": sentence("reply"), "error": sentence("error"),
+    "solicitation": sentence("solicitation"), "advertisement": sentence("advertisement"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +89,13 @@ def endpoint_text(ip: IP, port: int | None) -> str:
     return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
 
 
-def flow_text(flow: Flow) -> str:
+def flow_text(flow: Flow) -> Sentence:
     """An entry of conntrack with its namespace, as far as the packets decide it: both directions."""
     ports = (flow.sport, flow.dport, flow.reply_sport, flow.reply_dport)
     here, far, back_src, back_dst = ports if flow.protocol in (6, 17) else (None, None, None, None)
     there = f"{endpoint_text(flow.src, here)} > {endpoint_text(flow.dst, far)}"
     back = f"{endpoint_text(flow.reply_src, back_src)} > {endpoint_text(flow.reply_dst, back_dst)}"
-    return f"{flow.node}: {there}, answered as {back}"
+    return sentence("{node}: {there}, answered as {back}", node=flow.node, there=there, back=back)
 
 
 def service_notes(evidence: TraceEvidence) -> Iterator[Note]:
@@ -103,21 +108,57 @@ def nat_notes(evidence: TraceEvidence, known: Sequence[Note] = ()) -> Iterator[N
     """The translations in conntrack, except those that the notes `known` report already."""
     for flow in evidence.flows:
         if flow.is_translated and not any(note.text.startswith(f"{flow_text(flow)} [") for note in known):
-            yield Note("conntrack", f"{flow_text(flow)} [{flow.state}]")
+            yield Note("conntrack", flow_with_state(flow))
 
 
-def rule_text(hit: RuleHit | CounterIncrease) -> str:
+def flow_with_state(flow: Flow) -> Sentence:
+    """An entry of conntrack, with its state."""
+    return joined(" ", (flow_text(flow), f"[{flow.state}]"))
+
+
+def rule_text(hit: RuleHit | CounterIncrease) -> Sentence:
     """A rule with its place: `nat/POSTROUTING rule 1: -o eth0 -j MASQUERADE`, with its comment as in iptables -L."""
     tool = "" if hit.family == "ip" else f"{TOOLS.get(hit.family, hit.family)} "
     policy = hit.kind == "policy" if isinstance(hit, RuleHit) else hit.number == 0
     if policy:
-        return f"{tool}{hit.table}/{hit.chain} policy {hit.target or '?'}"
-    text = "(its text could not be read)"
+        return sentence(
+            "{table}/{chain} policy {target}", table=f"{tool}{hit.table}", chain=hit.chain, target=hit.target or "?"
+        )
+    text: str = sentence("(its text could not be read)")
     if hit.rule:
         rule = FirewallRule.from_text(hit.rule)
         comment = rule.option("--comment")
         text = str(rule.without_match("comment")) + (f" /* {comment.values[0]} */" if comment is not None else "")
-    return f"{tool}{hit.table}/{hit.chain} rule {hit.number}: {text}"
+    return sentence(
+        "{table}/{chain} rule {number}: {text}",
+        table=f"{tool}{hit.table}",
+        chain=hit.chain,
+        number=hit.number,
+        text=text,
+    )
+
+
+def rule_place(hit: RuleHit) -> Sentence:
+    """Where a rule is: `nat/POSTROUTING rule 1`."""
+    return sentence("{table}/{chain} rule {number}", table=hit.table, chain=hit.chain, number=hit.number)
+
+
+def rule_note(hit: RuleHit | CounterIncrease) -> Note:
+    """The note that names a rule and its namespace."""
+    return Note("rule", joined(": ", (hit.node, rule_text(hit))))
+
+
+def asked_note(asked: UnansweredNeighbour) -> Note:
+    """The note that a question for a MAC address had no answer."""
+    return Note(
+        "arp",
+        sentence(
+            "{node}/{dev} asked for the MAC address of {ip} and got no answer",
+            node=asked.node,
+            dev=asked.dev,
+            ip=asked.ip,
+        ),
+    )
 
 
 def route_get_command(lookup: RouteLookup) -> str:
@@ -145,9 +186,16 @@ def lookup_text(lookup: RouteLookup) -> str:
     return f"{answer} (mark {lookup.mark:#x})" if lookup.mark else answer
 
 
-def observation_text(item: PacketObservation) -> str:
+def observation_text(item: PacketObservation) -> Sentence:
     """The place of a sighting: `entering node1/eth0`."""
-    return f"{'entering' if item.direction == 'in' else 'leaving'} {item.node}/{item.dev}"
+    return place_text(item.direction, item.node, item.dev)
+
+
+def place_text(direction: PacketDirection, node: str, dev: str) -> Sentence:
+    """Where a packet was seen: `entering node1/eth0`."""
+    if direction == "in":
+        return sentence("entering {node}/{dev}", node=node, dev=dev)
+    return sentence("leaving {node}/{dev}", node=node, dev=dev)
 
 
 def with_command(result: TraceResult, command: str, sudo: str) -> TraceResult:

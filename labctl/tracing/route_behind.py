@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import IP, Address, Link, Route
+from labctl.core.sentence import Sentence, sentence
 from labctl.render.resources import route_text
 from labctl.tracing.address_owners import owner
 from labctl.tracing.evidence import TraceEvidence
@@ -53,11 +54,15 @@ def _with_out_device(loss_point: LossPoint, cause: Cause) -> Cause:
     networks = [one.addr.network for one in loss_point.namespace.addresses if one.at.dev == found.dev]
     if option is None or option.negated or not networks or any(found.dst in one for one in networks):
         return cause
-    sentence = (
-        f"{cause.sentence}: the route {_short(found)} of {found.node} sends it out by {found.dev}, although"
-        f" {found.dst} is in no network of that device"
+    text = sentence(
+        "{cause}: the route {route} of {node} sends it out by {dev}, although {dst} is in no network of that device",
+        cause=cause.sentence,
+        route=_short(found),
+        node=found.node,
+        dev=found.dev,
+        dst=found.dst,
     )
-    return replace(cause, sentence=sentence)
+    return replace(cause, sentence=text)
 
 
 def _lookups(loss_point: LossPoint, hop: Hop) -> Iterator[RouteLookup]:
@@ -89,9 +94,14 @@ def _cable_down(evidence: TraceEvidence, node: str, ip: IP) -> Link | None:
 
 def _cable_cause(loss_point: LossPoint, cause: Cause, end: Link) -> Cause:
     name = end.peer.ns if end.peer is not None else ""
-    sentence = f"{end.at}, which leads to {name}, is down, so its routes are gone, and {cause.sentence}"
+    text = sentence(
+        "{link}, which leads to {node}, is down, so its routes are gone, and {effect}",
+        link=end.at,
+        node=name,
+        effect=cause.sentence,
+    )
     tries = (exec_command(loss_point.evidence, end.at.ns, f"ip link set {end.at.dev} up"),)
-    return Cause("link-down", sentence, cause.facts, tries)
+    return Cause("link-down", text, cause.facts, tries)
 
 
 def _device_down(evidence: TraceEvidence, found: RouteLookup) -> Address | None:
@@ -106,13 +116,19 @@ def _device_down(evidence: TraceEvidence, found: RouteLookup) -> Address | None:
 
 
 def _down_cause(loss_point: LossPoint, cause: Cause, found: RouteLookup, down: Address) -> Cause:
-    sentence = (
-        f"{down.at} is down, so {found.node} sends packets to {found.dst} by its route {_short(found)} instead of"
-        f" {down.addr.network}, and {cause.sentence}"
+    text = sentence(
+        "{link} is down, so {node} sends packets to {dst} by its route {route} instead of {network}, and {effect}",
+        link=down.at,
+        node=found.node,
+        dst=found.dst,
+        route=_short(found),
+        network=down.addr.network,
+        effect=cause.sentence,
     )
-    facts = (_lookup_note(found), Note("address", f"{down.at} has {down.addr}"), *_others(cause, found))
+    fact = Note("address", sentence("{at} has {addr}", at=down.at, addr=down.addr))
+    facts = (_lookup_note(found), fact, *_others(cause, found))
     tries = (exec_command(loss_point.evidence, found.node, f"ip link set {down.at.dev} up"),)
-    return Cause("link-down", sentence, facts, tries)
+    return Cause("link-down", text, facts, tries)
 
 
 def _route_back(loss_point: LossPoint, found: RouteLookup) -> Route | None:
@@ -144,17 +160,33 @@ def _neighbouring(evidence: TraceEvidence, node: str) -> list[str]:
 def _missing_cause(loss_point: LossPoint, cause: Cause, found: RouteLookup, back: Route) -> Cause:
     evidence = loss_point.evidence
     name = owner(evidence, found.dst, found.node)
-    sentence = (
-        f"{found.node} has no route to {found.dst} ({name}) except its default route, although {back.ns} has one back"
-        f" ({back.dst}); so {_without_name(cause.sentence, found.dst, name)}"
+    text = sentence(
+        "{node} has no route to {dst} ({name}) except its default route, although {back} has one back ({network}); so"
+        " {effect}",
+        node=found.node,
+        dst=found.dst,
+        name=name,
+        back=back.ns,
+        network=back.dst,
+        effect=_without_name(cause.sentence, f"{found.dst} ({name})"),
     )
     facts = (_lookup_note(found), Note("route", f"{back.ns}: {route_text(back)}"), *_others(cause, found))
     tries = (exec_command(evidence, found.node, route_get_command(found)), *cause.tries)
-    return replace(cause, kind="no-route", sentence=sentence, facts=facts, tries=tries)
+    return replace(cause, kind="no-route", sentence=text, facts=facts, tries=tries)
 
 
-def _without_name(sentence: str, ip: IP, name: str | None) -> str:
-    return sentence.replace(f"{ip} ({name})", "it", 1)
+def _without_name(text: str, name: str) -> str:
+    """The sentence with `it` instead of the name, which came before."""
+    if not isinstance(text, Sentence):
+        return text.replace(name, "it", 1)
+    if name not in text:
+        return text
+    values = dict(text.values)
+    key = next((key for key, value in values.items() if name in str(value)), None)
+    if key is None:
+        return text
+    values[key] = sentence("it") if str(values[key]) == name else _without_name(values[key], name)
+    return Sentence(text.template, values, text.many, text.number)
 
 
 def _others(cause: Cause, found: RouteLookup) -> tuple[Note, ...]:

@@ -5,10 +5,11 @@ The kernel itself answered the lookup. The rules of policy routing say which tab
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import RT_TABLE_MAIN, Route, Rule
+from labctl.core.sentence import Sentence, listed, sentence, sentence_n
 from labctl.render.resources import rule_text
 from labctl.tracing.evidence import NamespaceState
 
@@ -66,22 +67,23 @@ def has_route(state: NamespaceState, lookup: RouteLookup, asked: Sequence[int]) 
     ) or any(one.connected and RT_TABLE_MAIN in asked and lookup.dst in one.addr.network for one in state.addresses)
 
 
-def users_text(state: NamespaceState, table: int, family: int) -> str:
+def users_text(state: NamespaceState, table: int, family: int) -> Sentence:
     """Who uses a table: `only what comes in by node1 and vm uses it`."""
     rules = [rule for rule in state.rules if (rule.kind, rule.table, rule.family) == ("lookup", table, family)]
     if not rules:
-        return "no rule leads to it"
+        return sentence("no rule leads to it")
     if all(rule == Rule(rule.ns, rule.pref, table, family, iif=rule.iif) for rule in rules):
         names = [rule.iif or "" for rule in rules]
-        return "only what comes in by " + _listed(dict.fromkeys(names)) + " uses it"
+        return sentence("only what comes in by {devices} uses it", devices=listed(dict.fromkeys(names)))
     texts = (rule_text(rule).partition(" lookup ")[0].removeprefix("pref ").partition(" ") for rule in rules)
-    return f"only {_listed(f'rule {pref} ({text})' for pref, _, text in texts)} lead{'s' * (len(rules) == 1)} to it"
+    found = [sentence("rule {pref} ({text})", pref=pref, text=text) for pref, _, text in texts]
+    return sentence_n("only {rules} leads to it", "only {rules} lead to it", len(found), rules=listed(found))
 
 
-def tables_text(tables: Sequence[int]) -> str:
+def tables_text(tables: Sequence[int]) -> Sentence:
     """`table main`, `tables 100 and main`."""
     names = [TABLE_NAMES.get(table, str(table)) for table in tables]
-    return ("table " if len(names) == 1 else "tables ") + _listed(names)
+    return sentence_n("table {names}", "tables {names}", len(names), names=listed(names))
 
 
 def _rules(state: NamespaceState, lookup: RouteLookup) -> list[Rule]:
@@ -98,8 +100,3 @@ def _matches(rule: Rule, lookup: RouteLookup, mark: int) -> bool:
         and (rule.mark is None or (mark ^ rule.mark) & (FULL_MASK if rule.mask is None else rule.mask) == 0)
     )
     return found != rule.invert
-
-
-def _listed(names: Iterable[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last

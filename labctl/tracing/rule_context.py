@@ -9,6 +9,7 @@ from labctl.core.iptables import FirewallRule
 from labctl.core.iptables_parts import RuleOption
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.resources import Chain
+from labctl.core.sentence import sentence
 
 RuleKind: TypeAlias = Literal["rule", "policy", "return"]
 Chains: TypeAlias = Mapping[tuple[str, str, str], ChainCounters]  # by family, table and name
@@ -89,8 +90,8 @@ def skipped_translation(chains: Chains, counted: ChainCounters | None, number: i
         return ""
     for later, rule in enumerate(chain.rules[number:], number + 1):
         if rule.target in ("MASQUERADE", "SNAT"):
-            return f"{rule.target} in rule {later}"
+            return sentence("{target} in rule {number}", target=rule.target, number=later)
         jump = chains.get((chain.family, chain.table, rule.target or ""))
         if jump is not None and any(one.target in ("MASQUERADE", "SNAT") for one in jump.chain.rules):
-            return f"{rule.target} in rule {later}"
+            return sentence("{target} in rule {number}", target=rule.target, number=later)
     return ""

@@ -22,6 +22,7 @@ from labctl.checks.context import (
     source_port_error,
 )
 from labctl.core.neighbour_tables import NeighbourTables, full_tables
+from labctl.core.sentence import sentence
 from labctl.core.topology import Topology
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.netlink import neighbour_tables, neighbours
@@ -73,7 +74,7 @@ def trace_packet(
     marker = MAGIC + os.urandom(4)
     identity = isn.to_bytes(4, "big") if question.protocol == "tcp" else marker
     nodes = namespaces_to_tap(topology, _ends_and_hosts(topology, question))
-    progress("setting up taps")
+    progress(sentence("setting up taps"))
     setup.hold(lab_state.lock(lab.name))
     with Instruments(setup, lab.name, nodes, question, identity, warn) as instruments:
         assert instruments.taps is not None
@@ -92,7 +93,7 @@ def trace_packet(
             sent = time.time_ns()
             probe_id: ProbeId = TcpProbeId(frozenset((isn,))) if question.protocol == "tcp" else PayloadMarker(marker)
             pid, probe = _send_probe(context, question, marker, isn)
-            progress(f"following the probe to {question.target}")
+            progress(sentence("following the probe to {target}", target=question.target))
             wait = _ProbeWait(instruments, topology, question, probe_id, sent, pid, probe, listener, tables)
             try:
                 evidence = wait.wait_and_collect()
@@ -285,10 +286,10 @@ class _ProbeWait:
         not_receiving = self.instruments.taps.verify_receiving()
         lost = self.instruments.taps.losses()
         unknown = [
-            f"the tap in {node} cannot be trusted: {why}"
+            sentence("the tap in {node} cannot be trusted: {reason}", node=node, reason=why)
             for node, why in {**self.instruments.taps.not_receiving, **not_receiving}.items()
         ]
-        unknown += [f"the tap in {node} lost {count} frames" for node, count in lost.items()]
+        unknown += [sentence("the tap in {node} lost {number} frames", node=node, number=lost[node]) for node in lost]
         seen = replace(
             self._observed_so_far(),
             answer=self.probe.answer or "timeout",

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from labctl.core.resources import Link
+from labctl.core.sentence import sentence
 from labctl.tracing.evidence import UnansweredNeighbour
 
 QUESTIONS = 2  # questions without an answer that are enough
@@ -50,4 +51,11 @@ def late_answers(
 ) -> tuple[str, ...]:
     """A sentence for each neighbour that answered after the trace had called it silent."""
     answered = set(missing) - set(still_missing)
-    return tuple(sorted(f"{one.node}/{one.dev} got an answer for {one.ip} too late for the trace" for one in answered))
+    return tuple(
+        sorted(
+            sentence(
+                "{node}/{dev} got an answer for {ip} too late for the trace", node=one.node, dev=one.dev, ip=one.ip
+            )
+            for one in answered
+        )
+    )

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 
 from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
 from labctl.core.resources import IP
+from labctl.core.sentence import Sentence, joined, sentence
 from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import CounterIncrease, RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import INPUT_HOOK, NAT_TARGETS, POSTROUTING_HOOK, untranslated
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
+from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_place, rule_text
 
 # the causes that can be the effect of an address that a packet has
 EFFECTS = (
@@ -33,16 +34,16 @@ class TranslatedSource:
     rule: RuleHit | None
 
     @property
-    def short(self) -> str:
+    def short(self) -> Sentence:
         """The namespace, the addresses and the rule in a few words."""
-        rule = f" ({self.rule.table}/{self.rule.chain} rule {self.rule.number})" if self.rule is not None else ""
-        return f"{self.node} rewrote the source {self.old} to {self.new}{rule}"
+        text = sentence("{node} rewrote the source {old} to {new}", node=self.node, old=self.old, new=self.new)
+        return text if self.rule is None else sentence("{text} ({rule})", text=text, rule=rule_place(self.rule))
 
     @property
-    def text(self) -> str:
+    def text(self) -> Sentence:
         """The same with the text of the rule."""
-        how = f": {rule_text(self.rule)}" if self.rule is not None else ""
-        return f"{self.node}: source {self.old} rewritten to {self.new}{how}"
+        text = sentence("{node}: source {old} rewritten to {new}", node=self.node, old=self.old, new=self.new)
+        return text if self.rule is None else joined(": ", (text, rule_text(self.rule)))
 
 
 def find_translated_source(evidence: TraceEvidence, ip: IP) -> TranslatedSource | None:
@@ -91,7 +92,8 @@ def with_translated_source(loss_point: LossPoint, cause: Cause, found: Translate
         words = f"{tool} -t nat -L {found.rule.chain} -n -v --line-numbers"
         tries += (exec_command(loss_point.evidence, found.node, words),)
     facts = (*cause.facts, Note("nat", found.text))
-    return replace(cause, sentence=f"{cause.sentence}, and {found.short}", facts=facts, tries=tries)
+    text = sentence("{cause}, and {reason}", cause=cause.sentence, reason=found.short)
+    return replace(cause, sentence=text, facts=facts, tries=tries)
 
 
 def _lost_because_of(loss_point: LossPoint, cause: Cause) -> IP | None:

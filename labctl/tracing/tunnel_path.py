@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from labctl.core.resources import IP, Address, Fdb, Interface, Link
+from labctl.core.sentence import Sentence, one_of, sentence
 from labctl.tracing.address_owners import owners
 from labctl.tracing.bridge_ports import DEFAULT_FDB_MAC, is_multicast, links_behind, ports_of
 from labctl.tracing.evidence import TraceEvidence
@@ -21,7 +22,7 @@ class TunnelSending:
     link: Link
     mac: str
     remotes: tuple[IP, ...]
-    source: str
+    source: Sentence
 
 
 def last_sending(evidence: TraceEvidence, hops: Sequence[Hop]) -> TunnelSending | None:
@@ -40,7 +41,7 @@ def last_sending(evidence: TraceEvidence, hops: Sequence[Hop]) -> TunnelSending 
         found = sending(evidence, link, item.mac[1])
         outer = next((one.outer[1] for one in after if one.outer is not None), None)
         if outer is not None and outer not in found.remotes:
-            return TunnelSending(link, item.mac[1], (outer,), "learned entry")
+            return TunnelSending(link, item.mac[1], (outer,), sentence("learned entry"))
         return found
     return None
 
@@ -50,13 +51,13 @@ def sending(evidence: TraceEvidence, link: Link, mac: str) -> TunnelSending:
     entries = remote_entries(evidence, link)
     exact = tuple(one.dst for one in entries if one.mac == mac and one.dst is not None)
     if exact and mac != DEFAULT_FDB_MAC:
-        return TunnelSending(link, mac, exact, "forwarding entry (fdb)")
+        return TunnelSending(link, mac, exact, sentence("forwarding entry (fdb)"))
     options = dict(link.options)
     remote = options.get("remote") or options.get("group")
     default = tuple(one.dst for one in entries if one.mac == DEFAULT_FDB_MAC and one.dst is not None)
     if default and [str(one) for one in default] != [remote]:
-        return TunnelSending(link, mac, default, "default forwarding entry (fdb)")
-    return TunnelSending(link, mac, default, "setting remote")
+        return TunnelSending(link, mac, default, sentence("default forwarding entry (fdb)"))
+    return TunnelSending(link, mac, default, sentence("setting remote"))
 
 
 def remote_entries(evidence: TraceEvidence, link: Link) -> list[Fdb]:
@@ -110,7 +111,7 @@ def tunnel_addresses(evidence: TraceEvidence, link: Link) -> list[Address]:
     return [one for one in addresses if not one.addr.ip.is_loopback and one.at != link.at]
 
 
-def tunnel_address_text(evidence: TraceEvidence, link: Link, version: int) -> str:
+def tunnel_address_text(evidence: TraceEvidence, link: Link, version: int) -> Sentence:
     """The address that others should send a tunnel's packets to: its setting `local`, else the addresses there."""
     local = dict(link.options).get("local")
     found = [
@@ -119,7 +120,7 @@ def tunnel_address_text(evidence: TraceEvidence, link: Link, version: int) -> st
         if one.addr.version == version and not one.addr.ip.is_link_local
     ]
     unique = [ip for ip in found if len(owners(evidence, ip)) == 1]
-    return local or " or ".join(str(ip) for ip in (unique or found)[:3])
+    return one_of([local] if local else (unique or found)[:3] or [""])
 
 
 def _reached(evidence: TraceEvidence, tunnel: Link) -> Iterator[Link]:

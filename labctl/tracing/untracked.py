@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from labctl.core.iptables import TERMINATING_TARGETS
+from labctl.core.sentence import sentence
 from labctl.tracing.evidence import RuleHit
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
+from labctl.tracing.result import ROLE_WORDS, TOOLS, Cause, Note, exec_command, rule_place, rule_text
 
 
 def is_notrack(hit: RuleHit, node: str, role: str) -> bool:
@@ -34,10 +35,18 @@ def with_notrack_rule(loss_point: LossPoint, cause: Cause) -> Cause:
         return cause
     tool = TOOLS["ip" if loss_point.version == 4 else "ip6"]
     words = f"{tool} -t raw -L {rule.chain} -n -v --line-numbers"
-    place = f"raw/{rule.chain} rule {rule.number}"
+    packet = ROLE_WORDS[untracked]
+    text = sentence(
+        "{cause}, because {node} does not track the {packet} ({rule}: notrack)",
+        cause=cause.sentence,
+        node=node,
+        packet=packet,
+        rule=rule_place(rule),
+    )
+    fact = sentence("{node}: the {packet} is not tracked: {rule}", node=node, packet=packet, rule=rule_text(rule))
     return replace(
         cause,
-        sentence=f"{cause.sentence}, because {node} does not track the {untracked} ({place}: notrack)",
-        facts=(*cause.facts, Note("nat", f"{node}: the {untracked} is not tracked: {rule_text(rule)}")),
+        sentence=text,
+        facts=(*cause.facts, Note("nat", fact)),
         tries=(*cause.tries, exec_command(loss_point.evidence, node, words)),
     )

@@ -136,7 +136,7 @@ def start(
       sudo labctl exercise start --random kubenet --level 2 --seed 7
     """
     from labctl.report.exercise_text import LABEL
-    from labctl.report.text_layout import padded
+    from labctl.report.text_layout import pad
     from labctl.training import session as training
 
     if not at_random and (level is not None or seed is not None):
@@ -160,7 +160,7 @@ def start(
     _print_sheet(session, run)
     if at_random and is_new and not session.json:
         session.terminal.lines(
-            [padded(gettext("seed:"), LABEL) + gettext(sentence("{seed}, for the same exercise again", seed=seed))]
+            [pad(gettext("seed:"), LABEL) + gettext(sentence("{seed}, for the same exercise again", seed=seed))]
         )
     return 0
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from labctl.core.resources import IP
+from labctl.core.sentence import Sentence, listed, sentence
 from labctl.kubernetes.api.cluster_policy_objects import ClusterPolicy, Tier
 from labctl.kubernetes.api.policy_objects import Direction, NetworkPolicy, Pod
 from labctl.kubernetes.policies.policy_oracle import Decision, Endpoint, PolicyOracle, RuleName, Traffic, Verdict
@@ -88,16 +89,32 @@ def explain(
     return Explanation(source, target, protocol, port, verdict, tuple(found), seen_as=seen_as)
 
 
-def denial_sentence(decision: Decision, what: str, rule_text: str = "") -> str:
+def denial_sentence(decision: Decision, what: str, rule_text: str = "") -> Sentence:
     """Who denies a connection, and why. `what` is the connection as seen from the pod: `TCP 80 from a`."""
     side = decision.direction.lower()
     if decision.tier in ("Admin", "Baseline"):
-        rule = f"rule {decision.rule}" + (f" ({decision.rule_name})" if decision.rule_name else "")
-        words = f" {rule_text}" if rule_text else f" denies {what}"
-        return f"ClusterNetworkPolicy {decision.policy} ({decision.tier} tier, {side}) denies it: {rule}{words}"
+        number = f"{decision.rule} ({decision.rule_name})" if decision.rule_name else decision.rule
+        return sentence(
+            "ClusterNetworkPolicy {policy} ({tier} tier, {side}) denies it: rule {number} {does}",
+            policy=decision.policy,
+            tier=decision.tier,
+            side=side,
+            number=number,
+            does=rule_text or sentence("denies {connection}", connection=what),
+        )
     if len(decision.policies) == 1:
-        return f"NetworkPolicy {decision.policies[0]} ({side}) denies it: no rule allows {what}"
-    return f"NetworkPolicies {_and(decision.policies)} ({side}) deny it: no rule of them allows {what}"
+        return sentence(
+            "NetworkPolicy {policy} ({side}) denies it: no rule allows {connection}",
+            policy=decision.policies[0],
+            side=side,
+            connection=what,
+        )
+    return sentence(
+        "NetworkPolicies {policies} ({side}) deny it: no rule of them allows {connection}",
+        policies=listed(decision.policies),
+        side=side,
+        connection=what,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +142,10 @@ class _Direction:
 
     @property
     def _what(self) -> str:
-        side = "from" if self.decision.direction == "Ingress" else "to"
-        return f"{traffic_words(self.protocol, self.port)} {side} {endpoint_name(self.other)}"
+        words = {"traffic": traffic_words(self.protocol, self.port), "other": endpoint_name(self.other)}
+        if self.decision.direction == "Ingress":
+            return sentence("{traffic} from {other}", **words)
+        return sentence("{traffic} to {other}", **words)
 
     @property
     def _side(self) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from labctl.core.names import summarize_names
 from labctl.core.resources import IP
+from labctl.core.sentence import Sentence, in_a_row, one_of, sentence
 from labctl.kubernetes.api.cluster_policy_objects import ClusterRule
 from labctl.kubernetes.api.policy_objects import Direction, IPBlock, Peer, Pod, PolicyPort, PolicyRule
 from labctl.kubernetes.api.selectors import EVERYTHING, Requirement, Selector
 from labctl.kubernetes.policies.policy_oracle import Endpoint, PolicyOracle, Traffic, fits_ports
 
 NAME_LABEL = "kubernetes.io/metadata.name"
-ACTION_VERBS = {"Accept": "accepts", "Deny": "denies", "Pass": "passes on"}
+ACTION_VERBS = {"Accept": sentence("accepts"), "Deny": sentence("denies"), "Pass": sentence("passes on")}
 
 
 def endpoint_name(endpoint: Endpoint) -> str:
@@ -22,12 +22,14 @@ def endpoint_name(endpoint: Endpoint) -> str:
     return endpoint.machine if endpoint.machine == endpoint.name else str(endpoint)
 
 
-def rule_words(rule: PolicyRule | ClusterRule, namespace: str, direction: Direction) -> str:
+def rule_words(rule: PolicyRule | ClusterRule, namespace: str, direction: Direction) -> Sentence:
     """What a rule does: `allows TCP 80 from namespace y`. `namespace` is that of its policy, "" if it has none."""
-    verb = ACTION_VERBS[rule.action] if isinstance(rule, ClusterRule) else "allows"
-    side = "from" if direction == "Ingress" else "to"
-    peers = _either([peer_words(one, namespace) for one in rule.peers]) if rule.peers else "everywhere"
-    return f"{verb} {ports_words(rule.ports)} {side} {peers}"
+    verb = ACTION_VERBS[rule.action] if isinstance(rule, ClusterRule) else sentence("allows")
+    peers = _either([peer_words(one, namespace) for one in rule.peers]) if rule.peers else sentence("everywhere")
+    words = {"verb": verb, "ports": ports_words(rule.ports), "peers": peers}
+    if direction == "Ingress":
+        return sentence("{verb} {ports} from {peers}", **words)
+    return sentence("{verb} {ports} to {peers}", **words)
 
 
 def peer_words(peer: Peer, namespace: str) -> str:
@@ -35,38 +37,41 @@ def peer_words(peer: Peer, namespace: str) -> str:
     if peer.block is not None:
         return block_words(peer.block)
     pods = peer.pods or EVERYTHING
-    where = f"namespace {namespace}" if peer.namespaces is None else namespaces_words(peer.namespaces)
+    where = sentence("namespace {namespace}", namespace=namespace)
+    if peer.namespaces is not None:
+        where = namespaces_words(peer.namespaces)
     if pods == EVERYTHING:
-        return "all pods" if peer.namespaces == EVERYTHING else where
-    return f"pods with {pods} in {where}"
+        return sentence("all pods") if peer.namespaces == EVERYTHING else where
+    return sentence("pods with {labels} in {where}", labels=pods, where=where)
 
 
-def namespaces_words(selector: Selector) -> str:
+def namespaces_words(selector: Selector) -> Sentence:
     """The namespaces that a selector selects: `namespace y`, `all namespaces`, `namespaces with team=a`."""
     if selector == EVERYTHING:
-        return "all namespaces"
+        return sentence("all namespaces")
     if len(selector.labels) == 1 and not selector.requirements and selector.labels[0][0] == NAME_LABEL:
-        return f"namespace {selector.labels[0][1]}"
-    return f"namespaces with {selector}"
+        return sentence("namespace {namespace}", namespace=selector.labels[0][1])
+    return sentence("namespaces with {labels}", labels=selector)
 
 
 def block_words(block: IPBlock) -> str:
     """A range of addresses: `10.0.0.0/8 except 10.1.0.0/16`."""
-    exceptions = f" except {_either(list(map(str, block.exceptions)))}" if block.exceptions else ""
-    return f"{block.cidr}{exceptions}"
+    if not block.exceptions:
+        return str(block.cidr)
+    return sentence("{cidr} except {exceptions}", cidr=block.cidr, exceptions=_either(block.exceptions))
 
 
-def ports_words(ports: Sequence[PolicyPort]) -> str:
+def ports_words(ports: Sequence[PolicyPort]) -> Sentence:
     """The ports of a rule: `TCP 80`, `TCP 80-90 or UDP port dns`, `all ports`."""
-    return _either(list(map(port_words, ports))) if ports else "all ports"
+    return _either([port_words(one) for one in ports]) if ports else sentence("all ports")
 
 
 def port_words(port: PolicyPort) -> str:
     """An item of `ports`: `TCP 80`, `TCP 80-90`, `TCP port http`, `all TCP ports`."""
     if port.port is None:
-        return f"all {port.protocol} ports"
+        return sentence("all {protocol} ports", protocol=port.protocol)
     if isinstance(port.port, str):
-        return f"{port.protocol} port {port.port}"
+        return sentence("{protocol} port {port}", protocol=port.protocol, port=port.port)
     last = f"-{port.end_port}" if port.end_port not in (None, port.port) else ""
     return f"{port.protocol} {port.port}{last}"
 
@@ -164,7 +169,7 @@ def traffic_words(protocol: Traffic, port: int) -> str:
     return protocol if protocol == "ICMP" else f"{protocol} {port}"
 
 
-def _either(words: list[str]) -> str:
+def _either(words: Sequence[object]) -> Sentence:
     if len(words) > 4:
-        return summarize_names(words, 3)
-    return " or ".join(words)
+        return sentence("{names} and {number} more", names=in_a_row(words[:3]), number=len(words) - 3)
+    return one_of(words)

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from labctl.core.observations import RouteQuery
 from labctl.core.resources import IP, Interface
+from labctl.core.sentence import sentence
 from labctl.tracing.address_owners import has_address, is_read
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_routing import find_lookup, nat_rule
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command, rule_text
+from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command, rule_note
 from labctl.tracing.taker import taker
 
 MARTIAN_REASONS = ("IP_LOCALNET", "IP_INVALID_DEST", "IP_INVALID_SOURCE")
@@ -26,17 +27,29 @@ def wrong_machine(loss_point: LossPoint) -> Cause | None:
     question = evidence.question
     target, ip = question.target_ns or "", question.address
     if not has_address(evidence, node, ip):
-        sentence = f"{node} takes packets to {ip}, the address of {question.target}, as its own"
+        text = sentence(
+            "{node} takes packets to {ip}, the address of {target}, as its own",
+            node=node,
+            ip=ip,
+            target=question.target,
+        )
     elif is_read(evidence, target) and not has_address(evidence, target, ip):
-        sentence = f"{node} has the address {ip}; {target} does not have it any more"
+        text = sentence(
+            "{node} has the address {ip}; {target} does not have it any more", node=node, ip=ip, target=target
+        )
     else:
-        sentence = f"{node} has the address {ip}, too, so the request for {question.target} went to {node}"
+        text = sentence(
+            "{node} has the address {ip}, too, so the request for {target} went to {node}",
+            node=node,
+            ip=ip,
+            target=question.target,
+        )
     command = "ip route get" if node == question.source else "ip neigh show"
     tries = (
         exec_command(evidence, question.source, f"{command} {ip}"),
         exec_command(evidence, node, f"ip addr show to {ip}"),
     )
-    return Cause("wrong-machine", sentence, tuple(_address_notes(evidence, (node, target), ip)), tries)
+    return Cause("wrong-machine", text, tuple(_address_notes(evidence, (node, target), ip)), tries)
 
 
 def _address_notes(evidence: TraceEvidence, nodes: tuple[str, ...], ip: IP) -> Iterator[Note]:
@@ -44,8 +57,10 @@ def _address_notes(evidence: TraceEvidence, nodes: tuple[str, ...], ip: IP) -> I
         for one in evidence.namespace(node).addresses:
             if one.addr.ip == ip:
                 link = evidence.link(node, one.at.dev)
-                mac = f", MAC address {link.mac}" if link is not None and link.mac and one.at.dev != "lo" else ""
-                yield Note("address", f"{one.at} has {one.addr}{mac}")
+                text = sentence("{at} has {addr}", at=one.at, addr=one.addr)
+                if link is not None and link.mac and one.at.dev != "lo":
+                    text = sentence("{at} has {addr}, MAC address {mac}", at=one.at, addr=one.addr, mac=link.mac)
+                yield Note("address", text)
 
 
 def no_address(loss_point: LossPoint) -> Cause | None:
@@ -67,13 +82,16 @@ def lost_address(evidence: TraceEvidence, node: str, ip: IP, facts: tuple[Note, 
     """The cause that a machine does not have its address any more."""
     off = _ipv6_off_at(evidence, node) if ip.version == 6 else None
     if off is not None:
-        return _ipv6_off_cause(evidence, off, f"{node} does not have the address {ip} any more", facts)
+        return _ipv6_off_cause(
+            evidence, off, sentence("{node} does not have the address {ip} any more", node=node, ip=ip), facts
+        )
     present = [str(one.addr) for one in evidence.namespace(node).addresses if not one.addr.ip.is_loopback]
-    note = Note("address", f"{node} has {', '.join(present) if present else 'no address'}")
-    sentence = f"{node} does not have the address {ip} any more"
+    has = sentence("{node} has {addresses}", node=node, addresses=", ".join(present))
+    note = Note("address", has if present else sentence("{node} has no address", node=node))
+    text = sentence("{node} does not have the address {ip} any more", node=node, ip=ip)
     if all(link.at.dev == "lo" for link in evidence.namespace(node).links):
-        sentence += ": it has no device except lo"
-    return Cause("no-address", sentence, (*facts, note), (exec_command(evidence, node, "ip addr show"),))
+        text = sentence("{text}: it has no device except lo", text=text)
+    return Cause("no-address", text, (*facts, note), (exec_command(evidence, node, "ip addr show"),))
 
 
 def ipv6_off(loss_point: LossPoint) -> Cause | None:
@@ -89,7 +107,8 @@ def ipv6_off(loss_point: LossPoint) -> Cause | None:
     if off is None:
         return None
     note = Note("route", f"{node}: {route_get_command(found)}  =>  {lookup_text(found)}")
-    return _ipv6_off_cause(loss_point.evidence, off, f"{node} has no route to {found.dst}", (note,))
+    effect = sentence("{node} has no route to {dst}", node=node, dst=found.dst)
+    return _ipv6_off_cause(loss_point.evidence, off, effect, (note,))
 
 
 def routes_lost(loss_point: LossPoint) -> Cause | None:
@@ -111,7 +130,8 @@ def routes_lost(loss_point: LossPoint) -> Cause | None:
         return None
     note = Note("route", f"{node}: {route_get_command(found)}  =>  {lookup_text(found)}")
     cause = lost_address(evidence, node, ip, (note,))
-    return replace(cause, sentence=f"{cause.sentence}, so it has no route to {found.dst}")
+    text = sentence("{cause}, so it has no route to {dst}", cause=cause.sentence, dst=found.dst)
+    return replace(cause, sentence=text)
 
 
 def _lost_addresses(evidence: TraceEvidence, node: str) -> list[IP]:
@@ -135,7 +155,12 @@ def _ipv6_off_cause(evidence: TraceEvidence, at: Interface, effect: str, facts: 
     name = _disable_ipv6(at)
     note = Note("sysctl", f"{at.ns}: {name} = 1")
     tries = (exec_command(evidence, at.ns, f"sysctl -w {name}=0"),)
-    return Cause("ipv6-off", f"IPv6 is off at {at} (disable_ipv6 = 1), so {effect}", (*facts, note), tries)
+    return Cause(
+        "ipv6-off",
+        sentence("IPv6 is off at {at} (disable_ipv6 = 1), so {effect}", at=at, effect=effect),
+        (*facts, note),
+        tries,
+    )
 
 
 def martian(loss_point: LossPoint) -> Cause | None:
@@ -155,21 +180,24 @@ def martian(loss_point: LossPoint) -> Cause | None:
     )
     if any(loss_point.sysctl(name) == "1" for name in names) or loss_point.sysctl(names[1]) is None:
         return None
-    what = "from" if bad == tip.src else "to"
-    sentence = f"{loss_point.node} refuses packets {what} {bad} that come in by {loss_point.iif}: route_localnet is 0"
+    values = {"node": loss_point.node, "dst": tip.dst, "bad": bad, "iif": loss_point.iif}
+    text = sentence("{node} refuses packets to {bad} that come in by {iif}: route_localnet is 0", **values)
+    if bad == tip.src:
+        text = sentence("{node} refuses packets from {bad} that come in by {iif}: route_localnet is 0", **values)
     if rule is not None and bad != tip.src:
-        sentence = (
-            f"{loss_point.node} rewrites {tip.dst} to {bad} (DNAT), but it refuses packets to {bad} that come"
-            f" in by {loss_point.iif}: route_localnet is 0"
+        text = sentence(
+            "{node} rewrites {dst} to {bad} (DNAT), but it refuses packets to {bad} that come in by {iif}:"
+            " route_localnet is 0",
+            **values,
         )
-    facts = [Note("rule", f"{loss_point.node}: {rule_text(rule)}")] if rule is not None else []
+    facts = [rule_note(rule)] if rule is not None else []
     facts += [Note("sysctl", f"{loss_point.node}: {name} = {loss_point.sysctl(name) or '0'}") for name in names[1:]]
     found = find_lookup(loss_point.evidence, RouteQuery(loss_point.node, loss_point.dst, tip.src, loss_point.iif))
     if found is not None and found.error:
         facts.append(Note("route", f"{loss_point.node}: {route_get_command(found)}  =>  {lookup_text(found)}"))
     return Cause(
         "martian",
-        sentence,
+        text,
         tuple(facts),
         (exec_command(loss_point.evidence, loss_point.node, f"sysctl -w {names[1]}=1"),),
     )

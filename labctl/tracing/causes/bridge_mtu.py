@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labctl.core.resources import Link
+from labctl.core.sentence import sentence
 from labctl.tracing.bridge_ports import is_multicast, outgoing_port, ports_of
 from labctl.tracing.causes.links import ETHERNET_HEADER_BYTES, VETH_MTU_SLACK_BYTES
 from labctl.tracing.hops import PacketObservation
@@ -30,12 +31,22 @@ def bridge_mtu(loss_point: LossPoint) -> Cause | None:
     size = seen.length - ETHERNET_HEADER_BYTES
     if link is None or port is None or port.mtu is None or size <= port.mtu + _slack_bytes(loss_point, seen):
         return None
-    sentence = (
-        f"a black hole: the packet of {size} bytes is too big for the bridge port {port.at} (MTU {port.mtu}), and no"
-        " error is sent"
+    text = sentence(
+        "a black hole: the packet of {size} bytes is too big for the bridge port {port} (MTU {mtu}), and no error"
+        " is sent",
+        size=size,
+        port=port.at,
+        mtu=port.mtu,
     )
-    facts = (Note("mtu", f"{port.at}: mtu {port.mtu}; the bridge {seen.node}/{bridge} drops bigger frames silently"),)
-    return Cause("mtu-black-hole", sentence, facts, _tries(loss_point, port, max(size, link.mtu or 0)))
+    fact = sentence(
+        "{port}: mtu {mtu}; the bridge {node}/{bridge} drops bigger frames silently",
+        port=port.at,
+        mtu=port.mtu,
+        node=seen.node,
+        bridge=bridge,
+    )
+    tries = _tries(loss_point, port, max(size, link.mtu or 0))
+    return Cause("mtu-black-hole", text, (Note("mtu", fact),), tries)
 
 
 def _at_bridge(loss_point: LossPoint) -> PacketObservation | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labctl.core.names import summarize_names
 from labctl.core.resources import IP, Link
+from labctl.core.sentence import sentence
 from labctl.tracing.bridge_ports import port_towards
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, exec_command
@@ -32,13 +33,14 @@ def hairpin_off(loss_point: LossPoint) -> Cause | None:
             return None
     if _port_towards(loss_point, port.master, loss_point.dst) != port:
         return None
-    sentence = (
-        f"the packet must leave {loss_point.node} by the port that it came in by, {port.at}, but hairpin mode is off"
-        " on that port"
+    text = sentence(
+        "the packet must leave {node} by the port that it came in by, {port}, but hairpin mode is off on that port",
+        node=loss_point.node,
+        port=port.at,
     )
     facts = (Note("bridge", f"{port.at}: hairpin off"),)
     words = f"bridge link set dev {port.at.dev} hairpin on"
-    return Cause("hairpin-off", sentence, facts, (exec_command(evidence, loss_point.node, words),))
+    return Cause("hairpin-off", text, facts, (exec_command(evidence, loss_point.node, words),))
 
 
 def bridge_down(loss_point: LossPoint) -> Cause | None:
@@ -49,9 +51,11 @@ def bridge_down(loss_point: LossPoint) -> Cause | None:
     down = evidence.link(loss_point.node, port.master)
     if down is None or down.kind != "bridge" or down.up:
         return None
-    sentence = f"the bridge {down.at} is down, so it does not take what comes in at its port {port.at.dev}"
+    text = sentence(
+        "the bridge {down} is down, so it does not take what comes in at its port {dev}", down=down.at, dev=port.at.dev
+    )
     tries = (exec_command(evidence, down.at.ns, f"ip link set {down.at.dev} up"),)
-    return Cause("link-down", sentence, (), tries)
+    return Cause("link-down", text, (), tries)
 
 
 def bridge(loss_point: LossPoint) -> Cause | None:
@@ -61,10 +65,13 @@ def bridge(loss_point: LossPoint) -> Cause | None:
         return None
     out = _port_towards(loss_point, link.master, loss_point.dst) if link.master is not None else None
     if link.isolated and out is not None and out.isolated and out != link:
-        sentence = (
-            f"both ports, {link.at} and {out.at}, are isolated: the bridge {link.master} does not forward between them"
+        text = sentence(
+            "both ports, {first} and {second}, are isolated: the bridge {bridge} does not forward between them",
+            first=link.at,
+            second=out.at,
+            bridge=link.master,
         )
-        return Cause("isolated", sentence)
+        return Cause("isolated", text)
     if link.kind == "bridge" and not loss_point.entering and loss_point.last_observation.mac is not None:
         return _mac_owner_down(loss_point, loss_point.last_observation.mac[1])
     if (
@@ -108,11 +115,13 @@ def wrong_mac(loss_point: LossPoint) -> Cause | None:
         return None
     if link.master is not None or link.mac in (None, loss_point.last_observation.mac[1]):
         return None
-    sentence = (
-        f"the frame is for {loss_point.last_observation.mac[1]}, but {link.at} has the address"
-        f" {link.mac} and does not accept it"
+    text = sentence(
+        "the frame is for {mac}, but {link} has the address {link_mac} and does not accept it",
+        mac=loss_point.last_observation.mac[1],
+        link=link.at,
+        link_mac=link.mac,
     )
-    return _mac_owner_down(loss_point, loss_point.last_observation.mac[1]) or Cause("wrong-mac", sentence, (), ())
+    return _mac_owner_down(loss_point, loss_point.last_observation.mac[1]) or Cause("wrong-mac", text, (), ())
 
 
 def _mac_owner_down(loss_point: LossPoint, mac: str) -> Cause | None:
@@ -122,15 +131,21 @@ def _mac_owner_down(loss_point: LossPoint, mac: str) -> Cause | None:
             if link.mac != mac or link.master is not None or (link.up and link.at.dev not in namespace.no_carrier):
                 continue
             down = link.at if not link.up or link.peer is None else link.peer
-            sentence = f"the frame is for {mac}, {link.at}, which cannot receive: {down} is down"
-            effect = f"no port of the bridge leads to {mac} any more"
+            text = sentence(
+                "the frame is for {mac}, {link}, which cannot receive: {down} is down", mac=mac, link=link.at, down=down
+            )
+            effect = sentence("no port of the bridge leads to {mac} any more", mac=mac)
             flooded = loss_point.entering and loss_point.device is not None and loss_point.device.master is None
             if loss_point.node != link.at.ns and flooded:
-                effect += f", so the bridge floods: the frame came to {loss_point.node} instead"
+                effect = sentence(
+                    "{effect}, so the bridge floods: the frame came to {node} instead",
+                    effect=effect,
+                    node=loss_point.node,
+                )
             facts = (Note("bridge", effect),)
             return Cause(
                 "link-down",
-                sentence,
+                text,
                 facts,
                 (exec_command(loss_point.evidence, down.ns, f"ip link set {down.dev} up"),),
             )
@@ -142,7 +157,8 @@ def bridge_loop(loss_point: LossPoint) -> Cause | None:
     interfaces = loss_point.evidence.looping
     if not interfaces or loss_point.delivered:
         return None
-    sentence = "frames circulate in a loop of bridges, and the packet was lost among them"
-    facts = (Note("bridge", f"the same frames pass again and again at {summarize_names(interfaces, 6)}"),)
+    text = sentence("frames circulate in a loop of bridges, and the packet was lost among them")
+    names = summarize_names(interfaces, 6)
+    facts = (Note("bridge", sentence("the same frames pass again and again at {interfaces}", interfaces=names)),)
     tries = (exec_command(loss_point.evidence, interfaces[0].ns, f"ip link set {interfaces[0].dev} down"),)
-    return Cause("bridge-loop", sentence, facts, tries)
+    return Cause("bridge-loop", text, facts, tries)

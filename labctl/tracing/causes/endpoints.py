@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from labctl.core.observations import Flow
 from labctl.core.resources import IP
+from labctl.core.sentence import sentence
 from labctl.tracing.address_owners import has_address
 from labctl.tracing.hop_routing import UNANSWERED_STATES, nat_endpoint
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, rule_text
+from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, rule_note
 from labctl.tracing.translated_source import find_translated_source
 
 
@@ -20,7 +21,9 @@ def not_sent_by_source(loss_point: LossPoint) -> Cause | None:
     if loss_point.lookup is not None and loss_point.lookup.error:
         return None  # routes.no_route explains it
     if loss_point.evidence.answer in ("blocked", "broken", "unreachable"):
-        return Cause("unsent", f"the kernel of {loss_point.node} did not send it: {said}")
+        return Cause(
+            "unsent", sentence("the kernel of {node} did not send it: {said}", node=loss_point.node, said=said)
+        )
     return None
 
 
@@ -36,26 +39,32 @@ def closed_port(loss_point: LossPoint) -> Cause | None:
     bound = _sockets(loss_point, node, port)
     if loss_point.evidence.answer != "refused" or any(_covers(one, ip, port) for one in bound):
         return None
-    where = f"{question.protocol} port {port}"
+    where = sentence("{protocol} port {port}", protocol=question.protocol, port=port)
+    only = ", ".join(dict.fromkeys(one.split()[1] for one in bound))
+    text = sentence("nothing in {node} listens on {where}", node=node, where=where)
+    if bound:
+        text = sentence(
+            "{node} listens on {where} only at {only}, not at {ip}", node=node, where=where, only=only, ip=ip
+        )
     tries = (exec_command(loss_point.evidence, node, f"ss -ln{question.protocol[0]}"),)
     translation = loss_point.translation
-    prefix = (
-        f"{translation.node} rewrites {endpoint_text(translation.dst, translation.port)} to"
-        f" {endpoint_text(translation.new_dst, translation.new_port)} (DNAT), and "
-        if translation
-        else ""
-    )
+    if translation is not None:
+        text = sentence(
+            "{node} rewrites {before} to {after} (DNAT), and {result}",
+            node=translation.node,
+            before=endpoint_text(translation.dst, translation.port),
+            after=endpoint_text(translation.new_dst, translation.new_port),
+            result=text,
+        )
     if bound:
-        only = ", ".join(dict.fromkeys(one.split()[1] for one in bound))
-        sentence = f"{prefix}{node} listens on {where} only at {only}, not at {ip}"
         return Cause(
             "loopback-only" if _loopback(bound) else "other-address",
-            sentence,
+            text,
             (Note("socket", f"{node}: {only}"),),
             tries,
         )
     kind = "dead-backend" if translation else "closed-port"
-    return Cause(kind, f"{prefix}nothing in {node} listens on {where}", (), tries)
+    return Cause(kind, text, (), tries)
 
 
 def _arrival(loss_point: LossPoint) -> tuple[str, IP, int] | None:
@@ -105,14 +114,20 @@ def reply_not_untranslated(loss_point: LossPoint) -> Cause | None:
     name = "net.bridge.bridge-nf-call-ip6tables" if loss_point.version == 6 else "net.bridge.bridge-nf-call-iptables"
     translating = on.node if on is not None else next((hop.node for hop in loss_point.hops[1:-1]), "")
     value = loss_point.evidence.namespace(translating).sysctls.get(name)
-    sentence = f"the reply came from {came}, but the request went to {asked}, so {tip.node} does not accept it"
+    text = sentence(
+        "the reply came from {came}, but the request went to {asked}, so {node} does not accept it",
+        came=came,
+        asked=asked,
+        node=tip.node,
+    )
     facts: tuple[Note, ...] = ()
     tries: tuple[str, ...] = ()
     if value == "0" and translating:
-        sentence += f": {translating} only bridged it, without undoing the translation"
-        facts = (Note("sysctl", f"{translating}: {name} = 0, so bridged frames do not pass iptables"),)
+        text = sentence("{text}: {node} only bridged it, without undoing the translation", text=text, node=translating)
+        fact = sentence("{node}: {name} = 0, so bridged frames do not pass iptables", node=translating, name=name)
+        facts = (Note("sysctl", fact),)
         tries = (exec_command(loss_point.evidence, translating, f"sysctl -w {name}=1"),)
-    return Cause("not-untranslated", sentence, facts, tries)
+    return Cause("not-untranslated", text, facts, tries)
 
 
 def reply_not_tracked(loss_point: LossPoint) -> Cause | None:
@@ -123,14 +138,22 @@ def reply_not_tracked(loss_point: LossPoint) -> Cause | None:
     flow = next((one for one in loss_point.evidence.flows if _is_unanswered_snat(one, tip)), None)
     if flow is None:
         return None
-    sentence = f"{tip.node} does not translate the reply to {tip.dst} back to {flow.src}"
+    text = sentence(
+        "{node} does not translate the reply to {dst} back to {src}", node=tip.node, dst=tip.dst, src=flow.src
+    )
     tool = "ip6tables" if loss_point.version == 6 else "iptables"
     tries = (exec_command(loss_point.evidence, tip.node, f"{tool} -t raw -L PREROUTING -n -v --line-numbers"),)
     met = next((one for one in loss_point.rule_hits if one.role == "reply" and "--notrack" in one.rule.split()), None)
     if met is None:
-        return Cause("not-untranslated", f"{sentence}: conntrack does not count it to the connection", (), tries)
-    sentence += f": a rule of {met.table}/{met.chain} excludes it from connection tracking (notrack)"
-    return Cause("not-untranslated", sentence, (Note("rule", f"{tip.node}: {rule_text(met)}"),), tries)
+        text = sentence("{text}: conntrack does not count it to the connection", text=text)
+        return Cause("not-untranslated", text, (), tries)
+    text = sentence(
+        "{text}: a rule of {table}/{chain} excludes it from connection tracking (notrack)",
+        text=text,
+        table=met.table,
+        chain=met.chain,
+    )
+    return Cause("not-untranslated", text, (rule_note(met),), tries)
 
 
 def _is_unanswered_snat(flow: Flow, reply: PacketObservation) -> bool:
@@ -151,18 +174,24 @@ def reply_elsewhere(loss_point: LossPoint) -> Cause | None:
     if rewritten is not None:
         if node in {hop.node for hop in requests[: [hop.node for hop in requests].index(rewritten.node) + 1]}:
             return None
-        too = ", too" if has_address(evidence, rewritten.node, ip) else ""
-        sentence = f"the reply to {ip} went to {node}, which has that address{too}"
+        text = sentence("the reply to {ip} went to {node}, which has that address", ip=ip, node=node)
+        if has_address(evidence, rewritten.node, ip):
+            text = sentence("the reply to {ip} went to {node}, which has that address, too", ip=ip, node=node)
     elif not requests or all(item.src != ip for item in requests[0].observations):
         return None
     else:
-        sentence = f"the reply to {ip} ({evidence.question.source}) went to {node}, which has that address, too"
+        text = sentence(
+            "the reply to {ip} ({source}) went to {node}, which has that address, too",
+            ip=ip,
+            source=evidence.question.source,
+            node=node,
+        )
     turned = loss_point.hops[-2].node if len(loss_point.hops) > 1 else node
     tries = (
         exec_command(evidence, turned, f"ip route get {ip}"),
         exec_command(evidence, node, f"ip addr show to {ip}"),
     )
-    return Cause("reply-elsewhere", sentence, (), tries)
+    return Cause("reply-elsewhere", text, (), tries)
 
 
 def ignores_pings(loss_point: LossPoint) -> Cause | None:
@@ -170,8 +199,7 @@ def ignores_pings(loss_point: LossPoint) -> Cause | None:
     if not loss_point.delivered or loss_point.evidence.question.protocol != "icmp":
         return None
     if loss_point.sysctl("net.ipv4.icmp_echo_ignore_all") == "1" and loss_point.version == 4:
-        sentence = f"{loss_point.node} ignores pings"
-        return Cause(
-            "ignores-pings", sentence, (Note("sysctl", f"{loss_point.node}: net.ipv4.icmp_echo_ignore_all = 1"),)
-        )
+        text = sentence("{node} ignores pings", node=loss_point.node)
+        fact = Note("sysctl", f"{loss_point.node}: net.ipv4.icmp_echo_ignore_all = 1")
+        return Cause("ignores-pings", text, (fact,))
     return None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from labctl.core.sentence import sentence
 from labctl.tracing.causes.load_balancers import no_program
 from labctl.tracing.causes.macvlan import stacked_neighbour
-from labctl.tracing.causes.neighbour_answers import asked_note, no_proxy_notes, own_answer, proxy_answer
-from labctl.tracing.causes.neighbour_owner import advice, owner_clause, silent_owner
+from labctl.tracing.causes.neighbour_answers import no_proxy_notes, own_answer, proxy_answer
+from labctl.tracing.causes.neighbour_owner import advice, silent_owner, with_owner
 from labctl.tracing.causes.neighbour_table import no_answer
 from labctl.tracing.causes.tunnels import entry_notes, neighbour_tunnel
 from labctl.tracing.evidence import UnansweredNeighbour
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, exec_command
+from labctl.tracing.result import Cause, Note, asked_note, exec_command
 
 VETH_MTU_SLACK_BYTES = 4  # bytes that a veth accepts beyond its MTU, for a VLAN tag
 ETHERNET_HEADER_BYTES = 14
@@ -24,29 +25,40 @@ def neighbour(loss_point: LossPoint) -> Cause | None:
     if unanswered is None and not failed:
         return None
     if unanswered is None:
-        return Cause("neighbour", f"{loss_point.node} got no answer when it asked for the MAC address of the next hop")
+        return Cause(
+            "neighbour",
+            sentence("{node} got no answer when it asked for the MAC address of the next hop", node=loss_point.node),
+        )
     link = loss_point.evidence.link(unanswered.node, unanswered.dev)
     table = exec_command(loss_point.evidence, unanswered.node, f"ip neigh show dev {unanswered.dev}")
     through = neighbour_tunnel(loss_point, unanswered)
     if through is not None:
         return through
-    what = "ARP" if unanswered.ip.version == 4 else "neighbour discovery"
     if link is not None and link.kind == "vxlan":
-        sentence = (
-            f"the tunnel {unanswered.node}/{unanswered.dev} gets no answer for the MAC address of {unanswered.ip}"
+        text = sentence(
+            "the tunnel {node}/{dev} gets no answer for the MAC address of {ip}",
+            node=unanswered.node,
+            dev=unanswered.dev,
+            ip=unanswered.ip,
         )
-        facts = (
-            Note("vxlan", f"{unanswered.node}/{unanswered.dev} has no neighbour entry for {unanswered.ip}"),
-            *entry_notes(loss_point.evidence, link),
+        fact = sentence(
+            "{node}/{dev} has no neighbour entry for {ip}", node=unanswered.node, dev=unanswered.dev, ip=unanswered.ip
         )
-        return Cause("vxlan-neighbour", sentence, facts, (table,))
+        facts = (Note("vxlan", fact), *entry_notes(loss_point.evidence, link))
+        return Cause("vxlan-neighbour", text, facts, (table,))
     found = own_answer(loss_point, unanswered) or proxy_answer(loss_point, unanswered)
     found = found or silent_owner(loss_point, unanswered) or stacked_neighbour(loss_point, unanswered)
     found = found or _dead_backend(loss_point, unanswered) or no_answer(loss_point, unanswered)
+    text = sentence(
+        "{node}/{dev} gets no answer for {ip} ({what})",
+        node=unanswered.node,
+        dev=unanswered.dev,
+        ip=unanswered.ip,
+        what="ARP" if unanswered.ip.version == 4 else sentence("neighbour discovery"),
+    )
     return found or Cause(
         "neighbour",
-        f"{unanswered.node}/{unanswered.dev} gets no answer for {unanswered.ip}"
-        f" ({what})" + owner_clause(loss_point, unanswered),
+        with_owner(loss_point, unanswered, text),
         (asked_note(unanswered), *no_proxy_notes(loss_point.evidence, unanswered)),
         (table, *advice(loss_point, unanswered)),
     )  # fmt: skip
@@ -94,10 +106,13 @@ def _dead_backend(loss_point: LossPoint, neighbour: UnansweredNeighbour) -> Caus
     translation = loss_point.translation
     if translation is None or translation.new_dst != neighbour.ip:
         return None
-    sentence = (
-        f"{translation.node} rewrites {translation.dst} to the backend {neighbour.ip} (DNAT), which does not answer"
+    text = sentence(
+        "{node} rewrites {dst} to the backend {ip} (DNAT), which does not answer",
+        node=translation.node,
+        dst=translation.dst,
+        ip=neighbour.ip,
     )
-    return Cause("dead-backend", sentence + owner_clause(loss_point, neighbour), (asked_note(neighbour),))
+    return Cause("dead-backend", with_owner(loss_point, neighbour, text), (asked_note(neighbour),))
 
 
 def veth_peer(loss_point: LossPoint) -> Cause | None:
@@ -113,20 +128,27 @@ def veth_peer(loss_point: LossPoint) -> Cause | None:
     peer = link.peer
     other = loss_point.evidence.link(peer.ns, peer.dev) if peer is not None else None
     if peer is None or other is None:
-        return Cause("cable", f"the other end of the cable at {link.at} does not exist")
+        return Cause("cable", sentence("the other end of the cable at {link} does not exist", link=link.at))
     if not other.up or link.at.dev in loss_point.namespace.no_carrier:
-        sentence = f"the other end of the cable, {peer}, is down"
-        return Cause(
-            "link-down", sentence, (), (exec_command(loss_point.evidence, peer.ns, f"ip link set {peer.dev} up"),)
-        )
+        text = sentence("the other end of the cable, {peer}, is down", peer=peer)
+        return Cause("link-down", text, (), (exec_command(loss_point.evidence, peer.ns, f"ip link set {peer.dev} up"),))
     size = loss_point.last_observation.length - ETHERNET_HEADER_BYTES
     if other.mtu is not None and size > other.mtu + VETH_MTU_SLACK_BYTES:
-        sentence = (
-            f"a black hole: the packet of {size} bytes is too big for {peer} (MTU {other.mtu}), and no error is sent"
+        text = sentence(
+            "a black hole: the packet of {size} bytes is too big for {peer} (MTU {mtu}), and no error is sent",
+            size=size,
+            peer=peer,
+            mtu=other.mtu,
         )
-        facts = (Note("mtu", f"{link.at}: mtu {link.mtu}, its other end {peer}: mtu {other.mtu}"),)
+        fact = sentence(
+            "{link}: mtu {mtu}, its other end {peer}: mtu {other_mtu}",
+            link=link.at,
+            mtu=link.mtu,
+            peer=peer,
+            other_mtu=other.mtu,
+        )
         tries = (exec_command(loss_point.evidence, peer.ns, f"ip link set {peer.dev} mtu {link.mtu}"),)
-        return Cause("mtu-black-hole", sentence, facts, tries)
+        return Cause("mtu-black-hole", text, (Note("mtu", fact),), tries)
     return None
 
 
@@ -145,14 +167,19 @@ def link_down(loss_point: LossPoint) -> Cause | None:
     if not link.up:
         command_text = f"ip link set {link.at.dev} up"
         return Cause(
-            "link-down", f"{link.at} is down", (), (exec_command(loss_point.evidence, loss_point.node, command_text),)
+            "link-down",
+            sentence("{link} is down", link=link.at),
+            (),
+            (exec_command(loss_point.evidence, loss_point.node, command_text),),
         )
     if link.at.dev not in loss_point.namespace.no_carrier:
         return None
     if link.kind == "tun":
         return no_program(link)
     if link.peer is None:
-        return Cause("link-down", f"{link.at} has no carrier: the other end of its cable does not exist")
+        return Cause(
+            "link-down", sentence("{link} has no carrier: the other end of its cable does not exist", link=link.at)
+        )
     command_text = f"ip link set {link.peer.dev} up"
-    sentence = f"{link.at} has no carrier: the other end of its cable, {link.peer}, is down"
-    return Cause("link-down", sentence, (), (exec_command(loss_point.evidence, link.peer.ns, command_text),))
+    text = sentence("{link} has no carrier: the other end of its cable, {peer}, is down", link=link.at, peer=link.peer)
+    return Cause("link-down", text, (), (exec_command(loss_point.evidence, link.peer.ns, command_text),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labctl.core.resources import Link
+from labctl.core.sentence import sentence
 from labctl.kubernetes.services.fabric import FABRIC
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, exec_command
@@ -10,7 +11,9 @@ from labctl.tracing.result import Cause, exec_command
 
 def no_program(link: Link) -> Cause:
     """A TUN device that no program has opened: the kernel drops what should leave by it, before or after a tap."""
-    return Cause("link-down", f"{link.at} has no carrier: no program reads what is sent to this TUN device")
+    return Cause(
+        "link-down", sentence("{link} has no carrier: no program reads what is sent to this TUN device", link=link.at)
+    )
 
 
 def no_node(loss_point: LossPoint) -> Cause | None:
@@ -23,9 +26,22 @@ def no_node(loss_point: LossPoint) -> Cause | None:
     if link.at.dev in loss_point.namespace.no_carrier:
         return no_program(link)
     if not question.health_port:
-        what = f"{question.protocol.upper()} port {question.port}" if question.port is not None else "pings"
-        serves = "serves no" if question.port is not None else "does not answer"
-        return Cause("load-balancer", f"the load balancer at {link.at} {serves} {what} of {question.address}")
-    sentence = f"the load balancer at {link.at} sent it to no node: no node passes the health check at port"
+        text = sentence(
+            "the load balancer at {link} does not answer pings of {address}", link=link.at, address=question.address
+        )
+        if question.port is not None:
+            text = sentence(
+                "the load balancer at {link} serves no {protocol} port {port} of {address}",
+                link=link.at,
+                protocol=question.protocol.upper(),
+                port=question.port,
+                address=question.address,
+            )
+        return Cause("load-balancer", text)
+    text = sentence(
+        "the load balancer at {link} sent it to no node: no node passes the health check at port {port}",
+        link=link.at,
+        port=question.health_port,
+    )
     ask = exec_command(loss_point.evidence, FABRIC, f"curl -si http://NODE:{question.health_port}/healthz")
-    return Cause("load-balancer", f"{sentence} {question.health_port}", (), (ask,))
+    return Cause("load-balancer", text, (), (ask,))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labctl.tracing.causes.tunnels import entry_notes
+from labctl.core.sentence import Sentence, listed, sentence
+from labctl.tracing.causes.tunnels import entry_notes, own_remote_text
 from labctl.tracing.hops import Hop, PacketObservation
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, exec_command, route_get_command
@@ -28,19 +29,26 @@ def loop(loss_point: LossPoint) -> Cause | None:
     nodes = [hop.node for hop in loss_point.hops if _routes(hop) or hop is loss_point.hops[-1]]
     circle = [node for node in dict.fromkeys(nodes) if nodes.count(node) >= MIN_TURNS]
     if not circle:
-        return Cause("ttl", f"its TTL expired in {loss_point.node}")
-    return _circle(loss_point, circle, " until its TTL expires")
+        return Cause("ttl", sentence("its TTL expired in {node}", node=loss_point.node))
+    return _circle(loss_point, circle, sentence("{loop} until its TTL expires", loop=_circle_text(circle)))
 
 
-def _circle(loss_point: LossPoint, circle: Sequence[str], end: str) -> Cause:
-    names = " and ".join((", ".join(circle[:-1]), circle[-1])) if len(circle) > 1 else circle[0]
-    done = {1: "gets the packet back again and again", 2: "send the packet to each other"}
-    sentence = f"a routing loop: {names} {done.get(len(circle), 'send the packet around')}{end}"
+def _circle_text(circle: Sequence[str]) -> Sentence:
+    """The sentence that these machines are a circle."""
+    text = sentence("a routing loop: {nodes} send the packet around", nodes=listed(circle))
+    if len(circle) == 1:
+        text = sentence("a routing loop: {node} gets the packet back again and again", node=circle[0])
+    if len(circle) == 2:
+        text = sentence("a routing loop: {nodes} send the packet to each other", nodes=listed(circle))
+    return text
+
+
+def _circle(loss_point: LossPoint, circle: Sequence[str], text: Sentence) -> Cause:
     family = "ip -6" if loss_point.version == 6 else "ip"
     tries = tuple(
         exec_command(loss_point.evidence, node, f"{family} route get {loss_point.dst}") for node in circle[-6:]
     )
-    return Cause("loop", sentence, tuple(_routes_of(loss_point, circle)), tries)
+    return Cause("loop", text, tuple(_routes_of(loss_point, circle)), tries)
 
 
 def _comes_back(loss_point: LossPoint) -> Cause | None:
@@ -58,9 +66,21 @@ def _comes_back(loss_point: LossPoint) -> Cause | None:
         if same and left.direction == "out" and (_routes(hop) or not hop.ins):
             between = [one.node for one in loss_point.hops[number + 1 : -1] if _routes(one)]
             own = any(one.addr.ip == tip.src for one in loss_point.namespace.addresses)
-            why = "has its source address" if own else "does not accept its source by that way"
-            end = f", until it comes back to {tip.node}, which {why}"
-            return _circle(loss_point, list(dict.fromkeys((hop.node, *between))), end) if between else None
+            if not between:
+                return None
+            circle = list(dict.fromkeys((hop.node, *between)))
+            text = sentence(
+                "{loop}, until it comes back to {node}, which does not accept its source by that way",
+                loop=_circle_text(circle),
+                node=tip.node,
+            )
+            if own:
+                text = sentence(
+                    "{loop}, until it comes back to {node}, which has its source address",
+                    loop=_circle_text(circle),
+                    node=tip.node,
+                )
+            return _circle(loss_point, circle, text)
     return None
 
 
@@ -90,13 +110,15 @@ def _inside_machine(loss_point: LossPoint) -> Cause | None:
     if last is None or out is None or len(turns) < MIN_TURNS:
         return None
     node = loss_point.node
-    sentence, facts = _way_back(loss_point, out, last)
+    text, facts = _way_back(loss_point, out, last)
     tries = [exec_command(loss_point.evidence, node, f"ip route get {loss_point.dst}")]
     link = loss_point.evidence.link(node, out.dev)
     if link is not None and link.kind == "vxlan":
         tries.insert(0, exec_command(loss_point.evidence, node, f"bridge fdb show dev {out.dev}"))
     routes = _routes_of(loss_point, [node])
-    return Cause("loop", f"a loop inside {node}: {sentence}", (*facts, *routes), tuple(tries))
+    return Cause(
+        "loop", sentence("a loop inside {node}: {text}", node=node, text=text), (*facts, *routes), tuple(tries)
+    )
 
 
 def _way_back(loss_point: LossPoint, out: PacketObservation, back: PacketObservation) -> tuple[str, tuple[Note, ...]]:
@@ -108,8 +130,10 @@ def _way_back(loss_point: LossPoint, out: PacketObservation, back: PacketObserva
         here = loss_point.evidence.namespace(socket_namespace(link)).addresses
         own = next((one for one in sent.remotes if any(address.addr.ip == one for address in here)), None)
         if own is not None:
-            text = f"the {sent.source} of {link.at} sends frames for {sent.mac} to {own}, an address of {node} itself"
-            return text, entry_notes(loss_point.evidence, link)
+            return own_remote_text(sent, own, node), entry_notes(loss_point.evidence, link)
     if out.dev == back.dev:
-        return f"what leaves by {out.dev} comes in there again", ()
-    return f"what leaves by {out.dev} comes in by {back.dev}, and its route leads to {out.dev} again", ()
+        return sentence("what leaves by {dev} comes in there again", dev=out.dev), ()
+    text = sentence(
+        "what leaves by {dev} comes in by {back}, and its route leads to {dev} again", dev=out.dev, back=back.dev
+    )
+    return text, ()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from labctl.core.resources import Interface, Link
-from labctl.tracing.causes.neighbour_answers import asked_note
+from labctl.core.sentence import sentence
 from labctl.tracing.causes.neighbour_owner import owner_of
 from labctl.tracing.evidence import TraceEvidence, UnansweredNeighbour
 from labctl.tracing.hops import lower_interface
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note
+from labctl.tracing.result import Cause, Note, asked_note
 
-ARTICLE = {"macvlan": "a macvlan", "ipvlan": "an ipvlan"}
+ARTICLE = {"macvlan": sentence("a macvlan"), "ipvlan": sentence("an ipvlan")}
 
 
 def stacked_neighbour(loss_point: LossPoint, asked: UnansweredNeighbour) -> Cause | None:
@@ -27,10 +27,13 @@ def stacked_neighbour(loss_point: LossPoint, asked: UnansweredNeighbour) -> Caus
         return None
     at = next((one.at for one in evidence.namespace(owner).addresses if one.addr.ip == asked.ip), None)
     for link in sorted(evidence.namespace(owner).links, key=lambda one: one.at != at):
-        sentence = _separation(evidence, asking, link)
-        if sentence:
-            note = Note("macvlan", f"{owner} has the address {asked.ip}, and the question cannot reach it")
-            return Cause("macvlan", sentence, (asked_note(asked), note))
+        text = _separation(evidence, asking, link)
+        if text:
+            note = Note(
+                "macvlan",
+                sentence("{owner} has the address {ip}, and the question cannot reach it", owner=owner, ip=asked.ip),
+            )
+            return Cause("macvlan", text, (asked_note(asked), note))
     return None
 
 
@@ -44,12 +47,17 @@ def stacked_frame(loss_point: LossPoint) -> Cause | None:
     links = [link for state in evidence.namespaces for link in state.links]
     for source in (one for one in links if one.mac == tip.mac[0] and one.at in passed):
         for target in (one for one in links if one.mac == tip.mac[1] and one.at != source.at):
-            sentence = _separation(evidence, source, target)
-            if sentence:
+            text = _separation(evidence, source, target)
+            if text:
                 note = Note(
-                    "macvlan", f"the frame is for {tip.mac[1]}, {target.at}, and left by the device below instead"
+                    "macvlan",
+                    sentence(
+                        "the frame is for {mac}, {target}, and left by the device below instead",
+                        mac=tip.mac[1],
+                        target=target.at,
+                    ),
                 )
-                return Cause("macvlan", sentence, (note,))
+                return Cause("macvlan", text, (note,))
     return None
 
 
@@ -64,11 +72,21 @@ def _separation(evidence: TraceEvidence, one: Link, other: Link) -> str:
         modes = [dict(link.options).get("mode", "") for link in (one, other)]
         if modes == ["bridge", "bridge"]:
             return ""
-        return (
-            f"{one.at} (mode {modes[0]}) and {other.at} (mode {modes[1]}) are macvlans of {lower}: the kernel passes"
-            " frames between macvlans of one device only if both have the mode bridge"
+        return sentence(
+            "{one} (mode {mode}) and {other} (mode {other_mode}) are macvlans of {lower}: the kernel passes frames"
+            " between macvlans of one device only if both have the mode bridge",
+            one=one.at,
+            mode=modes[0],
+            other=other.at,
+            other_mode=modes[1],
+            lower=lower,
         )
     else:
         return ""
     kind = ARTICLE[upper.kind]
-    return f"{upper.at} is {kind} of {below.at}: the kernel passes nothing between {kind} and the device below it"
+    return sentence(
+        "{upper} is {kind} of {below}: the kernel passes nothing between {kind} and the device below it",
+        upper=upper.at,
+        kind=kind,
+        below=below.at,
+    )

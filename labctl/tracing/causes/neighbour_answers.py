@@ -7,20 +7,24 @@ from __future__ import annotations
 
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import Interface
+from labctl.core.sentence import Sentence, joined, sentence
 from labctl.tracing.address_owners import has_address, owners
 from labctl.tracing.causes.neighbour_owner import one_sided_prefix
 from labctl.tracing.evidence import TraceEvidence, UnansweredNeighbour
 from labctl.tracing.hop_routing import find_lookup
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.neighbour_questions import ReceivedQuestion, answer_query, received_questions, source_query
-from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command
+from labctl.tracing.result import Cause, Note, asked_note, exec_command, lookup_text, route_get_command
 
 ARP_IGNORE = {
-    1: "answers only for addresses of the device by which the question comes in",
-    2: "answers only for addresses of the device by which the question comes in, and only to a sender of their subnet",
-    3: "does not answer for addresses with the scope host",
-    8: "answers for none of its addresses",
+    1: sentence("answers only for addresses of the device by which the question comes in"),
+    2: sentence(
+        "answers only for addresses of the device by which the question comes in, and only to a sender of their subnet"
+    ),
+    3: sentence("does not answer for addresses with the scope host"),
+    8: sentence("answers for none of its addresses"),
 }
+PROXY_ARP, PROXY_NDP = sentence("proxy ARP"), sentence("proxy NDP")
 SOURCE_ERRORS = ("EXDEV", "EINVAL")  # of the routing, for a source that comes in by the wrong device
 
 
@@ -44,11 +48,6 @@ def _fitness(evidence: TraceEvidence, question: ReceivedQuestion) -> int:
     return int(any(question.ip in one.network for one in here if one.version == question.ip.version))
 
 
-def asked_note(asked: UnansweredNeighbour) -> Note:
-    """The note that a question had no answer."""
-    return Note("arp", f"{asked.node}/{asked.dev} asked for the MAC address of {asked.ip} and got no answer")
-
-
 def no_proxy_notes(evidence: TraceEvidence, asked: UnansweredNeighbour) -> tuple[Note, ...]:
     """The note that the router at the other end of the cable answers only for its own addresses."""
     link = evidence.link(asked.node, asked.dev)
@@ -63,7 +62,8 @@ def no_proxy_notes(evidence: TraceEvidence, asked: UnansweredNeighbour) -> tuple
             continue
         if any(values.get(name, "0") != "0" for name in names):
             continue
-        return (Note("sysctl", f"{at.ns}: {names[2]} = 0, so it answers only for its own addresses"),)
+        text = sentence("{node}: {name} = 0, so it answers only for its own addresses", node=at.ns, name=names[2])
+        return (Note("sysctl", text),)
     return ()
 
 
@@ -84,44 +84,61 @@ def _own_arp(loss_point: LossPoint, question: ReceivedQuestion, asker: Unanswere
         2: all(question.src not in one.addr.network for one in on_device),
         8: True,
     }
-    place = "" if on_device else f" at {here[0].at.dev}"
+    where = None if on_device else here[0].at.dev
     if ignored.get(level, False):
-        return _ignored(loss_point, question, level, place, asker)
+        return _ignored(loss_point, question, level, where, asker)
     if _level(loss_point, question, "arp_filter"):
         back = find_lookup(evidence, answer_query(question))
         if back is not None and (back.error or back.dev != dev):
-            sentence = (
-                f"{node} has the address {ip}{place}, but does not answer for it at {dev}: its route to the sender,"
-                f" {question.src}, does not use {dev} ({_setting(loss_point, question, 'arp_filter')})"
+            text = sentence(
+                "{text}: its route to the sender, {src}, does not use {dev} ({setting})",
+                text=_no_answer(question, where),
+                src=question.src,
+                dev=dev,
+                setting=_setting(loss_point, question, "arp_filter"),
             )
             notes, tries = _announcement(evidence, question, asker)
             facts = (asked, *_setting_notes(loss_point, question, "arp_filter"), _lookup_note(back), *notes)
-            return Cause("arp-filter", sentence, facts, (*_tries(loss_point, question, "arp_filter"), *tries))
+            return Cause("arp-filter", text, facts, (*_tries(loss_point, question, "arp_filter"), *tries))
     if level == 3:  # nothing else explains it
-        return _ignored(loss_point, question, level, place, asker)
+        return _ignored(loss_point, question, level, where, asker)
     return None
 
 
-def _ignored(
-    loss_point: LossPoint, question: ReceivedQuestion, level: int, place: str, asker: UnansweredNeighbour
-) -> Cause:
+def _no_answer(question: ReceivedQuestion, where: str | None) -> Sentence:
+    """The sentence that the machine does not answer; `where` is the device with the address if it is another one."""
     node, dev = question.at.ns, question.at.dev
-    sentence = (
-        f"{node} has the address {question.ip}{place}, but does not answer for it at {dev}:"
-        f" {_setting(loss_point, question, 'arp_ignore')}"
+    if where is None:
+        return sentence(
+            "{node} has the address {ip}, but does not answer for it at {dev}", node=node, ip=question.ip, dev=dev
+        )
+    return sentence(
+        "{node} has the address {ip} at {other}, but does not answer for it at {dev}",
+        node=node,
+        ip=question.ip,
+        other=where,
+        dev=dev,
     )
+
+
+def _ignored(
+    loss_point: LossPoint, question: ReceivedQuestion, level: int, where: str | None, asker: UnansweredNeighbour
+) -> Cause:
+    node = question.at.ns
+    text = joined(": ", (_no_answer(question, where), _setting(loss_point, question, "arp_ignore")))
     notes: tuple[Note, ...] = ()
     tries: tuple[str, ...] = ()
-    if level == 2 and not place:
-        sentence += f", and the sender {question.src} is not in its subnet"
+    if level == 2 and where is None:
+        text = sentence("{text}, and the sender {src} is not in its subnet", text=text, src=question.src)
         notes, tries = _announcement(loss_point.evidence, question, asker)
+    does = ARP_IGNORE[level]
     facts = (
         asked_note(asker),
         *_setting_notes(loss_point, question, "arp_ignore"),
-        Note("arp", f"{node}: with arp_ignore = {level} it {ARP_IGNORE[level]}"),
+        Note("arp", sentence("{node}: with arp_ignore = {level} it {does}", node=node, level=level, does=does)),
         *notes,
     )
-    return Cause("arp-ignore", sentence, facts, (*_tries(loss_point, question, "arp_ignore"), *tries))
+    return Cause("arp-ignore", text, facts, (*_tries(loss_point, question, "arp_ignore"), *tries))
 
 
 def _announcement(
@@ -136,17 +153,29 @@ def _announcement(
         return (), ()
     if any(state.sysctls.get(name) != "0" for name in names):
         return (), ()
-    text = f"{asker.node}: {names[0]} = 0, so it asks as {question.src}, although it has {on_device[0]}"
+    text = sentence(
+        "{node}: {name} = 0, so it asks as {src}, although it has {address}",
+        node=asker.node,
+        name=names[0],
+        src=question.src,
+        address=on_device[0],
+    )
     return (Note("sysctl", text),), (exec_command(evidence, asker.node, f"sysctl -w {names[0]}=2"),)
 
 
 def _arp_off(loss_point: LossPoint, question: ReceivedQuestion, asked: Note) -> Cause:
     node, dev = question.at.ns, question.at.dev
     at = next(one.at for one in loss_point.evidence.namespace(node).addresses if one.addr.ip == question.ip)
-    who = f"{at}, which has the address {question.ip}," if at == question.at else f"{node}, which has {question.ip},"
-    where = "there" if at == question.at else f"at {dev}, by which the question came in"
     tries = (exec_command(loss_point.evidence, node, f"ip link set {dev} arp on"),)
-    return Cause("neighbour", f"{who} does not answer: ARP is off {where}", (asked,), tries)
+    text = sentence("{at}, which has the address {ip}, does not answer: ARP is off there", at=at, ip=question.ip)
+    if at != question.at:
+        text = sentence(
+            "{node}, which has {ip}, does not answer: ARP is off at {dev}, by which the question came in",
+            node=node,
+            ip=question.ip,
+            dev=dev,
+        )
+    return Cause("neighbour", text, (asked,), tries)
 
 
 def _own_discovery(loss_point: LossPoint, question: ReceivedQuestion, asked: Note) -> Cause | None:
@@ -156,17 +185,23 @@ def _own_discovery(loss_point: LossPoint, question: ReceivedQuestion, asked: Not
     if dev in here:
         if link is None or link.arp:
             return None
-        sentence = (
-            f"{question.at}, which has the address {ip}, does not ask for MAC addresses (its ARP is off), so it sends"
-            " the answer to its own MAC address"
+        text = sentence(
+            "{at}, which has the address {ip}, does not ask for MAC addresses (its ARP is off), so it sends the answer"
+            " to its own MAC address",
+            at=question.at,
+            ip=ip,
         )
-        return Cause("neighbour", sentence, (asked,), (exec_command(evidence, node, f"ip link set {dev} arp on"),))
-    sentence = (
-        f"{node} has the address {ip} at {here[0]}, but the question came in by {dev}: neighbour discovery answers only"
-        " for addresses of that device"
+        return Cause("neighbour", text, (asked,), (exec_command(evidence, node, f"ip link set {dev} arp on"),))
+    text = sentence(
+        "{node} has the address {ip} at {other}, but the question came in by {dev}: neighbour discovery answers only"
+        " for addresses of that device",
+        node=node,
+        ip=ip,
+        other=here[0],
+        dev=dev,
     )
     tries = (exec_command(evidence, node, f"ip -6 addr add {ip}/128 dev {dev}"),)
-    return Cause("other-device", sentence, (asked,), tries)
+    return Cause("other-device", text, (asked,), tries)
 
 
 def proxy_answer(loss_point: LossPoint, asked: UnansweredNeighbour) -> Cause | None:
@@ -192,29 +227,38 @@ def _proxy_arp(loss_point: LossPoint, question: ReceivedQuestion, asked: Unanswe
     if not proxy and values.get(f"{name}.proxy_arp_pvlan", "0") == "0":
         if not proxy_is_used(evidence, question, asked):
             return None
-        return _proxy_off(loss_point, question, asked, "proxy ARP", f"{name}.proxy_arp", "net.ipv4.ip_forward")
+        return _proxy_off(loss_point, question, asked, PROXY_ARP, f"{name}.proxy_arp", "net.ipv4.ip_forward")
     note = asked_note(asked)
     if values.get(f"{name}.forwarding") == "0":
-        return _no_forwarding(loss_point, question, note, "proxy ARP", f"{name}.forwarding")
+        return _no_forwarding(loss_point, question, note, PROXY_ARP, f"{name}.forwarding")
     routed = find_lookup(evidence, source_query(question))
     if routed is None:
         return None
     rejected = _source_rejected(loss_point, question, routed, asked)
     if rejected is not None:
         return rejected
-    rule = f"{at} answers for other machines (proxy ARP)"
     facts = (note, _lookup_note(routed), *_setting_notes(loss_point, question, "proxy_arp"))
     tries = (exec_command(evidence, at.ns, "ip route show table all"),)
     if routed.error or routed.kind not in ("unicast", "local"):
-        what = "no route" if routed.error in ("ENETUNREACH", "ESRCH") else "no usable route"
-        sentence = f"{at.ns} has {what} to {ip}, so it does not answer for it: {rule} only with a route to them"
-        return Cause("proxy-arp-route", sentence, facts, tries)
-    if proxy and routed.dev == at.dev and values.get(f"{name}.proxy_arp_pvlan", "0") == "0":
-        sentence = (
-            f"the route of {at.ns} to {ip} leads back to {at.dev}, by which the question came in, so {at.ns} does not"
-            " answer for it (proxy ARP)"
+        effect = sentence("{node} has no usable route to {ip}", node=at.ns, ip=ip)
+        if routed.error in ("ENETUNREACH", "ESRCH"):
+            effect = sentence("{node} has no route to {ip}", node=at.ns, ip=ip)
+        text = sentence(
+            "{cause}, so it does not answer for it: {at} answers for other machines (proxy ARP) only with a route to"
+            " them",
+            cause=effect,
+            at=at,
         )
-        return Cause("proxy-arp-route", sentence, facts, tries)
+        return Cause("proxy-arp-route", text, facts, tries)
+    if proxy and routed.dev == at.dev and values.get(f"{name}.proxy_arp_pvlan", "0") == "0":
+        text = sentence(
+            "the route of {node} to {ip} leads back to {dev}, by which the question came in, so {node} does not"
+            " answer for it (proxy ARP)",
+            node=at.ns,
+            ip=ip,
+            dev=at.dev,
+        )
+        return Cause("proxy-arp-route", text, facts, tries)
     return None
 
 
@@ -256,23 +300,30 @@ def _proxy_discovery(loss_point: LossPoint, question: ReceivedQuestion, asked: U
         if ip not in entries:
             return None  # it is no proxy
         forwarding = "net.ipv6.conf.all.forwarding"
-        return _proxy_off(loss_point, question, asked, "proxy NDP", f"{name}.proxy_ndp", forwarding)
+        return _proxy_off(loss_point, question, asked, PROXY_NDP, f"{name}.proxy_ndp", forwarding)
     note = asked_note(asked)
     if ip not in entries:
-        sentence = (
-            f"{at.ns} has no proxy neighbour entry for {ip} at {at.dev}, so it does not answer for it: proxy NDP"
-            " answers only for its entries"
+        text = sentence(
+            "{node} has no proxy neighbour entry for {ip} at {dev}, so it does not answer for it: proxy NDP answers"
+            " only for its entries",
+            node=at.ns,
+            ip=ip,
+            dev=at.dev,
         )
-        known = ", ".join(str(one) for one in entries[:4]) or "no entries"
+        known = joined(", ", entries[:4]) if entries else sentence("no entries")
         tries = (exec_command(evidence, at.ns, f"ip -6 neigh add proxy {ip} dev {at.dev}"),)
-        return Cause("proxy-entry", sentence, (note, Note("proxy", f"{at}: {known}")), tries)
+        return Cause("proxy-entry", text, (note, Note("proxy", joined(": ", (at, known)))), tries)
     if state.sysctls.get(f"{name}.forwarding") == "0":
-        return _no_forwarding(loss_point, question, note, "proxy NDP", f"{name}.forwarding")
+        return _no_forwarding(loss_point, question, note, PROXY_NDP, f"{name}.forwarding")
     if not any(one.addr.version == 6 and not one.addr.ip.is_loopback for one in state.addresses) and not any(
         link.autoconf and link.up for link in state.links if link.at.dev != "lo"
     ):
-        sentence = f"{at.ns} cannot answer for {ip} (proxy NDP): it has no IPv6 address that the answer could come from"
-        return Cause("no-address", sentence, (note,), (exec_command(evidence, at.ns, "ip -6 addr show"),))
+        text = sentence(
+            "{node} cannot answer for {ip} (proxy NDP): it has no IPv6 address that the answer could come from",
+            node=at.ns,
+            ip=ip,
+        )
+        return Cause("no-address", text, (note,), (exec_command(evidence, at.ns, "ip -6 addr show"),))
     return None
 
 
@@ -280,7 +331,7 @@ def _proxy_off(
     loss_point: LossPoint,
     question: ReceivedQuestion,
     asked: UnansweredNeighbour,
-    word: str,
+    word: Sentence,
     name: str,
     forwarding: str,
 ) -> Cause | None:
@@ -292,22 +343,30 @@ def _proxy_off(
         return None
     if len([one for one in state.links if one.at.dev != "lo"]) < 2:
         return None
-    sentence = (
-        f"there is no answer for {question.ip}: {at.ns} does not have it, and could answer for it only with {word},"
-        f" which is off at {at}"
+    text = sentence(
+        "there is no answer for {ip}: {node} does not have it, and could answer for it only with {word}, which is off"
+        " at {at}",
+        ip=question.ip,
+        node=at.ns,
+        word=word,
+        at=at,
     )
     facts = (asked_note(asked), Note("sysctl", f"{at.ns}: {name} = 0"))
-    return Cause("proxy-arp-off", sentence, facts, (exec_command(evidence, at.ns, f"sysctl -w {name}=1"),))
+    return Cause("proxy-arp-off", text, facts, (exec_command(evidence, at.ns, f"sysctl -w {name}=1"),))
 
 
-def _no_forwarding(loss_point: LossPoint, question: ReceivedQuestion, asked: Note, word: str, name: str) -> Cause:
+def _no_forwarding(loss_point: LossPoint, question: ReceivedQuestion, asked: Note, word: Sentence, name: str) -> Cause:
     at = question.at
-    sentence = (
-        f"{at.ns} does not answer for {question.ip}: {word} at {at} needs forwarding, and IPv{question.ip.version}"
-        " forwarding is off"
+    text = sentence(
+        "{node} does not answer for {ip}: {word} at {at} needs forwarding, and IPv{version} forwarding is off",
+        node=at.ns,
+        ip=question.ip,
+        word=word,
+        at=at,
+        version=question.ip.version,
     )
     facts = (asked, Note("sysctl", f"{at.ns}: {name} = 0"))
-    return Cause("forwarding-off", sentence, facts, (exec_command(loss_point.evidence, at.ns, f"sysctl -w {name}=1"),))
+    return Cause("forwarding-off", text, facts, (exec_command(loss_point.evidence, at.ns, f"sysctl -w {name}=1"),))
 
 
 def _source_rejected(
@@ -325,16 +384,21 @@ def _source_rejected(
         return None
     names = ("net.ipv4.conf.all.rp_filter", f"net.ipv4.conf.{dev.replace('.', '/')}.rp_filter")
     values = loss_point.evidence.namespace(node).sysctls
-    what = f"the route back to its sender, {question.src}, does not use {dev}"
+    what = sentence("the route back to its sender, {src}, does not use {dev}", src=question.src, dev=dev)
     if back is not None and back.error:
-        what = f"there is no route back to its sender, {question.src}"
-    sentence = f"the reverse-path filter of {node} rejects the ARP request that came in by {dev}: {what}"
+        what = sentence("there is no route back to its sender, {src}", src=question.src)
+    text = sentence(
+        "the reverse-path filter of {node} rejects the ARP request that came in by {dev}: {what}",
+        node=node,
+        dev=dev,
+        what=what,
+    )
     settings = [Note("sysctl", f"{node}: {name} = {values.get(name)}") for name in names]
     facts = [asked_note(asker), *settings, _lookup_note(routed)]
     facts += [_lookup_note(back)] if back is not None else []
     notes, more = _announcement(loss_point.evidence, question, asker)
     tries = (exec_command(loss_point.evidence, node, f"sysctl -w {names[0]}=0 {names[1]}=0"), *more)
-    return Cause("rp-filter", sentence, (*facts, *notes), tries)
+    return Cause("rp-filter", text, (*facts, *notes), tries)
 
 
 def _own_source(
@@ -343,12 +407,21 @@ def _own_source(
     """A machine takes no ARP request that seems to come from itself."""
     evidence, node, src = loss_point.evidence, question.at.ns, question.src
     own = next(one for one in evidence.namespace(node).addresses if one.addr.ip == src)
-    sentence = (
-        f"{node} itself has the source address {src} (at {own.at.dev}), so it rejects the ARP request of {asker.node}"
-        f" for {question.ip} as forged"
+    text = sentence(
+        "{node} itself has the source address {src} (at {dev}), so it rejects the ARP request of {asker} for {ip} as"
+        " forged",
+        node=node,
+        src=src,
+        dev=own.at.dev,
+        asker=asker.node,
+        ip=question.ip,
     )
-    facts = (asked_note(asker), Note("address", f"{own.at} has {own.addr}"), _lookup_note(routed))
-    return Cause("local-source", sentence, facts, (exec_command(evidence, node, f"ip addr show to {src}"),))
+    facts = (
+        asked_note(asker),
+        Note("address", sentence("{at} has {addr}", at=own.at, addr=own.addr)),
+        _lookup_note(routed),
+    )
+    return Cause("local-source", text, facts, (exec_command(evidence, node, f"ip addr show to {src}"),))
 
 
 def _names(question: ReceivedQuestion, setting: str) -> tuple[str, str]:

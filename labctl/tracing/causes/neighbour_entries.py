@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import IP, Interface, Link, Neighbour
+from labctl.core.sentence import sentence
 from labctl.tracing.address_owners import address_text, owner, owners
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_routing import find_lookup, route_queries
@@ -23,13 +24,15 @@ def does_not_ask(loss_point: LossPoint) -> Cause | None:
     link = loss_point.evidence.link(sent.node, sent.dev)
     if link is None or link.arp:
         return None
-    word = "neighbour discovery" if loss_point.version == 6 else "ARP"
-    sentence = (
-        f"{link.at} does not ask for MAC addresses ({word} is off there: NOARP), so it sends the packet to its own MAC"
-        " address"
+    text = sentence(
+        "{link} does not ask for MAC addresses ({word} is off there: NOARP), so it sends the packet to its own MAC"
+        " address",
+        link=link.at,
+        word=sentence("neighbour discovery") if loss_point.version == 6 else "ARP",
     )
     tries = (exec_command(loss_point.evidence, sent.node, f"ip link set {sent.dev} arp on"),)
-    return Cause("arp-off", sentence, (Note("arp", f"the frame is for {sent.mac[1]}, the MAC of {link.at}"),), tries)
+    fact = sentence("the frame is for {mac}, the MAC of {link}", mac=sent.mac[1], link=link.at)
+    return Cause("arp-off", text, (Note("arp", fact),), tries)
 
 
 def wrong_entry(loss_point: LossPoint) -> Cause | None:
@@ -49,14 +52,20 @@ def wrong_entry(loss_point: LossPoint) -> Cause | None:
     if any(one.at.ns == right.at.ns or _answers_for_others(evidence, one) for one in holders):
         return None  # a machine may answer with the MAC address of another of its devices
     entry = _proxy_entry(evidence, entry) or entry  # a tunnel gave that answer
-    sentence = (
-        f"the neighbour entry of {entry.at} for {entry.ip} has the MAC address {entry.mac}, but {right.at},"
-        f" which has {entry.ip}, has {right.mac}"
+    text = sentence(
+        "the neighbour entry of {entry} for {ip} has the MAC address {mac}, but {right}, which has {ip}, has"
+        " {right_mac}",
+        entry=entry.at,
+        ip=entry.ip,
+        mac=entry.mac,
+        right=right.at,
+        right_mac=right.mac,
     )
     facts = [Note("neighbour", f"{entry.at.ns}: {entry.ip} dev {entry.at.dev} lladdr {entry.mac} {entry.state}")]
     if len(holders) == 1:
-        facts.append(Note("neighbour", f"{entry.mac} is the MAC address of {holders[0].at}"))
-    return Cause("stale-neighbour", sentence, tuple(facts), (_correction(evidence, entry, right.mac),))
+        fact = sentence("{mac} is the MAC address of {holder}", mac=entry.mac, holder=holders[0].at)
+        facts.append(Note("neighbour", fact))
+    return Cause("stale-neighbour", text, tuple(facts), (_correction(evidence, entry, right.mac),))
 
 
 def own_mac(loss_point: LossPoint) -> Cause | None:
@@ -71,17 +80,32 @@ def own_mac(loss_point: LossPoint) -> Cause | None:
         return None
     prefix = lookup.route.partition(" ")[0]
     specific = prefix == str(lookup.dst)
-    tail = "leads out of the wrong device" if specific else "is the most specific one that it has"
+    fault = sentence("the route {prefix} of {node} is the most specific one that it has", prefix=prefix, node=sent.node)
+    if specific:
+        fault = sentence("the route {prefix} of {node} leads out of the wrong device", prefix=prefix, node=sent.node)
     target = address_text(evidence, lookup.dst, sent.node)
-    sentence = (
-        f"{sent.node} sends packets to {target} out of {sent.dev}, but to the MAC address of {own.at} itself, so no"
-        f" other machine takes them: the route {prefix} of {sent.node} {tail}"
+    text = sentence(
+        "{node} sends packets to {target} out of {dev}, but to the MAC address of {own} itself, so no other machine"
+        " takes them: {cause}",
+        node=sent.node,
+        target=target,
+        dev=sent.dev,
+        own=own.at,
+        cause=fault,
+    )
+    fact = sentence(
+        "{node}: {dst} dev {dev} has the MAC address {mac}, that of {own}",
+        node=sent.node,
+        dst=lookup.dst,
+        dev=sent.dev,
+        mac=own.mac,
+        own=own.at,
     )
     facts = (
         Note("route", f"{lookup.node}: {route_get_command(lookup)}  =>  {lookup_text(lookup)}"),
-        Note("neighbour", f"{sent.node}: {lookup.dst} dev {sent.dev} has the MAC address {own.mac}, that of {own.at}"),
+        Note("neighbour", fact),
     )
-    return Cause("no-route", sentence, facts, (exec_command(evidence, sent.node, route_get_command(lookup)),))
+    return Cause("no-route", text, facts, (exec_command(evidence, sent.node, route_get_command(lookup)),))
 
 
 def _wrong_proxy(loss_point: LossPoint, entry: Neighbour) -> Cause | None:
@@ -95,14 +119,23 @@ def _wrong_proxy(loss_point: LossPoint, entry: Neighbour) -> Cause | None:
     if link.peer != entry.at or not _is_router(evidence, link.at.ns, entry.ip.version):
         return None
     holders = _holders(evidence, entry.mac)
-    whose = f"that of {holders[0].at}" if holders else "which no device of the lab has"
-    permanent = "permanent " if entry.state == "permanent" else ""
-    sentence = (
-        f"the {permanent}neighbour entry of {entry.at} for {entry.ip} has the MAC address {entry.mac}, {whose}, but"
-        f" {link.at}, the other end of its cable, has {link.mac} and does not accept the frame"
+    owner_text: str = sentence("which no device of the lab has")
+    if holders:
+        owner_text = sentence("that of {holder}", holder=holders[0].at)
+    name = sentence("the neighbour entry of {entry} for {ip}", entry=entry.at, ip=entry.ip)
+    if entry.state == "permanent":
+        name = sentence("the permanent neighbour entry of {entry} for {ip}", entry=entry.at, ip=entry.ip)
+    text = sentence(
+        "{entry} has the MAC address {mac}, {owner}, but {link}, the other end of its cable, has {link_mac} and does"
+        " not accept the frame",
+        entry=name,
+        mac=entry.mac,
+        owner=owner_text,
+        link=link.at,
+        link_mac=link.mac,
     )
     facts = (Note("neighbour", f"{entry.at.ns}: {entry.ip} dev {entry.at.dev} lladdr {entry.mac} {entry.state}"),)
-    return Cause("stale-neighbour", sentence, facts, (_correction(evidence, entry, link.mac),))
+    return Cause("stale-neighbour", text, facts, (_correction(evidence, entry, link.mac),))
 
 
 def _is_router(evidence: TraceEvidence, node: str, version: int) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import Address, Interface, Link
+from labctl.core.sentence import Sentence, all_of, sentence
 from labctl.tracing.address_owners import is_read, owner, owners
 from labctl.tracing.causes.addresses import lost_address
 from labctl.tracing.evidence import TraceEvidence, UnansweredNeighbour
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, exec_command
+from labctl.tracing.result import Cause, Note, asked_note, exec_command
 
 SEGMENT_KINDS = ("veth", "bridge")  # a network of other devices is not followed
 
@@ -19,52 +20,71 @@ def silent_owner(loss_point: LossPoint, unanswered: UnansweredNeighbour) -> Caus
     name = owner_of(loss_point, unanswered)
     if name is None or not is_read(evidence, name):
         return None
-    asked = Note("arp", f"{unanswered.node}/{unanswered.dev} asked for the MAC address of {ip} and got no answer")
+    asked = asked_note(unanswered)
     at = _interface_with(loss_point, name, unanswered)
     if at is None:
         links = [link for link in evidence.namespace(name).links if link.at.dev != "lo"]
         # a device that is down loses its IPv6 addresses, but keeps its IPv4 addresses
         down = next((link for link in links if not link.up), None) if ip.version == 6 else None
-        return lost_address(evidence, name, ip, (asked,)) if down is None else _down(evidence, down.at, asked, "")
+        return lost_address(evidence, name, ip, (asked,)) if down is None else _down(evidence, down.at, asked, down.at)
     link = evidence.link(name, at.dev)
     if link is None or at.dev == "lo":
         return None
     if not link.up:
-        return _down(evidence, at, asked, f", which has the address {ip},")
+        name_and_address = sentence("{at}, which has the address {ip},", at=at, ip=ip)
+        return _down(evidence, at, asked, name_and_address)
     if not link.arp and ip.version == 4:
         tries = (exec_command(evidence, name, f"ip link set {at.dev} arp on"),)
         return Cause(
-            "neighbour", f"{at}, which has the address {ip}, does not answer: ARP is off there", (asked,), tries
+            "neighbour",
+            sentence("{at}, which has the address {ip}, does not answer: ARP is off there", at=at, ip=ip),
+            (asked,),
+            tries,
         )
     if at.dev not in evidence.namespace(name).no_carrier:
         return None
     if link.peer is None or evidence.link(link.peer.ns, link.peer.dev) is None:
-        sentence = f"{at}, which has the address {ip}, has no carrier: the other end of its cable does not exist"
-        return Cause("link-down", sentence, (asked,))
-    return _down(evidence, link.peer, asked, f", the other end of the cable of {at}, which has the address {ip},")
+        text = sentence(
+            "{at}, which has the address {ip}, has no carrier: the other end of its cable does not exist", at=at, ip=ip
+        )
+        return Cause("link-down", text, (asked,))
+    what = sentence(
+        "{peer}, the other end of the cable of {at}, which has the address {ip},", peer=link.peer, at=at, ip=ip
+    )
+    return _down(evidence, link.peer, asked, what)
 
 
-def _down(evidence: TraceEvidence, at: Interface, asked: Note, clause: str) -> Cause:
+def _down(evidence: TraceEvidence, at: Interface, asked: Note, what: Interface | Sentence) -> Cause:
     tries = (exec_command(evidence, at.ns, f"ip link set {at.dev} up"),)
-    return Cause("link-down", f"{at}{clause} is down", (asked,), tries)
+    return Cause("link-down", sentence("{link} is down", link=what), (asked,), tries)
 
 
-def owner_clause(loss_point: LossPoint, unanswered: UnansweredNeighbour) -> str:
-    """The end of a sentence about a neighbour that does not answer: which machine has its address."""
+def with_owner(loss_point: LossPoint, unanswered: UnansweredNeighbour, text: Sentence) -> Sentence:
+    """A sentence about a neighbour that does not answer, with which machine has its address."""
     evidence, ip = loss_point.evidence, unanswered.ip
     names = owners(evidence, ip)
     if not names:
         route = _gateway_route(loss_point, unanswered)
-        return f"{route}: no machine of the lab has that address"
+        if route is not None:
+            text = sentence("{text}, the gateway of its route {route}", text=text, route=route)
+        return sentence("{text}: no machine of the lab has that address", text=text)
     name = owner_of(loss_point, unanswered)
     if name is None:
-        return f", although {' and '.join(names[:3])} have that address"
+        return sentence("{text}, although {nodes} have that address", text=text, nodes=all_of(names[:3]))
     at = _interface_with(loss_point, name, unanswered)
     segment = _segment(evidence, Interface(unanswered.node, unanswered.dev))
     if at is not None and segment and at not in segment:
-        clause = f": {name} has that address, but {at} is not connected to {unanswered.node}/{unanswered.dev}"
-        return clause + _reason_to_ask(loss_point, unanswered)
-    return f", although {name} has that address"
+        text = sentence(
+            "{text}: {name} has that address, but {at} is not connected to {node}/{dev}",
+            text=text,
+            name=name,
+            at=at,
+            node=unanswered.node,
+            dev=unanswered.dev,
+        )
+        reason = _reason_to_ask(loss_point, unanswered)
+        return text if reason is None else sentence("{text}; {reason}", text=text, reason=reason)
+    return sentence("{text}, although {node} has that address", text=text, node=name)
 
 
 def one_sided_prefix(evidence: TraceEvidence, asked: UnansweredNeighbour) -> Address | None:
@@ -93,24 +113,27 @@ def _route_to(loss_point: LossPoint, asked: UnansweredNeighbour) -> RouteLookup 
     return None
 
 
-def _gateway_route(loss_point: LossPoint, asked: UnansweredNeighbour) -> str:
-    """The clause that the address asked for is the gateway of a route; "" if it is none."""
+def _gateway_route(loss_point: LossPoint, asked: UnansweredNeighbour) -> str | None:
+    """The route of which the address asked for is the gateway; None if it is none."""
     found = _route_to(loss_point, asked)
-    return f", the gateway of its route {found.route.partition(' ')[0]}" if found is not None and found.via else ""
+    return found.route.partition(" ")[0] if found is not None and found.via else None
 
 
-def _reason_to_ask(loss_point: LossPoint, asked: UnansweredNeighbour) -> str:
-    """The clause why a machine asks for the MAC address of another that is not on its network."""
+def _reason_to_ask(loss_point: LossPoint, asked: UnansweredNeighbour) -> Sentence | None:
+    """Why a machine asks for the MAC address of another that is not on its network; None if that is not known."""
     found, wide = _route_to(loss_point, asked), _covering(loss_point.evidence, asked)
     if found is None:
-        return ""
+        return None
+    node, route = asked.node, found.route.partition(" ")[0]
     if found.via is not None:
-        return f"; it is the gateway of the route {found.route.partition(' ')[0]} of {asked.node}"
-    if wide is not None and found.route.partition(" ")[0] == str(wide.addr.network):
+        return sentence("it is the gateway of the route {route} of {node}", route=route, node=node)
+    if wide is not None and route == str(wide.addr.network):
         if one_sided_prefix(loss_point.evidence, asked) is None:
-            return ""
-        return f"; {asked.node} takes it for a neighbour because of the prefix of its address {wide.addr}"
-    return f"; the route {found.route.partition(' ')[0]} of {asked.node} leads there without a gateway"
+            return None
+        return sentence(
+            "{node} takes it for a neighbour because of the prefix of its address {addr}", node=node, addr=wide.addr
+        )
+    return sentence("the route {route} of {node} leads there without a gateway", route=route, node=node)
 
 
 def advice(loss_point: LossPoint, asked: UnansweredNeighbour) -> tuple[str, ...]:

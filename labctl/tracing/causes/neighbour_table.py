@@ -6,6 +6,7 @@ The table belongs to the machine, not to the lab (`labctl.core.neighbour_tables`
 from __future__ import annotations
 
 from labctl.core.neighbour_tables import FullTable
+from labctl.core.sentence import sentence
 from labctl.tracing.address_owners import has_address
 from labctl.tracing.evidence import UnansweredNeighbour
 from labctl.tracing.loss_point import LossPoint
@@ -48,8 +49,11 @@ def _full_table(loss_point: LossPoint, version: int | None = None) -> FullTable 
 
 
 def _cause(node: str, table: FullTable) -> Cause:
-    sentence = (
-        f"{node} could create no neighbour entry: the machine's table for IPv{table.version} is full"
-        f" ({table.limit} entries for all labs together)"
+    text = sentence(
+        "{node} could create no neighbour entry: the machine's table for IPv{version} is full ({limit} entries for all"
+        " labs together)",
+        node=node,
+        version=table.version,
+        limit=table.limit,
     )
-    return Cause("neighbour-table", sentence, (), (table.raise_command,))
+    return Cause("neighbour-table", text, (), (table.raise_command,))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallRule
 from labctl.core.resources import IP
+from labctl.core.sentence import Sentence, sentence
 from labctl.tracing.causes.links import missing_neighbour
-from labctl.tracing.causes.rules import list_command, uncertainty
+from labctl.tracing.causes.rules import chain_rule, list_command, uncertainty
 from labctl.tracing.counted_rules import bridge_dropping_rules
 from labctl.tracing.evidence import CounterIncrease, NeighbourObservation, RuleHit, UnansweredNeighbour
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import TOOLS, Cause, Note, rule_text
+from labctl.tracing.result import TOOLS, Cause, Note, asked_note, place_text, rule_note
 from labctl.tracing.rule_matching import ARP, IPV6, RulePacket, can_match
 from labctl.tracing.underlay import lost_in_tunnel, underlay_dropping_rules
 
@@ -133,23 +134,37 @@ def _cause(
     *,
     is_request: bool,
     sure: bool,
-    carrier: str = "",
+    carried: bool = False,
 ) -> Cause:
-    """The cause that a rule dropped the question or the answer; `carrier` is what it was in (`the tunnel packet`)."""
-    done = TERMINATING_TARGETS[one.target]
-    policy = one.kind == "policy" if isinstance(one, RuleHit) else one.number == 0
-    what = f"the policy of {one.chain}" if policy else f"a rule of {one.chain}"
-    names = ("neighbour solicitation", "neighbour advertisement") if missing.ip.version == 6 else ("ARP request", "ARP")
-    message = f"the {names[0]} of {missing.node} for {missing.ip}"
-    if not is_request:
-        message = f"the {names[1]} {'' if missing.ip.version == 6 else 'reply '}of {missing.ip} to {missing.node}"
-    sentence = f"{what} in {one.node} {done} {carrier}{message}"
+    """The cause that a rule dropped the question or the answer; `carried` means in the packet of a tunnel."""
+    message = _message_text(missing, is_request)
+    if carried:
+        message = sentence("the tunnel packet with {message}", message=message)
+    text = sentence(
+        "{rule} in {node} {dropped} {message}",
+        rule=chain_rule(one),
+        node=one.node,
+        dropped=TERMINATING_TARGETS[one.target],
+        message=message,
+    )
     if not sure:
-        sentence = f"probably {sentence} ({uncertainty(one)})"
-    facts = [Note("rule", f"{one.node}: {rule_text(one)}")]
-    facts += [] if carrier else _bridge_nf_note(loss_point, missing, one)
+        text = sentence("probably {text} ({uncertainty})", text=text, uncertainty=uncertainty(one))
+    facts = [rule_note(one)]
+    facts += [] if carried else _bridge_nf_note(loss_point, missing, one)
     facts += missing_neighbour_notes(loss_point, missing)
-    return Cause("rule", sentence, tuple(facts), (list_command(loss_point, one),))
+    return Cause("rule", text, tuple(facts), (list_command(loss_point, one),))
+
+
+def _message_text(missing: UnansweredNeighbour, is_request: bool) -> Sentence:
+    """The question or the answer, with its two ends."""
+    ends = {"node": missing.node, "ip": missing.ip}
+    if missing.ip.version == 6:
+        if is_request:
+            return sentence("the neighbour solicitation of {node} for {ip}", **ends)
+        return sentence("the neighbour advertisement of {ip} to {node}", **ends)
+    if is_request:
+        return sentence("the ARP request of {node} for {ip}", **ends)
+    return sentence("the ARP reply of {ip} to {node}", **ends)
 
 
 def underlay_rule(loss_point: LossPoint) -> Cause | None:
@@ -165,18 +180,20 @@ def underlay_rule(loss_point: LossPoint) -> Cause | None:
     rule = next(iter(underlay_dropping_rules(loss_point.evidence, lost)), None)
     if rule is None:
         return None
-    carrier = "the tunnel packet with "
-    return _cause(loss_point, missing, rule, is_request=lost.is_request, sure=False, carrier=carrier)
+    return _cause(loss_point, missing, rule, is_request=lost.is_request, sure=False, carried=True)
 
 
 def missing_neighbour_notes(loss_point: LossPoint, missing: UnansweredNeighbour) -> list[Note]:
     """The request without an answer, and how far it or its answer came."""
-    text = f"{missing.node}/{missing.dev} asked for the MAC address of {missing.ip} and got no answer"
+    note = asked_note(missing)
     last = last_neighbour_observation(loss_point, missing)
     if last is not None and last.node != missing.node:
-        way = "entering" if last.direction == "in" else "leaving"
-        text += f"; the {'request' if last.is_request else 'answer'} was last seen {way} {last.node}/{last.dev}"
-    return [Note("arp", text)]
+        where = place_text(last.direction, last.node, last.dev)
+        text = sentence("{text}; the answer was last seen {place}", text=note.text, place=where)
+        if last.is_request:
+            text = sentence("{text}; the request was last seen {place}", text=note.text, place=where)
+        note = Note("arp", text)
+    return [note]
 
 
 def _bridge_nf_note(loss_point: LossPoint, missing: UnansweredNeighbour, one: RuleHit | CounterIncrease) -> list[Note]:
@@ -187,6 +204,12 @@ def _bridge_nf_note(loss_point: LossPoint, missing: UnansweredNeighbour, one: Ru
     for seen in _observations(loss_point, missing):
         link = loss_point.evidence.link(seen.node, seen.dev)
         if seen.node == one.node and seen.direction == "in" and link is not None and link.master is not None:
-            text = f"{one.node}: {name} = 1, so frames that {link.master} only bridges pass {TOOLS['ip6']} as well"
+            text = sentence(
+                "{node}: {name} = 1, so frames that {bridge} only bridges pass {tool} as well",
+                node=one.node,
+                name=name,
+                bridge=link.master,
+                tool=TOOLS["ip6"],
+            )
             return [Note("sysctl", text)]
     return []

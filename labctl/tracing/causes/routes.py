@@ -5,13 +5,14 @@ from __future__ import annotations
 from labctl.core.iptables import TERMINATING_TARGETS
 from labctl.core.observations import RouteLookup, RouteQuery
 from labctl.core.resources import Rule
+from labctl.core.sentence import Sentence, sentence
 from labctl.render.resources import route_text
 from labctl.render.resources import rule_text as policy_rule_text
 from labctl.tracing.address_owners import address_text
-from labctl.tracing.causes.rules import list_command
+from labctl.tracing.causes.rules import chain_rule, list_command
 from labctl.tracing.hop_routing import find_lookup, fwmark_for
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command, rule_text
+from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command, rule_note
 from labctl.tracing.route_tables import (
     asked_tables,
     has_route,
@@ -45,16 +46,18 @@ def forwarding_off(loss_point: LossPoint) -> Cause | None:
     off = [one for one in names if loss_point.sysctl(one) == "0"]
     if not off:
         return None
-    ip = f"IPv{loss_point.version}"
-    where = "" if off[0] == names[0] else f" for what comes in by {loss_point.iif}"
-    sentence = (
-        f"{loss_point.node} does not have the address {loss_point.dst} and does not forward: {ip} forwarding is off"
-        + where
+    text = sentence(
+        "{node} does not have the address {dst} and does not forward: IPv{version} forwarding is off",
+        node=loss_point.node,
+        dst=loss_point.dst,
+        version=loss_point.version,
     )
+    if off[0] != names[0]:
+        text = sentence("{text} for what comes in by {iif}", text=text, iif=loss_point.iif)
     facts = tuple(Note("sysctl", f"{loss_point.node}: {one} = 0") for one in off)
     return Cause(
         "forwarding-off",
-        sentence,
+        text,
         facts,
         (exec_command(loss_point.evidence, loss_point.node, f"sysctl -w {off[0]}=1"),),
     )
@@ -74,10 +77,11 @@ def no_route(loss_point: LossPoint) -> Cause | None:
     if found.error != "ENETUNREACH":
         return _reject_cause(loss_point, found)
     if _refusing_rule(loss_point, found) is not None:
-        return _refused_by_rule(
-            loss_point, found, "reject-route", f"the routing of {loss_point.node} refuses packets to"
-        )
-    return no_route_cause(loss_point, found, "no-route", f"{loss_point.node} has no route to")
+        return _refused_packet(loss_point, found)
+    target = _destination_text(loss_point, found)
+    return _no_route_cause(
+        loss_point, found, "no-route", sentence("{node} has no route to {dst}", node=loss_point.node, dst=target)
+    )
 
 
 def no_route_back(loss_point: LossPoint) -> Cause | None:
@@ -89,36 +93,50 @@ def no_route_back(loss_point: LossPoint) -> Cause | None:
     )
     if back is None or not back.error:
         return None
-    begin = f"the request arrived, but {loss_point.node} has no route back to"
     if back.error == "ENETUNREACH" and _refusing_rule(loss_point, back) is None:
-        return no_route_cause(loss_point, back, "no-route-back", begin)
-    begin = f"the request arrived, but the routing of {loss_point.node} refuses the reply to"
-    return _refused_by_rule(loss_point, back, "no-route-back", begin)
+        target = _destination_text(loss_point, back)
+        text = sentence("the request arrived, but {node} has no route back to {dst}", node=loss_point.node, dst=target)
+        return _no_route_cause(loss_point, back, "no-route-back", text)
+    text = sentence(
+        "the request arrived, but the routing of {node} refuses the reply to {dst}", node=loss_point.node, dst=back.dst
+    )
+    return _refused_by_rule(loss_point, back, "no-route-back", text)
 
 
-def no_route_cause(loss_point: LossPoint, found: RouteLookup, kind: str, begin: str) -> Cause:
-    """The cause that a lookup found nothing: with the tables that were asked, for which interface, and another table
-    that has a route. `begin` is the sentence before the address."""
-    evidence, state = loss_point.evidence, loss_point.evidence.namespace(found.node)
+def _destination_text(loss_point: LossPoint, found: RouteLookup) -> str:
+    """The destination of a lookup, with the name of its machine."""
+    evidence = loss_point.evidence
     requests = evidence.hops["request"]
-    is_source = bool(requests) and found.dst == requests[0].observations[0].src
-    name = f"{found.dst} ({evidence.question.source})"
-    sentence = f"{begin} {name if is_source else address_text(evidence, found.dst, found.node)}"
+    if requests and found.dst == requests[0].observations[0].src:
+        return f"{found.dst} ({evidence.question.source})"
+    return address_text(evidence, found.dst, found.node)
+
+
+def _no_route_cause(loss_point: LossPoint, found: RouteLookup, kind: str, text: Sentence) -> Cause:
+    """The cause that a lookup found nothing, as `text` says: with the tables that were asked, for which interface, and
+    another table that has a route."""
+    evidence, state = loss_point.evidence, loss_point.evidence.namespace(found.node)
     tables = asked_tables(state, found, _mark(loss_point, found))
     unusable = has_route(state, found, tables)
     if tables and not unusable:
-        sentence += f" in {tables_text(tables)}"
+        text = sentence("{text} in {tables}", text=text, tables=tables_text(tables))
     if found.iif is not None:
-        sentence += f" for what comes in by {found.iif}"
+        text = sentence("{text} for what comes in by {iif}", text=text, iif=found.iif)
     facts, commands = [_lookup_note(found)], [route_get_command(found)]
     if unusable:
-        sentence += f" that it can use: the one in {tables_text(tables)} leads nowhere now"
+        text = sentence(
+            "{text} that it can use: the one in {tables} leads nowhere now", text=text, tables=tables_text(tables)
+        )
     elif tables and (other := routes_elsewhere(state, found, tables)) is not None:
-        users = users_text(state, other.table, found.dst.version)
-        sentence += f" (its route is in {tables_text((other.table,))}; {users})"
+        text = sentence(
+            "{text} (its route is in {table}; {users})",
+            text=text,
+            table=tables_text((other.table,)),
+            users=users_text(state, other.table, found.dst.version),
+        )
         facts.append(Note("route", f"{found.node}: {route_text(other)}"))
         commands.append("ip -6 rule show" if found.dst.version == 6 else "ip rule show")
-    return Cause(kind, sentence, tuple(facts), tuple(exec_command(evidence, found.node, one) for one in commands))
+    return Cause(kind, text, tuple(facts), tuple(exec_command(evidence, found.node, one) for one in commands))
 
 
 def _mark(loss_point: LossPoint, found: RouteLookup) -> int:
@@ -135,26 +153,28 @@ def _refusing_rule(loss_point: LossPoint, found: RouteLookup) -> Rule | None:
 
 
 def _refused_packet(loss_point: LossPoint, found: RouteLookup) -> Cause:
-    begin = f"the routing of {loss_point.node} refuses packets to"
-    return _refused_by_rule(loss_point, found, "reject-route", begin)
+    text = sentence("the routing of {node} refuses packets to {dst}", node=loss_point.node, dst=found.dst)
+    return _refused_by_rule(loss_point, found, "reject-route", text)
 
 
-def _refused_by_rule(loss_point: LossPoint, found: RouteLookup, kind: str, begin: str) -> Cause:
-    """The cause that a rule of policy routing, or a route, refuses packets. `begin` is the sentence before the
-    address."""
-    sentence = f"{begin} {found.dst}"
+def _refused_by_rule(loss_point: LossPoint, found: RouteLookup, kind: str, text: Sentence) -> Cause:
+    """The cause that a rule of policy routing, or a route, refuses packets, as `text` says."""
     facts, rule = [_lookup_note(found)], _refusing_rule(loss_point, found)
     if rule is not None:
-        sentence += f": ip rule {rule.pref} is {rule.kind}"
+        text = sentence("{text}: ip rule {pref} is {kind}", text=text, pref=rule.pref, kind=rule.kind)
         facts.append(Note("rule", f"{found.node}: ip rule {policy_rule_text(rule)}"))
     command = "ip -6 rule show" if found.dst.version == 6 else "ip rule show"
-    return Cause(kind, sentence, tuple(facts), (exec_command(loss_point.evidence, found.node, command),))
+    return Cause(kind, text, tuple(facts), (exec_command(loss_point.evidence, found.node, command),))
 
 
 def _reject_route(loss_point: LossPoint, kind: str, route: str) -> Cause:
-    word = {"blackhole": "silently discards", "prohibit": "prohibits", "throw": "rejects (throw)"}.get(kind, "refuses")
-    sentence = f"{loss_point.node} has a route that {word} packets to {loss_point.dst}"
-    return Cause("reject-route", sentence, (Note("route", f"{loss_point.node}: {route}"),))
+    words = {"node": loss_point.node, "dst": loss_point.dst}
+    text = {
+        "blackhole": sentence("{node} has a route that silently discards packets to {dst}", **words),
+        "prohibit": sentence("{node} has a route that prohibits packets to {dst}", **words),
+        "throw": sentence("{node} has a route that rejects (throw) packets to {dst}", **words),
+    }.get(kind, sentence("{node} has a route that refuses packets to {dst}", **words))
+    return Cause("reject-route", text, (Note("route", f"{loss_point.node}: {route}"),))
 
 
 def _reject_cause(loss_point: LossPoint, found: RouteLookup) -> Cause | None:
@@ -197,9 +217,14 @@ def reverse_path(loss_point: LossPoint) -> Cause | None:
     src = loss_point.last_observation.src
     mine = next((one for one in loss_point.namespace.addresses if one.addr.ip == src), None)
     if mine is not None and (said or (refused and loss_point.reason_allows("IP_RPFILTER", "IP_LOCAL_SOURCE"))):
-        sentence = f"{loss_point.node} itself has the source address {src}, so it rejects the packet as forged"
+        text = sentence(
+            "{node} itself has the source address {src}, so it rejects the packet as forged",
+            node=loss_point.node,
+            src=src,
+        )
         show = exec_command(loss_point.evidence, loss_point.node, f"ip addr show to {src}")
-        return Cause("local-source", sentence, (Note("address", f"{mine.at} has {mine.addr}"),), (show,))
+        fact = Note("address", sentence("{at} has {addr}", at=mine.at, addr=mine.addr))
+        return Cause("local-source", text, (fact,), (show,))
     if not said and not (level and refused and loss_point.reason_allows("IP_RPFILTER")):
         return None
     back = find_lookup(loss_point.evidence, RouteQuery(loss_point.node, loss_point.last_observation.src))
@@ -208,20 +233,16 @@ def reverse_path(loss_point: LossPoint) -> Cause | None:
         return None
     facts = [Note("sysctl", f"{loss_point.node}: {name} = {loss_point.sysctl(name)}") for name in names]
     if back is not None:
-        facts.insert(
-            0,
-            Note(
-                "back",
-                f"{loss_point.node}: {route_get_command(back)}  =>  {lookup_text(back)} (it came in by"
-                f" {loss_point.iif})",
-            ),
-        )
-    sentence = (
-        f"the reverse-path filter of {loss_point.node}: the route back to"
-        f" {loss_point.last_observation.src} does not use {loss_point.iif}"
+        answer = f"{loss_point.node}: {route_get_command(back)}  =>  {lookup_text(back)}"
+        facts.insert(0, Note("back", sentence("{answer} (it came in by {iif})", answer=answer, iif=loss_point.iif)))
+    text = sentence(
+        "the reverse-path filter of {node}: the route back to {src} does not use {iif}",
+        node=loss_point.node,
+        src=loss_point.last_observation.src,
+        iif=loss_point.iif,
     )
     tries = (exec_command(loss_point.evidence, loss_point.node, f"sysctl -w {names[0]}=0 {names[1]}=0"),)
-    return Cause("rp-filter", sentence, tuple(facts), tries)
+    return Cause("rp-filter", text, tuple(facts), tries)
 
 
 def _passes_rp_filter(back: RouteLookup | None, iif: str, *, loose: bool) -> bool:
@@ -244,21 +265,31 @@ def too_big(loss_point: LossPoint) -> Cause | None:
     counted = failed and loss_point.entering and size is not None and link is not None and size > (link.mtu or size)
     if not (errors or said or unsent or (counted and loss_point.reason_allows())):
         return None
-    what = f"the packet of {size} bytes" if size else "the packet"
-    where = f"{loss_point.node}/{out}" if out else f"the next link of {loss_point.node}"
-    limit = f" (MTU {link.mtu})" if link is not None and link.mtu else ""
-    ban = (
-        "and only its sender may fragment it (IPv6)" if loss_point.version == 6 else "and it may not be fragmented (DF)"
-    )
-    sentence = f"{what} is too big for {where}{limit}, {ban}"
-    facts = [Note("mtu", f"{where}: mtu {link.mtu}")] if link is not None and link.mtu else []
+    what = sentence("the packet of {size} bytes", size=size) if size else sentence("the packet")
+    where: str = sentence("the next link of {node}", node=loss_point.node)
+    facts: list[Note] = []
+    if out:
+        where = f"{loss_point.node}/{out}"
+    limited = where
+    if link is not None and link.mtu:
+        limited = f"{where} (MTU {link.mtu})"
+        facts.append(Note("mtu", f"{where}: mtu {link.mtu}"))
+    text = sentence("{packet} is too big for {link}, and it may not be fragmented (DF)", packet=what, link=limited)
+    if loss_point.version == 6:
+        text = sentence(
+            "{packet} is too big for {link}, and only its sender may fragment it (IPv6)", packet=what, link=limited
+        )
     tries = (exec_command(loss_point.evidence, loss_point.node, f"ip link show {out}"),) if out else ()
     hits = loss_point.evidence.rule_hits
     ended = next((one for one in hits if one.role == "error" and one.target in TERMINATING_TARGETS), None)
     if ended is None:
-        return Cause("too-big", sentence, tuple(facts), tries)
-    what = f"the policy of {ended.chain}" if ended.kind == "policy" else f"a rule of {ended.chain}"
-    done = TERMINATING_TARGETS[ended.target]
-    sentence += f"; {what} in {ended.node} {done} the ICMP error for the sender"
-    facts.append(Note("rule", f"{ended.node}: {rule_text(ended)}"))
-    return Cause("mtu-black-hole", sentence, tuple(facts), (*tries, list_command(loss_point, ended)))
+        return Cause("too-big", text, tuple(facts), tries)
+    text = sentence(
+        "{text}; {rule} in {node} {dropped} the ICMP error for the sender",
+        text=text,
+        rule=chain_rule(ended),
+        node=ended.node,
+        dropped=TERMINATING_TARGETS[ended.target],
+    )
+    facts.append(rule_note(ended))
+    return Cause("mtu-black-hole", text, tuple(facts), (*tries, list_command(loss_point, ended)))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from labctl.core.iptables import TERMINATING_TARGETS, UNSHOWN, FirewallRule, quote
+from labctl.core.sentence import Sentence, sentence
 from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import CounterIncrease, RuleHit
+from labctl.tracing.hop_routing import OUTPUT_HOOK
 from labctl.tracing.kept_source import find_kept_source
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.policy_rules import find_denial, why_command
-from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
+from labctl.tracing.result import ROLE_WORDS, TOOLS, Cause, Note, exec_command, rule_note
 
 FIREWALL_FUNCTIONS = (
     "nf_hook_slow",
@@ -36,9 +38,10 @@ def rule(loss_point: LossPoint) -> Cause | None:
     if increases:
         return _rule_cause(loss_point, increases[0], sure=netfilter and len(increases) == 1)
     if netfilter:
-        place = (
-            f"a netfilter hook of {loss_point.sending_namespace} dropped it, but no iptables rule that can match it"
-            " counted it: nftables or another module"
+        place = sentence(
+            "a netfilter hook of {node} dropped it, but no iptables rule that can match it counted it: nftables or"
+            " another module",
+            node=loss_point.sending_namespace,
         )
         words = "nft list ruleset  # nft is in the package nftables"
         return Cause("rule", place, (), (exec_command(loss_point.evidence, loss_point.sending_namespace, words),))
@@ -54,31 +57,39 @@ def _bridge_rule_counted(loss_point: LossPoint) -> bool:
 
 
 def _rule_cause(loss_point: LossPoint, one: RuleHit | CounterIncrease, *, sure: bool) -> Cause:
-    done = TERMINATING_TARGETS[one.target]
-    policy = one.kind == "policy" if isinstance(one, RuleHit) else one.number == 0
-    what = f"the policy of {one.chain}" if policy else f"a rule of {one.chain}"
-    packet = loss_point.role if not isinstance(one, RuleHit) or one.role == loss_point.role else f"{one.role} to it"
-    sentence = f"{what} in {one.node} {done} the {packet}"
-    if isinstance(one, RuleHit) and one.hook == 3:
-        sentence = f"the firewall of {one.node} {done} the {packet} before it left: {what}"
+    packet = ROLE_WORDS[loss_point.role]
+    if isinstance(one, RuleHit) and one.role != loss_point.role:
+        packet = sentence("{reply} to it", reply=ROLE_WORDS[one.role])
+    words = {"rule": chain_rule(one), "node": one.node, "dropped": TERMINATING_TARGETS[one.target], "packet": packet}
+    text: str = sentence("{rule} in {node} {dropped} the {packet}", **words)
+    if isinstance(one, RuleHit) and one.hook == OUTPUT_HOOK:
+        text = sentence("the firewall of {node} {dropped} the {packet} before it left: {rule}", **words)
     denial = find_denial(loss_point, one)
     if denial is not None:
-        sentence = denial.reason
+        text = denial.reason
     if not sure:
-        sentence = f"probably {sentence} ({uncertainty(one)})"
-    facts = [Note("rule", f"{one.node}: {rule_text(one)}"), *_bridge_nf_note(loss_point, one)]
+        text = sentence("probably {text} ({uncertainty})", text=text, uncertainty=uncertainty(one))
+    facts = [rule_note(one), *_bridge_nf_note(loss_point, one)]
     if denial is not None:
-        return Cause("rule", sentence, tuple(facts), (why_command(loss_point.evidence, denial),))
+        return Cause("rule", text, tuple(facts), (why_command(loss_point.evidence, denial),))
     facts += _source_note(loss_point, one)
     facts += _promiscuous_note(loss_point, one)
-    return Cause("rule", sentence, tuple(facts), (list_command(loss_point, one),))
+    return Cause("rule", text, tuple(facts), (list_command(loss_point, one),))
 
 
-def uncertainty(one: RuleHit | CounterIncrease) -> str:
+def chain_rule(one: RuleHit | CounterIncrease) -> Sentence:
+    """A rule by its chain: `a rule of FORWARD`, `the policy of FORWARD`."""
+    policy = one.kind == "policy" if isinstance(one, RuleHit) else one.number == 0
+    return (
+        sentence("the policy of {chain}", chain=one.chain) if policy else sentence("a rule of {chain}", chain=one.chain)
+    )
+
+
+def uncertainty(one: RuleHit | CounterIncrease) -> Sentence:
     """Why a rule is only probably the cause."""
     if isinstance(one, CounterIncrease) and not one.packets:
-        return "it has no counter"
-    return "its counter increased, perhaps because of other packets"
+        return sentence("it has no counter")
+    return sentence("its counter increased, perhaps because of other packets")
 
 
 def list_command(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> str:
@@ -108,7 +119,13 @@ def _bridge_nf_note(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> li
     name = f"net.bridge.bridge-nf-call-{TOOLS[one.family]}"
     if routed or loss_point.sysctl(name) != "1":
         return []
-    text = f"{loss_point.node}: {name} = 1, so frames that {link.master} only bridges pass {TOOLS[one.family]} as well"
+    text = sentence(
+        "{node}: {name} = 1, so frames that {bridge} only bridges pass {tool} as well",
+        node=loss_point.node,
+        name=name,
+        bridge=link.master,
+        tool=TOOLS[one.family],
+    )
     return [Note("sysctl", text)]
 
 
@@ -123,7 +140,11 @@ def _promiscuous_note(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> 
     bridge = loss_point.evidence.link(loss_point.node, link.master or link.at.dev)
     if bridge is None or bridge.kind != "bridge" or not bridge.promisc:
         return []
-    text = f"{one.node}: {bridge.at.dev} is promiscuous, and the kernel forgets the connection of what it passes up"
+    text = sentence(
+        "{node}: {dev} is promiscuous, and the kernel forgets the connection of what it passes up",
+        node=one.node,
+        dev=bridge.at.dev,
+    )
     return [Note("bridge", text)]
 
 
@@ -140,5 +161,7 @@ def _source_note(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> list[
     if first.src != loss_point.last_observation.src:
         return []
     kept = find_kept_source(loss_point.evidence, first.src)
-    why = kept.text if kept is not None else "nothing on the path translated it (no MASQUERADE or SNAT rule matched)"
-    return [Note("nat", f"the source is still {first.src}: {why}")]
+    why = sentence("nothing on the path translated it (no MASQUERADE or SNAT rule matched)")
+    if kept is not None:
+        why = kept.text
+    return [Note("nat", sentence("the source is still {src}: {why}", src=first.src, why=why))]

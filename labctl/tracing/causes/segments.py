@@ -6,12 +6,13 @@ The frame that is lost is the question for a MAC address, so only the state of t
 from __future__ import annotations
 
 from labctl.core.resources import Interface, Link
+from labctl.core.sentence import sentence
 from labctl.tracing.bridge_ports import outgoing_port
 from labctl.tracing.causes.links import missing_neighbour
 from labctl.tracing.causes.neighbour_owner import owner_of
 from labctl.tracing.evidence import TraceEvidence, UnansweredNeighbour
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command
+from labctl.tracing.result import Cause, Note, asked_note, exec_command, lookup_text, route_get_command
 
 
 def broken_segment(loss_point: LossPoint) -> Cause | None:
@@ -21,7 +22,7 @@ def broken_segment(loss_point: LossPoint) -> Cause | None:
     here = evidence.link(asked.node, asked.dev) if asked is not None else None
     if asked is None or here is None:
         return None
-    question = Note("arp", f"{asked.node}/{asked.dev} asked for the MAC address of {asked.ip} and got no answer")
+    question = asked_note(asked)
     name = owner_of(loss_point, asked)
     found = _between(evidence, asked, here, name, question) if name is not None else None
     return found or _near(evidence, asked, here, question)
@@ -40,14 +41,22 @@ def _near(evidence: TraceEvidence, asked: UnansweredNeighbour, here: Link, note:
     if not bridges or _is_routed(evidence, other):
         return None
     fitting = [one for one in bridges if _can_answer(evidence, one, asked)]
-    where = f"is not a port of {f'the bridge {fitting[0].at}' if len(fitting) == 1 else 'any bridge'}"
+    what = sentence(
+        "{other}, the other end of the cable of {here}, has no address and no route", other=other.at, here=here.at
+    )
+    text = sentence("{text}, and is not a port of any bridge", text=what)
     if not fitting:
-        where = f"is not a port of a bridge, and no bridge of {other.at.ns} has the address {asked.ip}"
-    sentence = f"{other.at}, the other end of the cable of {here.at}, has no address and no route, and {where}"
+        text = sentence(
+            "{text}, and is not a port of a bridge, and no bridge of {node} has the address {ip}",
+            text=what,
+            node=other.at.ns,
+            ip=asked.ip,
+        )
     tries: tuple[str, ...] = ()
     if len(fitting) == 1:
+        text = sentence("{text}, and is not a port of the bridge {bridge}", text=what, bridge=fitting[0].at)
         tries = (exec_command(evidence, other.at.ns, f"ip link set {other.at.dev} master {fitting[0].at.dev}"),)
-    return Cause("port-detached", sentence, (note,), tries)
+    return Cause("port-detached", text, (note,), tries)
 
 
 def _can_answer(evidence: TraceEvidence, bridge: Link, asked: UnansweredNeighbour) -> bool:
@@ -124,10 +133,14 @@ def _down_on(evidence: TraceEvidence, way: tuple[Link, ...], asked: UnansweredNe
 
 
 def _down_cause(evidence: TraceEvidence, link: Link, asked: UnansweredNeighbour, note: Note) -> Cause:
-    what = "the bridge" if link.kind == "bridge" else "the bridge port"
-    sentence = f"{what} {link.at} is down, so the question of {asked.node} for {asked.ip} cannot pass"
+    what = sentence("the bridge port {link}", link=link.at)
+    if link.kind == "bridge":
+        what = sentence("the bridge {link}", link=link.at)
+    text = sentence(
+        "{link} is down, so the question of {node} for {ip} cannot pass", link=what, node=asked.node, ip=asked.ip
+    )
     tries = (exec_command(evidence, link.at.ns, f"ip link set {link.at.dev} up"),)
-    return Cause("link-down", sentence, (note,), tries)
+    return Cause("link-down", text, (note,), tries)
 
 
 def _between_bridges(evidence: TraceEvidence, link: Link) -> bool:
@@ -143,12 +156,17 @@ def _isolated(evidence: TraceEvidence, way: tuple[Link, ...], asked: UnansweredN
             continue
         if not first.master == second.master == bridge.at.dev:
             continue
-        sentence = (
-            f"both ports, {first.at} and {second.at}, are isolated: the bridge {bridge.at.dev} does not forward between"
-            f" them, so {asked.node} gets no answer for {asked.ip}"
+        text = sentence(
+            "both ports, {first} and {second}, are isolated: the bridge {bridge} does not forward between them, so"
+            " {node} gets no answer for {ip}",
+            first=first.at,
+            second=second.at,
+            bridge=bridge.at.dev,
+            node=asked.node,
+            ip=asked.ip,
         )
         words = f"bridge link set dev {second.at.dev} isolated off"
-        return Cause("isolated", sentence, (note,), (exec_command(evidence, second.at.ns, words),))
+        return Cause("isolated", text, (note,), (exec_command(evidence, second.at.ns, words),))
     return None
 
 
@@ -158,11 +176,14 @@ def _twins(way: tuple[Link, ...], note: Note) -> Cause | None:
     bridge = next((link for link in way[1:-1] if link.kind == "bridge"), None)
     if bridge is None or near.mac is None or near.mac != far.mac:
         return None
-    sentence = (
-        f"{near.at} and {far.at} have the same MAC address {near.mac}, so the bridge {bridge.at} does not deliver"
-        " between them"
+    text = sentence(
+        "{near} and {far} have the same MAC address {mac}, so the bridge {bridge} does not deliver between them",
+        near=near.at,
+        far=far.at,
+        mac=near.mac,
+        bridge=bridge.at,
     )
-    return Cause("duplicate-mac", sentence, (note,))
+    return Cause("duplicate-mac", text, (note,))
 
 
 def same_mac(loss_point: LossPoint) -> Cause | None:
@@ -181,11 +202,16 @@ def same_mac(loss_point: LossPoint) -> Cause | None:
     twin = next((link for link in owners if link.mac == here.mac), None)
     if twin is None:
         return None
-    sentence = (
-        f"{here.at} and {twin.at} have the same MAC address {here.mac}, so the frame for {twin.at.ns} came to"
-        f" {here.at.ns}"
+    text = sentence(
+        "{here} and {twin} have the same MAC address {mac}, so the frame for {target} came to {node}",
+        here=here.at,
+        twin=twin.at,
+        mac=here.mac,
+        target=twin.at.ns,
+        node=here.at.ns,
     )
-    return Cause("duplicate-mac", sentence, (Note("address", f"{twin.at} has {loss_point.dst}"),))
+    fact = Note("address", sentence("{at} has {addr}", at=twin.at, addr=loss_point.dst))
+    return Cause("duplicate-mac", text, (fact,))
 
 
 def stale_entry(loss_point: LossPoint) -> Cause | None:
@@ -205,12 +231,17 @@ def stale_entry(loss_point: LossPoint) -> Cause | None:
     right = [one for one in _way(evidence, Interface(port.at.ns, port.master), owner.at)[1:] if one.at.ns == port.at.ns]
     if entry is None or not right or right[0].at == port.at:
         return None
-    sentence = (
-        f"the bridge {port.at.ns}/{port.master} has a static forwarding entry for {tip.mac[1]} at {port.at}, but"
-        f" {owner.at}, which has that MAC address, is behind {right[0].at}"
+    text = sentence(
+        "the bridge {bridge} has a static forwarding entry for {mac} at {port}, but {owner}, which has that MAC"
+        " address, is behind {right}",
+        bridge=Interface(port.at.ns, port.master),
+        mac=tip.mac[1],
+        port=port.at,
+        owner=owner.at,
+        right=right[0].at,
     )
     tries = (exec_command(evidence, port.at.ns, f"bridge fdb del {entry.mac} dev {port.at.dev} master static"),)
-    return Cause("fdb-stale", sentence, (Note("fdb", f"{port.at}: {entry.mac} static"),), tries)
+    return Cause("fdb-stale", text, (Note("fdb", f"{port.at}: {entry.mac} static"),), tries)
 
 
 def _detached(evidence: TraceEvidence, asked: UnansweredNeighbour, here: Link, there: Link, note: Note) -> Cause | None:
@@ -222,13 +253,19 @@ def _detached(evidence: TraceEvidence, asked: UnansweredNeighbour, here: Link, t
             continue
         if _is_routed(evidence, loose):
             continue
-        owner = f", which has the address {asked.ip}," if near is there else ","
-        behind = f", by which {far.at} is connected" if near is here and far.kind != "bridge" else ""
-        sentence = (
-            f"{loose.at}, the other end of the cable of {near.at}{owner} is not a port of the bridge {bridge}{behind}"
-        )
+        ends = {"loose": loose.at, "near": near.at, "bridge": bridge}
+        text = sentence("{loose}, the other end of the cable of {near}, is not a port of the bridge {bridge}", **ends)
+        if near is there:
+            text = sentence(
+                "{loose}, the other end of the cable of {near}, which has the address {ip}, is not a port of the bridge"
+                " {bridge}",
+                ip=asked.ip,
+                **ends,
+            )
+        elif far.kind != "bridge":
+            text = sentence("{text}, by which {far} is connected", text=text, far=far.at)
         tries = (exec_command(evidence, loose.at.ns, f"ip link set {loose.at.dev} master {bridge.dev}"),)
-        return Cause("port-detached", sentence, (note,), tries)
+        return Cause("port-detached", text, (note,), tries)
     return None
 
 
@@ -262,11 +299,14 @@ def isolated_ports(loss_point: LossPoint) -> Cause | None:
     second = outgoing_port(evidence, first.at.ns, first.master, tip.mac[1], first.at.dev)
     if second is None or not second.isolated:
         return None
-    sentence = (
-        f"both ports, {first.at} and {second.at}, are isolated: the bridge {first.master} does not forward between them"
+    text = sentence(
+        "both ports, {first} and {second}, are isolated: the bridge {bridge} does not forward between them",
+        first=first.at,
+        second=second.at,
+        bridge=first.master,
     )
     words = f"bridge link set dev {second.at.dev} isolated off"
-    return Cause("isolated", sentence, (), (exec_command(evidence, second.at.ns, words),))
+    return Cause("isolated", text, (), (exec_command(evidence, second.at.ns, words),))
 
 
 def routes_gone(loss_point: LossPoint) -> Cause | None:
@@ -289,9 +329,11 @@ def routes_gone(loss_point: LossPoint) -> Cause | None:
     if len(devices) != 1:
         return None
     at = devices[0]
-    sentence = f"{loss_point.node} has no route to {found.dst}: {at} is down, so its routes are gone"
+    text = sentence(
+        "{node} has no route to {dst}: {at} is down, so its routes are gone", node=loss_point.node, dst=found.dst, at=at
+    )
     facts = [Note("route", f"{loss_point.node}: {route_get_command(found)}  =>  {lookup_text(found)}")]
-    facts += [Note("address", f"{at} is in {net}") for one, net in nets if one == at]
+    facts += [Note("address", sentence("{at} is in {net}", at=at, net=net)) for one, net in nets if one == at]
     return Cause(
-        "link-down", sentence, tuple(facts), (exec_command(loss_point.evidence, at.ns, f"ip link set {at.dev} up"),)
+        "link-down", text, tuple(facts), (exec_command(loss_point.evidence, at.ns, f"ip link set {at.dev} up"),)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labctl.core.iptables import TERMINATING_TARGETS
+from labctl.core.sentence import joined, sentence
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, exec_command
 
@@ -20,14 +21,20 @@ def exhausted(loss_point: LossPoint) -> Cause | None:
     use = next((one for one in evidence.port_uses if one.node == loss_point.node and one.exhausted), None)
     if use is None or not loss_point.entering:
         return None
-    sentence = (
-        f"{use.node} has no source port left for it: all {use.size} ports of {use.ports} are in use by {use.protocol}"
-        f" connections to {use.end}"
+    text = sentence(
+        "{node} has no source port left for it: all {size} ports of {ports} are in use by {protocol} connections to"
+        " {end}",
+        node=use.node,
+        size=use.size,
+        ports=use.ports,
+        protocol=use.protocol,
+        end=use.end,
     )
+    rule = sentence("{table}/{chain} rule {number}", table="nat", chain=use.chain, number=use.number)
     facts = (
-        Note("rule", f"{use.node}: nat/{use.chain} rule {use.number}: {use.rule}"),
-        Note("conntrack", f"{use.node}: {use}"),
+        Note("rule", joined(": ", (use.node, rule, use.rule))),
+        Note("conntrack", joined(": ", (use.node, use.sentence))),
     )
     family = "-f ipv6 " if use.dst.version == 6 else ""
     listing = f"conntrack -L {family}-p {use.protocol} -d {use.dst} --dport {use.dport}"
-    return Cause("snat-port-exhaustion", sentence, facts, (exec_command(evidence, use.node, listing),))
+    return Cause("snat-port-exhaustion", text, facts, (exec_command(evidence, use.node, listing),))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from labctl.core.observations import Flow
 from labctl.core.resources import IP
+from labctl.core.sentence import Sentence, in_a_row, joined, one_of, sentence
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.nat_choice import NatChoice
-from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, flow_text
+from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, flow_with_state
 from labctl.tracing.stale_connection import StaleConnection, find_stale_connection
 
 # causes in the same namespace that do not depend on the destination
@@ -15,6 +16,7 @@ BEFORE_ROUTING = ("forwarding-off", "rp-filter", "local-source", "link-down", "c
 # causes that can depend on the packet's source
 BY_SOURCE = ("rule", "no-route", "no-route-back", "rp-filter", "martian", "local-source", "not-untranslated", "kernel")
 MAX_CHOICES = 3  # rules that are listed
+END_WORDS = {"source": sentence("source"), "destination": sentence("destination")}
 
 
 def stale_nat(evidence: TraceEvidence) -> Cause | None:
@@ -23,10 +25,13 @@ def stale_nat(evidence: TraceEvidence) -> Cause | None:
     if found is None:
         return None
     flow = found.flow
-    age = "" if flow.age_s is None else f", {flow.age_s} s old"
-    expires = "" if flow.expires_s is None else f", expires in {flow.expires_s} s without packets"
-    facts = [Note("conntrack", f"{flow_text(flow)} [{flow.state}], there before the probe{age}{expires}")]
-    facts += [Note("rule", f"{found.node}: {_choice_text(one, found)}") for one in found.choices[:MAX_CHOICES]]
+    about: list[Sentence] = [sentence("{flow}, there before the probe", flow=flow_with_state(flow))]
+    if flow.age_s is not None:
+        about.append(sentence("{seconds} s old", seconds=flow.age_s))
+    if flow.expires_s is not None:
+        about.append(sentence("expires in {seconds} s without packets", seconds=flow.expires_s))
+    choices = [joined(": ", (found.node, _choice_text(one, found))) for one in found.choices[:MAX_CHOICES]]
+    facts = [Note("conntrack", in_a_row(about)), *(Note("rule", text) for text in choices)]
     return Cause("stale-conntrack", _sentence(found), tuple(facts), (_delete_command(evidence, flow),))
 
 
@@ -49,24 +54,34 @@ def _can_follow(found: StaleConnection, loss_point: LossPoint, cause: Cause | No
     return cause is None or cause.kind in BY_SOURCE or loss_point.role == "reply"
 
 
-def _sentence(found: StaleConnection) -> str:
+def _sentence(found: StaleConnection) -> Sentence:
     before, after = _text(found.before, found), _text(found.after, found)
-    what = f"keeps the {found.end} {before}" if before == after else f"rewrites the {found.end} {before} to {after}"
-    why = "conntrack takes it for an answer of" if found.answers else "conntrack still has"
+    end = END_WORDS[found.end]
+    what = sentence(
+        "{node} rewrites the {end} {before} to {after}", node=found.node, end=end, before=before, after=after
+    )
+    if before == after:
+        what = sentence("{node} keeps the {end} {before}", node=found.node, end=end, before=before)
+    why = sentence("conntrack still has an earlier connection")
+    if found.answers:
+        why = sentence("conntrack takes it for an answer of an earlier connection")
     goals = list(dict.fromkeys(_goal(one, found) for one in found.choices))
-    wanted = " or ".join(goals[:MAX_CHOICES]) + (" or another" if len(goals) > MAX_CHOICES else "")
-    return (
-        f"{found.node} {what}, because {why} an earlier connection; the NAT rules would now {wanted}, but they are only"
-        " asked for the first packet of a connection"
+    wanted = one_of([*goals[:MAX_CHOICES], *([sentence("another")] if len(goals) > MAX_CHOICES else [])])
+    return sentence(
+        "{text}, because {reason}; the NAT rules would now {wanted}, but they are only asked for the first packet of a"
+        " connection",
+        text=what,
+        reason=why,
+        wanted=wanted,
     )
 
 
-def _goal(choice: NatChoice, found: StaleConnection) -> str:
+def _goal(choice: NatChoice, found: StaleConnection) -> Sentence:
     if choice.target is None:
-        return f"keep the {found.end}"
+        return sentence("keep the {end}", end=END_WORDS[found.end])
     if choice.target in ("MASQUERADE", "REDIRECT"):
-        return f"choose {choice.target}"
-    return f"choose {choice.destination or choice.target}"
+        return sentence("choose {choice}", choice=choice.target)
+    return sentence("choose {choice}", choice=choice.destination or choice.target)
 
 
 def _text(end: tuple[IP, int], found: StaleConnection) -> str:
@@ -74,10 +89,11 @@ def _text(end: tuple[IP, int], found: StaleConnection) -> str:
     return endpoint_text(end[0], end[1] if found.end == "destination" else None)
 
 
-def _choice_text(choice: NatChoice, found: StaleConnection) -> str:
+def _choice_text(choice: NatChoice, found: StaleConnection) -> Sentence:
     if choice.rule is None:
-        return f"no rule of the nat table translates the {found.end} now"
-    return f"nat/{choice.chain} rule {choice.number}: {choice.rule.without_match('comment')}"
+        return sentence("no rule of the nat table translates the {end} now", end=END_WORDS[found.end])
+    rule = sentence("{table}/{chain} rule {number}", table="nat", chain=choice.chain, number=choice.number)
+    return joined(": ", (rule, choice.rule.without_match("comment")))
 
 
 def _delete_command(evidence: TraceEvidence, flow: Flow) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labctl.core.observations import RouteQuery
-from labctl.core.resources import Link
+from labctl.core.resources import IP, Link
+from labctl.core.sentence import Sentence, all_of, joined, sentence
 from labctl.render.resources import route_text
 from labctl.tracing.address_owners import address_text, is_read, owners
 from labctl.tracing.bridge_ports import DEFAULT_FDB_MAC
 from labctl.tracing.evidence import TraceEvidence, UnansweredNeighbour
 from labctl.tracing.hop_routing import find_lookup
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command
+from labctl.tracing.result import Cause, Note, asked_note, exec_command, lookup_text, route_get_command
 from labctl.tracing.tunnel_path import (
     TunnelSending,
     is_flow_based,
@@ -71,16 +72,14 @@ def _no_proxy_entry(evidence: TraceEvidence, link: Link, asked: UnansweredNeighb
     known = evidence.namespace(link.at.ns).neighbours
     if any((one.at, one.ip) == (link.at, asked.ip) and one.mac is not None for one in known):
         return None
-    sentence = (
-        f"the tunnel {link.at} answers for the machines behind it (proxy), but has no neighbour entry for {asked.ip}"
+    text = sentence(
+        "the tunnel {link} answers for the machines behind it (proxy), but has no neighbour entry for {ip}",
+        link=link.at,
+        ip=asked.ip,
     )
     family = "ip -6" if asked.ip.version == 6 else "ip"
     tries = (exec_command(evidence, link.at.ns, f"{family} neigh show dev {link.at.dev}"),)
-    return Cause("vxlan-neighbour", sentence, (_asked_note(asked), *entry_notes(evidence, link)), tries)
-
-
-def _asked_note(asked: UnansweredNeighbour) -> Note:
-    return Note("arp", f"{asked.node}/{asked.dev} asked for the MAC address of {asked.ip} and got no answer")
+    return Cause("vxlan-neighbour", text, (asked_note(asked), *entry_notes(evidence, link)), tries)
 
 
 def _wrong_settings(evidence: TraceEvidence, sent: TunnelSending, taken: Link | None = None) -> Cause | None:
@@ -94,30 +93,42 @@ def _wrong_settings(evidence: TraceEvidence, sent: TunnelSending, taken: Link | 
     show = "ip -d link show dev" if sent.source.endswith("remote") else "bridge fdb show dev"
     tries = (exec_command(evidence, link.at.ns, f"{show} {link.at.dev}"),)
     if own is not None and len(sent.remotes) == 1:
-        sentence = (
-            f"the {sent.source} of {link.at} sends frames for {sent.mac} to {own}, an address of"
-            f" {socket_namespace(link)} itself"
-        )
-        return Cause("vxlan-own-remote", sentence, facts, tries)
+        text = own_remote_text(sent, own, socket_namespace(link))
+        return Cause("vxlan-own-remote", text, facts, tries)
     far = receiving_tunnel(evidence, link, sent.mac)
     if remote.is_multicast:
         return None
     if far is None:
         unknown = len(sent.remotes) == 1 and not owners(evidence, remote)
-        sentence = f"the {sent.source} of {link.at} sends frames for {sent.mac} to {remote}, which no machine has"
-        return Cause("vxlan-remote", sentence, facts, tries) if unknown else None
+        text = sentence(
+            "the {source} of {link} sends frames for {mac} to {remote}, which no machine has",
+            source=sent.source,
+            link=link.at,
+            mac=sent.mac,
+            remote=remote,
+        )
+        return Cause("vxlan-remote", text, facts, tries) if unknown else None
     if not is_read(evidence, socket_namespace(far)) or (taken is not None and taken.at == far.at):
         return None
     if not any(one.addr.ip in sent.remotes for one in tunnel_addresses(evidence, far)):
         named = [address_text(evidence, one, socket_namespace(link)) for one in sent.remotes[:3]]
-        where = " and ".join(named) if owners(evidence, remote) else f"{remote}, which no machine has"
+        where = all_of(named)
+        if not owners(evidence, remote):
+            where = sentence("{remote}, which no machine has", remote=remote)
         right = tunnel_address_text(evidence, far, remote.version)
-        what = f"the {sent.source} of {link.at} sends frames for {_mac_text(sent, far)}"
-        sentence = f"{what} to {where}, but {far.at} is at {right}"
+        text = sentence(
+            "the {source} of {link} sends frames for {mac} to {where}, but {far} is at {right}",
+            source=sent.source,
+            link=link.at,
+            mac=_mac_text(sent, far),
+            where=where,
+            far=far.at,
+            right=right,
+        )
         if "fdb" in sent.source and " or " not in right:
             words = f"bridge fdb replace {sent.mac} dev {link.at.dev} dst {right} self permanent"
             tries += (exec_command(evidence, link.at.ns, words),)
-        return Cause("vxlan-remote", sentence, facts, tries)
+        return Cause("vxlan-remote", text, facts, tries)
     return _unlike_ends(evidence, link, far, facts) if taken is None else None
 
 
@@ -134,19 +145,41 @@ def _unlike_ends(evidence: TraceEvidence, link: Link, far: Link, facts: tuple[No
     )
     if not far.up:
         up = (exec_command(evidence, far.at.ns, f"ip link set {far.at.dev} up"),)
-        return Cause("link-down", f"{far.at}, the other end of the tunnel {link.at}, is down", notes, up)
+        text = sentence("{far}, the other end of the tunnel {link}, is down", far=far.at, link=link.at)
+        return Cause("link-down", text, notes, up)
     tries = tuple(exec_command(evidence, one.at.ns, f"ip -d link show dev {one.at.dev}") for one in (link, far))
     if mine.get("dstport") != other.get("dstport") and None not in (mine.get("dstport"), other.get("dstport")):
-        sentence = (
-            f"the tunnel {link.at} sends to UDP port {mine['dstport']}, but its other end, {far.at}, listens on port"
-            f" {other['dstport']}"
+        text = sentence(
+            "the tunnel {link} sends to UDP port {port}, but its other end, {far}, listens on port {other_port}",
+            link=link.at,
+            port=mine["dstport"],
+            far=far.at,
+            other_port=other["dstport"],
         )
-        return Cause("vxlan-port", sentence, (*notes, *facts), tries)
+        return Cause("vxlan-port", text, (*notes, *facts), tries)
     if not is_flow_based(far) and mine.get("id") != other.get("id"):
         ids = mine.get("id"), other.get("id")
-        sentence = f"the tunnel {link.at} has the id (VNI) {ids[0]}, but its other end, {far.at}, has {ids[1]}"
-        return Cause("vxlan-vni", sentence, (*notes, *facts), tries)
+        text = sentence(
+            "the tunnel {link} has the id (VNI) {vni}, but its other end, {far}, has {other_vni}",
+            link=link.at,
+            vni=ids[0],
+            far=far.at,
+            other_vni=ids[1],
+        )
+        return Cause("vxlan-vni", text, (*notes, *facts), tries)
     return None
+
+
+def own_remote_text(sent: TunnelSending, own: IP, node: str) -> Sentence:
+    """The sentence that a tunnel of the machine `node` sends frames to an address of that machine itself."""
+    return sentence(
+        "the {source} of {link} sends frames for {mac} to {own}, an address of {node} itself",
+        source=sent.source,
+        link=sent.link.at,
+        mac=sent.mac,
+        own=own,
+        node=node,
+    )
 
 
 def _sending_notes(evidence: TraceEvidence, sent: TunnelSending) -> tuple[Note, ...]:
@@ -158,7 +191,8 @@ def _sending_notes(evidence: TraceEvidence, sent: TunnelSending) -> tuple[Note, 
 def entry_notes(evidence: TraceEvidence, link: Link) -> tuple[Note, ...]:
     """The forwarding entries of a tunnel, the first four."""
     entries = [f"{one.mac} dst {one.dst}" for one in remote_entries(evidence, link)]
-    return (Note("fdb", f"{link.at}: {', '.join(entries[:4]) or 'no entries'}"),)
+    known = joined(", ", entries[:4]) if entries else sentence("no entries")
+    return (Note("fdb", joined(": ", (link.at, known))),)
 
 
 def tunnel(loss_point: LossPoint) -> Cause | None:
@@ -185,10 +219,16 @@ def tunnel(loss_point: LossPoint) -> Cause | None:
         down = _underlay_down(loss_point, link, found.dev) if found is not None else None
         if down is not None:
             return down
-    where = f" towards {sent.remotes[0]}" if sent.remotes else ""
-    reason = f": {socket_namespace(link)} has no route to it" if tries else ""
-    sentence = f"the tunnel {link.at} could not send it{where}{reason}"
-    return Cause("vxlan-underlay", sentence, tuple(notes), tuple(dict.fromkeys(tries)))
+    text = _unsent_text(link, sent.remotes[0] if sent.remotes else None)
+    if tries:
+        text = sentence("{text}: {node} has no route to it", text=text, node=socket_namespace(link))
+    return Cause("vxlan-underlay", text, tuple(notes), tuple(dict.fromkeys(tries)))
+
+
+def _unsent_text(link: Link, remote: IP | None) -> Sentence:
+    if remote is None:
+        return sentence("the tunnel {link} could not send it", link=link.at)
+    return sentence("the tunnel {link} could not send it towards {remote}", link=link.at, remote=remote)
 
 
 def _underlay_down(loss_point: LossPoint, tunnel_link: Link, dev: str | None) -> Cause | None:
@@ -198,23 +238,33 @@ def _underlay_down(loss_point: LossPoint, tunnel_link: Link, dev: str | None) ->
     if link is None or (link.up and link.at.dev not in loss_point.evidence.namespace(node).no_carrier):
         return None
     down = link.at if not link.up or link.peer is None else link.peer
-    sentence = f"{down} is down" if down == link.at else f"{link.at} has no carrier: {down}, its other end, is down"
+    reason = sentence("{link} has no carrier: {peer}, its other end, is down", link=link.at, peer=down)
+    if down == link.at:
+        reason = sentence("{link} is down", link=down)
+    text = sentence(
+        "the tunnel {tunnel} leaves by {link}, but {reason}", tunnel=tunnel_link.at, link=link.at, reason=reason
+    )
     tries = (exec_command(loss_point.evidence, down.ns, f"ip link set {down.dev} up"),)
-    return Cause("link-down", f"the tunnel {tunnel_link.at} leaves by {link.at}, but {sentence}", (), tries)
+    return Cause("link-down", text, (), tries)
 
 
 def _unknown_remote(loss_point: LossPoint, link: Link, mac: str) -> Cause:
     evidence = loss_point.evidence
-    sentence = f"the tunnel {link.at} does not know which host has {mac}: there is no forwarding entry (fdb) for it"
+    text = sentence(
+        "the tunnel {link} does not know which host has {mac}: there is no forwarding entry (fdb) for it",
+        link=link.at,
+        mac=mac,
+    )
     tries = [exec_command(evidence, loss_point.node, f"bridge fdb show dev {link.at.dev}")]
     facts = list(entry_notes(evidence, link))
     far = receiving_tunnel(evidence, link, mac)
     local = dict(far.options).get("local") if far is not None else None
     if far is not None and local is not None:
-        facts.append(Note("vxlan", f"{mac} is behind {far.at}, which is at {local}"))
+        fact = sentence("{mac} is behind {far}, which is at {local}", mac=mac, far=far.at, local=local)
+        facts.append(Note("vxlan", fact))
         words = f"bridge fdb append {mac} dev {link.at.dev} dst {local} self permanent"
         tries.append(exec_command(evidence, loss_point.node, words))
-    return Cause("vxlan-fdb", sentence, tuple(facts), tuple(tries))
+    return Cause("vxlan-fdb", text, tuple(facts), tuple(tries))
 
 
 def _flow_based_tunnel(loss_point: LossPoint, link: Link) -> Cause:
@@ -227,10 +277,10 @@ def _flow_based_tunnel(loss_point: LossPoint, link: Link) -> Cause:
     tries = (exec_command(loss_point.evidence, loss_point.node, "ip route show table all"),)
     no_tunnel_info = loss_point.drop is not None and loss_point.drop.reason == "TUNNEL_TXINFO"
     if no_tunnel_info or (best is not None and best.encap is None):
-        sentence = f"the tunnel {link.at} got no far end for it: its route has no encap"
-        return Cause("vxlan-untold", sentence, facts, tries)
-    where = f" towards {best.encap[1]}" if best is not None and best.encap is not None else ""
-    return Cause("vxlan-underlay", f"the tunnel {link.at} could not send it{where}", facts, tries)
+        text = sentence("the tunnel {link} got no far end for it: its route has no encap", link=link.at)
+        return Cause("vxlan-untold", text, facts, tries)
+    remote = best.encap[1] if best is not None and best.encap is not None else None
+    return Cause("vxlan-underlay", _unsent_text(link, remote), facts, tries)
 
 
 def _not_decapsulated(loss_point: LossPoint) -> Cause | None:
@@ -248,15 +298,22 @@ def _not_decapsulated(loss_point: LossPoint) -> Cause | None:
     fits = [link for link in links if is_flow_based(link) or dict(link.options).get("id") == vni]
     down = next((link.at for link in fits if not link.up), None)
     if down is not None:
-        sentence = f"{node} received the packet in VXLAN {vni}, but {down}, which decapsulates it, is down"
+        text = sentence(
+            "{node} received the packet in VXLAN {vni}, but {down}, which decapsulates it, is down",
+            node=node,
+            vni=vni,
+            down=down,
+        )
         tries = (exec_command(evidence, down.ns, f"ip link set {down.dev} up"),)
-        return Cause("link-down", sentence, (), tries)
+        return Cause("link-down", text, (), tries)
     if fits:
         return _other_port(loss_point, fits)
     ids = [dict(link.options).get("id", "") for link in links]
-    found = f"its VXLAN is {' and '.join(ids)}" if ids else "it has no VXLAN device"
-    sentence = f"{node} received the packet in VXLAN {vni}, which it does not have: {found}"
-    return Cause("vxlan-vni", sentence)
+    found = sentence("its VXLAN is {ids}", ids=all_of(ids)) if ids else sentence("it has no VXLAN device")
+    text = sentence(
+        "{node} received the packet in VXLAN {vni}, which it does not have: {found}", node=node, vni=vni, found=found
+    )
+    return Cause("vxlan-vni", text)
 
 
 def _other_port(loss_point: LossPoint, links: Sequence[Link]) -> Cause | None:
@@ -267,11 +324,14 @@ def _other_port(loss_point: LossPoint, links: Sequence[Link]) -> Cause | None:
     ports = {dict(link.options).get("dstport", "") for link in links}
     if not errors or sender is None or port is None or port in ports:
         return None
-    sentence = (
-        f"the tunnel {sender.at} sends to UDP port {port}, but {loss_point.node} listens for VXLAN on port"
-        f" {' and '.join(sorted(ports))}"
+    text = sentence(
+        "the tunnel {sender} sends to UDP port {port}, but {node} listens for VXLAN on port {ports}",
+        sender=sender.at,
+        port=port,
+        node=loss_point.node,
+        ports=all_of(sorted(ports)),
     )
-    return Cause("vxlan-port", sentence)
+    return Cause("vxlan-port", text)
 
 
 def _flow_sender(loss_point: LossPoint) -> Link | None:

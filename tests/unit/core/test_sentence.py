@@ -9,12 +9,16 @@ from gettext import NullTranslations
 
 import pytest
 
-from labctl.core.sentence import Sentence, joined, sentence, sentence_n
+from labctl.core.sentence import Sentence, all_of, in_a_row, joined, listed, one_of, sentence, sentence_n
 
 LOST = sentence("{node} lost {what}", node="c1", what=sentence_n("{number} frame", "{number} frames", 3))
 
 
-KNOWN = {"{node} lost {what}": "{what} were lost by {node}", "{number} frames": "frames: {number}", "a": "A"}
+KNOWN = {
+    "{node} lost {what}": "{what} were lost by {node}", "{number} frames": "frames: {number}", "a": "A",
+    "{first} and {last}": "{last} and before it {first}", "{first} or {last}": "{first} | {last}",
+    "{first}, {last}": "{first}; {last}",
+}  # fmt: skip
 
 
 class Catalogue(NullTranslations):
@@ -46,6 +50,23 @@ def test_parts_are_joined_and_each_is_said() -> None:
     assert text == "a {or} 2 {or} a"
     assert text.in_language(Catalogue()) == "A {or} 2 {or} a"
     assert joined(", ", []) == ""
+
+
+@pytest.mark.parametrize(
+    ("made", "english", "said"),
+    [
+        (all_of("a"), "a", "a"),
+        (all_of([sentence("a")]), "a", "A"),
+        (all_of(["x", sentence("a"), 3]), "x and a and 3", "3 and before it A and before it x"),
+        (one_of([sentence("a"), "y", "z"]), "a or y or z", "A | y | z"),
+        (in_a_row(["x", sentence("a"), "y"]), "x, a, y", "x; A; y"),
+        (listed("x"), "x", "x"),
+        (listed(["x", "y"]), "x and y", "y and before it x"),
+        (listed([sentence("a"), "y", "z"]), "a, y and z", "z and before it A; y"),
+    ],
+)
+def test_names_in_a_row_are_said(made: Sentence, english: str, said: str) -> None:
+    assert (made, made.in_language(Catalogue())) == (english, said)
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda text: pickle.loads(pickle.dumps(text))])
