@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from labctl.core.sentence import Sentence
+from labctl.core.sentence import Catalog, Sentence
 
 ORIGINAL = "en"
 DOMAIN = "labctl"

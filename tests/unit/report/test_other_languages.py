@@ -70,7 +70,7 @@ def test_the_lines_of_a_check_are_translated_and_the_data_is_not(japanese: None)
     tally = results.tally(Report("lab1", (outcome,)), 1.5)
     assert (tally, language.gettext(tally)) == (
         "lab1: 1 check, 1 failed in 1.50 s",
-        "lab1: 1 個のチェック, 1 不合格、1.50 s",
+        "lab1: 1 個のチェック、1 不合格、1.50 s",
     )
 
 

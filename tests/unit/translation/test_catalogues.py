@@ -113,5 +113,3 @@ def _problems(call: ast.Call) -> Iterator[str]:
                 yield f"no value for {', '.join(sorted(unknown))}"
             if number == 1 and (unused := values - names):
                 yield f"no placeholder for {', '.join(sorted(unused))}"
-        elif template.value.count("{") and number == 1 and "}" in template.value:
-            yield "braces without values"
