@@ -27,6 +27,7 @@ from labctl.core.neighbour_tables import NeighbourTables, full_tables
 from labctl.core.probe_kinds import http_host, probe_kind
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check
+from labctl.core.sentence import sentence
 from labctl.core.topology import LEAF_ROLES, Topology
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.capture.tcpdump import Tcpdump
@@ -109,7 +110,7 @@ class CheckAttempt:
                 try:
                     self._tcpdumps[at] = self.context.thread.run(path, Tcpdump, self.context.tcpdump_path, at)
                 except OSError as error:
-                    raise KernelError(f"cannot start tcpdump at {at}: {error}") from None
+                    raise KernelError(sentence("cannot start tcpdump at {at}: {error}", at=at, error=error)) from None
             for dump in self._tcpdumps.values():
                 dump.wait_ready()
 
@@ -174,7 +175,11 @@ class CheckAttempt:
             why = self.context.thread.run(path, route_problem, last.src, last.dst)
         except OSError:
             return reasons
-        return (*reasons, f"{node} has no route back to {last.src}: {why}") if why else reasons
+        return (
+            (*reasons, sentence("{node} has no route back to {src}: {why}", node=node, src=last.src, why=why))
+            if why
+            else reasons
+        )
 
     def _read_counters(self, ns: str | None) -> tuple[ChainCounters, ...]:
         """The current counters of a namespace's firewall. Empty if they cannot be read: then they prove nothing."""
@@ -184,7 +189,9 @@ class CheckAttempt:
             netns = paths.netns_path(self.context.lab, ns)
             return self.context.thread.run(netns, chains.read_chain_counters, ns, self.context.topology.lab.firewall)
         except (KernelError, MissingError) as error:
-            self.notes.append(f"the firewall of {ns} could not be read: {error.message}")
+            self.notes.append(
+                sentence("the firewall of {node} could not be read: {message}", node=ns, message=error.message)
+            )
         except OSError:  # the namespace does not exist: `CheckEvidence.faults` reports it
             pass
         return ()
@@ -211,12 +218,14 @@ class CheckAttempt:
         path = paths.netns_path(self.context.lab, self.check.source)
         if self.check.sport is not None:
             if self.check.sport == self.check.port and self.context.topology.is_own(self.check.source, self.address):
-                raise KernelError(f"{self.check.source} cannot send from a port to the same port of itself")
+                raise KernelError(
+                    sentence("{source} cannot send from a port to the same port of itself", source=self.check.source)
+                )
             self._end_probes()
         try:
             self._probes.append(self.context.thread.run(path, self._create_probe, MAGIC + secrets.token_bytes(4)))
         except FileNotFoundError:
-            gone = (f"there is no namespace {path.name}",)
+            gone = (sentence("there is no namespace {name}", name=path.name),)
             return replace(self._evidence(None), faults={self.check.source: gone})
         except OSError as error:
             raise source_port_error(
@@ -244,7 +253,7 @@ class CheckAttempt:
         if program is not None:
             return Ping(program, self.address, marker, check.timeout_s if check.expects_no_answer else 1, check.size)
         if not self.notes:
-            self.notes.append("iputils' ping is not installed: labctl sent its own echo request")
+            self.notes.append(sentence("iputils' ping is not installed: labctl sent its own echo request"))
         return Echo(self.address, marker, check.size)
 
     def _wait(self, seconds: float) -> list[Probe]:
@@ -288,7 +297,7 @@ class CheckAttempt:
             source=self.check.source,
             target_ns=self.server[0],
             answer=probe.answer or "timeout" if probe is not None else "broken",
-            detail=probe.detail if probe is not None else "it was never sent",
+            detail=probe.detail if probe is not None else sentence("it was never sent"),
             trail=trail,
             expectations=self.expectations,
             not_receiving={**ended, **taps.not_receiving},
@@ -307,7 +316,14 @@ class CheckAttempt:
             unanswered_neighbours=unanswered_neighbours(frames),
             forwarded_to=self._forwarded_to(trail),
             reply_has_probe_id=self.check.probe != "udp" or self._listener is not None,
-            notes=(*self.notes, *(f"tcpdump at {at}: {trouble}" for at, trouble in troubles.items() if trouble)),
+            notes=(
+                *self.notes,
+                *(
+                    sentence("tcpdump at {at}: {trouble}", at=at, trouble=trouble)
+                    for at, trouble in troubles.items()
+                    if trouble
+                ),
+            ),
             http=self._http_answer(probe) if isinstance(probe, HttpClient) else None,
             probe_count=len(self._probes),
             full_tables=full_tables(self._tables_before, neighbour_tables.read()),
@@ -366,6 +382,15 @@ def _expectations(topology: Topology, check: Check, version: int) -> list[Expect
         words = {name: word for name in ENDPOINT_FIELDS if (word := getattr(see, name)) is not None}
         ends = {name: topology.address_of(word, version) for name, word in words.items()}
         missing = [words[name] for name, ip in ends.items() if ip is None]
-        problem = f"{missing[0]} has no IPv{version} address, so it cannot be seen at {see.at}" if missing else ""
+        problem = (
+            sentence(
+                "{name} has no IPv{version} address, so it cannot be seen at {at}",
+                name=missing[0],
+                version=version,
+                at=see.at,
+            )
+            if missing
+            else ""
+        )
         wants.append(Expectation(see, problem=problem, **ends))
     return wants

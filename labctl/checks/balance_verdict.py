@@ -19,6 +19,7 @@ from labctl.core.chi_square import MIN_EXPECTED, chi_square, probability
 from labctl.core.resources import IP
 from labctl.core.results import BackendAnswer, Verdict
 from labctl.core.scenario_types import Check
+from labctl.core.sentence import Sentence, all_of, in_a_row, joined, one_of, sentence
 from labctl.core.text import count
 
 BOUND = 1e-6  # the probability below which something is not taken for chance
@@ -50,15 +51,39 @@ def _judgements(
     for line in _summary(known, len(answers), names):
         yield "pass", line
     for text, number in Counter(one.problem for one in answers if one.tool_fault).items():
-        yield "inconclusive", f"{count(number, 'connection')} could not be tried: {text}"
+        yield (
+            "inconclusive",
+            sentence("{connections} could not be tried: {text}", connections=count(number, "connection"), text=text),
+        )
     for text, number in Counter(one.problem for one in sure if one.problem).items():
-        yield "fail", f"{number} of {count(len(sure), 'connection')} got no answer: {text}"
+        yield (
+            "fail",
+            sentence(
+                "{number} of {connections} got no answer: {text}",
+                number=number,
+                connections=count(len(sure), "connection"),
+                text=text,
+            ),
+        )
     if strange := len(came) - len(known):
-        yield "inconclusive", f"{count(strange, 'answer')} came from a server that does not say which machine it is"
+        yield (
+            "inconclusive",
+            sentence(
+                "{number} came from a server that does not say which machine it is", number=count(strange, "answer")
+            ),
+        )
     counts = Counter(one.machine for one in known)
     for machine, number in counts.items():
         if machine not in shares:
-            yield "fail", f"{number} of {count(len(known), 'answer')} came from {machine}, which should not answer"
+            yield (
+                "fail",
+                sentence(
+                    "{number} of {answers} came from {machine}, which should not answer",
+                    number=number,
+                    answers=count(len(known), "answer"),
+                    machine=machine,
+                ),
+            )
     if clients:
         yield from _client_judgements(known, clients, names)
     if not known:
@@ -72,21 +97,37 @@ def _judgements(
 def _client_judgements(
     known: Sequence[BackendAnswer], clients: Collection[IP], names: Mapping[IP, str]
 ) -> Iterator[tuple[Verdict, str]]:
-    wanted = " or ".join(_name(ip, names) for ip in sorted(clients, key=str))
+    wanted = one_of(_name(ip, names) for ip in sorted(clients, key=str))
     wrong = Counter((one.machine, one.client) for one in known if one.client not in clients)
     for (machine, client), number in sorted(wrong.items(), key=str):
-        text = f"{machine} saw {_name(client, names)} as the client of {count(number, 'connection')}"
-        yield "fail", f"{text}, not {wanted}"
+        yield (
+            "fail",
+            sentence(
+                "{machine} saw {client} as the client of {connections}, not {wanted}",
+                machine=machine,
+                client=_name(client, names),
+                connections=count(number, "connection"),
+                wanted=wanted,
+            ),
+        )
 
 
 def _stickiness(shares: Mapping[str, int], counts: Counter[str]) -> tuple[Verdict, str]:
     total = sum(counts.values())
     if len(counts) > 1:
-        return "fail", f"{len(counts)} machines answered, but all connections of one client should have the same one"
+        return "fail", sentence(
+            "{number} machines answered, but all connections of one client should have the same one", number=len(counts)
+        )
     chance = sum((share / sum(shares.values())) ** total for share in shares.values())
-    text = f"one machine answered all; without affinity this happens with p = {chance:.2g}"
+    text = sentence("one machine answered all; without affinity this happens with p = {chance:.2g}", chance=chance)
     if chance >= BOUND:
-        return "inconclusive", f"{text}, so {count(total, 'answer')} are too few: p must be below {BOUND:g}"
+        few = sentence(
+            "{text}, so {answers} are too few: p must be below {bound:g}",
+            text=text,
+            answers=count(total, "answer"),
+            bound=BOUND,
+        )
+        return "inconclusive", few
     return "pass", text
 
 
@@ -95,21 +136,35 @@ def _balance(shares: Mapping[str, int], counts: Counter[str]) -> Iterator[tuple[
     silent = [machine for machine in shares if machine not in counts]
     for machine in silent:
         chance = (1 - shares[machine] / whole) ** total
-        text = f"{machine} answered none of {count(total, 'connection')}; by chance this happens with p = {chance:.2g}"
+        text = sentence(
+            "{machine} answered none of {connections}; by chance this happens with p = {chance:.2g}",
+            machine=machine,
+            connections=count(total, "connection"),
+            chance=chance,
+        )
         yield ("fail" if chance < BOUND else "inconclusive"), text
     if silent or len(shares) < 2 or any(machine not in shares for machine in counts):
         return
     if total * min(shares.values()) / whole < MIN_EXPECTED:
-        text = f"{count(total, 'answer')} are too few to judge the shares: each machine needs {MIN_EXPECTED} on average"
+        text = sentence(
+            "{answers} are too few to judge the shares: each machine needs {least} on average",
+            answers=count(total, "answer"),
+            least=MIN_EXPECTED,
+        )
         yield "inconclusive", text
         return
     statistic = chi_square([counts[machine] for machine in shares], list(shares.values()))
     chance = probability(statistic, len(shares) - 1)
-    text = f"chi-square {statistic:.2f} with {count(len(shares) - 1, 'degree')} of freedom, p = {chance:.2g}"
+    text = sentence(
+        "chi-square {statistic:.2f} with {degrees} of freedom, p = {chance:.2g}",
+        statistic=statistic,
+        degrees=count(len(shares) - 1, "degree"),
+        chance=chance,
+    )
     if chance < BOUND:
-        yield "fail", f"{text}: fair balancing does this in less than one of a million runs"
+        yield "fail", sentence("{text}: fair balancing does this in less than one of a million runs", text=text)
     else:
-        yield "pass", f"{text}; below {BOUND:g} it is not balanced"
+        yield "pass", sentence("{text}; below {bound:g} it is not balanced", text=text, bound=BOUND)
 
 
 def _summary(known: Sequence[BackendAnswer], asked: int, names: Mapping[IP, str]) -> Iterator[str]:
@@ -118,14 +173,18 @@ def _summary(known: Sequence[BackendAnswer], asked: int, names: Mapping[IP, str]
     for one in known:
         seen.setdefault(one.machine, Counter())[one.client] += 1
     machines = sorted(seen)
-    counts = ", ".join(f"{machine} answered {sum(seen[machine].values())}" for machine in machines)
-    yield f"{count(asked, 'connection')}: {counts or 'no answer'}"
-    by_clients: dict[str, list[str]] = {}
+    counts = [
+        sentence("{machine} answered {number}", machine=machine, number=sum(seen[machine].values()))
+        for machine in machines
+    ]
+    yield joined(": ", (count(asked, "connection"), in_a_row(counts or [sentence("no answer")])))
+    by_clients: dict[Sentence, list[str]] = {}
     for machine in machines:
-        shown = " and ".join(_name(ip, names) for ip in sorted(seen[machine], key=str))
+        shown = all_of(_name(ip, names) for ip in sorted(seen[machine], key=str))
         by_clients.setdefault(shown, []).append(machine)
-    yield from (f"{', '.join(those)} saw {clients}" for clients, those in by_clients.items())
+    for clients, those in by_clients.items():
+        yield sentence("{machines} saw {clients}", machines=", ".join(those), clients=clients)
 
 
 def _name(ip: IP | None, names: Mapping[IP, str]) -> str:
-    return "nobody" if ip is None else f"{ip} ({names[ip]})" if ip in names else str(ip)
+    return sentence("nobody") if ip is None else f"{ip} ({names[ip]})" if ip in names else str(ip)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from labctl.core.resources import IP, Interface
+from labctl.core.sentence import joined, sentence
 from labctl.core.topology import LEAF_ROLES, Topology
 from labctl.errors import KernelError
 from labctl.kernel.capture.tap import Taps
@@ -61,18 +62,18 @@ def open_listener(
     Raises KernelError if the kernel does not let it listen.
     """
     if node is None:
-        return None, f"no machine of the lab has {address}, so labctl started no listener"
-    socket_text = f"on {protocol} port {port} of {node}"
+        return None, sentence("no machine of the lab has {address}, so labctl started no listener", address=address)
+    socket_text = sentence("on {protocol} port {port} of {node}", protocol=protocol, port=port, node=node)
     try:
         listener: Listener = context.thread.run(
             paths.netns_path(context.lab, node), Listener, protocol, address.version, port
         )
     except OSError as error:
-        why = "a process listens there already" if error.errno == errno.EADDRINUSE else str(error)
-        return None, f"labctl could not listen {socket_text}: {why}"
+        why = sentence("a process listens there already") if error.errno == errno.EADDRINUSE else str(error)
+        return None, sentence("labctl could not listen {where}: {why}", where=socket_text, why=why)
     if not listener.ready:
         listener.close()
-        raise KernelError(f"labctl's listener {socket_text} is not listening")
+        raise KernelError(sentence("labctl's listener {where} is not listening", where=socket_text))
     return listener, ""
 
 
@@ -81,16 +82,26 @@ def source_port_error(
 ) -> KernelError:
     """The error that a probe could not be sent from `node`: its source port is in use, or the kernel's words."""
     if sport is None or error.errno != errno.EADDRINUSE:
-        return KernelError(f"cannot send from {node}: {error.strerror or error}", errno=error.errno or 0)
+        return KernelError(
+            sentence("cannot send from {node}: {error}", node=node, error=error.strerror or error),
+            errno=error.errno or 0,
+        )
     from labctl.kernel.namespaces import ports
 
     path = paths.netns_path(context.lab, node)
     holders: tuple[str, ...] = context.thread.run(path, ports.port_holders, path, protocol, sport)
-    by = ", ".join(holders) or "a process outside the lab"
+    by = ", ".join(holders) or sentence("a process outside the lab")
     return KernelError(
-        f"{node} cannot send from {protocol} port {sport}: the port is in use by {by}", "choose another source port",
+        sentence(
+            "{node} cannot send from {protocol} port {sport}: the port is in use by {by}",
+            node=node,
+            protocol=protocol,
+            sport=sport,
+            by=by,
+        ),
+        sentence("choose another source port"),
         error.errno,
-    )  # fmt: skip
+    )
 
 
 def refresh_carriers(context: CheckContext) -> None:
@@ -107,7 +118,7 @@ def device_fault(context: CheckContext, at: Interface) -> str | None:
     sock = context.taps.socket_of(at.ns)
     if sock is not None:
         return device_state.device_problem(sock, at.dev)
-    return None if paths.netns_path(context.lab, at.ns).exists() else "is in a namespace that does not exist"
+    return None if paths.netns_path(context.lab, at.ns).exists() else sentence("is in a namespace that does not exist")
 
 
 def find_faults(
@@ -118,7 +129,7 @@ def find_faults(
     for location in dict.fromkeys((ends.source, *((ends.target_ns,) if ends.target_ns else ()), *locations)):
         if isinstance(location, Interface):
             what = device_fault(context, location)
-            faults[str(location)] = (f"{location} {what}",) if what else ()
+            faults[str(location)] = (joined(" ", (location, what)),) if what else ()
         else:
             faults[location] = _device_faults(context, location, ends)
     target_ns = ends.target_ns
@@ -127,7 +138,9 @@ def find_faults(
         and not faults[target_ns]
         and not device_state.has_address(context.thread, context.lab, target_ns, ends.address)
     ):
-        faults[target_ns] = (f"{target_ns} does not have its address {ends.address}",)
+        faults[target_ns] = (
+            sentence("{node} does not have its address {address}", node=target_ns, address=ends.address),
+        )
     return {location: lines for location, lines in faults.items() if lines}
 
 
@@ -136,7 +149,7 @@ def _device_faults(context: CheckContext, node: str, ends: ProbeEndpoints) -> tu
     of the probe does not count: that pod does not affect the probe."""
     path = paths.netns_path(context.lab, node)
     if not path.exists():
-        return (f"there is no namespace {path.name}",)
+        return (sentence("there is no namespace {name}", name=path.name),)
     lines = []
     for link in context.topology.links.get(node, ()):
         other = link.peer.ns if link.peer is not None else None
@@ -146,5 +159,5 @@ def _device_faults(context: CheckContext, node: str, ends: ProbeEndpoints) -> tu
         )
         what = device_fault(context, link.at) if link.up and not aside else None
         if what and (what != device_state.NO_CARRIER or device_state.needs_carrier(link)):
-            lines.append(f"{link.at} {what}")
+            lines.append(joined(" ", (link.at, what)))
     return tuple(lines)

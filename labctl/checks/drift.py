@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from labctl.core.diff import Change, diff
 from labctl.core.resources import Attachment, Chain, IpSet, Link, Plan, Resource
+from labctl.core.sentence import sentence
 from labctl.core.topology import Topology
 from labctl.errors import KernelError, MissingError
 from labctl.lab import fault_records
@@ -33,7 +34,7 @@ def drift(topology: Topology, path: Sequence[str]) -> tuple[str, ...]:
         with KernelLab(topology.lab.name) as kernel:
             found = kernel.observe(want, [name for name in topology.namespaces if name in here], chains=False)
     except (KernelError, MissingError) as error:
-        return (f"the path could not be compared with the plan: {error.message}",)
+        return (sentence("the path could not be compared with the plan: {message}", message=error.message),)
     changes = diff(want, found)
     if changes and records:
         repaired = fault_records.repaired_state(topology.lab.plan, records)
@@ -56,6 +57,14 @@ def planned_resources(plan: Plan, namespaces: frozenset[str]) -> Iterator[Resour
 
 def describe(changes: Sequence[Change]) -> tuple[str, ...]:
     """The first differences, each with its namespace, and the number of the others."""
-    lines = [f"{change.subject.ns} is not as planned: {line}" for change in changes for line in change_lines(change)]
-    more = (f"and {len(lines) - MAX_LINES} more differences, see labctl status",) if len(lines) > MAX_LINES else ()
+    lines = [
+        sentence("{node} is not as planned: {line}", node=change.subject.ns, line=line)
+        for change in changes
+        for line in change_lines(change)
+    ]
+    more = (
+        (sentence("and {number} more differences, see labctl status", number=len(lines) - MAX_LINES),)
+        if len(lines) > MAX_LINES
+        else ()
+    )
     return (*lines[:MAX_LINES], *more)

@@ -14,6 +14,7 @@ from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import Chain
 from labctl.core.scenario_types import Check
+from labctl.core.sentence import Sentence, sentence
 
 
 def drops_since(
@@ -46,14 +47,20 @@ def rejects_since(
 
 def _drop_text(chain: Chain, number: int, protocol: str) -> str:
     """What a rule of the chain (0: its policy) did to the packets that it counted; empty if that is not evidence."""
-    table_text = f"in {chain.ns} by {CHAIN_TOOLS[chain.family]} -t {chain.table}"
+    tool = f"{CHAIN_TOOLS[chain.family]} -t {chain.table}"
     if number == 0:
-        return f"dropped {table_text} -P {chain.name} DROP" if chain.policy == "DROP" else ""
+        if chain.policy != "DROP":
+            return ""
+        return _by_rule(TERMINATING_TARGETS["DROP"], chain.ns, f"{tool} -P {chain.name} DROP")
     rule = chain.rules[number - 1]
     done = TERMINATING_TARGETS.get(rule.target or "")
     if done is None or not (chain.family == "bridge" or _matches_protocol(rule, protocol)):
         return ""
-    return f"{done} {table_text} -A {chain.name} {rule}"
+    return _by_rule(done, chain.ns, f"{tool} -A {chain.name} {rule}")
+
+
+def _by_rule(done: str, node: str, rule: str) -> Sentence:
+    return sentence("{dropped} in {node} by {rule}", dropped=done, node=node, rule=rule)
 
 
 def _matches_protocol(rule: FirewallRule, protocol: str) -> bool:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from labctl.core.neighbour_tables import FullTable
 from labctl.core.observations import Answer
 from labctl.core.resources import IP, Interface
 from labctl.core.results import BackendAnswer, Sighting
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check, See
+from labctl.core.sentence import Sentence, in_a_row, joined, sentence
 from labctl.core.snat_ports import PortUse
 from labctl.packets.trail import Trail
+
+FIELD_TEXT = {
+    "src": sentence("src"),
+    "dst": sentence("dst"),
+    "outer_src": sentence("outer src"),
+    "outer_dst": sentence("outer dst"),
+}
+PACKET_TEXT = {"reply": sentence("reply"), "arp": sentence("arp")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +55,27 @@ class Expectation:
         return all(want is None or want == have for want, have in zip(wanted, found, strict=True))
 
     def __str__(self) -> str:
+        return self.sentence
+
+    @property
+    def sentence(self) -> Sentence:
+        """The packet and the point, as a sentence."""
         see = self.see
-        way = {"in": "entering ", "out": "leaving ", None: "at "}[see.direction]
-        parts = [
-            f"{name.replace('_', ' ')} {_with_address(word, getattr(self, name))}"
+        parts: list[Any] = [
+            joined(" ", (FIELD_TEXT[name], _with_address(word, getattr(self, name))))
             for name, word in self._address_fields()
         ]
         parts += [f"sport {see.sport}"] if see.sport is not None else []
         parts += [f"ttl {see.ttl}"] if see.ttl is not None else []
         parts += [f"encap {see.encap}"] if see.encap is not None else []
-        return f"{see.packet + ' ' if see.packet != 'request' else ''}{way}{see.at}: {', '.join(parts) or 'the packet'}"
+        where = {
+            "in": sentence("entering {point}", point=see.at),
+            "out": sentence("leaving {point}", point=see.at),
+            None: sentence("at {point}", point=see.at),
+        }[see.direction]
+        if see.packet != "request":
+            where = joined(" ", (PACKET_TEXT[see.packet], where))
+        return joined(": ", (where, in_a_row(parts or [sentence("the packet")])))
 
     def _address_fields(self) -> tuple[tuple[str, str], ...]:
         return tuple((name, word) for name in ENDPOINT_FIELDS if (word := getattr(self.see, name)) is not None)
@@ -144,7 +165,7 @@ class CheckEvidence:
     def untrusted_taps(self, nodes: Iterable[str]) -> tuple[str, ...]:
         """Why the absence of a packet proves nothing in these namespaces; empty if it does."""
         deaf = ((node, self.not_receiving[node]) for node in nodes if node in self.not_receiving)
-        return tuple(f"the tap in {node} cannot be trusted: {why}" for node, why in deaf)
+        return tuple(sentence("the tap in {node} cannot be trusted: {why}", node=node, why=why) for node, why in deaf)
 
 
 def _with_address(name: str | None, ip: IP | None) -> str:

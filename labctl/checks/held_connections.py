@@ -8,6 +8,7 @@ import time
 
 from labctl.checks.context import CheckContext, open_listener
 from labctl.core.scenario_types import Check, OpenConnections
+from labctl.core.sentence import joined, sentence
 from labctl.core.text import count
 from labctl.errors import KernelError
 from labctl.kernel.host import paths
@@ -32,7 +33,7 @@ class HeldConnections:
         anything."""
         address = next(iter(context.topology.addresses(held.target)), None)
         if address is None:
-            raise KernelError(f"{held.target} has no address")
+            raise KernelError(sentence("{target} has no address", target=held.target))
         if (held.target, held.port) != (check.target, check.port) and check.listen:
             node = context.topology.namespace_of(held.target)
             listener, _ = open_listener(context, node, "tcp", address, held.port)
@@ -46,13 +47,21 @@ class HeldConnections:
                     self._clients.append(client)
                 self._wait(listener, deadline)
         except OSError as error:
-            raise KernelError(f"{held.source} cannot open a connection: {error.strerror or error}") from None
+            raise KernelError(
+                sentence(
+                    "{source} cannot open a connection: {error}", source=held.source, error=error.strerror or error
+                )
+            ) from None
         answered = sum(client.answer == "reply" for client in self._clients)
         if answered < held.count:
             lost = next((one for one in self._clients if one.answer != "reply"), None)
-            why = f": {lost.detail or 'no answer'}" if lost is not None else ""
             wanted = count(held.count, "connection")
-            raise KernelError(f"only {answered} of {wanted} that the check keeps open were established{why}")
+            text = sentence(
+                "only {answered} of {wanted} that the check keeps open were established",
+                answered=answered,
+                wanted=wanted,
+            )
+            raise KernelError(text if lost is None else joined(": ", (text, lost.detail or sentence("no answer"))))
 
     def _wait(self, listener: Listener | None, deadline: float) -> None:
         """Serve the listener until every client has an answer."""

@@ -23,6 +23,7 @@ from labctl.core.probe_kinds import equivalent_command
 from labctl.core.resources import IP
 from labctl.core.results import Outcome, Pair, PairCounts
 from labctl.core.scenario_types import ANSWER_TIMEOUT_S, Check
+from labctl.core.sentence import all_of, joined, sentence
 from labctl.core.topology import LEAF_ROLES, Topology
 from labctl.kernel.host import paths
 from labctl.kernel.netlink import neighbour_tables
@@ -33,7 +34,7 @@ PART = MAX_PAIRS  # pairs that are asked with the same neighbour entries
 SLOWEST_PAIRS_PER_S = 1000  # without `within`, a check may take a second for so many pairs
 LAST_ANSWER_S = 1.0  # seconds at the end of `within` for answers and repetitions: no new pair is asked
 RETRY_S = 0.5  # seconds for repetitions after each part
-FULL_TABLE = "the machine's neighbour table was full"
+FULL_TABLE = sentence("the machine's neighbour table was full")
 MAX_REPROBED_PAIRS = 3  # failed pairs that are probed again, with taps
 
 
@@ -68,12 +69,12 @@ def check_mesh(context: CheckContext, check: Check) -> Outcome:
     names = dict.fromkeys(name for _, targets in check.groups for name in targets)
     nowhere = [name for name in names if not topology.addresses(name)]
     if nowhere:
-        return Outcome(check, "fail", tuple(f"{name} has no address" for name in nowhere))
+        return Outcome(check, "fail", tuple(sentence("{name} has no address", name=name) for name in nowhere))
     on = {machine.name: machine.on for machine in topology.lab.machines if machine.on is not None}
     limit = None if check.pairs == "all" else MAX_PAIRS
     pairs = choose_pairs(check.groups, on, f"{context.lab}\n{check.say}", limit)
     if not pairs.total:
-        return Outcome(check, "skip", ("there is no pair of machines to test",))
+        return Outcome(check, "skip", (sentence("there is no pair of machines to test"),))
     limits = time_limits(check, len(pairs), begun)
     addresses = {name: topology.addresses(name)[0] for name in names}
     neighbours, unasked_reason = _Neighbours(context), ""
@@ -134,10 +135,15 @@ class _Neighbours:
         tables = [table for table in neighbour_tables.read() if table.version in versions]
         room = min((table.room for table in tables), default=DEFAULT_LIMIT)
         if needed.unpredictable > room:
-            limits = " and ".join(table.raised_limit for table in tables)
+            limits = all_of(table.raised_limit for table in tables)
             raise NoRoomError(
-                f"the pairs need {needed.unpredictable} neighbour entries that labctl cannot preset, and the machine's"
-                f" table has room for {room}: the sysctl {limits} gives it room"
+                sentence(
+                    "the pairs need {unpredictable} neighbour entries that labctl cannot preset, and the"
+                    " machine's table has room for {room}: the sysctl {limits} gives it room",
+                    unpredictable=needed.unpredictable,
+                    room=room,
+                    limits=limits,
+                )
             )
         if len(needed.presets) + needed.unpredictable <= room / 2:
             return nullcontext()
@@ -149,7 +155,10 @@ class _Neighbours:
     def notes(self) -> tuple[str, ...]:
         """What a reader should know about the entries."""
         count = self._entry_count
-        preset = f"{count} neighbour entries were preset for this check: the machine's table does not hold so many"
+        preset = sentence(
+            "{count} neighbour entries were preset for this check: the machine's table does not hold so many",
+            count=count,
+        )
         return (preset,) if count else ()
 
 
@@ -185,6 +194,5 @@ def _reprobe_pair(context: CheckContext, check: Check, pair: Pair) -> str:
     single = Check(check.say, "ping", pair.source, str(pair.address), within=0.3)
     evidence, _ = CheckAttempt(context, single, ip_address(pair.address)).run()
     seen = (*evidence.trail.requests, *evidence.trail.replies)
-    return (
-        f"{pair.source} -> {pair.target}: last seen {seen[-1]}" if seen else f"{pair.source} -> {pair.target}: not seen"
-    )
+    what = sentence("last seen {packet}", packet=seen[-1]) if seen else sentence("not seen")
+    return joined(": ", (f"{pair.source} -> {pair.target}", what))

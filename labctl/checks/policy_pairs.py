@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.resources import Chain
 from labctl.core.scenario_types import Lab
+from labctl.core.sentence import sentence
 from labctl.kernel.firewall import chains
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread
@@ -23,7 +24,9 @@ from labctl.lab.cni_attach import with_pod_addresses
 
 DENIALS = ("DROP", "REJECT")
 FAMILIES = {4: "ip", 6: "ip6"}
-BY_RULES = "the rules of the nodes counted as many dropped and rejected packets as there are pairs without a connection"
+BY_RULES = sentence(
+    "the rules of the nodes counted as many dropped and rejected packets as there are pairs without a connection"
+)
 
 
 def measure(lab: Lab, matrix: PolicyMatrix) -> PolicyMatrix:
@@ -44,9 +47,9 @@ def measure(lab: Lab, matrix: PolicyMatrix) -> PolicyMatrix:
     for cell in matrix:
         pair = cell.source.machine, cell.target.machine
         ends = namespaces[pair[0]], namespaces[pair[1]]
-        results[pair] = answers.get(ends, ("unknown", "they share one network namespace"))
+        results[pair] = answers.get(ends, ("unknown", sentence("they share one network namespace")))
         if not addresses.get(pair[1]):
-            results[pair] = ("unknown", f"{pair[1]} has no address")
+            results[pair] = ("unknown", sentence("{pair} has no address", pair=pair[1]))
     return matrix.measured(results)
 
 

@@ -19,6 +19,7 @@ from labctl.checks.mesh import check_mesh
 from labctl.core.probe_kinds import equivalent_command, probe_kind, probe_text
 from labctl.core.results import Outcome, Report
 from labctl.core.scenario_types import Check, Lab
+from labctl.core.sentence import sentence
 from labctl.core.topology import Topology
 from labctl.errors import UsageError
 from labctl.kernel.capture.tap import Taps
@@ -93,10 +94,10 @@ def _run_check(context: CheckContext, check: Check) -> Outcome:
 def _check_probe(context: CheckContext, check: Check) -> Outcome:
     addresses = context.topology.addresses(check.target)
     if not addresses:
-        return Outcome(check, "fail", (f"{check.target} has no address",))
+        return Outcome(check, "fail", (sentence("{name} has no address", name=check.target),))
     command = equivalent_command(paths.command_prefix(context.lab), check, addresses[0])
     if check.via == "tcpdump" and check.sees and context.tcpdump_path is None:
-        return Outcome(check, "skip", ("tcpdump is not installed, and this check needs it",), command)
+        return Outcome(check, "skip", (sentence("tcpdump is not installed, and this check needs it"),), command)
     evidence, (verdict, lines) = attempt(context, check, addresses[0])
     seen = sorted((*evidence.trail.requests, *evidence.trail.replies), key=lambda item: item.time_ns)
     return Outcome(check, verdict, lines, command, tuple(seen))
@@ -110,13 +111,27 @@ def _check_port_in_use(context: CheckContext, check: Check) -> Outcome:
         error_number = context.thread.run(path, ports.try_listen, check.protocol, port)
         held = context.thread.run(path, ports.listening_processes, path, check.protocol, port)
     except FileNotFoundError:
-        return Outcome(check, "fail", (f"there is no namespace {path.name}",), command)
-    what = f"{check.protocol} port {port} of {source}"
+        return Outcome(check, "fail", (sentence("there is no namespace {name}", name=path.name),), command)
+    what = sentence("{protocol} port {port} of {source}", protocol=check.protocol, port=port, source=source)
     if error_number == errno.EADDRINUSE:
-        return Outcome(check, "pass", (f"{what} is used by {', '.join(held) or 'a process outside the lab'}",), command)
+        return Outcome(
+            check,
+            "pass",
+            (
+                sentence(
+                    "{what} is used by {held}", what=what, held=", ".join(held) or sentence("a process outside the lab")
+                ),
+            ),
+            command,
+        )
     if error_number:
-        return Outcome(check, "inconclusive", (f"{what} could not be tested: {os.strerror(error_number)}",), command)
-    return Outcome(check, "fail", (f"{what} was free: no process uses it",), command)
+        return Outcome(
+            check,
+            "inconclusive",
+            (sentence("{what} could not be tested: {error}", what=what, error=os.strerror(error_number)),),
+            command,
+        )
+    return Outcome(check, "fail", (sentence("{what} was free: no process uses it", what=what),), command)
 
 
 def _check_cni(context: CheckContext, check: Check) -> Outcome:
@@ -127,4 +142,4 @@ def _check_cni(context: CheckContext, check: Check) -> Outcome:
     skipped = dict.fromkeys(text for _, verdict, text in found if verdict == "skip")
     if bad or good:
         return Outcome(check, "fail" if bad else "pass", (*bad, *good, *skipped))
-    return Outcome(check, "skip", tuple(skipped) or ("there is no attached pod to ask about",))
+    return Outcome(check, "skip", tuple(skipped) or (sentence("there is no attached pod to ask about"),))

@@ -25,6 +25,7 @@ from labctl.checks.http_verdict import judge_answer
 from labctl.core.names import summarize_names
 from labctl.core.observations import Answer
 from labctl.core.results import MeshResult, PairCounts, Sighting, Verdict
+from labctl.core.sentence import Sentence, joined, sentence
 from labctl.packets.trail import Trail
 
 Evaluation: TypeAlias = tuple[Verdict, tuple[str, ...]]
@@ -35,11 +36,19 @@ ACCEPTED_ANSWERS: dict[str, tuple[Answer, ...]] = {
     "refused": ("refused",),
     "timeout": ("timeout",),
 }
-EXPECTED_TEXT = {
-    "reply": "a reply",
-    "fail": "no reply",
-    "refused": "a refusal (reset or port unreachable)",
-    "timeout": "no answer of any kind",
+EXPECTED_TEXT: dict[str, Sentence] = {
+    "reply": sentence("a reply"),
+    "fail": sentence("no reply"),
+    "refused": sentence("a refusal (reset or port unreachable)"),
+    "timeout": sentence("no answer of any kind"),
+}
+ANSWER_TEXT: dict[Answer, Sentence] = {
+    "reply": sentence("reply"),
+    "refused": sentence("refused"),
+    "unreachable": sentence("unreachable"),
+    "timeout": sentence("timeout"),
+    "blocked": sentence("blocked"),
+    "broken": sentence("broken"),
 }
 TOO_BIG = ("fragmentation needed", "packet too big")  # of ICMP and ICMPv6
 
@@ -65,11 +74,15 @@ def evaluate(evidence: CheckEvidence) -> Evaluation:
         lines += map(str, evidence.full_tables)
     if evidence.lost_frames:
         lines += [
-            f"{count} frames were lost by the tap in {node}" for node, count in sorted(evidence.lost_frames.items())
+            sentence("{count} frames were lost by the tap in {node}", count=count, node=node)
+            for node, count in sorted(evidence.lost_frames.items())
         ]
     if evidence.looping:
         lines.append(
-            f"frames circulate in a loop of bridges, again and again past {summarize_names(evidence.looping, 6)}"
+            sentence(
+                "frames circulate in a loop of bridges, again and again past {names}",
+                names=summarize_names(evidence.looping, 6),
+            )
         )
     return verdict, (*lines, *evidence.notes)
 
@@ -85,7 +98,7 @@ def _evaluate_answer(evidence: CheckEvidence) -> Evaluation:
     if gone:
         return "fail", (*gone,)
     if answer == "broken":
-        return "inconclusive", (f"the probe itself failed: {evidence.detail}",)
+        return "inconclusive", (sentence("the probe itself failed: {detail}", detail=evidence.detail),)
     if answer not in ACCEPTED_ANSWERS[check.expect]:
         return "fail", (*_unmet_expectations(evidence),)
     if answer == "reply":
@@ -97,7 +110,7 @@ def _evaluate_answer(evidence: CheckEvidence) -> Evaluation:
         return "inconclusive", (
             *sentences,
             *evidence.drift,
-            "so the missing reply may have a reason other than the rules",
+            sentence("so the missing reply may have a reason other than the rules"),
         )
     return verdict, sentences
 
@@ -114,10 +127,18 @@ def _needed_neighbours(evidence: CheckEvidence) -> bool:
 
 def _unmet_expectations(evidence: CheckEvidence) -> list[str]:
     check = evidence.check
-    tries = f" after {evidence.probe_count} probes" if evidence.probe_count > 1 else ""
-    within = f" within {check.timeout_s:g} s" if check.expect == "reply" else ""
-    got = "a reply" if evidence.answer == "reply" else f"{evidence.answer}{tries}: {evidence.detail}"
-    lines = [f"expected {EXPECTED_TEXT[check.expect]}{within}, got {got}"]
+    got = EXPECTED_TEXT["reply"]
+    if evidence.answer != "reply":
+        word, detail = ANSWER_TEXT[evidence.answer], evidence.detail
+        got = joined(": ", [word, detail])
+        if evidence.probe_count > 1:
+            got = sentence(
+                "{answer} after {count} probes: {detail}", answer=word, count=evidence.probe_count, detail=detail
+            )
+    wanted = EXPECTED_TEXT[check.expect]
+    if check.expect == "reply":
+        wanted = sentence("{what} within {seconds:g} s", what=wanted, seconds=check.timeout_s)
+    lines: list[str] = [sentence("expected {what}, got {got}", what=wanted, got=got)]
     if evidence.answer == "reply":
         return [*lines, *_sighting_lines(evidence.trail)]
     lines += [*_last_seen(evidence)]
@@ -128,14 +149,23 @@ def _evaluate_reply(evidence: CheckEvidence) -> Evaluation:
     trail = evidence.trail
     back = [seen for seen in trail.replies if seen.at.ns == evidence.source and seen.direction == "in"]
     if evidence.reply_has_probe_id and not back:
-        why = evidence.untrusted_taps([evidence.source]) or (f"its packet was never seen entering {evidence.source}",)
-        return "inconclusive", (f"a reply was reported ({evidence.detail}), but", *why)
+        why = evidence.untrusted_taps([evidence.source]) or (
+            sentence("its packet was never seen entering {source}", source=evidence.source),
+        )
+        return "inconclusive", (sentence("a reply was reported ({detail}), but", detail=evidence.detail), *why)
     if evidence.target_ns is not None and not evidence.delivered:
         blind = evidence.untrusted_taps([evidence.target_ns])
         if blind or evidence.lost_frames:
-            return "inconclusive", (f"a reply came, but it is not known whether {evidence.target_ns} sent it", *blind)
+            return "inconclusive", (
+                sentence("a reply came, but it is not known whether {node} sent it", node=evidence.target_ns),
+                *blind,
+            )
         return "fail", (
-            f"something else answered for {evidence.check.target}: the request never entered {evidence.target_ns}",
+            sentence(
+                "something else answered for {target}: the request never entered {node}",
+                target=evidence.check.target,
+                node=evidence.target_ns,
+            ),
             *_sighting_lines(trail),
         )
     return "pass", (evidence.detail,)
@@ -146,13 +176,16 @@ def _evaluate_refusal(evidence: CheckEvidence) -> Evaluation:
     teller = next((seen for seen in trail.replies if seen.direction == "out"), None) if trail.has_reset else None
     complaint = next((item for item in trail.icmp_errors if "port" in item.text or "prohibited" in item.text), None)
     if teller is not None:
-        return "pass", (f"refused: a reset, first seen {teller}",)
+        return "pass", (sentence("refused: a reset, first seen {teller}", teller=teller),)
     if complaint is not None:
-        return "pass", (f"refused: {complaint}",)
+        return "pass", (sentence("refused: {complaint}", complaint=complaint),)
     if evidence.own_rejects:
-        return "pass", tuple(f"refused: {text}" for text in evidence.own_rejects)
+        return "pass", tuple(sentence("refused: {text}", text=text) for text in evidence.own_rejects)
     blind = evidence.untrusted_taps([evidence.source])
-    return "inconclusive", (f"a refusal was reported ({evidence.detail}), but its packet was never seen", *blind)
+    return "inconclusive", (
+        sentence("a refusal was reported ({detail}), but its packet was never seen", detail=evidence.detail),
+        *blind,
+    )
 
 
 def _evaluate_silence(evidence: CheckEvidence) -> Evaluation:
@@ -160,11 +193,13 @@ def _evaluate_silence(evidence: CheckEvidence) -> Evaluation:
     check, target_ns, source = evidence.check, evidence.target_ns, evidence.source
     dead = [line for node in (source, target_ns or "") for line in evidence.faults.get(node, ())]
     if dead:
-        return "fail", (*dead, "so the missing reply proves nothing")
+        return "fail", (*dead, sentence("so the missing reply proves nothing"))
     if check.size is not None:
         return _evaluate_size(evidence)
     if evidence.answer == "blocked":
-        return "pass", (f"the kernel of {source} did not send it: {evidence.detail}",)
+        return "pass", (
+            sentence("the kernel of {source} did not send it: {detail}", source=source, detail=evidence.detail),
+        )
     blind = evidence.untrusted_taps(
         dict.fromkeys((source, *((target_ns,) if target_ns else ()), *_namespaces_passed(evidence.trail)))
     )
@@ -173,15 +208,22 @@ def _evaluate_silence(evidence: CheckEvidence) -> Evaluation:
     if evidence.departure is None and any(at.ns == source for at, _ in evidence.unanswered_neighbours):
         return _evaluate_silent_neighbour(evidence)
     if evidence.departure is None:
-        return "inconclusive", (f"no reply came, but the probe was never seen leaving {source} either",)
+        return "inconclusive", (
+            sentence("no reply came, but the probe was never seen leaving {source} either", source=source),
+        )
     elsewhere = [line for node in _namespaces_passed(evidence.trail) for line in evidence.faults.get(node, ())]
     if elsewhere:
-        return "inconclusive", (*elsewhere, "so the missing reply proves nothing about the rules on the path")
+        return "inconclusive", (*elsewhere, sentence("so the missing reply proves nothing about the rules on the path"))
     if any(seen.at.ns == source and seen.direction == "in" for seen in evidence.trail.replies):
-        return "inconclusive", ("the probe reports no reply, but a reply was seen coming back", evidence.detail)
-    lines = (f"no reply: {evidence.detail}", *_last_seen(evidence))
+        return "inconclusive", (
+            sentence("the probe reports no reply, but a reply was seen coming back"),
+            evidence.detail,
+        )
+    lines = (sentence("no reply: {detail}", detail=evidence.detail), *_last_seen(evidence))
     if (mute := evidence.silent_ns) is not None and not evidence.silence_reasons:
-        deaf = f"the request entered {mute}, which did not answer, and nothing there shows that it was dropped"
+        deaf = sentence(
+            "the request entered {node}, which did not answer, and nothing there shows that it was dropped", node=mute
+        )
         return "inconclusive", (*lines, deaf)
     return "pass", (*lines, *evidence.silence_reasons)
 
@@ -190,24 +232,33 @@ def _evaluate_size(evidence: CheckEvidence) -> Evaluation:
     """A packet of a given size, never fragmented, got no reply. A kernel or a router must report that it is too big."""
     complaint = next((item for item in evidence.trail.icmp_errors if item.text in TOO_BIG), None)
     if complaint is not None:
-        return "pass", (f"too big: {complaint}",)
+        return "pass", (sentence("too big: {complaint}", complaint=complaint),)
     if evidence.answer == "blocked" and "message too long" in evidence.detail.lower():
-        return "pass", (f"the kernel of {evidence.source} did not send it: {evidence.detail}",)
-    return "inconclusive", (f"no reply: {evidence.detail}", *_last_seen(evidence), "nothing reported it as too big")
+        return "pass", (
+            sentence(
+                "the kernel of {source} did not send it: {detail}", source=evidence.source, detail=evidence.detail
+            ),
+        )
+    return "inconclusive", (
+        sentence("no reply: {detail}", detail=evidence.detail),
+        *_last_seen(evidence),
+        sentence("nothing reported it as too big"),
+    )
 
 
 def _evaluate_silent_neighbour(evidence: CheckEvidence) -> Evaluation:
     """The probe waited at its source for a neighbour that did not answer."""
     broken = [line for lines in evidence.faults.values() for line in lines]
     if broken:
-        return "inconclusive", (*broken, "so a neighbour that does not answer proves nothing")
-    return "pass", (f"no reply: {evidence.detail}", *_neighbour_lines(evidence))
+        return "inconclusive", (*broken, sentence("so a neighbour that does not answer proves nothing"))
+    return "pass", (sentence("no reply: {detail}", detail=evidence.detail), *_neighbour_lines(evidence))
 
 
 def _neighbour_lines(evidence: CheckEvidence) -> list[str]:
     """The neighbours that did not answer, and the device that asked."""
     return [
-        f"{at} asked for the MAC address of {ip} and got no answer" for at, ip in evidence.unanswered_neighbours[:3]
+        sentence("{device} asked for the MAC address of {ip} and got no answer", device=at, ip=ip)
+        for at, ip in evidence.unanswered_neighbours[:3]
     ]
 
 
@@ -219,21 +270,24 @@ def _namespaces_passed(trail: Trail) -> tuple[str, ...]:
 def _last_seen(evidence: CheckEvidence) -> list[str]:
     """Where the trail ends, and the ICMP errors about it."""
     trail = evidence.trail
-    ports = (f"snat-port-exhaustion: {use.node} has no source port left, {use}" for use in evidence.port_uses)
+    ports = (
+        sentence("snat-port-exhaustion: {node} has no source port left, {use}", node=use.node, use=use)
+        for use in evidence.port_uses
+    )
     lines = [
         *ports,
-        *dict.fromkeys(f"icmp: {complaint}" for complaint in trail.icmp_errors),
+        *dict.fromkeys(sentence("icmp: {error}", error=error) for error in trail.icmp_errors),
         *_neighbour_lines(evidence),
     ]
     if trail.replies:
-        return [f"the reply was last seen {trail.replies[-1]}", *lines]
+        return [sentence("the reply was last seen {packet}", packet=trail.replies[-1]), *lines]
     if trail.requests:
-        return [f"the request was last seen {trail.requests[-1]}", *lines]
-    return [f"the request was never seen, not even leaving {evidence.source}", *lines]
+        return [sentence("the request was last seen {packet}", packet=trail.requests[-1]), *lines]
+    return [sentence("the request was never seen, not even leaving {source}", source=evidence.source), *lines]
 
 
 def _sighting_lines(trail: Trail) -> list[str]:
-    return [f"  {seen}" for seen in (*trail.requests, *trail.replies)]
+    return [joined("", ["  ", seen]) for seen in (*trail.requests, *trail.replies)]
 
 
 def _evaluate_expectation(evidence: CheckEvidence, expectation: Expectation) -> Evaluation:
@@ -244,17 +298,22 @@ def _evaluate_expectation(evidence: CheckEvidence, expectation: Expectation) -> 
     observed = tapped
     if evidence.check.via == "tcpdump":
         if see.at not in evidence.tcpdump_trails:
-            return "inconclusive", (f"tcpdump did not watch {see.at}",)
+            return "inconclusive", (sentence("tcpdump did not watch {at}", at=see.at),)
         observed = _packets(evidence.tcpdump_trails[see.at], expectation)
     hit = next((sighting for sighting in observed if expectation.matches(sighting)), None)
     if see.negate:
         hit = hit or next((seen for seen in tapped if expectation.matches(seen)), None)
         return _evaluate_absence(evidence, expectation, hit, tapped)
     if hit is not None:
-        by = "tcpdump: " if evidence.check.via == "tcpdump" else "seen "
-        return "pass", (f"{by}{hit}",)
+        by_tcpdump = evidence.check.via == "tcpdump"
+        return "pass", (
+            sentence("tcpdump: {packet}", packet=hit) if by_tcpdump else sentence("seen {packet}", packet=hit),
+        )
     blind = evidence.untrusted_taps([see.at.ns])
-    lines = [f"expected {expectation}", *_observed_instead(evidence, expectation, observed)]
+    lines = [
+        sentence("expected {expectation}", expectation=expectation),
+        *_observed_instead(evidence, expectation, observed),
+    ]
     return ("inconclusive" if blind or evidence.lost_frames else "fail"), (*lines, *blind)
 
 
@@ -263,21 +322,30 @@ def _evaluate_absence(
 ) -> Evaluation:
     at = expectation.see.at
     if hit is not None:
-        return "fail", (f"not expected: {expectation}", f"seen {hit}")
+        return "fail", (
+            sentence("not expected: {expectation}", expectation=expectation),
+            sentence("seen {packet}", packet=hit),
+        )
     blind = evidence.untrusted_taps([at.ns])
     if blind:
-        return "inconclusive", (f"not seen {expectation}, but", *blind)
+        return "inconclusive", (sentence("not seen {expectation}, but", expectation=expectation), *blind)
     dead = evidence.faults.get(str(at), ())
     if dead:
-        return "inconclusive", (*dead, "so it proves nothing that it was not seen there")
+        return "inconclusive", (*dead, sentence("so it proves nothing that it was not seen there"))
     here = next((seen for seen in all_seen if seen.at == at), None)
     first = _packets(evidence.trail, expectation)
     proof = here or (first[-1] if first else None)
     if proof is None and expectation.see.packet == "arp":
-        return "inconclusive", (f"not seen {expectation}, but no such question was seen anywhere",)
+        return "inconclusive", (
+            sentence("not seen {expectation}, but no such question was seen anywhere", expectation=expectation),
+        )
     if proof is None:
-        return "inconclusive", (f"not seen {expectation}, but the packet itself was never seen anywhere",)
-    return "pass", (f"not seen {expectation}; the packet itself was seen {proof}",)
+        return "inconclusive", (
+            sentence("not seen {expectation}, but the packet itself was never seen anywhere", expectation=expectation),
+        )
+    return "pass", (
+        sentence("not seen {expectation}; the packet itself was seen {proof}", expectation=expectation, proof=proof),
+    )
 
 
 def _packets(trail: Trail, expectation: Expectation) -> tuple[Sighting, ...]:
@@ -292,11 +360,11 @@ def _observed_instead(evidence: CheckEvidence, expectation: Expectation, observe
     """What was seen at the point, else where the packet was seen last."""
     here = [seen for seen in observed if seen.at == expectation.see.at]
     if here:
-        return [f"seen {seen}" for seen in here[:5]]
+        return [sentence("seen {packet}", packet=seen) for seen in here[:5]]
     everywhere = _packets(evidence.trail, expectation)
     if not everywhere:
-        return [f"it was never seen at {expectation.see.at}, nor anywhere else"]
-    return [f"it was never seen at {expectation.see.at}; last seen {everywhere[-1]}"]
+        return [sentence("it was never seen at {at}, nor anywhere else", at=expectation.see.at)]
+    return [sentence("it was never seen at {at}; last seen {packet}", at=expectation.see.at, packet=everywhere[-1])]
 
 
 def cannot_change(evidence: CheckEvidence) -> bool:
@@ -318,11 +386,19 @@ def evaluate_mesh(result: MeshResult, counts: PairCounts, unasked_reason: str = 
     One pair that failed otherwise is enough to fail.
     """
     bad = sorted(result.bad, key=lambda pair: bool(pair.tool_fault))
-    sample = (str(counts),) if counts.sampled else ()
-    good = f"{result.asked - len(bad)} of {result.asked} pairs: replied, seen with own address"
-    left = counts.chosen - result.asked
-    reason = f": {unasked_reason}" if unasked_reason else ""
-    unasked = (f"{left} of {counts.chosen} pairs were not asked{reason}",) if left else ()
-    more = (f"and {len(bad) - max_lines} more",) if len(bad) > max_lines else ()
-    verdict: Verdict = "fail" if bad and not bad[0].tool_fault else "inconclusive" if bad or left else "pass"
-    return verdict, (*sample, good, *unasked, *(str(pair) for pair in bad[:max_lines]), *more)
+    sample = (counts.sentence,) if counts.sampled else ()
+    good = sentence(
+        "{good} of {asked} pairs: replied, seen with own address", good=result.asked - len(bad), asked=result.asked
+    )
+    unasked = _unasked(counts.chosen - result.asked, counts.chosen, unasked_reason)
+    more = (sentence("and {number} more", number=len(bad) - max_lines),) if len(bad) > max_lines else ()
+    verdict: Verdict = "fail" if bad and not bad[0].tool_fault else "inconclusive" if bad or unasked else "pass"
+    return verdict, (*sample, good, *unasked, *(pair.sentence for pair in bad[:max_lines]), *more)
+
+
+def _unasked(number: int, chosen: int, reason: str) -> tuple[str, ...]:
+    """How many of the chosen pairs were not asked, and why; empty if all were."""
+    if not number:
+        return ()
+    text = sentence("{number} of {chosen} pairs were not asked", number=number, chosen=chosen)
+    return (joined(": ", [text, reason] if reason else [text]),)

@@ -11,6 +11,7 @@ from typing import Any
 
 from labctl.core.resources import IP
 from labctl.core.scenario_types import Check, Expect, See
+from labctl.core.sentence import Sentence, joined, listed, one_of, sentence, sentence_n
 from labctl.core.text import count
 
 CONNECTIONS_PER_MACHINE, MAX_DEFAULT_CONNECTIONS = 200, 2000  # of a check of balancing
@@ -18,6 +19,7 @@ STICKY_CONNECTIONS = 40  # of a check that one machine answers all
 MAX_CONNECTIONS = 20000
 MAX_PAIRS = 40_000  # of a mesh that is not sampled: all pairs of 200 pods; two seconds on one core of 2024
 HTTP_PORT, HTTP_OK = 80, 200
+ANY = sentence("any")
 CAPTURE_S = 3  # seconds that an advised capture lasts: it starts a second before the probe
 
 
@@ -87,17 +89,19 @@ class _PacketProbe(ProbeKind):
         return {"source": source, "sport": sport, "target": str(target), "port": port}
 
     def sentence(self, check: Check) -> str:
-        source, target, suffix = check.source, check.target, "" if check.size is None else f" with {check.size} bytes"
+        template = {
+            "reply": sentence("{source} reaches {target}", source=check.source, target=check.target),
+            "fail": sentence("{source} does not reach {target}", source=check.source, target=check.target),
+            "refused": sentence("{target} refuses {source}", source=check.source, target=check.target),
+            "timeout": sentence("{source} gets no answer from {target}", source=check.source, target=check.target),
+        }
+        claim = template[check.expect]
         if check.port is not None:
-            suffix = f" on {self.name} port {check.port}" + _sport_clause(check)
-            suffix += _held_clause(check)
-        claim = {
-            "reply": f"{source} reaches {target}{suffix}",
-            "fail": f"{source} does not reach {target}{suffix}",
-            "refused": f"{target} refuses {source}{suffix}",
-            "timeout": f"{source} gets no answer from {target}{suffix}",
-        }[check.expect]
-        return claim + "".join(map(_see_clause, check.sees))
+            claim = sentence("{claim} on {protocol} port {port}", claim=claim, protocol=self.name, port=check.port)
+            claim = _with_held(_with_sport(claim, check), check)
+        elif check.size is not None:
+            claim = sentence("{claim} with {size} bytes", claim=claim, size=check.size)
+        return _with_sees(claim, check)
 
     def argument(self, check: Check) -> str:
         source, target = (
@@ -136,13 +140,26 @@ class _Balance(ProbeKind):
     def sentence(self, check: Check) -> str:
         weights = len({weight for _, weight in check.answered_by}) > 1
         names = [f"{name} ({weight})" if weights else name for name, weight in check.answered_by]
-        listed = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
-        what = f"connections from {check.source} to {check.target}:{self._port(check)}"
-        saw = " or ".join(check.saw)
-        if len(names) == 1 or check.sticky:
-            who = f"one of {listed}" if check.sticky else listed
-            return f"{who} answers all {what}" + (f", and sees {saw}" if saw else "")
-        return f"{what} are balanced over {listed}" + (f", which see {saw}" if saw else "")
+        end, who = f"{check.target}:{self._port(check)}", listed(names or [""])
+        if len(names) > 1 and not check.sticky:
+            claim = sentence(
+                "connections from {source} to {target} are balanced over {machines}",
+                source=check.source,
+                target=end,
+                machines=who,
+            )
+            saw = sentence("{claim}, which see {clients}", claim=claim, clients=one_of(check.saw or [""]))
+            return saw if check.saw else claim
+        if check.sticky:
+            who = sentence("one of {machines}", machines=who)
+        claim = sentence(
+            "{machine} answers all connections from {source} to {target}",
+            machine=who,
+            source=check.source,
+            target=end,
+        )
+        saw = sentence("{claim}, and sees {clients}", claim=claim, clients=one_of(check.saw or [""]))
+        return saw if check.saw else claim
 
     def argument(self, check: Check) -> str:
         return f"{check.source} -> {check.target}:{self._port(check)}"
@@ -179,16 +196,19 @@ class _Http(_PacketProbe):
         return {"source": source, "target": str(target), "port": port, "path": path}
 
     def sentence(self, check: Check) -> str:
-        url = self._url(check)
+        source, url = check.source, self._url(check)
         if check.status != HTTP_OK:
-            claim = f"{check.source} gets status {check.status} for {url}"
+            claim = sentence("{source} gets status {status} for {url}", source=source, status=check.status, url=url)
         elif check.answered_by:
-            claim = f"{' or '.join(name for name, _ in check.answered_by)} answers {check.source} for {url}"
+            who = one_of(name for name, _ in check.answered_by)
+            claim = sentence("{machine} answers {source} for {url}", machine=who, source=source, url=url)
         else:
-            claim = f"{check.source} gets {url}"
-        seen = f", and sees {' or '.join(check.saw)} as the client" if check.saw else ""
-        forwarded = f", with {check.forwarded_for} in X-Forwarded-For" if check.forwarded_for else ""
-        return claim + seen + forwarded + "".join(map(_see_clause, check.sees))
+            claim = sentence("{source} gets {url}", source=source, url=url)
+        if check.saw:
+            claim = sentence("{claim}, and sees {clients} as the client", claim=claim, clients=one_of(check.saw))
+        if check.forwarded_for:
+            claim = sentence("{claim}, with {address} in X-Forwarded-For", claim=claim, address=check.forwarded_for)
+        return _with_sees(claim, check)
 
     def argument(self, check: Check) -> str:
         return f"{check.source} -> {self._url(check)}"
@@ -223,7 +243,7 @@ class _Mesh(ProbeKind):
         return ("a mesh needs at least two pods", f"here: {len(pods)}") if len(pods) < 2 else None
 
     def sentence(self, check: Check) -> str:
-        return "every pod reaches every pod and is seen with its own address"
+        return sentence("every pod reaches every pod and is seen with its own address")
 
     def argument(self, check: Check) -> str:
         return ", ".join(f"{' '.join(sources)} -> {' '.join(targets)}" for sources, targets in check.groups)
@@ -248,7 +268,7 @@ class _PortInUse(ProbeKind):
         return {"source": machine, "target": machine, "port": listen.port, "protocol": listen.protocol}
 
     def sentence(self, check: Check) -> str:
-        return f"port {self._port(check)} of {check.source} is in use"
+        return sentence("port {port} of {node} is in use", port=self._port(check), node=check.source)
 
     def argument(self, check: Check) -> str:
         return f"{check.source}:{self._port(check)}"
@@ -333,8 +353,8 @@ def probe_text(check: Check) -> str:
     return probe_kind(check).line(check)
 
 
-def _sport_clause(check: Check) -> str:
-    return "" if check.sport is None else f" from source port {check.sport}"
+def _with_sport(claim: Sentence, check: Check) -> Sentence:
+    return claim if check.sport is None else sentence("{claim} from source port {port}", claim=claim, port=check.sport)
 
 
 def _expect_text(check: Check) -> str:
@@ -353,32 +373,52 @@ def _held_text(check: Check) -> str:
     return f", {count(held.count, 'connection')} open before{ends}"
 
 
-def _held_clause(check: Check) -> str:
+def _with_held(claim: Sentence, check: Check) -> Sentence:
     held = check.while_open
     if held is None:
-        return ""
-    who = "" if held.source == check.source else f" of {held.source}"
-    where = "" if (held.target, held.port) == (check.target, check.port) else f" to {held.target} port {held.port}"
-    return f" while {count(held.count, 'other connection')}{who}{where} {'is' if held.count == 1 else 'are'} open"
+        return claim
+    others: Sentence = sentence_n("{number} other connection", "{number} other connections", held.count)
+    if held.source != check.source:
+        others = sentence("{connections} of {source}", connections=others, source=held.source)
+    if (held.target, held.port) != (check.target, check.port):
+        others = sentence(
+            "{connections} to {target} port {port}", connections=others, target=held.target, port=held.port
+        )
+    if held.count == 1:
+        return sentence("{claim} while {connections} is open", claim=claim, connections=others)
+    return sentence("{claim} while {connections} are open", claim=claim, connections=others)
 
 
 def _answered_text(check: Check) -> str:
     return "" if check.server is None else f", answered by {check.server[0]}:{check.server[1]}"
 
 
-def _see_clause(see: See) -> str:
-    parts = []
+def _with_sees(claim: Sentence, check: Check) -> Sentence:
+    for see in check.sees:
+        words = {"claim": claim, "seen": _seen(see)}
+        claim = {
+            "request": sentence("{claim}, {seen}", **words),
+            "reply": sentence("{claim}, its reply {seen}", **words),
+            "arp": sentence("{claim}, a neighbour request {seen}", **words),
+        }[see.packet]
+    return claim
+
+
+def _seen(see: See) -> Sentence:
+    """Where a packet is seen or not, and how."""
+    text = sentence("not seen at {point}", point=see.at) if see.negate else sentence("seen at {point}", point=see.at)
+    parts: list[Any] = [text]
     if see.src or see.dst:
-        parts.append(f"as {see.src or 'any'} > {see.dst or 'any'}")
+        parts.append(sentence("as {src} > {dst}", src=see.src or ANY, dst=see.dst or ANY))
     if see.sport is not None:
-        parts.append(f"from port {see.sport}")
+        parts.append(sentence("from port {port}", port=see.sport))
     if see.ttl:
-        parts.append(f"with ttl {see.ttl}")
+        parts.append(sentence("with ttl {ttl}", ttl=see.ttl))
     if see.encap:
-        parts.append("without a tunnel" if see.encap == "none" else f"in {see.encap}")
+        parts.append(sentence("without a tunnel") if see.encap == "none" else sentence("in {tunnel}", tunnel=see.encap))
     if see.outer_src or see.outer_dst:
-        parts.append(f"in a tunnel {see.outer_src or 'any'} > {see.outer_dst or 'any'}")
+        ends = {"src": see.outer_src or ANY, "dst": see.outer_dst or ANY}
+        parts.append(sentence("in a tunnel {src} > {dst}", **ends))
     if see.direction:
-        parts.append("entering" if see.direction == "in" else "leaving")
-    packet = {"request": ",", "reply": ", its reply", "arp": ", a neighbour request"}[see.packet]
-    return f"{packet} {'not ' if see.negate else ''}seen at {see.at}" + "".join(f" {part}" for part in parts)
+        parts.append(sentence("entering") if see.direction == "in" else sentence("leaving"))
+    return joined(" ", parts)

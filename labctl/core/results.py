@@ -9,8 +9,16 @@ from labctl.core.diff import Change
 from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import Check, Lab
+from labctl.core.sentence import Sentence, in_a_row, joined, sentence
 from labctl.core.text import COMMAND_PREFIX, VERDICT_LABELS, count, duration, short_repr
 
+INDENT = "    "
+PARTICIPLES = {
+    "pass": sentence("passed"),
+    "fail": sentence("failed"),
+    "inconclusive": sentence("inconclusive"),
+    "skip": sentence("skipped"),
+}
 Verdict: TypeAlias = Literal["pass", "fail", "skip", "inconclusive"]
 
 
@@ -38,12 +46,20 @@ class Sighting:
     sport: int | None = None  # the source port of tcp and udp
 
     def __str__(self) -> str:
-        ends = "" if self.outer is None else f" {self.outer[0]} > {self.outer[1]}"
-        tunnel = "" if self.encap == "none" else f" in {self.encap}{ends}"
-        arrow = "entering" if self.direction == "in" else "leaving"
+        return self.sentence
+
+    @property
+    def sentence(self) -> Sentence:
+        """Where it was seen, and what it was, as a sentence."""
         what = f"{self.src} > {self.dst} ttl {self.ttl}"
-        what = what if self.proto != "arp" else f"{self.src} asks who has {self.dst}"
-        return f"{arrow} {self.at}: {what}{tunnel}"
+        if self.proto == "arp":
+            what = sentence("{src} asks who has {dst}", src=self.src, dst=self.dst)
+        if self.encap != "none":
+            ends = "" if self.outer is None else f" {self.outer[0]} > {self.outer[1]}"
+            what = sentence("{packet} in {tunnel}{ends}", packet=what, tunnel=self.encap, ends=ends)
+        if self.direction == "in":
+            return sentence("entering {point}: {packet}", point=self.at, packet=what)
+        return sentence("leaving {point}: {packet}", point=self.at, packet=what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +81,18 @@ class PairCounts:
         return self.chosen < self.total
 
     def __str__(self) -> str:
-        sides = f"every {self.machine_noun} as sender and as receiver"
-        return f"a sample of {self.chosen} of {self.total} pairs: every pair of {self.node_noun}s, {sides}"
+        return self.sentence
+
+    @property
+    def sentence(self) -> Sentence:
+        """What the sample contains, as a sentence."""
+        return sentence(
+            "a sample of {chosen} of {total} pairs: every pair of {node}s, every {machine} as sender and as receiver",
+            chosen=self.chosen,
+            total=self.total,
+            node=self.node_noun,
+            machine=self.machine_noun,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +183,22 @@ class Pair:
         return self.replied and self.source_unchanged
 
     def __str__(self) -> str:
-        sighting = "never seen there"
-        if self.observed_source is not None:
-            sighting = f"seen there as {self.observed_source}"
-            sighting += "" if self.source_unchanged else f", which is not {self.source}'s own"
-        what = "replied" if self.replied else self.detail or "no reply"
-        fault = f"; {self.tool_fault}" if self.tool_fault else ""
-        return f"{self.source} -> {self.target} ({self.address}): {what}, {sighting}{fault}"
+        return self.sentence
+
+    @property
+    def sentence(self) -> Sentence:
+        """What happened to the probe, as a sentence."""
+        seen = sentence("never seen there")
+        if self.observed_source is not None and self.source_unchanged:
+            seen = sentence("seen there as {address}", address=self.observed_source)
+        elif self.observed_source is not None:
+            seen = sentence(
+                "seen there as {address}, which is not {node}'s own", address=self.observed_source, node=self.source
+            )
+        what = sentence("replied") if self.replied else self.detail or sentence("no reply")
+        ends = f"{self.source} -> {self.target} ({self.address})"
+        text = joined(": ", (ends, in_a_row((what, seen))))
+        return joined("; ", (text, self.tool_fault)) if self.tool_fault else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,16 +245,22 @@ class UpResult:
 
 def evidence_lines(outcome: Outcome, *, verbose: bool = False) -> list[str]:
     """The lines under a check that did not pass: what was expected, seen, and where. With `verbose`, for all checks."""
-    lines = []
+    lines: list[str] = []
     if outcome.verdict == "pass" and not verbose and outcome.pairs is not None and outcome.pairs.sampled:
-        lines.append(f"    {outcome.pairs}")
+        lines.append(joined("", (INDENT, outcome.pairs.sentence)))
     if outcome.verdict != "pass" or verbose:
-        lines += [f"    {line}" for text in outcome.evidence for line in text.splitlines()]
+        lines += [joined("", (INDENT, line)) for text in outcome.evidence for line in text_lines(text)]
         if outcome.command and outcome.verdict != "skip":
-            lines.append(COMMAND_PREFIX + outcome.command)
+            lines.append(joined("", (COMMAND_PREFIX, outcome.command)))
         if outcome.pcap:
-            lines.append(f"    packets: {outcome.pcap}")
+            lines.append(sentence("    packets: {file}", file=outcome.pcap))
     return lines
+
+
+def text_lines(text: str) -> list[str]:
+    """The lines of a text: a sentence is one, and stays a sentence."""
+    lines = text.splitlines()
+    return [text] if lines == [text] else lines
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:
@@ -231,8 +272,11 @@ def tally(report: Report, seconds: float | None = None) -> str:
     """The last line of `check`: the number of each verdict, and the time if it is given."""
     verdicts = [outcome.verdict for outcome in report.outcomes]
     if not verdicts:
-        return f"{report.lab} has no checks"
-    participles = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive", "skip": "skipped"}
-    parts = [f"{verdicts.count(verdict)} {word}" for verdict, word in participles.items() if verdict in verdicts]
-    time_text = "" if seconds is None else f" in {duration(seconds)}"
-    return f"{report.lab}: {count(len(verdicts), 'check')}, {', '.join(parts)}{time_text}"
+        return sentence("{lab} has no checks", lab=report.lab)
+    parts = [
+        joined(" ", (verdicts.count(verdict), word)) for verdict, word in PARTICIPLES.items() if verdict in verdicts
+    ]
+    words = in_a_row((count(len(verdicts), "check"), *parts))
+    if seconds is None:
+        return joined(": ", (report.lab, words))
+    return sentence("{lab}: {numbers} in {time}", lab=report.lab, numbers=words, time=duration(seconds))

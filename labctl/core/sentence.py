@@ -101,4 +101,6 @@ def _pairs(parts: Iterable[Any]) -> tuple[list[Any], Sentence]:
 
 
 def _translated(value: Any, catalog: Catalog) -> Any:
-    return value.in_language(catalog) if isinstance(value, Sentence) else value
+    """A value in the language of a catalog: a sentence, or the `sentence` of an object."""
+    said = value if isinstance(value, Sentence) else getattr(value, "sentence", None)
+    return said.in_language(catalog) if isinstance(said, Sentence) else value

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from unicodedata import east_asian_width
 
+from labctl.core.sentence import Sentence, sentence
+
 VERDICT_LABELS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP", "inconclusive": "INCONCLUSIVE"}
-COMMAND_PREFIX = "    run manually: "
+COMMAND_PREFIX = sentence("    run manually: ")
 MAX_REPR = 200  # characters of a repr
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> Sentence:
     """`1 object`, `2 objects`; with the plural of nouns that end in y, s or ch."""
-    if number == 1:
-        return f"1 {noun}"
+    return Sentence(f"{{number}} {noun}", {"number": number}, f"{{number}} {plural(noun)}", number)
+
+
+def plural(noun: str) -> str:
+    """The plural of a noun."""
     if noun.endswith("y"):
-        return f"{number} {noun[:-1]}ies"
-    return f"{number} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "ch")) else f"{noun}s"
 
 
 def duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ from labctl.compare.table import Table
 from labctl.core.exercise_types import CompareGoal
 from labctl.core.judgement import Judgement
 from labctl.core.names import did_you_mean
+from labctl.core.sentence import sentence, sentence_n
 from labctl.errors import UsageError
 
 NONE = "none"
@@ -28,16 +29,24 @@ def judge_comparison(goal: CompareGoal, names: frozenset[str], table: Table) -> 
     """The judgement: the named scenarios are those for which the row has the value. Of a wrong answer, only the rows of
     the scenarios that were named are shown."""
     cells = _cells(goal, table)
-    unclear = [f"{name}: {cell.text}" for name, cell in cells.items() if cell.state in ("inconclusive", "skipped")]
+    unclear = [(name, cell.text) for name, cell in cells.items() if cell.state in ("inconclusive", "skipped")]
     if unclear:
-        return Judgement("unclear", tuple(f"not measured: {text}" for text in unclear))
+        texts = (sentence("not measured: {name}: {value}", name=name, value=value) for name, value in unclear)
+        return Judgement("unclear", tuple(texts))
     right = {name for name, cell in cells.items() if cell.text == goal.value}
     if names == right:
-        return Judgement("passed", tuple(f"measured: {name}: {cell.text}" for name, cell in cells.items()))
-    wrong = tuple(f"measured: {name}: {cells[name].text}" for name in sorted(names - right))
+        return Judgement("passed", tuple(_measured(name, cell) for name, cell in cells.items()))
+    wrong = tuple(_measured(name, cells[name]) for name in sorted(names - right))
     missing = len(right - names)
-    more = (f"{missing} that {'is' if missing == 1 else 'are'} not in your answer also fit",) if missing else ()
+    fit = sentence_n(
+        "{number} that is not in your answer also fit", "{number} that are not in your answer also fit", missing
+    )
+    more = (fit,) if missing else ()
     return Judgement("failed", (*wrong, *more))
+
+
+def _measured(name: str, cell: Cell) -> str:
+    return sentence("measured: {name}: {value}", name=name, value=cell.text)
 
 
 def _cells(goal: CompareGoal, table: Table) -> dict[str, Cell]:

@@ -8,7 +8,8 @@ from labctl.core.diff import Change
 from labctl.core.exercise_types import FixGoal
 from labctl.core.judgement import Judgement
 from labctl.core.resources import Plan
-from labctl.core.results import Report
+from labctl.core.results import Report, text_lines
+from labctl.core.sentence import joined, sentence
 from labctl.exercises.observed_state import describe, without_free_fields
 
 MAX_CHECKS = 4  # checks that did not pass, of which the evidence is shown
@@ -21,10 +22,10 @@ def judge_fix(goal: FixGoal, report: Report, changes: Iterable[Change], observed
     left = without_free_fields(changes) if goal.grade == "lab" else ()
     seen: list[str] = []
     for outcome in bad[:MAX_CHECKS]:
-        seen.append(f"the check does not pass: {outcome.check.say}")
-        seen += [f"  {line}" for text in outcome.evidence[:MAX_EVIDENCE] for line in text.splitlines()]
+        seen.append(sentence("the check does not pass: {claim}", claim=outcome.check.say))
+        seen += [joined("", ("  ", line)) for text in outcome.evidence[:MAX_EVIDENCE] for line in text_lines(text)]
     if len(bad) > MAX_CHECKS:
-        seen.append(f"and {len(bad) - MAX_CHECKS} more checks do not pass")
+        seen.append(sentence("and {number} more checks do not pass", number=len(bad) - MAX_CHECKS))
     if left and not bad:
-        seen += ["all checks pass, but the lab is not as it should be:", *describe(left, observed)]
+        seen += [sentence("all checks pass, but the lab is not as it should be:"), *describe(left, observed)]
     return Judgement("failed" if bad or left else "passed", tuple(seen))

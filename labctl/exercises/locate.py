@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from labctl.core.judgement import Judgement
 from labctl.core.left_out import object_names
 from labctl.core.names import did_you_mean, summarize_names
+from labctl.core.sentence import sentence
 from labctl.errors import UsageError
 from labctl.faults.fault import Fault
 from labctl.tracing.evidence import NamespaceState, TraceEvidence
 from labctl.tracing.loss_point import find_loss_point
 from labctl.tracing.result import TraceResult
 
-ANSWER_FORM = "MACHINE/OBJECT: node1/eth0, node1/10.0.0.0/24, node1/filter/INPUT, or a sysctl"
+ANSWER_FORM = sentence("MACHINE/OBJECT: node1/eth0, node1/10.0.0.0/24, node1/filter/INPUT, or a sysctl")
 ENDS = ("DROP", "REJECT")
 SILENT_ROUTES = ("blackhole", "unreachable", "prohibit")  # the kinds of routes that end a packet
 
@@ -54,16 +55,32 @@ def judge_location(place: Place, evidence: TraceEvidence, result: TraceResult, f
     """The judgement on a place. It is right if the trace names it, or if a fault of the lab is there."""
     right = {*traced_places(evidence, result), *fault_places(faults)}
     if place in right:
-        return Judgement("passed", (f"measured: {result.sentence}",))
+        return Judgement("passed", (sentence("measured: {result}", result=result.sentence),))
     if result.verdict == "answered" and not right:
-        return Judgement("unclear", ("the packet is answered now, so that nothing is to locate",))
+        return Judgement("unclear", (sentence("the packet is answered now, so that nothing is to locate"),))
     path = [step for leg in result.legs for step in leg.steps if step.node == place.machine]
     if place.machine in {one.machine for one in right}:
-        return Judgement("failed", (f"{place.machine} is the right machine, but {place.obj} is not the reason",))
+        return Judgement(
+            "failed",
+            (
+                sentence(
+                    "{machine} is the right machine, but {object} is not the reason",
+                    machine=place.machine,
+                    object=place.obj,
+                ),
+            ),
+        )
     if not path:
-        return Judgement("failed", (f"no packet of the probe came to {place.machine}",))
+        return Judgement("failed", (sentence("no packet of the probe came to {machine}", machine=place.machine),))
     via = ", ".join(dict.fromkeys(f"{place.machine}/{dev}" for step in path for dev in step.devices))
-    return Judgement("failed", (f"{place.machine} is not the reason: packets of the probe passed {via}",))
+    return Judgement(
+        "failed",
+        (
+            sentence(
+                "{machine} is not the reason: packets of the probe passed {devices}", machine=place.machine, devices=via
+            ),
+        ),
+    )
 
 
 def fault_places(faults: Iterable[Fault]) -> Iterator[Place]:

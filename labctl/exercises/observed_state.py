@@ -7,9 +7,41 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from labctl.core.diff import Change, differing_fields
-from labctl.core.resources import Address, Chain, IpSet, Link, Plan, Resource, Route, Sysctl
-from labctl.render.resources import RESOURCE_NOUNS, resource_identity, resource_line, resource_values, value_text
+from labctl.core.names import summarize_names
+from labctl.core.resources import (
+    Address,
+    Attachment,
+    Chain,
+    Fdb,
+    IpSet,
+    Link,
+    Neighbour,
+    Netns,
+    Plan,
+    Process,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
+from labctl.core.sentence import joined, sentence
+from labctl.render.resources import resource_identity, resource_line, resource_values, value_text
 
+NOUNS = {
+    Netns: sentence("namespace"),
+    Link: sentence("link"),
+    Sysctl: sentence("sysctl"),
+    Address: sentence("address"),
+    Neighbour: sentence("neighbour"),
+    Fdb: sentence("fdb entry"),
+    Route: sentence("route"),
+    Rule: sentence("rule"),
+    IpSet: sentence("ipset"),
+    Chain: sentence("chain"),
+    Attachment: sentence("attachment"),
+    Process: sentence("process"),
+}
+MAX_SHOWN = 4  # objects in a list of what is there
 MAX_LINES = 8
 FORWARDING = "net.ipv4.ip_forward"
 # what a plan decides and a learner's `ip link add` leaves to the kernel
@@ -54,50 +86,72 @@ def _bare(chain: Chain) -> tuple[str, ...]:
 def describe(changes: Iterable[Change], observed: Plan) -> tuple[str, ...]:
     """The differences as sentences, at most MAX_LINES and the number of the others."""
     lines = list(dict.fromkeys(line for change in changes for line in _lines(change, observed)))
-    more = (f"and {len(lines) - MAX_LINES} more differences",) if len(lines) > MAX_LINES else ()
+    more = (sentence("and {number} more differences", number=len(lines) - MAX_LINES),) if len(lines) > MAX_LINES else ()
     return (*lines[:MAX_LINES], *more)
 
 
 def _lines(change: Change, observed: Plan) -> Iterator[str]:
     want, have = change.want, change.have
-    noun = RESOURCE_NOUNS[type(change.subject)]
+    noun = NOUNS[type(change.subject)]
     if want is None and have is not None:
-        yield f"{have.ns} has something that does not belong there: {_full(have)}"
+        yield sentence("{node} has something that does not belong there: {object}", node=have.ns, object=_full(have))
     elif have is None and want is not None:
-        yield f"{want.ns} lacks {'an' if noun[0] in 'aeiou' else 'a'} {noun}; {_present(want, observed)}"
+        words = {"node": want.ns, "noun": noun, "present": _present(want, observed)}
+        vowel = noun[0] in "aeiou"
+        yield (
+            sentence("{node} lacks an {noun}; {present}", **words)
+            if vowel
+            else sentence("{node} lacks a {noun}; {present}", **words)
+        )
     elif isinstance(have, Chain):
-        yield f"{have.ns}: {_full(have)}; it has another rule, too few rules, or rules in another order"
+        yield sentence(
+            "{node}: {object}; it has another rule, too few rules, or rules in another order",
+            node=have.ns,
+            object=_full(have),
+        )
     elif isinstance(have, IpSet):
-        yield f"{have.ns}: ipset {have.name} has the members {', '.join(have.members) or 'none'}"
+        yield sentence(
+            "{node}: ipset {name} has the members {members}",
+            node=have.ns,
+            name=have.name,
+            members=", ".join(have.members) or sentence("none"),
+        )
     elif want is not None and have is not None:
         for name in _bound_fields(want, have):
-            yield f"{have.ns}: {noun} {resource_identity(have)}: {_field(name, have)}"
+            yield joined(": ", (have.ns, joined(" ", (noun, resource_identity(have))), _field(name, have)))
 
 
 def _field(name: str, have: Resource) -> str:
     value: Any = getattr(have, name)
     if name == "connected":
-        return f"the route to its subnet is {'there' if value else 'not there'}"
+        return (
+            sentence("the route to its subnet is there") if value else sentence("the route to its subnet is not there")
+        )
     label = "address" if name == "mac" else name
     text = value_text(name, value)
-    return f"it is {text}" if name == "up" else f"{label} is {text}"
+    return (
+        sentence("it is {state}", state=text)
+        if name == "up"
+        else sentence("{field} is {value}", field=label, value=text)
+    )
 
 
 def _full(item: Resource) -> str:
     """An object with all its values; a chain with its rules."""
     if not isinstance(item, Chain):
         return resource_line(item)
-    rules = "; ".join(map(str, item.rules)) or "no rules"
-    return f"chain {resource_values(item)}: {rules}"
+    rules = "; ".join(map(str, item.rules)) or sentence("no rules")
+    return sentence("chain {chain}: {rules}", chain=resource_values(item), rules=rules)
 
 
 def _present(want: Resource, observed: Plan) -> str:
     """What there is of the same kind in the same machine, or on the same device."""
     found = [item for item in observed if type(item) is type(want) and item.ns == want.ns]
-    noun = f"its {RESOURCE_NOUNS[type(want)]}{'es' if isinstance(want, Address) else 's'}"
     texts = [_short(item) for item in found if not _is_always_there(item)]
-    shown = ", ".join(texts[:4]) + (f" and {len(texts) - 4} more" if len(texts) > 4 else "")
-    return f"{noun}: {shown or 'none'}"
+    shown = summarize_names(texts, MAX_SHOWN) or sentence("none")
+    if isinstance(want, Address):
+        return sentence("its {noun}es: {objects}", noun=NOUNS[Address], objects=shown)
+    return sentence("its {noun}s: {objects}", noun=NOUNS[type(want)], objects=shown)
 
 
 def _is_always_there(item: Resource) -> bool:

@@ -10,6 +10,7 @@ from labctl.core.exercise_types import PredictGoal
 from labctl.core.judgement import Judgement
 from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.resources import IP
+from labctl.core.sentence import Sentence, joined, sentence
 from labctl.errors import UsageError
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hops import PacketObservation
@@ -33,12 +34,12 @@ def answer_form(goal: PredictGoal) -> str:
     if goal.ask == "verdict":
         return " or ".join(VERDICTS)
     if goal.ask == "ttl":
-        return "a number, or `nothing` if no packet comes there"
+        return sentence("a number, or `nothing` if no packet comes there")
     if goal.ask == "path":
-        return "the machines in their order, such as `a node1 b`"
+        return sentence("the machines in their order, such as `a node1 b`")
     if goal.ask == "last":
-        return "the name of a machine"
-    return "a machine, a point or an address, or `nothing` if no packet comes there"
+        return sentence("the name of a machine")
+    return sentence("a machine, a point or an address, or `nothing` if no packet comes there")
 
 
 def require_answer(goal: PredictGoal, answer: str, words: AnswerWords) -> None:
@@ -74,35 +75,37 @@ def judge_prediction(
 ) -> Judgement:
     """The judgement on an answer. A wrong one is `missed`, since the measured answer is part of the judgement."""
     if evidence.answer == "broken":
-        return Judgement("unclear", (f"the packet could not be sent: {evidence.detail}",))
+        return Judgement("unclear", (sentence("the packet could not be sent: {detail}", detail=evidence.detail),))
     if goal.ask == "verdict":
-        is_right, seen = answer == result.verdict, f"{goal.probe}: {result.verdict}; {result.sentence}"
+        is_right, seen = answer == result.verdict, joined("; ", (f"{goal.probe}: {result.verdict}", result.sentence))
     elif goal.ask in ("path", "last"):
         path = _path(result) or (goal.probe.source,)
         measured = path if goal.ask == "path" else path[-1:]
         is_right = path_words(answer) == measured
-        what = "passed" if goal.ask == "path" else "came as far as"
-        seen = (
-            f"{goal.probe} {what} {' '.join(measured)}"
-            if _path(result)
-            else f"{goal.probe} never left {goal.probe.source}"
-        )
+        words_of = {"probe": goal.probe, "machines": " ".join(measured)}
+        seen = sentence("{probe} came as far as {machines}", **words_of)
+        if goal.ask == "path":
+            seen = sentence("{probe} passed {machines}", **words_of)
+        if not _path(result):
+            seen = sentence("{probe} never left {source}", probe=goal.probe, source=goal.probe.source)
     else:
         is_right, seen = _at_point(goal, answer, evidence, words)
-    return Judgement("passed" if is_right else "missed", (f"measured: {seen}",))
+    return Judgement("passed" if is_right else "missed", (sentence("measured: {result}", result=seen),))
 
 
 def _path(result: TraceResult) -> tuple[str, ...]:
     return tuple(step.node for leg in result.legs if leg.name == "request" for step in leg.steps)
 
 
-def _at_point(goal: PredictGoal, answer: str, evidence: TraceEvidence, words: AnswerWords) -> tuple[bool, str]:
+def _at_point(goal: PredictGoal, answer: str, evidence: TraceEvidence, words: AnswerWords) -> tuple[bool, Sentence]:
     assert goal.at is not None
     found = next(_requests(goal, evidence), None)
     if found is None:
-        return answer.lower() in NOTHING, f"{goal.probe} is not seen at {goal.at}"
-    arrow = "enters" if found.direction == "in" else "leaves"
-    seen = f"{goal.probe} {arrow} {goal.at} as {found.src} > {found.dst} ttl {found.ttl}"
+        return answer.lower() in NOTHING, sentence("{probe} is not seen at {point}", probe=goal.probe, point=goal.at)
+    words_of = {"probe": goal.probe, "point": goal.at, "packet": f"{found.src} > {found.dst} ttl {found.ttl}"}
+    seen = sentence("{probe} leaves {point} as {packet}", **words_of)
+    if found.direction == "in":
+        seen = sentence("{probe} enters {point} as {packet}", **words_of)
     if goal.ask == "ttl":
         return answer == str(found.ttl), seen
     return (found.src if goal.ask == "src" else found.dst) in words.addresses(answer), seen

@@ -41,6 +41,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Fdb, Interface, IpSet, Link, Neighbour, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
 from labctl.models.lib import datacenter, kubernetes, pods, primitives
 
@@ -307,7 +308,7 @@ def _chains(addressing: NodeAddressing, dstport: int | None) -> Iterator[Resourc
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Pods of one node are on its switch; and Kubernetes' rules."""
-    yield from kubernetes.same_node_check(scenario, "pods of one node are switched, not routed: TTL 64", 64)
+    yield from kubernetes.same_node_check(scenario, sentence("pods of one node are switched, not routed: TTL 64"), 64)
     yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
 

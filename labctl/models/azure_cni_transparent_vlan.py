@@ -39,6 +39,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.core.sentence import sentence
 from labctl.core.why import LABCTL, Component, Source
 from labctl.models.lib import (
     azure,
@@ -324,7 +325,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     """Kubernetes' rule inside each tenant: every pod reaches every pod, and is seen with its own address."""
     groups = tuple(tuple(name for _, some in tenant.pods for name, _ in some) for tenant in tenants(scenario))
     if any(len(names) > 1 for names in groups):
-        say = "every pod reaches every pod of its tenant and is seen with its own address"
+        say = sentence("every pod reaches every pod of its tenant and is seen with its own address")
         yield Check(say, "mesh", groups=tuple((names, names) for names in groups if len(names) > 1), origin="model")
     yield from pods.checks(scenario)
     nics = azure_addressing.node_nics(scenario, scenario.options.node_cidr)

@@ -37,6 +37,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.core.sentence import sentence
 from labctl.models.lib import calico_node, datacenter, kubernetes, pods, primitives
 
 FOLLOWS = "Calico 3.31 (iptables dataplane)"
@@ -114,7 +115,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 def checks(scenario: Scenario) -> Iterator[Check]:
     """How pods of one node reach each other, Kubernetes' rules, and what the containers of a pod share."""
     options: Options = scenario.options
-    yield from kubernetes.same_node_check(scenario, "pods of one node are routed by their node: TTL 63", 63)
+    yield from kubernetes.same_node_check(scenario, sentence("pods of one node are routed by their node: TTL 63"), 63)
     router_has_no_routes = options.encapsulation == "none" and not options.peer_with_router
     yield from kubernetes.network_model_checks(scenario, options.elsewhere if router_has_no_routes else ())
     yield from pods.checks(scenario)

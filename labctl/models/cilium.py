@@ -41,6 +41,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Interface, IpSet, Link, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, Why, explained
 from labctl.models.lib import datacenter, kubernetes, pods, primitives
 
@@ -387,7 +388,7 @@ def _route_mtu(options: Options) -> int:
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Pods of one node are routed by their node; and Kubernetes' rules."""
-    yield from kubernetes.same_node_check(scenario, "pods of one node are routed by their node: TTL 63", 63)
+    yield from kubernetes.same_node_check(scenario, sentence("pods of one node are routed by their node: TTL 63"), 63)
     yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
 

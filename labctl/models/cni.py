@@ -47,6 +47,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Attachment, Interface, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode, See
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
 from labctl.models.lib import azure, kubernetes, pods, primitives
 
@@ -156,7 +157,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 def checks(scenario: Scenario) -> Iterator[Check]:
     """CHECK of the plugins, and Kubernetes' own rules, which the list must fulfil."""
     if scenario.pods:
-        yield Check("CHECK of the plugins succeeds for every pod", "cni", origin="model")
+        yield Check(sentence("CHECK of the plugins succeeds for every pod"), "cni", origin="model")
     yield from _network_checks(scenario)
     yield from pods.checks(scenario)
 
@@ -168,10 +169,10 @@ def _network_checks(scenario: Scenario) -> Iterator[Check]:
     meeting = [node for node in with_pods if effects[node.name].pods_meet]
     routed = _is_routed(scenario, effects)
     if len(with_pods) < 2 or (routed and not _masquerades(scenario)):
-        say = "every pod reaches every pod and is seen with its own address"
+        say = sentence("every pod reaches every pod and is seen with its own address")
         meshes = [tuple(pod for node in meeting for pod in node.pods)]
     else:
-        say = "pods of one node reach each other and are seen with their own addresses"
+        say = sentence("pods of one node reach each other and are seen with their own addresses")
         meshes = [node.pods for node in meeting]
     groups = tuple((members, members) for members in meshes if len(members) > 1)
     if groups:
@@ -179,11 +180,11 @@ def _network_checks(scenario: Scenario) -> Iterator[Check]:
     if routed and _masquerades(scenario) and len(with_pods) > 1:
         source, target = with_pods[0], with_pods[1].pods[0]
         see = See(Interface(target, "eth0"), src=source.name, dst=target)
-        say = "pods of another node are seen with their node's address, because the list masquerades"
+        say = sentence("pods of another node are seen with their node's address, because the list masquerades")
         yield Check(say, "ping", source.pods[0], target, sees=(see,), origin="model")
     reached = tuple(((node.name,), node.pods) for node in with_pods if effects[node.name].node_reaches)
     if reached:
-        yield Check("each node reaches its own pods", "mesh", groups=reached, origin="model")
+        yield Check(sentence("each node reaches its own pods"), "mesh", groups=reached, origin="model")
 
 
 def _is_routed(scenario: Scenario, effects: dict[str, ListEffects]) -> bool:

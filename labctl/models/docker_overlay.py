@@ -47,6 +47,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Address, Fdb, Interface, Link, Neighbour, Resource, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode, See
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
 from labctl.models.lib import docker_reasons, docker_swarm, docker_underlay, primitives
 from labctl.models.lib.docker_iptables import (
@@ -203,7 +204,9 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         (tuple(end.container for end in every), tuple(end.container for end in named)) for every, named in members
     )
     if any(len(sources) > 1 and targets for sources, targets in groups):
-        say = "every container reaches every other of its network, on any host, and is seen with its own address"
+        say = sentence(
+            "every container reaches every other of its network, on any host, and is seen with its own address"
+        )
         yield Check(say, "mesh", groups=groups, origin="model")
     pair = next(
         ((one, two) for one in eth0_ends for two in eth0_ends if one.network == two.network and one.vtep != two.vtep),
@@ -214,7 +217,10 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         host = next(node.name for node in scenario.nodes if one in node.pods)
         tunnel = f"vxlan {pair[0].network.vni}"
         sees = (See(Interface(host, "eth0"), src=one, dst=two, ttl=64, encap=tunnel, direction="out"),)
-        say = f"between two hosts a packet is in a VXLAN tunnel with the VNI of its network, {pair[0].network.vni}"
+        say = sentence(
+            "between two hosts a packet is in a VXLAN tunnel with the VNI of its network, {vni}",
+            vni=pair[0].network.vni,
+        )
         yield Check(say, "ping", one, two, sees=sees, origin="model")
 
 

@@ -38,6 +38,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Interface, Link, Process, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, Scenario, See
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source
 from labctl.models.lib import cni_bridge, datacenter, kube_router_node, kubernetes, pods, primitives
 
@@ -163,9 +164,11 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     if all_connected and len(ends) > 1:
         (_, source), (target_node, target) = ends
         sees = (See(Interface(target, "eth0"), src=source, dst=target, ttl=62),)
-        yield Check("two routers are between pods of two nodes", "ping", source, target, sees=sees, origin="model")
+        yield Check(
+            sentence("two routers are between pods of two nodes"), "ping", source, target, sees=sees, origin="model"
+        )
         sees = (See(Interface(target_node, kube_router_node.BRIDGE), src=source, dst=target, ttl=62, direction="out"),)
-        yield Check("these routers are the two nodes", "ping", source, target, sees=sees, origin="model")
+        yield Check(sentence("these routers are the two nodes"), "ping", source, target, sees=sees, origin="model")
     yield from kubernetes.network_model_checks(scenario, () if options.overlay != "none" else options.elsewhere)
     yield from pods.checks(scenario)
 

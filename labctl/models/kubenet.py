@@ -41,6 +41,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Interface, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode, See
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source
 from labctl.models.lib import (
     azure,
@@ -209,7 +210,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     options: Options = scenario.options
     first = next((pod for _, pod in scenario.pods), None)
     if first is not None and options.masquerade == "podcidr":
-        say = "another machine in the virtual network sees the node's address, not the pod's"
+        say = sentence("another machine in the virtual network sees the node's address, not the pod's")
         node_name = next(node.name for node, pod in scenario.pods if pod == first)
         sees = (
             See(Interface("vm", "eth0"), src=node_name, dst="vm"),
@@ -250,7 +251,9 @@ def _router_count_check(scenario: Scenario) -> Iterator[Check]:
     if len(ends) < 2:
         return
     routers = 3 if scenario.options.routing == "udr" else 2
-    say = f"pods of different nodes are {'three' if routers == 3 else 'two'} routers apart"
+    say = sentence("pods of different nodes are two routers apart")
+    if routers == 3:
+        say = sentence("pods of different nodes are three routers apart")
     source, target = ends
     yield Check(say, "ping", source, target, sees=(See(Interface(target, "eth0"), ttl=64 - routers),), origin="model")
 

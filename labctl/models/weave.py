@@ -43,6 +43,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Address, Fdb, Interface, IpSet, Link, Resource, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode, See
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
 from labctl.models.lib import datacenter, kubernetes, pods, primitives, weave_npc
 
@@ -337,7 +338,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
             Interface(source_node, "eth0"), src=source, dst=target, ttl=64, encap=f"vxlan {VNI}", direction="out"
         )
         sees = (see_on_wire, See(Interface(target, "eth0"), src=source, dst=target, ttl=64))
-        say = "pods of two nodes are on one Ethernet too, which VXLAN carries: TTL 64"
+        say = sentence("pods of two nodes are on one Ethernet too, which VXLAN carries: TTL 64")
         yield Check(say, "ping", source, target, sees=sees, origin="model")
     yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from labctl.core.observations import PacketRole
 from labctl.core.resources import Interface
 from labctl.core.results import Sighting
+from labctl.core.sentence import Sentence, sentence
 from labctl.packets.decode import RST, Frame, Packet
 from labctl.packets.probe_id import ProbeId
 
@@ -24,7 +25,14 @@ class IcmpError:
     quoted_role: PacketRole
 
     def __str__(self) -> str:
-        return f"{self.sender} reported to {self.receiver}: {self.text}"
+        return self.sentence
+
+    @property
+    def sentence(self) -> Sentence:
+        """The report, as a sentence."""
+        return sentence(
+            "{sender} reported to {receiver}: {text}", sender=self.sender, receiver=self.receiver, text=self.text
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from labctl.core.exercise_types import Task
+from labctl.core.sentence import Sentence, in_a_row, joined, sentence
 from labctl.core.text import count
 from labctl.exercises.locate import ANSWER_FORM
 from labctl.exercises.predict import answer_form
 from labctl.report.node_view import TableSection
+from labctl.report.text_layout import pad
+from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
     from labctl.core.exercise_types import Exercise
@@ -21,9 +24,28 @@ if TYPE_CHECKING:
 
 WIDTH = 80  # of paragraphs in a pipe and on a wide terminal
 LABEL = 8  # columns of `answer:` and the blank behind it
-STATE_WORDS = {"open": "open", "passed": "done", "missed": "missed", "solved": "solved by labctl"}
+STATE_WORDS = {
+    "open": sentence("open"),
+    "passed": sentence("done"),
+    "missed": sentence("missed"),
+    "solved": sentence("solved by labctl"),
+}
 STATE_COLOURS = {"open": "yellow", "passed": "green", "missed": "red", "solved": "dim"}
-JUDGEMENT_WORDS = {"passed": "PASS", "failed": "NOT YET", "missed": "MISSED", "unclear": "UNCLEAR"}
+JUDGEMENT_WORDS = {
+    "passed": "PASS",
+    "failed": sentence("NOT YET"),
+    "missed": sentence("MISSED"),
+    "unclear": sentence("UNCLEAR"),
+}
+COLUMNS = (sentence("exercise"), sentence("level"), sentence("points"), "", sentence("title"))
+LEARNER_COLUMNS = (
+    sentence("learner"),
+    sentence("exercise"),
+    sentence("points"),
+    "",
+    sentence("hints"),
+    sentence("time (UTC)"),
+)
 JUDGEMENT_COLOURS = {"passed": "green", "failed": "red", "missed": "red", "unclear": "yellow"}
 
 
@@ -41,9 +63,11 @@ def paragraphs(text: str, terminal: Terminal) -> Iterator[str]:
 
 def sheet(exercise: Exercise, progress: Progress, terminal: Terminal) -> Iterator[str]:
     """What the learner reads at the start, and whenever it is asked for again."""
-    level = f"level {exercise.level}" + (f", {exercise.topic}" if exercise.topic else "")
+    level: list[str] = [sentence("level {number}", number=exercise.level)]
+    level += [exercise.topic] if exercise.topic else []
+    facts = in_a_row((*level, count(exercise.points, "point"), sentence("lab {name}", name=progress.lab)))
     yield from paragraphs(terminal.paint(exercise.title, "bold"), terminal)
-    yield terminal.paint(f"{level}, {count(exercise.points, 'point')}, lab {progress.lab}", "dim")
+    yield terminal.paint(gettext(facts), "dim")
     yield ""
     yield from paragraphs(exercise.text, terminal)
     yield ""
@@ -57,32 +81,37 @@ def task_lines(exercise: Exercise, progress: Progress, terminal: Terminal) -> It
 
     width = min(terminal.width or WIDTH, WIDTH)
     for number, (task, done) in enumerate(zip(exercise.tasks, progress.tasks, strict=True), 1):
-        state = "" if done.state == "open" else f" [{STATE_WORDS[done.state]}, {_points(done)}]"
-        worth = f" ({count(task.points, 'point')})" if done.state == "open" else ""
+        state = "" if done.state == "open" else f" [{gettext(joined(', ', (STATE_WORDS[done.state], _points(done))))}]"
+        worth = " (" + gettext(count(task.points, "point")) + ")" if done.state == "open" else ""
         first, *rest = fold_line(f"{number}. {task.say}{worth}{state}", width, 3)
         yield first
         yield from rest
 
 
-def _points(done: TaskProgress) -> str:
-    return f"{done.points} of {done.possible}"
+def _points(done: TaskProgress | Progress) -> Sentence:
+    return sentence("{points} of {possible}", points=done.points, possible=done.possible)
+
+
+def _label(text: str) -> str:
+    """A label before a command, as wide as the others."""
+    return pad(text, LABEL)
 
 
 def next_commands(exercise: Exercise, progress: Progress, command: str) -> Iterator[str]:
     """What can be typed now."""
     first = progress.first_open
     if first is None:
-        yield f"next: {command.partition(' -l ')[0]} exercise next"
+        yield gettext("next:") + f" {command.partition(' -l ')[0]} exercise next"
         return
     task = exercise.tasks[first]
     number = f" {first + 1}" if len(exercise.tasks) > 1 or task.takes_answer else ""
     if task.takes_answer:
-        yield f"{'answer:':{LABEL}}{command} exercise check {first + 1} ANSWER"
-        yield f"{'':{LABEL}}an answer is {form(task)}"
+        yield _label(gettext("answer:")) + f"{command} exercise check {first + 1} ANSWER"
+        yield _label("") + gettext(sentence("an answer is {form}", form=form(task)))
     else:
-        yield f"{'check:':{LABEL}}{command} exercise check{number}"
+        yield _label(gettext("check:")) + f"{command} exercise check{number}"
     if progress.hints < len(exercise.hints):
-        yield f"{'hint:':{LABEL}}{command} exercise hint"
+        yield _label(gettext("hint:")) + f"{command} exercise hint"
 
 
 def form(task: Task) -> str:
@@ -94,7 +123,7 @@ def form(task: Task) -> str:
     if isinstance(task.goal, LocateGoal):
         return ANSWER_FORM
     assert isinstance(task.goal, CompareGoal)
-    return f"some of {', '.join(task.goal.scenarios)}; or none"
+    return sentence("some of {scenarios}; or none", scenarios=", ".join(task.goal.scenarios))
 
 
 def outcome_lines(
@@ -102,18 +131,21 @@ def outcome_lines(
 ) -> Iterator[str]:
     """The judgements on tasks, each with what was seen."""
     for number, judgement in outcomes:
-        word = terminal.paint(JUDGEMENT_WORDS[judgement.state], JUDGEMENT_COLOURS[judgement.state])
-        points = f" ({_points(progress.tasks[number])} points)" if judgement.is_final else ""
+        word = terminal.paint(gettext(JUDGEMENT_WORDS[judgement.state]), JUDGEMENT_COLOURS[judgement.state])
+        points = ""
+        if judgement.is_final:
+            points = gettext(sentence(" ({points} points)", points=_points(progress.tasks[number])))
         yield f"{word} {number + 1}. {exercise.tasks[number].say}{points}"
-        yield from (f"    {line}" for line in judgement.seen)
+        yield from (f"    {gettext(line)}" for line in judgement.seen)
 
 
 def end_lines(exercise: Exercise, progress: Progress, terminal: Terminal) -> Iterator[str]:
     """What the learner reads when all tasks are done."""
     yield ""
-    hints = f", {count(progress.hints, 'hint')}" if progress.hints else ""
-    total = f"{exercise.title}: {progress.points} of {count(progress.possible, 'point')}{hints}"
-    yield from paragraphs(terminal.paint(total, "bold"), terminal)
+    total = sentence("{points} of {possible}", points=progress.points, possible=count(progress.possible, "point"))
+    parts = [total, count(progress.hints, "hint")] if progress.hints else [total]
+    text = gettext(joined(": ", (exercise.title, in_a_row(parts))))
+    yield from paragraphs(terminal.paint(text, "bold"), terminal)
     if exercise.explain:
         yield ""
         yield from paragraphs(exercise.explain, terminal)
@@ -121,21 +153,24 @@ def end_lines(exercise: Exercise, progress: Progress, terminal: Terminal) -> Ite
 
 def solution_lines(number: int, task: Task, lab: str, terminal: Terminal) -> Iterator[str]:
     """The solution of a task, with the name of the lab in its commands."""
-    yield f"{terminal.paint('solution', 'bold')} {number + 1}. {task.say}"
+    yield terminal.paint(gettext("solution"), "bold") + f" {number + 1}. {task.say}"
     if task.answer:
         yield f"    {task.answer}"
     for step in task.steps:
         for line in step.for_lab(lab).splitlines():
             yield f"    {step.machine}: {line}"
     if not task.answer and not task.steps:
-        yield "    labctl undoes the faults, as `labctl fix` does"
+        yield "    " + gettext("labctl undoes the faults, as `labctl fix` does")
 
 
 def hint_lines(exercise: Exercise, number: int) -> Iterator[str]:
     """One hint, of how many, and its cost."""
     hint = exercise.hints[number]
-    cost = f" (costs {count(hint.cost, 'point')})" if hint.cost else ""
-    yield f"hint {number + 1} of {len(exercise.hints)}{cost}:"
+    words = {"number": number + 1, "hints": len(exercise.hints)}
+    title = sentence("hint {number} of {hints}:", **words)
+    if hint.cost:
+        title = sentence("hint {number} of {hints} (costs {points}):", points=count(hint.cost, "point"), **words)
+    yield gettext(title)
     yield f"    {hint.say}"
 
 
@@ -144,11 +179,15 @@ def list_table(entries: Iterable[ExerciseEntry], reached: dict[str, Progress], l
     rows = []
     for entry in entries:
         done = reached.get(entry.name)
-        points = f"{entry.exercise.points}" if done is None else f"{done.points} of {done.possible}"
-        state = "" if done is None else "done" if done.is_finished else "begun"
+        points = f"{entry.exercise.points}" if done is None else _points(done)
+        state = "" if done is None else _state(done)
         title = entry.exercise.in_language(language).title
         rows.append((entry.name, str(entry.exercise.level), points, state, title))
-    return TableSection("", ("exercise", "level", "points", "", "title"), tuple(rows))
+    return TableSection("", COLUMNS, tuple(rows))
+
+
+def _state(done: Progress) -> Sentence:
+    return sentence("done") if done.is_finished else sentence("begun")
 
 
 def others_table(reached: Iterable[Progress]) -> TableSection:
@@ -157,13 +196,13 @@ def others_table(reached: Iterable[Progress]) -> TableSection:
         (
             one.exercise,
             str(one.level),
-            f"{one.points} of {one.possible}",
-            "done" if one.is_finished else "begun",
+            _points(one),
+            _state(one),
             one.title,
         )
         for one in reached
     ]
-    return TableSection("", ("exercise", "level", "points", "", "title"), tuple(rows))
+    return TableSection("", COLUMNS, tuple(rows))
 
 
 def learners_table(reached: Iterable[Progress]) -> TableSection:
@@ -172,14 +211,14 @@ def learners_table(reached: Iterable[Progress]) -> TableSection:
         (
             one.learner,
             one.exercise,
-            f"{one.points} of {one.possible}",
-            "done" if one.is_finished else "begun",
+            _points(one),
+            _state(one),
             str(one.hints),
             (one.finished or one.started).replace("T", " ").rstrip("Z"),
         )
         for one in reached
     ]
-    return TableSection("", ("learner", "exercise", "points", "", "hints", "time (UTC)"), tuple(rows))
+    return TableSection("", LEARNER_COLUMNS, tuple(rows))
 
 
 def quoted(text: str) -> str:

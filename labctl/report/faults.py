@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from labctl.core.diff import Change, by_namespace, diff
 from labctl.core.names import summarize_names
-from labctl.core.sentence import Sentence, sentence, sentence_n
+from labctl.core.sentence import Sentence, joined, sentence, sentence_n
 from labctl.faults.catalogue import kinds, subjects
 from labctl.report.text_layout import pad
 from labctl.tracing.result import endpoint_text
@@ -66,7 +66,7 @@ def catalogue_lines(lab: str, found: Found, terminal: Terminal, *, objects: bool
 
 def _about(kind: FaultKind) -> str:
     """What is wrong, and what follows."""
-    return f"    {gettext(sentence('{summary} {effect}', summary=kind.summary, effect=kind.effect))}"
+    return f"    {gettext(joined(' ', (kind.summary, kind.effect)))}"
 
 
 def catalogue_document(lab: str, found: Found) -> Document:

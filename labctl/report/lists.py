@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from labctl.core import fidelity
 from labctl.core.names import summarize_names
 from labctl.core.results import RunningSummary
+from labctl.core.sentence import sentence
 from labctl.core.text import count
 from labctl.report.node_view import TableSection
 from labctl.report.plain_text import with_sudo
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from labctl.scenario.catalog import ScenarioEntry
 
 
+SCENARIO, SHOWS = sentence("scenario"), sentence("what it shows")
+LAB_COLUMNS = (sentence("model"), sentence("nodes"), sentence("names"), SCENARIO)
 WIDE = 130  # columns of a terminal that has room for the grades of the scenarios
 COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
 
@@ -27,12 +30,12 @@ def labs(running: Iterable[RunningSummary]) -> TableSection:
     shown = tuple(running)
     has_owners = len({lab.owner for lab in shown}) > 1
     rows = tuple((lab.name, *((lab.owner or "?",) if has_owners else ()), *_description(lab)) for lab in shown)
-    head = ("lab", *(("owner",) if has_owners else ()), "model", "nodes", "names", "scenario")
+    head = (sentence("lab"), *((sentence("owner"),) if has_owners else ()), *LAB_COLUMNS)
     return TableSection("", head, rows)
 
 
 def _description(lab: RunningSummary) -> tuple[str, ...]:
-    return _model(lab), str(len(lab.nodes)), summarize_names(lab.nodes, 8), lab.scenario or "(record lost)"
+    return _model(lab), str(len(lab.nodes)), summarize_names(lab.nodes, 8), lab.scenario or sentence("(record lost)")
 
 
 def _model(lab: RunningSummary) -> str:
@@ -44,9 +47,9 @@ def scenarios(entries: Iterable[ScenarioEntry], width: int | None = None) -> Tab
     """The built-in scenarios, each with its sentence and the grade of its model. On a terminal with fewer than
     `WIDE` columns without the grades, so that each takes one or two lines."""
     if width is not None and width < WIDE:
-        return TableSection("", ("scenario", "what it shows"), tuple((entry.name, entry.say) for entry in entries))
+        return TableSection("", (SCENARIO, SHOWS), tuple((entry.name, entry.say) for entry in entries))
     rows = [(entry.name, fidelity.summary(entry.parts), entry.title) for entry in entries]
-    return TableSection("", ("scenario", "grade", "what it shows"), tuple(rows))
+    return TableSection("", (SCENARIO, sentence("grade"), SHOWS), tuple(rows))
 
 
 def print_findings(findings: Iterable[Finding], sudo: str, terminal: Terminal) -> None:

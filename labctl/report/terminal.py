@@ -13,17 +13,19 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TextIO
 
+from labctl.core.sentence import Sentence
 from labctl.errors import KernelError
 from labctl.report.text_layout import ANSI_COLOUR, align, draw, first_words, fold_line
+from labctl.translation.language import ORIGINAL, current_language, gettext
 
 if TYPE_CHECKING:
     from labctl.report.node_view import TableSection
 
 # a line with a command, which can be pasted into a shell also if it is broken
 _VERBS = "up|down|check|exec|shell|trace|fix|explain|exercise"
-IS_COMMAND = re.compile(
-    rf" *(run manually: |(try +|try: |fix: |next: )?(sudo )?labctl( --rootless| -l [\w-]+)* ({_VERBS}) |ip netns exec )"
-)
+_LABCTL = rf"(sudo )?labctl( --rootless| -l [\w-]+)* ({_VERBS}) "
+IS_COMMAND = re.compile(rf" *(run manually: |(try +|try: |fix: |next: )?{_LABCTL}|ip netns exec )")
+IS_COMMAND_IN_LANGUAGE = re.compile(rf" *(\S+: *)?({_LABCTL}|ip netns exec )")  # in another language than English
 COLOURS = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1"}
 
 
@@ -46,7 +48,7 @@ class Terminal:
     def line(self, text: str = "") -> None:
         """Print one line on standard output. Raises KernelError if that fails, except for a closed pipe."""
         self.clear()
-        self._write(text + "\n")
+        self._write(in_language(text) + "\n")
 
     def can_encode(self, text: str) -> bool:
         """Whether the encoding of standard output has every character of a text. `line` replaces all others."""
@@ -59,7 +61,7 @@ class Terminal:
     def lines(self, texts: Iterable[str], *, fold: int | None = None) -> None:
         """Print several lines on standard output. With `fold`, lines too long for a terminal are broken between
         words, and the next lines are indented by at least `fold` spaces. Lines in a pipe are not broken."""
-        for text in texts:
+        for text in map(in_language, texts):
             for line in [text] if fold is None or not self.tty else self._fold(text, fold):
                 self.line(line)
 
@@ -67,11 +69,10 @@ class Terminal:
         """Print commands for a shell on standard output, broken only where they can still be pasted. A command of
         several lines is not broken."""
         for text in texts:
-            self.lines([text], fold=4 if IS_COMMAND.match(text) and "\n" not in text else None)
+            self.lines([text], fold=4 if _is_command(text) and "\n" not in text else None)
 
     def _fold(self, text: str, indent: int) -> list[str]:
-        is_command = IS_COMMAND.match(ANSI_COLOUR.sub("", text))
-        return fold_line(text, _columns(), indent, " \\" if is_command else "")
+        return fold_line(text, _columns(), indent, " \\" if _is_command(ANSI_COLOUR.sub("", text)) else "")
 
     @property
     def width(self) -> int | None:
@@ -81,6 +82,7 @@ class Terminal:
     def section(self, section: TableSection, style: Callable[[str], str] = lambda _: "") -> None:
         """Print a table: drawn on a terminal, aligned columns in a pipe. `style` returns the colour of a cell on a
         terminal, "" for none."""
+        section = section_in_language(section)
         if self.width is None:
             self.lines(align(section))
         else:
@@ -93,7 +95,7 @@ class Terminal:
     def progress(self, text: str) -> None:
         """Show the current work in one line, which the next one overwrites. Only if standard error is a terminal."""
         if self.shows_progress and self.err is not None:
-            self.err.write(f"\r\033[K{first_words(text, _columns() - 1)}")
+            self.err.write(f"\r\033[K{first_words(in_language(text), _columns() - 1)}")
             self.err.flush()
             self._progress_shown = True
 
@@ -108,6 +110,7 @@ class Terminal:
         """Print a message on standard error; with `fold`, broken between words if that is a terminal. If standard error
         is closed too, the message is dropped."""
         self.clear()
+        text = in_language(text)
         if fold and _is_tty(self.err):
             text = "\n".join(line for one in text.splitlines() for line in self._fold(one, 4))
         try:
@@ -145,6 +148,27 @@ class Terminal:
             os.close(devnull)
         except (OSError, ValueError):
             pass  # in tests, the stream has no file descriptor
+
+
+def _is_command(text: str) -> bool:
+    pattern = IS_COMMAND if text.isascii() else IS_COMMAND_IN_LANGUAGE
+    return pattern.match(text) is not None
+
+
+def in_language(text: str) -> str:
+    """A sentence in the language in use; every other text as it is."""
+    return gettext(text) if isinstance(text, Sentence) else text
+
+
+def section_in_language(section: TableSection) -> TableSection:
+    """A table with its title and its columns in the language in use, and with each cell that is a sentence."""
+    if current_language() == ORIGINAL:
+        return section
+    from dataclasses import replace
+
+    columns = tuple(map(gettext, section.columns))
+    rows = tuple(tuple(map(in_language, row)) for row in section.rows)
+    return replace(section, title=gettext(section.title), columns=columns, rows=rows)
 
 
 def _is_tty(stream: TextIO | None) -> bool:

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 GAP = "  "  # between two columns
 ANSI_COLOUR = re.compile(r"\033\[\d*m")
 WORD = re.compile(r"( *)([^ ]+)")
+# Chinese and Japanese have no blanks between words: a line breaks between any two of these characters, but never before
+# one that closes something, and never behind one that opens something
+_WIDE = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60\uffe0-\uffe6"
+_OPENING = "（「『【〈《［｛"
+_CLOSING = "、。，．・：；？！）」』】〉》］｝ー々ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
+_CODE = r"\033\[\d*m"
+WIDE_WORD = re.compile(rf"( *)((?:[{_OPENING}]|{_CODE})*(?:[^ {_WIDE}]+|[{_WIDE}])(?:[{_CLOSING}]|{_CODE})*)")
 COMMAND_WORD = re.compile(r"""( *)((?:"[^"]*"|'[^']*'|[^ ])+)""")  # a quoted text is one word
 
 Paint = Callable[[str, str], str]  # a text in a colour of `terminal.COLOURS`
@@ -45,7 +52,7 @@ def fold_line(text: str, width: int, indent: int = 0, continuation: str = "") ->
     """
     if text_width(text) <= width:
         return [text]
-    words = [(len(found[1]), found[2]) for found in (COMMAND_WORD if continuation else WORD).finditer(text)]
+    words = [(len(found[1]), found[2]) for found in (COMMAND_WORD if continuation else _word(text)).finditer(text)]
     if not words:
         return [text]
     room = max(0, width - len(continuation) - max(text_width(word) for _, word in words))
@@ -61,6 +68,11 @@ def fold_line(text: str, width: int, indent: int = 0, continuation: str = "") ->
             longer = line + word  # only a colour code
         line = longer
     return [*lines, line]
+
+
+def _word(text: str) -> re.Pattern[str]:
+    """What stays together in a text."""
+    return WORD if text.isascii() else WIDE_WORD
 
 
 def first_words(text: str, width: int) -> str:
@@ -156,4 +168,4 @@ def _stacked(
 
 
 def _longest_word(cell: str) -> int:
-    return max(map(text_width, cell.split(" ")))
+    return max((text_width(found[2]) for found in _word(cell).finditer(cell)), default=0)

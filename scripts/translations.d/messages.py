@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import click
 import yaml
 from babel.messages.extract import extract_from_dir, extract_from_file
+
+from labctl.core.text import count
 
 ROOT = Path(__file__).resolve().parents[2]
 # functions with a template as their first argument; `sentence_n` has two, for one and for many
@@ -23,7 +26,7 @@ Message = str | tuple[str, str]  # a template, or those for one and for many
 def collect() -> dict[Message, set[str]]:
     """Every message, and the files that have it."""
     found: dict[Message, set[str]] = {}
-    for origin, message in (*_of_code(), *_of_scenarios(), *_of_click()):
+    for origin, message in (*_of_code(), *_of_counts(), *_of_scenarios(), *_of_click()):
         found.setdefault(message, set()).add(origin)
     return found
 
@@ -33,6 +36,16 @@ def _of_code() -> Iterator[tuple[str, Message]]:
     for name, _, message, _, _ in extracted:
         if message:
             yield f"labctl/{name}", message
+
+
+def _of_counts() -> Iterator[tuple[str, Message]]:
+    """The nouns of `count(number, "noun")`, which makes both templates."""
+    for path in sorted((ROOT / "labctl").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            match call:
+                case ast.Call(func=ast.Name(id="count"), args=[_, ast.Constant(value=str(noun))]):
+                    counted = count(2, noun)
+                    yield str(path.relative_to(ROOT)), (counted.template, counted.many)
 
 
 def _of_scenarios() -> Iterator[tuple[str, Message]]:

@@ -11,7 +11,9 @@ import click
 from labctl.cli.lab_lookup import recall
 from labctl.cli.options import global_options, manifests_option, scenario_option, sets_option
 from labctl.cli.session import Session
+from labctl.core.sentence import sentence
 from labctl.report.output_files import pcap_writer, require_writable, write
+from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
     from labctl.core.results import Outcome, Report
@@ -94,11 +96,11 @@ def run_checks(
         symbol = terminal.paint(
             plain_text.symbol(outcome.verdict, symbols=terminal.symbols), plain_text.VERDICT_COLOURS[outcome.verdict]
         )
-        terminal.lines([f"{symbol} {outcome.check.say}"], fold=2)
+        terminal.lines([f"{symbol} {gettext(outcome.check.say)}"], fold=2)
         terminal.lines(results.evidence_lines(outcome, verbose=session.verbose), fold=6)
 
     started = time.monotonic()
-    terminal.progress(f"checking {lab.name}")
+    terminal.progress(sentence("checking {lab}", lab=lab.name))
     progress = None if session.json else print_outcome
     report = labctl.check(lab, keyword, keep=save_pcap, progress=progress, all_pairs=all_pairs)
     terminal.clear()

@@ -7,6 +7,7 @@ import click
 from labctl.cli.options import force_option, global_options
 from labctl.cli.param_types import LAB
 from labctl.cli.session import Session
+from labctl.core.sentence import sentence
 from labctl.errors import UsageError
 
 
@@ -54,7 +55,7 @@ def down(session: Session, labs: tuple[str, ...], everything: bool, force: bool)
 
     removed: dict[str, int] = {}
     for name in dict.fromkeys(wanted):
-        session.terminal.progress(f"removing {name}")
+        session.terminal.progress(sentence("removing {lab}", lab=name))
         removed[name] = len(labctl.down(name, force=force, warn=warn))
     if session.json:
         from labctl.report.json_documents import down_document
@@ -64,11 +65,17 @@ def down(session: Session, labs: tuple[str, ...], everything: bool, force: bool)
     from labctl.core.text import count
 
     for name, number in removed.items():
-        absent = f"{name} does not exist: {'its record is removed' if name in records else 'nothing to remove'}"
-        session.terminal.lines([f"{name} is down: {count(number, 'namespace')} removed" if number else absent], fold=4)
+        text = sentence("{lab} does not exist: nothing to remove", lab=name)
+        if number:
+            text = sentence("{lab} is down: {namespaces} removed", lab=name, namespaces=count(number, "namespace"))
+        elif name in records:
+            text = sentence("{lab} does not exist: its record is removed", lab=name)
+        session.terminal.lines([text], fold=4)
     if not removed:
-        whose = f"no lab of {user_name()} runs" if running else "no lab runs"
-        session.terminal.lines([f"{whose}: nothing to remove"], fold=4)
+        text = sentence("no lab runs: nothing to remove")
+        if running:
+            text = sentence("no lab of {user} runs: nothing to remove", user=user_name())
+        session.terminal.lines([text], fold=4)
     return 0
 
 

@@ -11,7 +11,9 @@ from labctl.cli.failure import has_json_flag
 from labctl.cli.options import global_options
 from labctl.cli.param_types import EXERCISE, NAME, NumberParam
 from labctl.cli.session import Session
+from labctl.core.sentence import sentence
 from labctl.errors import UsageError
+from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
     from labctl.core.exercise_types import Task
@@ -102,7 +104,7 @@ def list_exercises(session: Session, learners: bool) -> int:
         open_names = [one.name for one in entries if one.name not in by_name or not by_name[one.name].is_finished]
         if open_names:
             session.terminal.line()
-            session.terminal.commands([f"next: {paths.command_prefix()} exercise start {open_names[0]}"])
+            session.terminal.commands([gettext("next:") + f" {paths.command_prefix()} exercise start {open_names[0]}"])
     return 0
 
 
@@ -134,6 +136,7 @@ def start(
       sudo labctl exercise start --random kubenet --level 2 --seed 7
     """
     from labctl.report.exercise_text import LABEL
+    from labctl.report.text_layout import pad
     from labctl.training import session as training
 
     if not at_random and (level is not None or seed is not None):
@@ -156,16 +159,18 @@ def start(
         session.terminal.lines([note, ""], fold=4)
     _print_sheet(session, run)
     if at_random and is_new and not session.json:
-        session.terminal.lines([f"{'seed:':{LABEL}}{seed}, for the same exercise again"])
+        session.terminal.lines(
+            [pad(gettext("seed:"), LABEL) + gettext(sentence("{seed}, for the same exercise again", seed=seed))]
+        )
     return 0
 
 
 def _start_note(run: ExerciseRun, is_new: bool) -> str:
     """What the learner should know about an exercise that is not new."""
     if not is_new:
-        return f"{run.running.name} runs already; `exercise reset` builds its lab again"
+        return sentence("{exercise} runs already; `exercise reset` builds its lab again", exercise=run.running.name)
     if run.progress.is_finished:
-        return "you have finished this exercise; `exercise reset --forget` begins again, with all points"
+        return sentence("you have finished this exercise; `exercise reset --forget` begins again, with all points")
     return ""
 
 
@@ -275,7 +280,9 @@ def hint(session: Session) -> int:
     if session.json:
         session.print_document(hint_document(run.exercise, run.progress, number))
     elif number is None:
-        session.terminal.lines(["there are no more hints; `labctl exercise solve` shows the solution"], fold=4)
+        session.terminal.lines(
+            [sentence("there are no more hints; `labctl exercise solve` shows the solution")], fold=4
+        )
     else:
         session.terminal.lines(texts.hint_lines(run.exercise, number), fold=4)
     return 0
@@ -373,7 +380,7 @@ def next_exercise(session: Session, skip: bool) -> int:
         raise UsageError(f"{run.running.name}: task {first} is open", "labctl exercise next --skip goes on without it")
     name = training.next_name(run)
     if name is None:
-        session.terminal.lines(["you have finished all exercises; --random makes new ones"], fold=4)
+        session.terminal.lines([sentence("you have finished all exercises; --random makes new ones")], fold=4)
         return 0
     if run is not None:
         session.terminal.progress(f"removing {run.lab.name}")

@@ -13,13 +13,14 @@ import struct
 from collections.abc import Iterable
 
 from labctl.core.resources import IP, Link, Resource
+from labctl.core.sentence import sentence
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread
 
 SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX, SIOCETHTOOL = 0x8913, 0x8927, 0x8933, 0x8946
 ETHTOOL_GLINK = 0xA
 IFF_UP, IFF_RUNNING = 0x1, 0x40
-NO_CARRIER = "has no carrier"
+NO_CARRIER = sentence("has no carrier")
 
 
 def device_problem(sock: socket.socket, device: str) -> str | None:
@@ -27,10 +28,14 @@ def device_problem(sock: socket.socket, device: str) -> str | None:
     try:
         answer = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("=16sH14x", device.encode(), 0))
     except OSError as error:
-        return "is gone" if error.errno == errno.ENODEV else f"cannot be queried: {error.strerror}"
+        return (
+            sentence("is gone")
+            if error.errno == errno.ENODEV
+            else sentence("cannot be queried: {error}", error=error.strerror)
+        )
     flags = struct.unpack_from("=H", answer, 16)[0]
     if not flags & IFF_UP:
-        return "is down"
+        return sentence("is down")
     carrier = _carrier(sock, device)
     return None if (bool(flags & IFF_RUNNING) if carrier is None else carrier) else NO_CARRIER
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from labctl.core.resources import IP
 from labctl.core.results import BackendAnswer
+from labctl.core.sentence import sentence
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes.clients import _Client
 
@@ -145,7 +146,7 @@ class _Stream(_Conversation):
         if self.received:
             self.set_answer("reply", "")
         else:
-            self.set_answer("unreachable", "the connection was closed without an answer")
+            self.set_answer("unreachable", sentence("the connection was closed without an answer"))
 
 
 class _Datagram(_Conversation):

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from labctl.core.observations import Answer
 from labctl.core.resources import IP
+from labctl.core.sentence import joined, sentence
 from labctl.kernel.host import child_process
 from labctl.kernel.probes.unused_ids import ICMP_IDS, bind_source_port, flush_path_mtu
 from labctl.packets.icmp import echo_request
@@ -24,7 +25,7 @@ from labctl.packets.probe_id import REPLY_SUFFIX, REQUEST_SUFFIX, PayloadMarker,
 SOL_RAW, ICMP_FILTER = 255, 1
 IP_RECVERR, IPV6_RECVERR = 11, 25
 EXHAUSTED_ERRNOS = {errno.ENOBUFS, errno.ENOMEM}  # a problem of the machine (full neighbour table), not of the lab
-EXHAUSTED_HINT = "is the machine's neighbour table full? see labctl doctor"
+EXHAUSTED_HINT = sentence("is the machine's neighbour table full? see labctl doctor")
 BLOCKED_ERRNOS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EMSGSIZE}
 NO_ROUTE_ERRNOS = {errno.ENETUNREACH, errno.EHOSTUNREACH}
 MTU_DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
@@ -93,7 +94,7 @@ class Probe:
     def time_out(self) -> None:
         """The time is over: without an answer so far, the answer is `timeout`."""
         if self.answer is None:
-            self.set_answer("timeout", self.detail or "no answer")
+            self.set_answer("timeout", self.detail or sentence("no answer"))
 
     def set_answer(self, answer: Answer, detail: str) -> None:
         """Set the answer, with a short explanation."""
@@ -142,7 +143,7 @@ def ping_answer(code: int, out: str, err: str) -> tuple[Answer, str]:
         return "reply", f"ping: {line}"
     complaint = next((line for line in err.splitlines() if line.strip()), "")
     if "No buffer space" in complaint or "Cannot allocate" in complaint:
-        return "broken", f"{complaint}; {EXHAUSTED_HINT}"
+        return "broken", joined("; ", (complaint, EXHAUSTED_HINT))
     if "connect:" in complaint or "sendmsg:" in complaint or "local error:" in complaint:
         return "blocked", complaint
     error = next((line for line in out.splitlines() if line.startswith("From ")), "")
@@ -222,7 +223,7 @@ class _Client(Probe):
 class Echo(_Client):
     """labctl's own echo request, for machines without ping and for a second attempt."""
 
-    reply_text = "labctl's own echo request was answered"
+    reply_text: str = sentence("labctl's own echo request was answered")
 
     def __init__(self, address: IP, marker: bytes, size: int | None = None) -> None:
         self._open_socket(address, marker)
@@ -293,15 +294,19 @@ class TcpClient(StreamClient):
             if not self._check_connection():
                 return None
             self._is_connected = True
-            self.detail = "connected, but no data came back through the connection"
+            self.detail = sentence("connected, but no data came back through the connection")
             if self.marker is None:
-                return self.set_answer("reply", "connected")
+                return self.set_answer("reply", sentence("connected"))
             self._socket.send(self.marker + REQUEST_SUFFIX)
         while data := self._socket.recv(256):
             self._received += data
             if self.marker is not None and self.marker in self._received:
-                return self.set_answer("reply", "connected, and labctl's own listener answered through the connection")
-        return self.set_answer("broken", "connected, but the other end closed the connection without an answer")
+                return self.set_answer(
+                    "reply", sentence("connected, and labctl's own listener answered through the connection")
+                )
+        return self.set_answer(
+            "broken", sentence("connected, but the other end closed the connection without an answer")
+        )
 
 
 class UdpClient(_Client):
@@ -326,6 +331,5 @@ class UdpClient(_Client):
     def _step(self) -> None:
         data = self._socket.recv(2048)
         is_labctl = self._marker + REPLY_SUFFIX in data
-        self.set_answer(
-            "reply", "labctl's own listener answered" if is_labctl else "another listener than labctl's answered"
-        )
+        own, other = sentence("labctl's own listener answered"), sentence("another listener than labctl's answered")
+        self.set_answer("reply", own if is_labctl else other)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from labctl.core.resources import IP
 from labctl.core.results import BackendAnswer
+from labctl.core.sentence import sentence
 from labctl.kernel.probes.backend_questions import MAX_ANSWER_BYTES, read_answer
 from labctl.kernel.probes.clients import StreamClient
 from labctl.packets.probe_id import REQUEST_SUFFIX
@@ -34,7 +35,7 @@ class HttpClient(StreamClient):
             if not self._check_connection():
                 return None
             self._is_connected = True
-            self.detail = "connected, but no answer to the HTTP request came"
+            self.detail = sentence("connected, but no answer to the HTTP request came")
             self._socket.send(self._request)
         while data := self._socket.recv(4096):
             self._received += data
@@ -47,6 +48,6 @@ class HttpClient(StreamClient):
         head, _, body = self._received.partition(b"\r\n\r\n")
         words = head.split(b" ", 2)
         if not head.startswith(b"HTTP/") or len(words) < 2 or not words[1].isdigit():
-            return self.set_answer("unreachable", "connected, but the answer is not HTTP")
+            return self.set_answer("unreachable", sentence("connected, but the answer is not HTTP"))
         self.status, self.backend = int(words[1]), read_answer(body)
-        return self.set_answer("reply", f"status {self.status}")
+        return self.set_answer("reply", sentence("status {status}", status=self.status))

@@ -23,6 +23,7 @@ from itertools import islice
 
 from labctl.core.resources import IP
 from labctl.core.results import MeshResult, Pair
+from labctl.core.sentence import sentence
 from labctl.kernel.host import paths
 from labctl.kernel.host.receive_buffer import set_receive_buffer
 from labctl.kernel.namespaces.thread import NetnsThread
@@ -97,10 +98,14 @@ class Mesh:
             try:
                 sock = thread.run(path, _raw_socket, version)
             except FileNotFoundError:
-                self.missing_namespaces[name] = f"there is no namespace {path.name}"
+                self.missing_namespaces[name] = sentence("there is no namespace {name}", name=path.name)
                 continue
             except OSError as error:
-                self.inaccessible[name] = f"cannot create a socket in {name}: {error.strerror}; see labctl doctor"
+                self.inaccessible[name] = sentence(
+                    "cannot create a socket in {name}: {strerror}; see labctl doctor",
+                    name=name,
+                    strerror=error.strerror,
+                )
                 continue
             self._sockets[name, version] = sock
             self._members[sock.fileno()] = (name, version)
@@ -122,9 +127,9 @@ class Mesh:
         first = self.asked
         while batch := tuple(islice(feed, BATCH)):
             if self.asked and time.monotonic() >= deadline:
-                return "the time was up"
+                return sentence("the time was up")
             if len(self._open) >= MAX_OPEN_PAIRS:
-                return "too many of those that were asked have no proof"
+                return sentence("too many of those that were asked have no proof")
             for request in batch:
                 state = self._open[self.asked] = _State(request)
                 self._send(self.asked, state)

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from labctl.core.scenario_types import Check
+from labctl.core.sentence import Sentence, sentence
 from labctl.kubernetes.api.cluster_policy_objects import Tier
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import Direction
 from labctl.kubernetes.policies.policy_oracle import PolicyOracle
-
-EXCEPT_ISOLATED = ", except for pods that a policy isolates"
 
 
 def checks_with_policies(checks: Iterable[Check], state: ClusterState) -> Iterator[Check]:
@@ -40,7 +39,7 @@ def checks_with_policies(checks: Iterable[Check], state: ClusterState) -> Iterat
                     groups.append((own, others))
             if groups:
                 same = tuple(groups) == one.groups
-                yield one if same else replace(one, groups=tuple(groups), say=one.say + EXCEPT_ISOLATED)
+                yield one if same else replace(one, groups=tuple(groups), say=_except_isolated(one.say))
         else:
             target = one.server[0] if one.server is not None else one.target
             if is_exempt(one.source, target) or (one.source not in sources and target not in targets):
@@ -57,3 +56,7 @@ def _isolated(state: ClusterState, direction: Direction) -> frozenset[str]:
         if any(oracle.selecting(one, direction))
         or any(oracle.cluster_policies_of(one, direction, tier) for tier in tiers)
     )
+
+
+def _except_isolated(say: str) -> Sentence:
+    return sentence("{claim}, except for pods that a policy isolates", claim=say)

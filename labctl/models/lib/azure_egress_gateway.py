@@ -28,6 +28,7 @@ from labctl.core.fidelity import approximation
 from labctl.core.options import cidr, option
 from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, See
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
 from labctl.models.lib import azure, primitives
 
@@ -293,7 +294,9 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     pod, by_host = found.pods[0], Interface(NAMESPACE, HOST_DEVICE)
     node = next(node.name for node, name in scenario.pods if name == pod)
     public = str(found.public_ip_prefix.network_address)
-    say = f"{pod} leaves through the gateway on {found.node}, with an address of the public prefix"
+    say = sentence(
+        "{pod} leaves through the gateway on {node}, with an address of the public prefix", pod=pod, node=found.node
+    )
     sees = (
         See(Interface(node, "eth0"), encap=f"vxlan {FIRST_VNI}", outer_src=node, outer_dst=found.node, direction="out"),
         See(Interface(NAMESPACE, GATEWAY_DEVICE), src=pod, direction="in"),
@@ -303,7 +306,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     others = [name for _, name in scenario.pods if name not in found.pods]
     beside = (See(by_host, negate=True),)
     if others:
-        say = "a pod without the annotation leaves as before, without the gateway"
+        say = sentence("a pod without the annotation leaves as before, without the gateway")
         yield Check(say, "tcp", others[0], "internet", CHECK_PORT, sees=beside, origin="model")
-    say = f"inside the virtual network, {pod} sends without the gateway"
+    say = sentence("inside the virtual network, {pod} sends without the gateway", pod=pod)
     yield Check(say, "ping", pod, "vm", sees=beside, origin="model")

@@ -24,6 +24,7 @@ from typing import Any
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.resources import Interface, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, NetworkRule, PortRange, Scenario, See
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source
 from labctl.models.lib import azure, cloud_vpc, primitives
 from labctl.models.lib.azure_outbound_options import FIRST_PORT, NAT_GATEWAYS, PORTS_PER_ADDRESS, Outbound
@@ -281,7 +282,12 @@ def _load_balancer_checks(options: Any, nodes: tuple[Exit, ...], ends: _Ends) ->
     blocks = dict(zip(names, port_blocks(options.outbound, options.public_ip, len(names)), strict=True))
     for node, pod in ends[:2]:
         block = blocks[node]
-        say = f"a connection of a pod on {node} leaves with a port of the node's block: {block.address}, {block.ports}"
+        say = sentence(
+            "a connection of a pod on {node} leaves with a port of the node's block: {address}, {ports}",
+            node=node,
+            address=block.address,
+            ports=block.ports,
+        )
         see = See(_EDGE, src=str(block.address), sport=block.ports, direction="in")
         yield Check(say, "tcp", pod, "internet", CHECK_PORTS[0], sees=(see,), origin="model")
 
@@ -290,13 +296,13 @@ def _nat_gateway_checks(options: Any, nodes: tuple[Exit, ...], ends: _Ends) -> I
     """Of several public addresses, it is not known which one a connection gets: then it is not the node's."""
     addresses, ports = options.outbound.addresses(options.public_ip), PortRange(FIRST_PORT, LAST_PORT)
     for node, pod in ends[:2]:
-        say = f"a pod on {node} reaches the internet through the NAT gateway"
+        say = sentence("a pod on {node} reaches the internet through the NAT gateway", node=node)
         see = See(_EDGE, src=str(addresses[0]), sport=ports, direction="in")
         if len(addresses) > 1:
             see = See(_EDGE, src=node, negate=True)
         yield Check(say, "tcp", pod, "internet", CHECK_PORTS[0], sees=(see,), origin="model")
     node, pod = ends[0]
-    say = "the NAT gateway translates TCP and UDP only, so a ping of the internet is lost"
+    say = sentence("the NAT gateway translates TCP and UDP only, so a ping of the internet is lost")
     sees = (*_entry(nodes, node), See(_EDGE, negate=True))
     yield Check(say, "ping", pod, "internet", expect="fail", sees=sees, origin="model")
 
@@ -309,16 +315,17 @@ def _firewall_checks(options: Any, nodes: tuple[Exit, ...], ends: _Ends) -> Iter
     open_port = next((port for port in _candidate_ports(outbound.allow) if _allows(outbound, target, port)), None)
     closed = next((port for port in (*CHECK_PORTS, *range(1024, 1100)) if not _allows(outbound, target, port)), None)
     if open_port is not None:
-        say = (
-            f"the firewall lets a pod out to tcp port {open_port}, and the internet sees the firewall's public address"
+        say = sentence(
+            "the firewall lets a pod out to tcp port {port}, and the internet sees the firewall's public address",
+            port=open_port,
         )
         sees = (See(at, direction="in"), See(_EDGE, src=public, direction="in"))
         yield Check(say, "tcp", pod, "internet", open_port, sees=sees, origin="model")
-        say = "the reply comes back through the firewall, which knows the connection"
+        say = sentence("the reply comes back through the firewall, which knows the connection")
         sees = (See(at, packet="reply", direction="in"), See(at, packet="reply", direction="out"))
         yield Check(say, "tcp", pod, "internet", open_port, sees=sees, origin="model")
     if closed is not None:
-        say = f"no rule of the firewall allows tcp port {closed}, so it drops the packet"
+        say = sentence("no rule of the firewall allows tcp port {port}, so it drops the packet", port=closed)
         sees = (See(at, direction="in"), See(_EDGE, negate=True))
         yield Check(say, "tcp", pod, "internet", closed, expect="timeout", sees=sees, origin="model")
 
@@ -338,12 +345,12 @@ def _allows(outbound: Outbound, target: IPv4Address, port: int) -> bool:
 
 def _closed_checks(options: Any, nodes: tuple[Exit, ...], ends: _Ends) -> Iterator[Check]:
     why = {
-        "none": "the fabric has no route to it for the nodes",
-        "block": "a security rule drops the packet at the fabric",
+        "none": sentence("the fabric has no route to it for the nodes"),
+        "block": sentence("a security rule drops the packet at the fabric"),
     }[options.outbound.type]
     node, pod = ends[0]
     for source in (pod, node):
-        say = f"{source} has no way to the internet: {why}"
+        say = sentence("{source} has no way to the internet: {why}", source=source, why=why)
         sees = (*_entry(nodes, node), See(_EDGE, negate=True))
         yield Check(say, "tcp", source, "internet", CHECK_PORTS[0], expect="timeout", sees=sees, origin="model")
 

@@ -20,6 +20,7 @@ from labctl.core.fidelity import approximation, skipped
 from labctl.core.options import option
 from labctl.core.resources import Interface, Process, Resource
 from labctl.core.scenario_types import Check, Scenario, See
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
 from labctl.models.lib import primitives
 from labctl.models.lib.azure import Nic
@@ -105,17 +106,18 @@ def checks(scenario: Scenario, *, masqueraded: bool = True) -> Iterator[Check]:
     node, pod = ends
     at = Interface("fabric", primitives.device_name(node))
     as_node = (See(at, src=node, direction="in"),)
-    say = f"{node} reaches the platform's metadata service"
+    say = sentence("{node} reaches the platform's metadata service", node=node)
     yield Check(say, "tcp", node, str(IMDS), 80, listen=False, sees=as_node, origin="model")
     if masqueraded:
-        say = "a pod reaches the platform's DNS, which sees the node's address"
+        say = sentence("a pod reaches the platform's DNS, which sees the node's address")
         yield Check(say, "udp", pod, str(DNS), 53, listen=False, sees=as_node, origin="model")
     if found.imds_restriction:
-        say, sees = "a pod's request to the metadata service ends in its node", (See(at, negate=True),)
+        say, sees = sentence("a pod's request to the metadata service ends in its node"), (See(at, negate=True),)
     elif not masqueraded or not found.masq_link_local:
-        say, sees = "the metadata service does not answer a pod's own address", (See(at, src=pod, direction="in"),)
+        say = sentence("the metadata service does not answer a pod's own address")
+        sees = (See(at, src=pod, direction="in"),)
     else:
-        say = "a pod reaches the platform's metadata service, which sees the node's address"
+        say = sentence("a pod reaches the platform's metadata service, which sees the node's address")
         yield Check(say, "tcp", pod, str(IMDS), 80, listen=False, sees=as_node, origin="model")
         return
     yield Check(say, "tcp", pod, str(IMDS), 80, expect="timeout", listen=False, sees=sees, origin="model")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from labctl.core.resources import Interface
 from labctl.core.scenario_types import Check, Expect, PublishedPort, Scenario, See
+from labctl.core.sentence import sentence
 from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, BridgeNetwork, Chains28
 from labctl.models.lib.docker_networks import (
     DEFAULT_NETWORK,
@@ -36,7 +37,12 @@ def shared_port_checks(scenario: Scenario) -> Iterator[Check]:
         for name, owner, ports in container_programs(node, dict(node.settings)):
             if name in shared and ports:
                 port = ports[0]
-                say = f"{name} uses the network of {owner}, where no other program can listen on port {port}"
+                say = sentence(
+                    "{name} uses the network of {owner}, where no other program can listen on port {port}",
+                    name=name,
+                    owner=owner,
+                    port=port,
+                )
                 yield Check(say, "taken", owner, owner, port.port, protocol=port.protocol, origin="model")
 
 
@@ -44,10 +50,10 @@ def _docker0_check(one: str, other: str, icc: bool) -> Check:
     target, source = Interface(other, "eth0"), Interface(one, "eth0")
     if icc:
         sees = (See(target, src=one, dst=other, ttl=64),)
-        say = "containers of one host reach each other over docker0, with no router between them"
+        say = sentence("containers of one host reach each other over docker0, with no router between them")
         return Check(say, "ping", one, other, sees=sees, origin="model")
     sees_dropped = (See(source, src=one, dst=other, direction="out"), See(target, dst=other, negate=True))
-    say = "containers of one host share docker0, but iptables drops packets between them"
+    say = sentence("containers of one host share docker0, but iptables drops packets between them")
     return Check(say, "ping", one, other, expect="fail", sees=sees_dropped, origin="model")
 
 
@@ -87,10 +93,16 @@ def _cross_network_check(
     target, bridge, source = Interface(name, "eth0"), Interface(host, net.device), Interface(caller, "eth0")
     server = (name, port.port)
     sees: tuple[See, ...] = (See(target, src=str(bridge), dst=name),)
-    say = f"the host's other networks reach a published {port.protocol} port, and are seen with the bridge's address"
+    say = sentence(
+        "the host's other networks reach a published {protocol} port, and are seen with the bridge's address",
+        protocol=port.protocol,
+    )
     if not reachable:
         sees = (See(source, src=caller, direction="out"), See(target, src=caller, negate=True))
-        say = f"without docker-proxy, the host's other networks do not reach a published {port.protocol} port"
+        say = sentence(
+            "without docker-proxy, the host's other networks do not reach a published {protocol} port",
+            protocol=port.protocol,
+        )
     return Check(
         say, port.protocol, caller, host, port.host_port, "reply" if reachable else "timeout",
         server=server, sees=sees, origin="model",
@@ -113,10 +125,17 @@ def masquerade_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetw
             routed = options.routed and number == 0
             answered = routed and not guarded
             sees = (See(Interface(node.name, "eth0"), src=name, dst="internet", direction="out"),)
-            say = "outside, a container of a network without masquerading has its own address"
+            say = sentence("outside, a container of a network without masquerading has its own address")
             expect: Expect = "reply" if answered else "fail"
             if not answered:
-                say += ", and the host drops the answers to it" if routed else ", so no answer finds it"
+                say = sentence(
+                    "outside, a container of a network without masquerading has its own address, so no answer finds it"
+                )
+            if routed and not answered:
+                say = sentence(
+                    "outside, a container of a network without masquerading has its own address, and the host drops the"
+                    " answers to it"
+                )
             yield Check(say, "ping", name, "internet", expect=expect, sees=sees, origin="model")
             return
 
@@ -135,19 +154,21 @@ def routed_access_checks(scenario: Scenario, networks_by_name: dict[str, BridgeN
     guarded = issubclass(CHAINS_OF_RELEASE[options.release], Chains28)
     if reachable and (guarded or options.forward_policy == "DROP"):
         name, end = reachable[0]
-        say = "a packet from outside to a container's address reaches the host, which drops it"
+        say = sentence("a packet from outside to a container's address reaches the host, which drops it")
         sees = _sees_dropped(first.name, end.network, name)
         yield Check(say, "ping", "internet", name, expect="fail", sees=sees, origin="model")
     for name, end in reachable:
         port = next((port for port in end.ports if port.protocol == "tcp"), None)
         if port is not None and guarded:
-            say = "from outside, a published port is open at the host's address only, not at the container's"
+            say = sentence("from outside, a published port is open at the host's address only, not at the container's")
             sees = _sees_dropped(first.name, end.network, name)
             yield Check(say, "tcp", "internet", name, port.port, expect="timeout", sees=sees, origin="model")
             break
     for name, end in ends:
         if end.network.internal:
-            say = "an internal network cannot be reached from outside, even by a machine that has a route to it"
+            say = sentence(
+                "an internal network cannot be reached from outside, even by a machine that has a route to it"
+            )
             sees = _sees_dropped(first.name, end.network, name)
             yield Check(say, "tcp", "internet", name, 5432, expect="timeout", sees=sees, origin="model")
             break

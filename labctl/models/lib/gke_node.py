@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Address, Interface, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
 from labctl.models.lib import cloud_vpc, cni_bridge, common_reasons, gcp, kubernetes, pods, primitives
 
@@ -185,10 +186,10 @@ def checks(scenario: Scenario, ranges: Iterable[IPv4Network], *, intranode_visib
     `ranges` are the nodes' parts of the pod CIDR.
     """
     masqueraded = cni_bridge.masqueraded_pods(scenario.nodes, ranges, exempt_ranges(scenario.options))
-    distance = "three routers apart, because their packets pass the VPC" if intranode_visibility else "one router apart"
-    yield from kubernetes.same_node_check(
-        scenario, f"pods of one node are {distance}", 61 if intranode_visibility else 63, masqueraded
-    )
+    say = sentence("pods of one node are one router apart")
+    if intranode_visibility:
+        say = sentence("pods of one node are three routers apart, because their packets pass the VPC")
+    yield from kubernetes.same_node_check(scenario, say, 61 if intranode_visibility else 63, masqueraded)
     yield from kubernetes.network_model_checks(scenario, masqueraded=masqueraded)
     yield from pods.checks(scenario)
 

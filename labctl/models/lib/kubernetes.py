@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from labctl.core.resources import Interface, Net, Resource
 from labctl.core.scenario_types import Check, Scenario, See
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source
 from labctl.models.lib import pods, primitives
 
@@ -91,16 +92,16 @@ def network_model_checks(
     if masqueraded:
         yield from _masquerade_check(scenario, masqueraded)
         if groups:
-            say = "a pod is seen with its own address by every pod that the nodes exempt from masquerading"
+            say = sentence("a pod is seen with its own address by every pod that the nodes exempt from masquerading")
             yield Check(say, "mesh", groups=groups, origin="model")
     elif groups:
-        targets = "every pod of its node's subnet" if separate_nodes else "every pod"
-        yield Check(
-            f"every pod reaches {targets} and is seen with its own address", "mesh", groups=groups, origin="model"
-        )
+        say = sentence("every pod reaches every pod and is seen with its own address")
+        if separate_nodes:
+            say = sentence("every pod reaches every pod of its node's subnet and is seen with its own address")
+        yield Check(say, "mesh", groups=groups, origin="model")
     groups = tuple(((node.name,), node.pods) for node in scenario.nodes if node.pods)
     if groups:
-        yield Check("each node reaches its own pods", "mesh", groups=groups, origin="model")
+        yield Check(sentence("each node reaches its own pods"), "mesh", groups=groups, origin="model")
 
 
 def _masquerade_check(scenario: Scenario, masqueraded: Mapping[str, IPv4Address]) -> Iterator[Check]:
@@ -116,7 +117,7 @@ def _masquerade_check(scenario: Scenario, masqueraded: Mapping[str, IPv4Address]
         source = next(pod for pod in sources if pod != target)
         at = Interface(target, "eth0")
         sees = (See(at, src=str(masqueraded[target]), dst=target), See(at, src=source, negate=True))
-        say = "the nodes masquerade packets to the pods' range too: a pod sees its own node's address"
+        say = sentence("the nodes masquerade packets to the pods' range too: a pod sees its own node's address")
         yield Check(say, "ping", source, target, sees=sees, origin="model")
 
 

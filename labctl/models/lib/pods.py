@@ -17,6 +17,7 @@ from labctl.core.fidelity import approximation, faithful
 from labctl.core.options import option
 from labctl.core.resources import Process, Resource
 from labctl.core.scenario_types import Check, ListeningPort, PodContainer, Scenario, ScenarioNode
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source
 from labctl.models.lib.common_reasons import RUNTIME
 
@@ -76,9 +77,16 @@ def checks(scenario: Scenario) -> Iterator[Check]:
             listening = [(container.name, port) for container in containers for port in container.ports]
             if len(containers) > 1 and listening:
                 name, port = listening[0]
-                say = f"the containers of pod {pod} share its ports: only {name} can listen on {port}"
+                say = sentence(
+                    "the containers of pod {pod} share its ports: only {name} can listen on {port}",
+                    pod=pod,
+                    name=name,
+                    port=port,
+                )
                 yield Check(say, "taken", pod, pod, port.port, protocol=port.protocol, origin="model")
-                loopback_text = f"the containers of pod {pod} share its loopback: they reach {name} at 127.0.0.1"
+                loopback_text = sentence(
+                    "the containers of pod {pod} share its loopback: they reach {name} at 127.0.0.1", pod=pod, name=name
+                )
                 yield Check(loopback_text, port.protocol, pod, "127.0.0.1", port.port, listen=False, origin="model")
 
 

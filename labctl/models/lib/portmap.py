@@ -20,6 +20,7 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.cni_runtime import plugin_reasons
 from labctl.core.resources import Interface, Resource, Sysctl
 from labctl.core.scenario_types import Check, ListeningPort, PublishedPort, ScenarioNode, See
+from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, Why
 from labctl.models.lib import primitives
 
@@ -143,7 +144,13 @@ def checks(
             served = ListeningPort(port.port) in pod.listening  # by the pod; else labctl listens there for the check
             server = (pod.pod, port.port)
             if port.address in (None, node_address):
-                say = f"port {port.host_port} of {node} leads to {pod.pod}, which sees the address of {outside_machine}"
+                say = sentence(
+                    "port {port} of {node} leads to {pod}, which sees the address of {machine}",
+                    port=port.host_port,
+                    node=node,
+                    pod=pod.pod,
+                    machine=outside_machine,
+                )
                 sees = (See(inner, src=outside_machine, dst=pod.pod),)
                 yield Check(
                     say, "tcp", outside_machine, node, port.host_port, listen=not served, server=server, sees=sees,
@@ -152,9 +159,13 @@ def checks(
             # masquerading may change the source port: without labctl's listener nothing identifies the packets
             if not served and (port.address is None or port.address.is_loopback):
                 target = str(port.address or "127.0.0.1")
-                say = (
-                    f"port {port.host_port} at {target} of {node} leads to {pod.pod}, which sees the"
-                    f" address of {node_source}"
+                say = sentence(
+                    "port {port} at {target} of {node} leads to {pod}, which sees the address of {machine}",
+                    port=port.host_port,
+                    target=target,
+                    node=node,
+                    pod=pod.pod,
+                    machine=node_source,
                 )
                 sees = (See(inner, src=node_source, dst=pod.pod),)
                 yield Check(
