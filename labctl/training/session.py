@@ -96,7 +96,13 @@ def start(
     if definition.name in paths.labs():
         hint = f"labctl down {definition.name} removes it; --name uses another name"
         raise UsageError(f"a lab {definition.name} runs already, and it is not this exercise", hint)
-    result = lifecycle.up(definition, progress=step)
+    try:
+        result = lifecycle.up(definition, progress=step)
+    except lab_owner.OwnerError:
+        if lab_name is not None:
+            raise
+        definition = replace(definition, name=_free_name(definition.name, learner), lab=None)
+        result = lifecycle.up(definition, progress=step)  # another user has built one with that name meanwhile
     assert result.lab.exercise is not None
     running = RunningExercise(result.lab.name, name, learner, language)
     fresh = progresses.begun(result.lab.exercise, name, learner, result.lab.name, now())

@@ -37,6 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", help="comma-separated, of: " + ", ".join(NETWORKS))
     parser.add_argument("--only", help="comma-separated prefixes of variants' names")
     parser.add_argument("--against", metavar="COMMIT", help="also compare traces with those of another commit")
+    parser.add_argument("--class", dest="learners", type=int, metavar="N", help="only a class of N learners")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     options = parser.parse_args()
     names = options.sizes.split(",") if options.sizes else ["10", "100"] if options.quick else list(NETWORKS)
@@ -159,6 +160,8 @@ def main() -> int:
     from tables import print_tables, targets
 
     report_progress = print_progress if sys.stderr.isatty() else lambda text: None
+    if options.learners:
+        return measure_class(options, report_progress)
     samples, skipped, errors = measure(options, report_progress)
     report_progress("")
     results = summary(samples)
@@ -180,6 +183,20 @@ def main() -> int:
     else:
         print_tables(results, command_times, goals, skipped, errors)
     return 1 if errors else 0
+
+
+def measure_class(options: argparse.Namespace, report_progress: Any) -> int:
+    """Measure the labs of a class, and print a line for each value."""
+    from class_labs import class_labs
+
+    found = class_labs(options.learners, report_progress)
+    report_progress("")
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        for name, value in found.items():
+            print(f"{name:<36}{value:10.2f}")
+    return 0
 
 
 def print_progress(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,7 @@ from labctl.errors import UsageError
 if TYPE_CHECKING:
     from labctl.core.iptables import Backend
     from labctl.core.results import Report
+    from labctl.scenario.definition import Definition
 
 
 @click.command("up", short_help="Bring a lab up, or repair a running one.")
@@ -87,10 +89,7 @@ def up(
     options: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
     given = name or session.chosen_lab
     definition = labctl.load(scenario, name=given, set=sets, manifests=manifests, **options)
-    if given is None and (own := lab_owner.free_name(definition.name)) != definition.name:
-        note = f"lab {definition.name} belongs to {paths.owner_of(definition.name)}: this one is {own}"
-        session.terminal.print_stderr(note)
-        definition = labctl.load(scenario, name=own, set=sets, manifests=manifests, **options)
+    definition = definition if given is not None else _own(session, definition)
     was_running = definition.name in paths.labs()
     if not dry_run or was_running or required_features(definition.compiled.plan):
         session.require_root()
@@ -108,8 +107,14 @@ def up(
         "progress": terminal.progress,
         "force": force,
     }
-    up_result = None if dry_run else labctl.up(definition, keep=keep, **build_options).result
-    result = up_result or lifecycle.up(definition, dry_run=True, **build_options)
+    build_options |= {"dry_run": True} if dry_run else {"keep": keep}
+    try:
+        result = lifecycle.up(definition, **build_options)
+    except lab_owner.OwnerError:
+        if given is not None or (own := _own(session, definition)) == definition:
+            raise
+        definition = own  # another user has built a lab with that name meanwhile
+        result = lifecycle.up(definition, **build_options)
     session.interruption_text = lambda: "" if dry_run else f"lab {definition.name} is up and keeps running"
     terminal.clear()
     print_warnings(session, result.lab)
@@ -130,6 +135,18 @@ def up(
 
         session.print_document(up_document(result, report))
     return 1 if report is not None and report.verdict in ("fail", "inconclusive") else 0
+
+
+def _own(session: Session, definition: Definition) -> Definition:
+    """The definition of this user's lab: if the lab of another user has its name, with another name, which is said."""
+    from labctl.kernel.host import lab_owner, paths
+
+    own = lab_owner.free_name(definition.name)
+    if own == definition.name:
+        return definition
+    note = f"lab {definition.name} belongs to {paths.owner_of(definition.name)}: this one is {own}"
+    session.terminal.print_stderr(note)
+    return dataclasses.replace(definition, name=own, lab=None)
 
 
 def _interruption_text(name: str, was_running: bool, repair: str, *, keep: bool, replace: bool) -> str:

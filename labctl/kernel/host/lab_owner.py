@@ -13,6 +13,10 @@ from labctl.kernel.host.user import ROOT, label, user_name
 MAX_NAME = 63  # characters of a lab's name
 
 
+class OwnerError(UsageError):
+    """The lab belongs to another user."""
+
+
 def record(lab: str, owner: str) -> None:
     """Record the owner of a lab. Raises KernelError."""
     state_files.write_text(lab, paths.OWNER_FILE, f"{owner}\n")
@@ -24,9 +28,9 @@ def is_own(lab: str) -> bool:
 
 
 def require_change(lab: str, hint: str) -> None:
-    """Refuse to change the lab of another user. Raises UsageError, which names the owner."""
+    """Refuse to change the lab of another user. Raises OwnerError, which names the owner."""
     if user_name() != ROOT and not is_own(lab):
-        raise UsageError(f"lab {lab} belongs to {paths.owner_of(lab)}", hint)
+        raise OwnerError(f"lab {lab} belongs to {paths.owner_of(lab)}", hint)
 
 
 def removable_labs(labs: tuple[str, ...]) -> tuple[str, ...]:

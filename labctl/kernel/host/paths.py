@@ -184,7 +184,18 @@ def owner_of(lab: str) -> str | None:
 def own_labs(among: Iterable[str]) -> tuple[str, ...]:
     """Those of these labs that this user has made, or for which no user is recorded."""
     user = user_name()
-    return tuple(lab for lab in among if owner_of(lab) in (user, None))
+    owners = {lab: owner_of(lab) for lab in among}
+    if None in owners.values():  # another user may have removed that lab, with its file, since `among` was read
+        gone = set(owners) - set(labs())
+        owners = {
+            lab: owner for lab, owner in owners.items() if owner is not None or lab not in gone or _has_files(lab)
+        }
+    return tuple(lab for lab, owner in owners.items() if owner in (user, None))
+
+
+def _has_files(lab: str) -> bool:
+    """Whether there are files of a lab in the directory of state."""
+    return os.path.isdir(state_dir() / lab)
 
 
 def given_lab() -> str | None:

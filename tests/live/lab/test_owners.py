@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -79,3 +83,26 @@ def test_an_exercise_of_another_user_is_refused(run_as: RunAs) -> None:
     assert run_as("root", "exercise", "reset", "-l", lab)[0] == 0
     assert paths.owner_of(lab) == "ana"
     assert run_as("ana", "exercise", "reset")[0] == 0
+
+
+def test_many_users_build_one_scenario_at_the_same_time() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in (user.VARIABLE, paths.LAB_VARIABLE)}
+
+    def run(learner: str, *words: str) -> int:
+        command = [sys.executable, "-m", "labctl", *words]
+        done = subprocess.run(command, env={**environment, "SUDO_USER": learner}, capture_output=True, timeout=100)
+        assert b"Traceback" not in done.stderr
+        return done.returncode
+
+    learners = [f"learner{number}" for number in range(6)]
+    for up, names in (
+        (("up", "docker-bridge"), "docker-bridge"),
+        (("exercise", "start", "first-cable"), "first-cable"),
+    ):
+        with ThreadPoolExecutor(6) as pool:
+            assert set(pool.map(lambda learner, up=up: run(learner, *up), learners)) == {0}
+            assert {paths.owner_of(lab) for lab in paths.labs()} == {*learners}
+            assert len(paths.labs()) == 6
+            assert names in paths.labs()
+            assert set(pool.map(lambda learner: run(learner, "down"), learners)) == {0}
+        assert paths.labs() == {}

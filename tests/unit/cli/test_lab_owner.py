@@ -234,3 +234,11 @@ def test_an_owner_that_cannot_be_read_is_none(lab: Lab, tmp_path: Path) -> None:
     file.write_bytes(b"\xff" * 200)
     assert paths.owner_of("one") is None
     assert lab_state.labs_with_files() == ("one",), "it is a file of labctl's"
+
+
+def test_a_lab_that_another_user_removes_meanwhile_is_not_meant(lab: Lab) -> None:
+    lab("mine", "ana")
+    before = {**paths.labs(), "theirs": ("a",)}
+    assert paths.default_lab(before) == "mine", "its owner cannot be read any more"
+    lab("old", None)
+    assert paths.own_labs([*before, "old"]) == ("mine", "old")
