@@ -167,9 +167,14 @@ def played_lines(count: int, seconds: float, problems: Sequence[Sentence], termi
     for problem in problems:
         yield terminal.paint(gettext(sentence("not as the lesson says: {problem}", problem=problem)), "red")
     if not problems:
-        one = "played {number} step in {time}: all is as the lesson says"
-        many = "played {number} steps in {time}: all is as the lesson says"
-        yield gettext(sentence_n(one, many, count, time=duration(seconds)))
+        yield gettext(
+            sentence_n(
+                "played {number} step in {time}: all is as the lesson says",
+                "played {number} steps in {time}: all is as the lesson says",
+                count,
+                time=duration(seconds),
+            )
+        )
 
 
 def end_lines(session: LessonSession, command: str, next_lesson: str | None, terminal: Terminal) -> Iterator[str]:

@@ -223,7 +223,11 @@ def play(
     notify("comparing the lab with its definition")
     changes = lifecycle.status(lab.name, lab)
     if changes:
-        one = "at the end, the lab differs from its definition in one place"
-        many = "at the end, the lab differs from its definition in {number} places"
-        problems.append(sentence_n(one, many, len(changes)))
+        problems.append(
+            sentence_n(
+                "at the end, the lab differs from its definition in one place",
+                "at the end, the lab differs from its definition in {number} places",
+                len(changes),
+            )
+        )
     return tuple(problems)
