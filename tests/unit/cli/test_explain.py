@@ -126,6 +126,16 @@ def test_a_term_of_the_glossary(run: Run) -> None:
     assert json.loads(run("explain", "ttl", "--json")[1])["term"] == "TTL"
 
 
+def test_a_term_in_japanese_is_found_by_words_of_both_languages_and_json_stays_english(run: Run) -> None:
+    code, out, err = run("explain", "bridge", "--lang", "ja")
+
+    assert (code, err) == (0, "")
+    assert out.startswith("ブリッジ\n\nカーネルの仮想スイッチです。")
+    assert run("explain", "ブリッジ", "--lang", "ja")[1] == out
+    assert json.loads(run("explain", "bridge", "--lang", "ja", "--json")[1])["term"] == "Bridge"
+    assert run("explain", "ブリッジ", "--lang", "en")[0] == 2
+
+
 @pytest.mark.usefixtures("running")
 def test_a_running_lab_comes_first_then_a_scenario_then_its_nodes_then_terms(run: Run) -> None:
     assert run("explain", "flannel")[1].startswith("lab flannel, model kubenet: ")
