@@ -14,7 +14,7 @@ from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError, LimitError, UsageError
 from labctl.kernel.host.user import user_name
-from labctl.lab import fault_records
+from labctl.lab import built_record, fault_records
 from labctl.lab.fallback import FindMissing, use_available_features
 from labctl.lab.records import (
     load_compiled_lab,
@@ -317,10 +317,13 @@ def _differences(lab: Lab) -> tuple[Change, ...]:
 
 
 def _compare(lab: Lab, kernel: KernelLab) -> tuple[Change, ...]:
-    """The differences now from the plan and from the recorded objects of plugins."""
+    """The differences now from the plan, from the recorded objects of plugins, and from what a learner has built."""
     from labctl.lab.cni_attach import expected_plan
 
-    return _diff_plan(fault_records.expected(expected_plan(lab), fault_records.load(lab.name)), kernel)
+    plan = expected_plan(lab)
+    if lab.exercise is not None:
+        plan = built_record.expected(lab.name, plan)
+    return _diff_plan(fault_records.expected(plan, fault_records.load(lab.name)), kernel)
 
 
 def _diff_plan(plan: Plan, kernel: KernelLab) -> tuple[Change, ...]:

@@ -101,7 +101,7 @@ def start(
     except lab_owner.OwnerError:
         if lab_name is not None:
             raise
-        definition = replace(definition, name=_free_name(definition.name, learner), lab=None)
+        definition = replace(definition, name=free_lab_name(definition.name, learner), lab=None)
         result = lifecycle.up(definition, progress=step)  # another user has built one with that name meanwhile
     assert result.lab.exercise is not None
     running = RunningExercise(result.lab.name, name, learner, language)

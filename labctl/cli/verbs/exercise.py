@@ -379,6 +379,9 @@ def next_exercise(session: Session, skip: bool) -> int:
         first = (run.progress.first_open or 0) + 1
         raise UsageError(f"{run.running.name}: task {first} is open", "labctl exercise next --skip goes on without it")
     name = training.next_name(run)
+    if name is None and session.json:
+        _print_list_document(session)
+        return 0
     if name is None:
         session.terminal.lines([sentence("you have finished all exercises; --random makes new ones")], fold=4)
         return 0
@@ -391,6 +394,15 @@ def next_exercise(session: Session, skip: bool) -> int:
     session.terminal.clear()
     _print_sheet(session, started)
     return 0
+
+
+def _print_list_document(session: Session) -> None:
+    from labctl.report.exercise_json import list_document
+    from labctl.scenario import exercise_catalog
+    from labctl.training import learner, progress_records
+
+    name = learner.learner_name()
+    session.print_document(list_document(exercise_catalog.entries(), progress_records.load_all(name), name))
 
 
 def _current_or_none(current: Callable[[], ExerciseRun]) -> ExerciseRun | None:

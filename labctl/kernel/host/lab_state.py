@@ -24,7 +24,10 @@ from labctl.kernel.host.definition_record import DEFINITION
 LOCK_TIMEOUT_S = 30.0  # seconds to wait for a lock
 LOCK_INTERVAL_S = 0.02  # seconds between two attempts to lock: flock has no timeout
 # what a lab's directory can contain
-FILES = {DEFINITION, "exercise.json", "faults.json", "lesson.json", paths.OWNER_FILE, "xtables.lock", "bin", "cni"}
+FILES = {
+    DEFINITION, "built.json", "exercise.json", "faults.json", "lesson.json", paths.OWNER_FILE, "xtables.lock", "bin",
+    "cni",
+}  # fmt: skip
 _DRAFT = re.compile(r"\.(.+)\.\d+")  # a file that `save` has not finished
 
 

@@ -119,10 +119,9 @@ def test_unsolved_it_fails_its_solution_passes_and_nothing_gives_it_away(name: s
     assert done.is_finished
     assert {task.state for task in done.tasks} == {"solved"}
     assert done.points == 0
-    if before.lab.faults:
-        assert not fault_records.active(lab)
-        assert not without_free_fields(lifecycle.status(lab, before.lab)), "the first law holds again"
-        assert not without_free_fields(lifecycle.up(load_definition(lab)).changes)  # type: ignore[arg-type]
+    assert not fault_records.active(lab)
+    assert run("status")[0] == 0, "the first law holds again, with what the learner has made"
+    assert lifecycle.up(load_definition(lab)).changes == ()  # type: ignore[arg-type]
     assert run("exercise", "check")[0] == 0
     assert run("fix", "--show")[0] == 0, "a finished exercise hides nothing any more"
 
@@ -137,6 +136,15 @@ def test_a_wrong_answer_does_not_pass(kind: str) -> None:
 
     assert found.state == ("missed" if kind == "predict" else "failed")
     assert found.seen
+
+
+def test_when_all_are_finished_next_has_a_document(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "next_name", lambda _: None)
+
+    code, out, _ = run("exercise", "next", "--json")
+    assert code == 0
+    assert json.loads(out)["learner"] == "ana"
+    assert run("exercise", "next")[1] == "you have finished all exercises; --random makes new ones\n"
 
 
 def test_a_learner_works_through_an_exercise(run: Run) -> None:
@@ -233,9 +241,12 @@ def test_two_learners_have_two_labs_and_two_records(run: Run, monkeypatch: pytes
 def test_reset_builds_the_start_again_and_forget_begins_again(run: Run) -> None:
     begin("first-cable")
     assert run("exercise", "solve", "1")[0] == 0
+    assert run("status")[0] == 0, "the cable belongs to the lab now"
+    assert run("exec", "host", "--", "ip", "link", "del", "veth-c1")[0] == 0
     assert run("status")[0] == 1
     assert run("exercise", "reset")[0] == 0
     assert run("status")[0] == 0
+    assert run("exec", "host", "--", "ip", "link", "show", "veth-c1")[0] == 1, "the start has no cable"
     kept = progress_records.load("ana", "first-cable")
     assert kept is not None
     assert (kept.tasks[0].state, kept.resets) == ("solved", 1)
