@@ -28,6 +28,7 @@ MAX_BYTES = 4 << 20  # of a file
 MAX_FILES = 20_000
 MAX_DEPTH = 6  # folders below a given one
 FOLDERS = (".lessons", ".exercises")  # of progress
+KEPT_FOLDER = Path("/var/lib/labctl")
 HOME_FOLDER = ".local/state/labctl"  # of learners who have labs without root
 LESSON_SHAPE = {
     "learner": str, "lesson": str, "started": str, "finished": str, "at": int,
@@ -82,7 +83,7 @@ class ClassRecords:
     def add_machine(self) -> None:
         """Add what all learners of this machine have reached: those with sudo, and those without root, as far as this
         user may read their records."""
-        roots = [paths.state_dir(), *(Path(home, HOME_FOLDER) for home in _homes())]
+        roots = [*_progress_folders(), *(Path(home, HOME_FOLDER) for home in _homes())]
         for root in dict.fromkeys(roots):
             for folder in FOLDERS:
                 place = str(root / folder)
@@ -152,6 +153,15 @@ def _files(folder: str, depth: int = 0) -> Iterator[str]:
             yield from _files(f"{folder}/{name}", depth + 1)
         elif not is_folder and name.endswith(".json") and not name.startswith("."):
             yield f"{folder}/{name}"
+
+
+def _progress_folders() -> list[Path]:
+    """Where this machine keeps what learners with sudo have reached: a folder that the environment names, else the one
+    that a reboot keeps, and the directory of states, in which older versions had it."""
+    for variable in ("LABCTL_PROGRESS_DIR", "LABCTL_STATE_DIR"):
+        if os.path.isabs(given := os.environ.get(variable, "")):
+            return [Path(given)]
+    return [KEPT_FOLDER, paths.state_dir()]
 
 
 def _homes() -> list[str]:

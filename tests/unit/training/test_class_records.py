@@ -127,6 +127,18 @@ def test_the_machine_has_records_of_sudo_and_of_homes(tmp_path: Path, monkeypatc
     assert [(one.learner, one.name) for one in records.found] == [("ana", "x"), ("ben", "y")]
     assert records.problems == []
 
+    write(tmp_path, "kept/.exercises/cho/z.json", record("cho", "z"))
+    for variable, learners in (("LABCTL_PROGRESS_DIR", ["cho", "ben"]), ("", ["cho", "ben"])):
+        monkeypatch.delenv("LABCTL_STATE_DIR", raising=False)
+        monkeypatch.delenv("LABCTL_PROGRESS_DIR", raising=False)
+        monkeypatch.setattr(class_records, "KEPT_FOLDER", tmp_path / ("none" if variable else "kept"))
+        monkeypatch.setattr("labctl.kernel.host.paths.state_dir", lambda: tmp_path / "empty")
+        if variable:
+            monkeypatch.setenv(variable, str(tmp_path / "kept"))
+        records = ClassRecords()
+        records.add_machine()
+        assert [one.learner for one in records.found] == learners
+
 
 # ---- pods ---------------------------------------------------------------------------------------------
 
