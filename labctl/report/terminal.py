@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from labctl.core.sentence import Sentence
+from labctl.core.text import COMMAND_PREFIX
 from labctl.errors import KernelError
 from labctl.report.text_layout import ANSI_COLOUR, align, draw, first_words, fold_line
 from labctl.translation.language import ORIGINAL, current_language, gettext
@@ -151,8 +152,9 @@ class Terminal:
 
 
 def _is_command(text: str) -> bool:
-    pattern = IS_COMMAND if text.isascii() else IS_COMMAND_IN_LANGUAGE
-    return pattern.match(text) is not None
+    if text.isascii():
+        return IS_COMMAND.match(text) is not None
+    return text.startswith(gettext(COMMAND_PREFIX)) or IS_COMMAND_IN_LANGUAGE.match(text) is not None
 
 
 def in_language(text: str) -> str:

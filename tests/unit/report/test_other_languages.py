@@ -92,3 +92,24 @@ def test_every_line_of_a_verdict_has_a_translation(japanese: None) -> None:
 
     assert lines
     assert all(isinstance(line, Sentence) and not language.gettext(line).isascii() for line in lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "    手動で実行: labctl capture b/eth0 & sleep 1; labctl exec a -- ping -n -c 1 10.244.0.3",
+        "次: sudo labctl exercise start a-long-name",
+    ],
+)
+def test_a_command_can_be_pasted_although_its_label_is_translated(
+    japanese: None, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: True)
+    Terminal(out).lines([text], fold=4)
+    *lines, last = out.getvalue().splitlines()
+
+    assert lines
+    assert all(line.endswith(" \\") for line in lines)
+    assert not last.endswith("\\")
