@@ -136,7 +136,7 @@ def translations(catalog: Catalog) -> dict[Message, tuple[str, ...]]:
 
 def forms(entry: Entry) -> tuple[str, ...]:
     """The translation: one text, or one for each form of the plural."""
-    return (entry.string,) if isinstance(entry.string, str) else tuple(entry.string) or ("",)
+    return (entry.string,) if isinstance(entry.string, str) else tuple(entry.string or ("",))
 
 
 def wrong_placeholders(entry: Entry) -> Iterator[str]:
