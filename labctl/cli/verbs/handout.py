@@ -31,7 +31,7 @@ class HandoutParam(ScenarioParam):
         return [*found, *(one for one in super().shell_complete(ctx, param, incomplete) if one.value not in names)]
 
 
-@click.command("handout", short_help="Put a lesson, an exercise or a scenario on one or two sheets of paper.")
+@click.command("handout", short_help="Put a lesson, an exercise or a scenario on paper.")
 @click.argument("subject", type=HandoutParam(), metavar="LESSON|EXERCISE|SCENARIO")
 @click.option(
     "--kind",
