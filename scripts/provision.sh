@@ -252,7 +252,7 @@ installed() {
   lock "$target"
   install_missing
   install_welcome "$level"
-  now=$(find "$root"/{labctl,scenarios,docs/man,docs/completion,pyproject.toml,scripts/provision.sh} -type f \
+  now=$(find "$root"/{labctl,scenarios,docs/man,docs/completion,docs/glossary.md,pyproject.toml,scripts/provision.sh} -type f \
     ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
   if [[ -e $target/.labctl-$level && $(<"$target/.labctl-$level") == "$now" && -x $target/bin/labctl ]]; then
     say "$target is up to date"
@@ -262,7 +262,7 @@ installed() {
     copy=$(mktemp -d)
     cp -r "$root"/{labctl,scenarios,pyproject.toml,README.md,LICENSE} "$copy" # building writes into its tree
     LABCTL_VIEW_BUILD=$copy/build built_page "$target" --out "$copy/labctl/view/static"
-    mkdir "$copy/docs" && cp -r "$root"/docs/{man,completion} "$copy/docs"
+    mkdir "$copy/docs" && cp -r "$root"/docs/{man,completion,glossary.md} "$copy/docs"
     local -a needs
     mapfile -t needs < <(requirements "$target/bin/python" "$level")
     ((${#needs[@]})) || die "cannot read $root/pyproject.toml"

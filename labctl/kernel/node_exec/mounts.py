@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from labctl.kernel.host.syscalls import MS_BIND, MS_REC, mount
+from labctl.kernel.host.syscalls import MS_BIND, MS_RDONLY, MS_REC, mount
 
 SYS = "/sys"
 SYS_MOUNTS = ("/sys/fs/cgroup", "/sys/fs/bpf")  # mounts below /sys that a new sysfs would hide
@@ -64,11 +64,19 @@ def mount_node_files(texts: dict[str, str]) -> None:
         os.chmod(draft, 0o644)
         if os.path.exists(path):
             mount(draft, path, None, MS_BIND)
-    mount("sysfs", SYS, "sysfs")
+    _mount_sysfs()
     for path, fd in sys_mounts:
         if os.path.isdir(path):
             mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
         os.close(fd)
+
+
+def _mount_sysfs() -> None:
+    """In the user namespace of a container with a read-only /sys, the kernel allows only another read-only one."""
+    try:
+        mount("sysfs", SYS, "sysfs")
+    except PermissionError:
+        mount("sysfs", SYS, "sysfs", MS_RDONLY)
 
 
 def _open_mount(path: str) -> int | None:
