@@ -17,6 +17,7 @@ from labctl.errors import UsageError
 
 if TYPE_CHECKING:
     from labctl.board.board import Board
+    from labctl.board.entry import Kind
     from labctl.training.class_records import ClassRecords
 
 INTERVAL_S = 5
@@ -143,9 +144,10 @@ def _records(
 
 def _board(records: ClassRecords, sort: str) -> Board:
     from labctl.board.board import make_board
-    from labctl.scenario.catalog import exercise_files
+    from labctl.scenario.catalog import exercise_files, lesson_files
 
-    return make_board(records.found, {"exercise": tuple(exercise_files())}, datetime.now(timezone.utc), sort)
+    courses: dict[Kind, tuple[str, ...]] = {"lesson": tuple(lesson_files()), "exercise": tuple(exercise_files())}
+    return make_board(records.found, courses, datetime.now(timezone.utc), sort)
 
 
 def _report(
