@@ -32,6 +32,7 @@ def lab_document(lab: Lab) -> Document:
     return {
         "lab": lab.name,
         "model": lab.model,
+        "lesson": lab.lesson is not None,
         "summary": gettext(lab.say),
         "version": __version__,
         "svg": "\n".join(svg_lines(draw(lab))),

@@ -98,6 +98,21 @@ class LabPage:
         self._publish_state({"broken": found["broken"]})
         return found
 
+    async def lesson(self, arguments: Document) -> Document:
+        """Where the learner is; with an action, after a step, which all viewers see. Raises BusyError, GoneError,
+        WorkerError."""
+        if not arguments:
+            if self.gone:
+                raise GoneError
+            return await self._reads.request("lesson", {})
+        number = self._number + 1
+        found = await self._run("lesson", "learn", arguments)
+        traced = found.pop("traced")
+        if traced is not None:
+            self.viewers.publish("trace", {"id": number, **traced})
+        self.viewers.publish("lesson", found)
+        return found
+
     def check(self, arguments: Document) -> None:
         """Begin to run the checks; their results are events. Raises BusyError, GoneError."""
         self._require_free()

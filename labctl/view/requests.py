@@ -31,6 +31,10 @@ def _protocol(value: object) -> bool:
     return value in ("icmp", "tcp", "udp")
 
 
+def _lesson_action(value: object) -> bool:
+    return value in ("next", "skip", "back")
+
+
 TEXT, FLAG = (_text, "a text"), (_flag, "true or false")
 PORT = (_number(1, 65535), "a number from 1 to 65535")
 Fields: TypeAlias = Mapping[str, tuple[Callable[[object], bool], str]]
@@ -47,8 +51,9 @@ FIELDS: Mapping[str, Fields] = {
     "break": {"fault": TEXT, "object": TEXT, "random": FLAG, "seed": (_number(0, 2**31), "a number")},
     "fix": {"fault": TEXT, "object": TEXT},
     "capture": {"point": TEXT, "filter": TEXT},
+    "lesson": {"action": (_lesson_action, "next, skip or back"), "answer": TEXT},
 }
-NEEDED: Mapping[str, tuple[str, ...]] = {"trace": ("from", "to")}
+NEEDED: Mapping[str, tuple[str, ...]] = {"trace": ("from", "to"), "lesson": ("action",)}
 
 
 def parse(verb: str, body: bytes) -> Document:

@@ -183,6 +183,14 @@ async def _reasons(page: LabPage, request: Request) -> Response:
     return JSONResponse(await page.reasons(request.path_params["name"], request.query_params.get("object", "")))
 
 
+async def _lesson(page: LabPage, request: Request) -> Response:
+    return JSONResponse(await page.lesson({}))
+
+
+async def _lesson_step(page: LabPage, request: Request) -> Response:
+    return JSONResponse(await page.lesson(await _arguments(request, "lesson")))
+
+
 async def _break(page: LabPage, request: Request) -> Response:
     return JSONResponse(await page.break_or_fix("break", await _arguments(request, "break")))
 
@@ -205,6 +213,8 @@ ROUTES = (
     ("/events", "GET", _events),
     ("/machine/{name:str}", "GET", _machine),
     ("/reasons/{name:str}", "GET", _reasons),
+    ("/lesson", "GET", _lesson),
+    ("/lesson", "POST", _lesson_step),
     ("/trace", "POST", _trace),
     ("/check", "POST", _check),
     ("/break", "POST", _break),

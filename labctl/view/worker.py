@@ -166,6 +166,25 @@ class LabWorker:
             return self._reasons.explanation(wanted["name"], wanted["object"])
         return {"reasons": self._reasons.of_machine(wanted["name"])}
 
+    def lesson(self, wanted: Document) -> Document:
+        """The lesson of the lab; with `action`, after a step. `traced` is the packet of a question, as from `trace`."""
+        from labctl.core.lesson_types import Prediction
+        from labctl.view import lessons
+        from labctl.view.steps import trace_document
+
+        if not wanted:
+            return lessons.lesson_document(self.name)
+        found, outcome = lessons.act(self.name, wanted["action"], wanted.get("answer", ""), lambda _: None)
+        lesson = self.recorded.lesson
+        traced: Document | None = None
+        if outcome is not None and outcome.trace is not None and lesson is not None:
+            asked = lesson.steps[outcome.number].action
+            assert isinstance(asked, Prediction)
+            probe = asked.goal.probe
+            question = {"from": probe.source, "to": probe.target, "protocol": probe.protocol, "port": probe.port}
+            traced = {**trace_document(self.lab, probe.source, outcome.trace), **question}
+        return {**found, "traced": traced}
+
     def break_(self, wanted: Document) -> Document:
         """Give the lab a fault: the named one, or one at random, which is hidden."""
         from labctl.faults.catalogue import find_fault
@@ -227,6 +246,7 @@ VERBS: dict[str, Verb] = {
     "check": LabWorker.check,
     "machine": LabWorker.machine,
     "reasons": LabWorker.reasons,
+    "lesson": LabWorker.lesson,
     "break": LabWorker.break_,
     "fix": LabWorker.fix,
     "capture": LabWorker.capture,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 playwright = pytest.importorskip("playwright.sync_api")
 
 AXE = Path(os.environ.get("LABCTL_VIEW_BUILD", f"{sys.prefix}-view")) / "node_modules" / "axe-core" / "axe.min.js"
-TABS = ("Checks", "Trace", "Machine", "Drift", "Capture", "Break")
+TABS = ("Checks", "Trace", "Machine", "Drift", "Capture", "Break", "Learn")
 MOST_TAB_STOPS = 80
 # what has the focus, and whether its look says so; a machine of the drawing has a thicker frame
 FOCUSED = """() => {

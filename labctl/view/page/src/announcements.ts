@@ -10,6 +10,7 @@ export function announcements(before: PageState, after: PageState, texts: Texts)
     ...checkSentences(before, after, texts),
     ...driftSentences(before, after, texts),
     ...traceSentences(before, after, texts),
+    ...lessonSentences(before, after, texts),
     ...(after.message !== before.message && after.message ? [after.message] : []),
   ];
 }
@@ -51,4 +52,14 @@ function traceSentences(before: PageState, after: PageState, texts: Texts): stri
   const { verdict, sentence } = after.trace.story;
   if (at === all && !step.lost) sentences.push(trace.ended(trace.verdict[verdict] ?? verdict, sentence));
   return sentences;
+}
+
+function lessonSentences(before: PageState, after: PageState, texts: Texts): string[] {
+  const [old, now] = [before.lesson?.session, after.lesson?.session];
+  if (!old || !now || old === now || old.progress.step === now.progress.step) return [];
+  const { learn } = texts;
+  const right = now.outcome?.right ?? null;
+  const verdict = right === null ? "" : right ? learn.right : learn.wrong;
+  const step = now.step ? learn.step(now.step.number, now.progress.steps) : learn.end;
+  return [learn.said(verdict, step)];
 }

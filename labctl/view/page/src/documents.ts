@@ -132,9 +132,68 @@ export interface MachineDocument {
   readonly reasons?: readonly Reason[];
 }
 
+export interface LessonProgress {
+  /** The current step from 1; null at the end. */
+  readonly step: number | null;
+  readonly steps: number;
+  readonly finished: string | null;
+  readonly predictions: { readonly right: number; readonly answered: number };
+}
+
+export interface LessonStep {
+  readonly number: number;
+  readonly kind: "text" | "run" | "labctl" | "predict" | "claim";
+  readonly say: string | null;
+  readonly commands: readonly string[];
+  readonly claim: string | null;
+  /** What an answer looks like. */
+  readonly answer: string | null;
+}
+
+/** What happened in a step. */
+export interface LessonOutcome {
+  readonly number: number;
+  readonly output: string | null;
+  readonly exit_code: number | null;
+  readonly right: boolean | null;
+  readonly seen: readonly string[];
+  readonly trace: readonly string[] | null;
+  readonly holds: boolean | null;
+  readonly checks: readonly {
+    readonly say: string;
+    readonly verdict: CheckVerdict;
+    readonly evidence: readonly string[];
+  }[];
+  readonly problems: readonly string[];
+  readonly then: string | null;
+}
+
+/** The document of `labctl learn --json`. */
+export interface LessonSession {
+  readonly title: string;
+  readonly text: string;
+  readonly outcome: LessonOutcome | null;
+  readonly step: LessonStep | null;
+  readonly exercise: string | null;
+  readonly progress: LessonProgress;
+}
+
+export interface LessonDocument {
+  readonly lessons: readonly {
+    readonly name: string;
+    readonly title: string;
+    readonly minutes: number;
+    readonly progress: LessonProgress | null;
+  }[];
+  /** null: this lab is not that of a lesson. */
+  readonly session: LessonSession | null;
+}
+
 export interface LabState {
   readonly lab: string;
   readonly model: string;
+  /** Whether it is the lab of a lesson. */
+  readonly lesson: boolean;
   readonly summary: string;
   readonly svg: string;
   readonly machines: readonly Machine[];
@@ -158,6 +217,7 @@ export interface LabState {
 export const EMPTY: LabState = {
   lab: "",
   model: "",
+  lesson: false,
   summary: "",
   svg: "",
   machines: [],

@@ -6,6 +6,7 @@ const PATHS = {
   drift: "M12 4L21 19H3ZM12 10v4M12 16.7v.01",
   capture: "M3 12h4l2-6 4 12 2-6h6",
   break: "M13 3L5 14h6l-1 7 8-11h-6z",
+  learn: "M12 6c-3-2-6-2-9-1v13c3-1 6-1 9 1 3-2 6-2 9-1V5c-3-1-6-1-9 1zM12 6v13",
   pass: "M4 12.5l5 5L20 6.5",
   fail: "M6 6l12 12M18 6L6 18",
   unknown: "M6 12h12",

@@ -1,5 +1,5 @@
 // The way to the server: requests, and the stream of events with reconnection.
-import type { Drift, Explanation, LabState, MachineDocument, Reason, ServerError, Trace } from "./documents.ts";
+import type { Drift, Explanation, LabState, LessonDocument, MachineDocument, Reason, ServerError, Trace } from "./documents.ts";
 import type { Question } from "./questions.ts";
 import type { Action } from "./state.ts";
 import type { Texts } from "./texts.ts";
@@ -21,6 +21,8 @@ export interface Server {
   machine(name: string): Promise<MachineDocument>;
   reasons(machine: string): Promise<{ reasons: readonly Reason[] }>;
   explanation(machine: string, object: string): Promise<Explanation>;
+  lesson(): Promise<LessonDocument>;
+  learn(step: { action: "next" | "skip" | "back"; answer: string }): Promise<LessonDocument>;
   trace(question: Question): Promise<Trace>;
   check(): Promise<unknown>;
   break(
@@ -51,6 +53,8 @@ export function server(texts: Texts): Server {
     reasons: (machine) => ask("GET", `reasons/${encodeURIComponent(machine)}`),
     explanation: (machine, object) =>
       ask("GET", `reasons/${encodeURIComponent(machine)}?object=${encodeURIComponent(object)}`),
+    lesson: () => ask("GET", "lesson"),
+    learn: (step) => ask("POST", "lesson", step),
     trace: (question) => ask("POST", "trace", question),
     check: () => ask("POST", "check"),
     break: (question) => ask("POST", "break", question),
@@ -103,6 +107,7 @@ export function follow(api: Server, dispatch: (action: Action) => void, onTrace:
     listen<{ id: string }>("check", (check) => dispatch({ type: "check", check }));
     listen<readonly Drift[]>("drift", (drift) => dispatch({ type: "drift", drift }));
     listen<Trace>("trace", onTrace);
+    listen<LessonDocument>("lesson", (lesson) => dispatch({ type: "lesson", lesson, isNews: true }));
     listen<LabState["busy"]>("busy", (busy) => dispatch({ type: "state", state: { busy } }));
     listen<ServerError>("refusal", (error) => dispatch({ type: "error", error }));
     listen<{ lines?: readonly string[]; running?: boolean; why?: string }>("capture", (capture) => {

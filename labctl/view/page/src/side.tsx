@@ -6,6 +6,7 @@ import { BreakPanel } from "./panels/break.tsx";
 import { CapturePanel } from "./panels/capture.tsx";
 import { ChecksPanel } from "./panels/checks.tsx";
 import { DriftPanel } from "./panels/drift.tsx";
+import { LearnPanel } from "./panels/learn.tsx";
 import { MachinePanel } from "./panels/machine.tsx";
 import { TracePanel } from "./panels/trace.tsx";
 import { type PageState, type Tab, countChecks, tabsOf } from "./state.ts";
@@ -18,6 +19,7 @@ const PANELS: Readonly<Record<Tab, () => preact.JSX.Element>> = {
   drift: DriftPanel,
   capture: CapturePanel,
   break: BreakPanel,
+  learn: LearnPanel,
 };
 
 interface SideProps {
@@ -87,9 +89,7 @@ function TabButton({ tab, isSelected, onClick }: { tab: Tab; isSelected: boolean
       <span class="tabicon">
         <Icon name={tab} />
         {note && (
-          <span class={`count ${note.kind}`} aria-hidden="true">
-            {note.sign}
-          </span>
+          <span class={`count ${note.kind}`} data-sign={note.sign} />
         )}
       </span>
       {texts.tab[tab]}

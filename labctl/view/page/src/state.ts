@@ -6,12 +6,13 @@ import {
   type Drift,
   type Fault,
   type LabState,
+  type LessonDocument,
   type ServerError,
   type Target,
   type Trace,
 } from "./documents.ts";
 
-export const TABS = ["checks", "trace", "machine", "drift", "capture", "break"] as const;
+export const TABS = ["checks", "trace", "machine", "drift", "capture", "break", "learn"] as const;
 export type Tab = (typeof TABS)[number];
 export type Protocol = "icmp" | "tcp" | "udp";
 export const SPEEDS = [0.5, 1, 2, 4] as const;
@@ -59,6 +60,7 @@ export interface PageState {
   readonly pending: string | null;
   readonly error: ServerError | null;
   readonly message: string;
+  readonly lesson: LessonDocument | null;
   readonly capture: CaptureLog;
 }
 
@@ -82,7 +84,9 @@ export type Action =
   | { readonly type: "close-trace" }
   | { readonly type: "pending"; readonly verb: string | null }
   | { readonly type: "error"; readonly error: ServerError | null }
-  | { readonly type: "message"; readonly text: string };
+  | { readonly type: "message"; readonly text: string }
+  /** `isNews`: after a step, and not the first reading. */
+  | { readonly type: "lesson"; readonly lesson: LessonDocument; readonly isNews: boolean };
 
 export const START: PageState = {
   lab: EMPTY,
@@ -97,6 +101,7 @@ export const START: PageState = {
   pending: null,
   error: null,
   message: "",
+  lesson: null,
   capture: { lines: [], count: 0 },
 };
 
@@ -149,6 +154,8 @@ export function reduce(page: PageState, action: Action): PageState {
       return { ...page, pending: action.verb };
     case "error":
       return { ...page, error: action.error };
+    case "lesson":
+      return { ...page, lesson: withOutcome(page.lesson, action) };
     case "message":
       return { ...page, message: action.text };
   }
@@ -156,7 +163,7 @@ export function reduce(page: PageState, action: Action): PageState {
 
 /** The tabs that make sense here: an exported file captures and breaks nothing. */
 export function tabsOf(page: PageState): readonly Tab[] {
-  return page.connection === "file" ? TABS.filter((tab) => tab !== "capture" && tab !== "break") : TABS;
+  return page.connection === "file" ? TABS.filter((tab) => !["capture", "break", "learn"].includes(tab)) : TABS;
 }
 
 /** Whether a verb runs in this lab, so that no other can start. */
@@ -211,12 +218,24 @@ function withLab(page: PageState, lab: LabState): PageState {
   const targets = new Set([...names, ...lab.targets.map((target) => target.name)]);
   const { form } = page;
   const isSame = JSON.stringify(lab.machines) === JSON.stringify(page.lab.machines); // then nothing is drawn again
+  const isLesson = lab.lesson && !page.lab.lesson; // its page begins with the lesson
   return {
     ...page,
+    tab: isLesson && page.tab === "checks" && page.connection !== "file" ? "learn" : page.tab,
     lab: isSame ? { ...lab, machines: page.lab.machines } : lab,
     machine: page.machine !== null && names.has(page.machine) ? page.machine : null,
     form: { ...form, from: names.has(form.from) ? form.from : "", to: targets.has(form.to) ? form.to : "" },
   };
+}
+
+/** A first reading keeps what happened in the step before: the server knows it only right after that step. */
+function withOutcome(
+  before: LessonDocument | null,
+  { lesson, isNews }: { readonly lesson: LessonDocument; readonly isNews: boolean },
+): LessonDocument {
+  const old = before?.session;
+  if (isNews || !old || !lesson.session || old.progress.step !== lesson.session.progress.step) return lesson;
+  return { ...lesson, session: { ...lesson.session, outcome: old.outcome } };
 }
 
 function withCheck(checks: readonly Check[], news: Partial<Check> & Pick<Check, "id">): readonly Check[] {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { EMPTY, type Check, type LabState, type Machine } from "../src/documents.ts";
+import { EMPTY, type Check, type LabState, type LessonDocument, type Machine } from "../src/documents.ts";
 import { START, countChecks, isBusy, readState, reduce, tabsOf, type Action, type PageState } from "../src/state.ts";
 import { someTrace } from "./samples.ts";
 
@@ -155,7 +155,7 @@ test("an exported file has no tabs that need a server, by no way", () => {
   const file = after({ type: "connection", connection: "file" });
   assert.deepEqual(tabsOf(file), ["checks", "trace", "machine", "drift"]);
   assert.equal(reduce(file, { type: "tab", tab: "break" }).tab, "checks");
-  assert.equal(tabsOf(after({ type: "connection", connection: "live" })).length, 6);
+  assert.equal(tabsOf(after({ type: "connection", connection: "live" })).length, 7);
 });
 
 test("an error is shown until the reader goes on", () => {
@@ -171,4 +171,23 @@ test("an exported file shows all of its traces in their order, the first at its 
   assert.equal(page.trace, traces[0]);
   assert.equal(page.player.playing, false);
   assert.equal(after({ type: "recorded", traces: [] }).trace, null);
+});
+
+const session = (step: number | null, outcome: object | null = null): LessonDocument =>
+  ({ lessons: [], session: { title: "t", outcome, progress: { step, steps: 3 } } }) as unknown as LessonDocument;
+const lesson = (document: LessonDocument, isNews: boolean): Action => ({ type: "lesson", lesson: document, isNews });
+
+test("the page of a lesson's lab begins with the lesson, but not in an exported file", () => {
+  assert.equal(after(lab({ lesson: true })).tab, "learn");
+  assert.equal(after(lab({ lesson: false })).tab, "checks");
+  assert.equal(after({ type: "tab", tab: "drift" }, lab({ lesson: true })).tab, "drift");
+  assert.equal(after({ type: "connection", connection: "file" }, lab({ lesson: true })).tab, "checks");
+  assert.equal(after(lab({ lesson: true }), { type: "tab", tab: "checks" }, lab({ lesson: true })).tab, "checks");
+});
+
+test("what happened in a step stays when the lesson is read again, until the next step", () => {
+  const done = after(lesson(session(2, { number: 1 }), true));
+  assert.deepEqual(reduce(done, lesson(session(2), false)).lesson?.session?.outcome, { number: 1 });
+  assert.equal(reduce(done, lesson(session(3), false)).lesson?.session?.outcome, null);
+  assert.equal(reduce(done, lesson(session(1), true)).lesson?.session?.outcome, null);
 });

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { announcements } from "../src/announcements.ts";
-import type { Check, Drift, LabState } from "../src/documents.ts";
+import type { Check, Drift, LabState, LessonDocument } from "../src/documents.ts";
 import { groupFaults } from "../src/faults.ts";
 import { START, reduce, type Action, type PageState } from "../src/state.ts";
 import { traceOf } from "../src/questions.ts";
 import { changedRows } from "../src/tables.ts";
+import { blocksOf, inlineParts } from "../src/text_blocks.ts";
 import { chooseLanguage, textsOf } from "../src/texts.ts";
 import { someStep, someTrace } from "./samples.ts";
 
@@ -55,6 +56,34 @@ test("a lost connection is announced, the first connection is not", () => {
   const live = reduce(START, { type: "connection", connection: "live" });
   assert.deepEqual(announcements(START, live, english), []);
   assert.deepEqual(said(live, { type: "connection", connection: "lost" }), ["no connection"]);
+});
+
+test("a step of a lesson is announced with its result", () => {
+  const at = (step: number | null, right: boolean | null): Action => {
+    const current = step === null ? null : { number: step };
+    const found = { lessons: [], session: { outcome: { right }, step: current, progress: { step, steps: 3 } } };
+    return { type: "lesson", lesson: found as unknown as LessonDocument, isNews: true };
+  };
+  const first = reduce(START, at(1, null));
+  assert.deepEqual(announcements(START, first, english), []);
+  assert.deepEqual(said(first, at(2, null)), ["Step 2 of 3"]);
+  assert.deepEqual(said(first, at(2, true)), ["Right. Step 2 of 3"]);
+  assert.deepEqual(said(first, at(null, false)), ["Not so. This is the end of the lesson"]);
+});
+
+test("texts of a lesson have paragraphs, commands and lists", () => {
+  assert.deepEqual(blocksOf("One `x`.\nTwo\n\n  ip a\n\n  ip b\n- a\n- b"), [
+    { kind: "paragraph", lines: ["One `x`."] },
+    { kind: "paragraph", lines: ["Two"] },
+    { kind: "code", lines: ["ip a", "", "ip b"] },
+    { kind: "list", lines: ["a", "b"] },
+  ]);
+  assert.deepEqual(inlineParts("a `b` c"), [
+    { code: false, part: "a " },
+    { code: true, part: "b" },
+    { code: false, part: " c" },
+  ]);
+  assert.deepEqual(inlineParts("a ` b"), [{ code: false, part: "a ` b" }]);
 });
 
 test("an unchanged page says nothing", () => {
