@@ -14,10 +14,10 @@ from labctl.kernel.host import lab_state
 from labctl.view import page as page_module
 from labctl.view import server
 from labctl.view.requests import MAX_BODY_BYTES
-from labctl.view.server import POLICY
+from labctl.view.server import POLICY, create_app
 from tests.support.page import BASE, STATE, STATUS, TOKEN, USAGE, ReplacedPage
 
-POSTS = ("trace", "check", "break", "fix", "capture")
+POSTS = ("trace", "check", "break", "fix", "capture", "lesson")
 
 
 @pytest.fixture
@@ -355,3 +355,31 @@ def test_a_lab_that_cannot_be_read_is_reported_once_and_again_after_it_could(
         return names
 
     assert asyncio.run(asyncio.wait_for(run(), 20)) == ["event: refusal", "event: refusal", "event: end"]
+
+
+def test_the_page_is_served_in_its_language(page: ReplacedPage, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text('<!doctype html><html lang="en">')
+    page.app = create_app(page.page, TOKEN, tmp_path, "ja")
+
+    assert page.ask("GET", "").text == '<!doctype html><html lang="ja">'
+
+
+def test_reasons_are_asked_for_a_machine_or_one_object(page: ReplacedPage) -> None:
+    page.reads.answers["reasons"] = {"reasons": []}
+
+    assert page.ask("GET", "reasons/node1").json() == {"reasons": []}
+    page.ask("GET", "reasons/node1?object=route%20default")
+    asked = [arguments for verb, arguments in page.reads.requests if verb == "reasons"]
+    assert asked == [{"name": "node1", "object": ""}, {"name": "node1", "object": "route default"}]
+
+
+def test_a_lesson_is_read_and_its_steps_are_verbs(page: ReplacedPage) -> None:
+    page.reads.answers["lesson"] = {"lessons": [], "session": None}
+    page.verbs.answers["lesson"] = {"lessons": [], "session": None, "traced": {"steps": []}}
+
+    assert page.ask("GET", "lesson").json() == {"lessons": [], "session": None}
+    assert page.verbs.requests == []
+    assert page.ask("POST", "lesson", {"action": "next", "answer": "lost"}).json() == {"lessons": [], "session": None}
+    assert page.verbs.requests == [("lesson", {"action": "next", "answer": "lost"})]
+    assert page.ask("POST", "lesson", {"action": "jump"}).status_code == 400
+    assert page.ask("POST", "lesson", {}).status_code == 400
