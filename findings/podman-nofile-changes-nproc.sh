@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # podman 4.3.1: `--ulimit nofile=500:600` sets the limit of open files, as its manual says, and also changes another
 # limit: that of processes becomes 1048576, although without the option it is the kernel's pid_max. So a container that
-# is given fewer open files may have 32 times as many processes (with the usual pid_max of 32768).
+# is given fewer open files may have 32 times as many processes (seen with a pid_max of 32768).
 #
 # Run it as root on Debian 12: it unpacks the pinned package and the libraries that it needs in a temporary folder. It
 # only creates the configuration of containers, from an empty folder; none is started.
