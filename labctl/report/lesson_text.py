@@ -58,9 +58,12 @@ def head_lines(session: LessonSession, terminal: Terminal) -> Iterator[str]:
 
 def step_title(number: int, count: int, terminal: Terminal) -> str:
     """The line above a step."""
+    from labctl.report.text_layout import text_width
+
     text = gettext(sentence("step {number} of {count}", number=number + 1, count=count))
     line = "─" if terminal.symbols else "-"
-    return terminal.paint(f"{line * 2} {text} {line * max(0, min(terminal.width or 40, WIDTH) - len(text) - 4)}", "dim")
+    rest = min(terminal.width or 40, WIDTH) - text_width(text) - 4
+    return terminal.paint(f"{line * 2} {text} {line * max(0, rest)}", "dim")
 
 
 def step_lines(step: LessonStep, number: int, count: int, lab: str, prefix: str, terminal: Terminal) -> Iterator[str]:

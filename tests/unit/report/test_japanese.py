@@ -16,6 +16,7 @@ from labctl.core.results import Outcome, Report, Sighting
 from labctl.core.scenario_types import Check, See
 from labctl.core.sentence import Sentence, sentence
 from labctl.core.text import count
+from labctl.report.lesson_text import step_title
 from labctl.report.node_view import TableSection
 from labctl.report.terminal import Terminal
 from labctl.report.text_layout import fold_line, text_width
@@ -113,3 +114,12 @@ def test_a_command_can_be_pasted_although_its_label_is_translated(
     assert lines
     assert all(line.endswith(" \\") for line in lines)
     assert not last.endswith("\\")
+
+
+def test_the_line_above_a_step_is_as_wide_as_in_english(japanese: None) -> None:
+    terminal = Terminal(io.StringIO(), io.StringIO())
+    title = step_title(2, 14, terminal)
+
+    assert "ステップ 3/14" in title
+    language.use(language.ORIGINAL)
+    assert text_width(title) == text_width(step_title(2, 14, terminal))
