@@ -10,7 +10,7 @@ from labctl.core.exercise_types import PredictGoal
 from labctl.core.judgement import Judgement
 from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.resources import IP
-from labctl.core.sentence import Sentence, joined, sentence
+from labctl.core.sentence import Sentence, joined, one_of, sentence
 from labctl.errors import UsageError
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hops import PacketObservation
@@ -32,7 +32,7 @@ class AnswerWords:
 def answer_form(goal: PredictGoal) -> str:
     """What an answer looks like."""
     if goal.ask == "verdict":
-        return " or ".join(VERDICTS)
+        return one_of(VERDICTS)
     if goal.ask == "ttl":
         return sentence("a number, or `nothing` if no packet comes there")
     if goal.ask == "path":

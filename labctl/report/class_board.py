@@ -11,7 +11,7 @@ from labctl.board.entry import KINDS, TIME, Entry, Kind
 from labctl.core.sentence import sentence, sentence_n
 from labctl.report.node_view import TableSection
 from labctl.report.terminal import Terminal
-from labctl.translation.language import gettext as _
+from labctl.translation.language import gettext
 
 COLOURS = {"stuck": "red", "idle": "yellow", "done": "green"}
 MARKS = {"finished": "#", "help": "!", "solved": "s", "begun": ">", "none": "."}
@@ -32,36 +32,36 @@ def mark(line: Line, column: Column) -> str:
 
 def state_name(state: str) -> str:
     """The word for the state of a learner."""
-    names = {"stuck": _("stuck"), "idle": _("idle"), "working": _("working"), "done": _("done")}
+    names = {"stuck": gettext("stuck"), "idle": gettext("idle"), "working": gettext("working"), "done": gettext("done")}
     return names[state]
 
 
 def mark_name(name: str) -> str:
     """What a mark means."""
     names = {
-        "finished": _("finished"), "help": _("needs help"), "solved": _("solved by labctl"), "begun": _("begun"),
-        "none": _("not begun"),
+        "finished": gettext("finished"), "help": gettext("needs help"), "solved": gettext("solved by labctl"), "begun": gettext("begun"),
+        "none": gettext("not begun"),
     }  # fmt: skip
     return names[name]
 
 
 def kind_name(kind: Kind) -> str:
     """The word for several lessons, or exercises."""
-    return _("lessons") if kind == "lesson" else _("exercises")
+    return gettext("lessons") if kind == "lesson" else gettext("exercises")
 
 
 def ago(minutes: int) -> str:
     """How long ago something was, in a few characters."""
     if minutes < HOUR:
-        return _(sentence("{number} min", number=minutes))
+        return gettext(sentence("{number} min", number=minutes))
     if minutes < DAY:
-        return _(sentence("{number} h", number=minutes // HOUR))
-    return _(sentence("{number} d", number=minutes // DAY))
+        return gettext(sentence("{number} h", number=minutes // HOUR))
+    return gettext(sentence("{number} d", number=minutes // DAY))
 
 
 def summary(board: Board) -> str:
     """How many learners there are, and in which state."""
-    learners = _(sentence_n("{number} learner", "{number} learners", len(board.lines)))
+    learners = gettext(sentence_n("{number} learner", "{number} learners", len(board.lines)))
     states = [f"{number} {state_name(state)}" for state in STATES if (number := len(board.in_state(state)))]
     return f"{learners}: {', '.join(states)}" if states else learners
 
@@ -77,7 +77,7 @@ def print_board(board: Board, terminal: Terminal) -> None:
     if helped:
         terminal.line()
         width = max(len(line.learner) for line in helped)
-        texts = (f"{line.learner:<{width}}  {_(line.reason)}" for line in helped)
+        texts = (f"{line.learner:<{width}}  {gettext(line.reason)}" for line in helped)
         terminal.lines(texts, fold=width + 2)
     terminal.line()
     terminal.lines(legend(board, SYMBOLS if terminal.symbols else MARKS), fold=4)
@@ -86,7 +86,7 @@ def print_board(board: Board, terminal: Terminal) -> None:
 def table(board: Board, marks: dict[str, str]) -> TableSection:
     """The lines of the board."""
     kinds = [kind for kind in KINDS if board.of_kind(kind)]
-    columns = (_("learner"), _("state"), *map(kind_name, kinds), _("points"), _("last change"))
+    columns = (gettext("learner"), gettext("state"), *map(kind_name, kinds), gettext("points"), gettext("last change"))
     rows = tuple(_row(board, line, kinds, marks) for line in board.lines)
     return TableSection("", columns, rows)
 
@@ -117,10 +117,10 @@ def legend(board: Board, marks: dict[str, str]) -> list[str]:
 
 def problem_lines(problems: Sequence[tuple[str, str]]) -> list[str]:
     """What was left out, and why. Names of files come from others: a character that does not print is shown as ?."""
-    lines = [_(sentence("{place} is left out: {problem}", place=_plain(place), problem=_plain(problem)))
+    lines = [gettext(sentence("{place} is left out: {problem}", place=_plain(place), problem=_plain(problem)))
              for place, problem in problems[:MAX_PROBLEMS]]  # fmt: skip
     if (more := len(problems) - MAX_PROBLEMS) > 0:
-        lines.append(_(sentence_n("{number} more is left out", "{number} more are left out", more)))
+        lines.append(gettext(sentence_n("{number} more is left out", "{number} more are left out", more)))
     return lines
 
 

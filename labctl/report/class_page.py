@@ -13,8 +13,7 @@ from labctl.board.board import STATES, Board, Column, Line
 from labctl.board.entry import KINDS
 from labctl.core.sentence import sentence
 from labctl.report.class_board import SYMBOLS, ago, kind_name, mark, mark_name, state_name, summary
-from labctl.translation.language import current_language
-from labctl.translation.language import gettext as _
+from labctl.translation.language import current_language, gettext
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 STATE_SYMBOLS = {"stuck": "!", "idle": "…", "working": "▸", "done": "✔"}
@@ -47,7 +46,7 @@ def board_page(board: Board, refresh_s: int | None = None) -> str:
 
 
 def _page(board: Board, refresh_s: int | None) -> Iterator[str]:
-    title = _("Class board")
+    title = gettext("Class board")
     yield f'<!DOCTYPE html>\n<html lang="{escape(current_language())}">\n<head>\n<meta charset="utf-8">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     if refresh_s is not None:
@@ -79,15 +78,15 @@ def _parts(lines: Sequence[Line]) -> list[Sequence[Line]]:
 def _needs_help(board: Board) -> Iterator[str]:
     stuck = board.in_state("stuck")
     if stuck:
-        yield f"<h2>{escape(_('needs help'))}</h2>\n<ul class=help>"
-        yield from (f"<li><b>{escape(line.learner)}</b> {escape(_(line.reason))}</li>" for line in stuck)
+        yield f"<h2>{escape(gettext('needs help'))}</h2>\n<ul class=help>"
+        yield from (f"<li><b>{escape(line.learner)}</b> {escape(gettext(line.reason))}</li>" for line in stuck)
         yield "</ul>"
 
 
 def _table(board: Board, lines: Sequence[Line], number: int, count: int) -> Iterator[str]:
-    caption = _("learners") + (f" {number + 1}/{count}" if count > 1 else "")
+    caption = gettext("learners") + (f" {number + 1}/{count}" if count > 1 else "")
     yield f'<table>\n<caption class="screen-reader">{escape(caption)}</caption>\n<thead>\n<tr>'
-    yield "".join(f'<th scope="col">{escape(text)}</th>' for text in (_("learner"), _("state")))
+    yield "".join(f'<th scope="col">{escape(text)}</th>' for text in (gettext("learner"), gettext("state")))
     for kind in KINDS:
         for at, column in enumerate(board.of_kind(kind), 1):
             name = f"{kind_name(kind)} {at}: {column.name}"
@@ -96,7 +95,7 @@ def _table(board: Board, lines: Sequence[Line], number: int, count: int) -> Iter
                 f'<th scope="col" class="mark" title="{escape(name)}"><span aria-hidden="true">{escape(short)}</span>'
                 f'<span class="screen-reader">{escape(column.name)}</span></th>'
             )
-    yield "".join(f'<th scope="col">{escape(text)}</th>' for text in (_("points"), _("last change")))
+    yield "".join(f'<th scope="col">{escape(text)}</th>' for text in (gettext("points"), gettext("last change")))
     yield "</tr>\n</thead>\n<tbody>"
     for line in lines:
         yield _row(board, line)
@@ -118,9 +117,9 @@ def _cell(line: Line, column: Column) -> str:
     spoken = mark_name(name)
     one = line.entries.get(column)
     if one is not None and one.possible:
-        spoken += ", " + _(sentence("{points} of {possible} points", points=one.points, possible=one.possible))
+        spoken += ", " + gettext(sentence("{points} of {possible} points", points=one.points, possible=one.possible))
     elif one is not None:
-        spoken += ", " + _(sentence("{done} of {total} steps", done=one.done, total=one.total))
+        spoken += ", " + gettext(sentence("{done} of {total} steps", done=one.done, total=one.total))
     title = f"{line.learner}, {column.name}: {spoken}"
     return (
         f'<td class="mark {name}" title="{escape(title)}"><span aria-hidden="true">{SYMBOLS[name]}</span>'
