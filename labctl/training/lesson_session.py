@@ -13,7 +13,7 @@ from labctl.core.names import summarize_names
 from labctl.core.scenario_types import Lab
 from labctl.core.sentence import Sentence, sentence, sentence_n
 from labctl.errors import UsageError
-from labctl.kernel.host import paths, state_files
+from labctl.kernel.host import lab_owner, paths, state_files
 from labctl.lab import learner_lab, lifecycle
 from labctl.lab.learner_lab import LearnerLab
 from labctl.lab.records import load_compiled_lab, load_definition
@@ -73,7 +73,11 @@ def running_lessons() -> tuple[LearnerLab, ...]:
 def current(lab_name: str | None, language: str) -> LessonRun:
     """The lesson that this learner has open, or that of the named lab. Raises UsageError if there is none, or
     several."""
+    if lab_name is not None:
+        lab_owner.require_change(lab_name, "labctl learn shows your own")
     mine = [one for one in running_lessons() if lab_name in (None, one.lab)]
+    if len(mine) > 1 and (chosen := [one for one in mine if one.lab == paths.given_lab()]):
+        mine = chosen
     if not mine:
         where = "" if lab_name is None else f" in a lab {lab_name}"
         raise UsageError(f"no lesson of {learner_name()} runs{where}", "name one; labctl learn lists them")
@@ -95,23 +99,32 @@ def in_this_terminal(name: str) -> Iterator[None]:
 
 
 def open_lesson(
-    name: str, definition: Definition, lab_name: str | None, language: str, notify: Notify, *, restart: bool = False
+    name: str,
+    definition: Definition,
+    lab_name: str | None,
+    language: str,
+    notify: Notify,
+    *,
+    restart: bool = False,
+    again: bool = False,
 ) -> LessonRun:
     """Go on with a lesson in the lab that runs, or build its lab. If the learner was at a later step, what the steps
-    before it do to the lab is done again. `restart` builds a new lab, and begins with the first step.
+    before it do to the lab is done again. `restart` builds a new lab, and begins with the first step; so
+    does `again` for a lesson that is at its end, without forgetting that it was finished.
 
     Raises UsageError if another lab has the given name, and what `up` raises.
     """
     learner = learner_name()
     found = next((one for one in running_lessons() if one.name == name and lab_name in (None, one.lab)), None)
     if found is not None and not restart:
-        return _continued(found, language, definition.compiled.lesson)
-    lab_name = found.lab if found is not None else lab_name or free_lab_name(definition.name, learner)
-    if found is None and lab_name in paths.labs():
-        hint = f"labctl down {lab_name} removes it; --name uses another name"
-        raise UsageError(f"a lab {lab_name} runs already, and it is not this lesson", hint)
-    lab = lifecycle.up(replace(definition, name=lab_name, lab=None), replace=found is not None, progress=notify).lab
-    fresh = _fresh(lab, name)
+        run = _continued(found, language, definition.compiled.lesson)
+        if not (again and run.session.step is None):
+            return run
+    if found is not None:
+        lab = lifecycle.up(replace(definition, name=found.lab, lab=None), replace=True, progress=notify).lab
+    else:
+        lab = _build(definition, lab_name, notify)
+    lab_name, fresh = lab.name, _fresh(lab, name)
     learner_lab.LESSON.save(LearnerLab(lab_name, name, learner, language))
 
     def after(old: LessonProgress | None) -> LessonProgress:
@@ -126,6 +139,21 @@ def open_lesson(
             notify(f"step {number + 1} of {len(progress.steps)} again")
             lesson_steps.carry_out(lab, number, step, "", notify, {})
     return run
+
+
+def _build(definition: Definition, lab_name: str | None, notify: Notify) -> Lab:
+    """Build the lab with the given name, or with one that is free for this learner."""
+    for last in (False, True):
+        name = lab_name or free_lab_name(definition.name, learner_name())
+        if name in paths.labs():
+            hint = f"labctl down {name} removes it; --name uses another name"
+            raise UsageError(f"a lab {name} runs already, and it is not this lesson", hint)
+        try:
+            return lifecycle.up(replace(definition, name=name, lab=None), progress=notify).lab
+        except lab_owner.OwnerError:  # another user has built one with that name meanwhile
+            if last or lab_name is not None:
+                raise
+    raise AssertionError("the second attempt returns or raises")
 
 
 def _continued(running: LearnerLab, language: str, wanted: Lesson | None) -> LessonRun:
@@ -175,11 +203,6 @@ def skip(run: LessonRun) -> LessonRun:
     return _recorded(run, run.session.skipped(now()))
 
 
-def begin_again(run: LessonRun) -> LessonRun:
-    """Go to the first step of a lesson that is at its end. The lab stays as it is."""
-    return _recorded(run, replace(run.session, progress=progresses.moved(run.session.progress, 0, now())))
-
-
 def go_back(run: LessonRun) -> LessonRun:
     """Go back one step. What it did in the lab is not undone."""
     return _recorded(run, run.session.back(now()))
@@ -195,8 +218,7 @@ def _recorded(run: LessonRun, session: LessonSession) -> LessonRun:
 
 def build(definition: Definition, notify: Notify) -> Lab:
     """Build the lab of a lesson to play it; the labs of learners stay as they are."""
-    name = free_lab_name(definition.name, learner_name())
-    return lifecycle.up(replace(definition, name=name, lab=None), progress=notify).lab
+    return _build(definition, None, notify)
 
 
 def play(

@@ -65,10 +65,10 @@ def learn(session: Session, /, lesson: str | None, **options: Any) -> int:
     with lesson_session.in_this_terminal(name):
         lab_name = options["lab_name"] or session.lab
         notify = session.terminal.progress
-        run = lesson_session.open_lesson(name, definition, lab_name, language, notify, restart=options["restart"])
+        run = lesson_session.open_lesson(
+            name, definition, lab_name, language, notify, restart=options["restart"], again=not steps
+        )
         session.terminal.clear()
-        if run.session.step is None and not steps:
-            run = lesson_session.begin_again(run)
         if steps or session.json or not _can_ask(session):
             return _one_step(session, run, options)
         from labctl.cli.lesson_player import LessonPlayer

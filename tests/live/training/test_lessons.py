@@ -34,7 +34,7 @@ def learner(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("LANG", "C.UTF-8")
     yield "ana"
     for running in learner_lab.LESSON.load_all():
-        labctl.down(running.lab)
+        labctl.down(running.lab, force=True)
     for name in lesson_session.FILES.learners():
         for lesson in lesson_session.progress_of(name):
             lesson_session.FILES.remove(name, lesson)
@@ -60,7 +60,8 @@ def no_step(_: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_all_is_as_the_lesson_says_in_both_languages(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = lesson_session.build(define(FILES[name]), no_step)
-    assert lab.lesson is not None
+    lesson = lab.lesson
+    assert lesson is not None
     steps: list[LessonStep] = []
 
     def begun(number: int, step: LessonStep) -> None:
@@ -74,9 +75,11 @@ def test_all_is_as_the_lesson_says_in_both_languages(name: str, monkeypatch: pyt
         for language, locale in LANGUAGES.items():
             monkeypatch.setenv("LANG", locale)
             outcomes: list[StepOutcome] = []
+            if lab.faults and language != "en":  # the lesson has repaired what was broken from the start
+                labctl.up(FILES[name], name=lab.name, replace=True)
             problems = lesson_session.play(lab, language, no_step, {"LABCTL_LANG": language}, begun, ended)
             assert not problems, "\n".join(f"{one}: {outcomes}" for one in problems)
-            assert steps[-len(outcomes) :] == list(lab.lesson.in_language(language).steps)
+            assert steps[-len(outcomes) :] == list(lesson.in_language(language).steps)
         assert labctl.check(lab.name).verdict == "pass"
         assert lifecycle.status(lab.name, lab) == ()
         assert labctl.up(FILES[name], name=lab.name).result.changes == ()
@@ -160,7 +163,7 @@ def test_in_a_pipe_one_command_is_one_step(run: Run) -> None:
 
     assert run("learn", "--next")[0] == 0  # break
     code, out, _ = run("learn", "--answer", "lost", "--lang", "ja")
-    assert (code, "今度は" in out or "RIGHT" in out) == (0, True)
+    assert (code, "正解" in out) == (0, True)
     for _ in range(3):
         code, out, _ = run("learn", "--next")
         assert code == 0, out
@@ -168,7 +171,10 @@ def test_in_a_pipe_one_command_is_one_step(run: Run) -> None:
     assert "labctl exercise start first-cable" in out
     code, out, _ = run("learn", "--next", "--json")
     assert (code, "--restart begins again" in out) == (2, True)
+    assert labctl.RunningLab("two-ends")["c1"].run("ip link set eth0 mtu 1400").ok
     assert "-- step 1 of 9" in run("learn", str(FILE))[1], "a lesson can be done again"
+    assert run("status")[0] == 0, "in a new lab"
+    assert lesson_session.progress_of("ana")["two-ends"].finished
 
 
 def test_documents_have_the_step_and_what_happened(run: Run) -> None:
