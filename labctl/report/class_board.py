@@ -39,9 +39,12 @@ def state_name(state: str) -> str:
 def mark_name(name: str) -> str:
     """What a mark means."""
     names = {
-        "finished": gettext("finished"), "help": gettext("needs help"), "solved": gettext("solved by labctl"), "begun": gettext("begun"),
+        "finished": gettext("finished"),
+        "help": gettext("needs help"),
+        "solved": gettext("solved by labctl"),
+        "begun": gettext("begun"),
         "none": gettext("not begun"),
-    }  # fmt: skip
+    }
     return names[name]
 
 

@@ -31,7 +31,7 @@ def collect() -> dict[Message, set[str]]:
 
 
 def _of_code() -> Iterator[tuple[str, Message]]:
-    """The templates of labctl, from its syntax tree: Babel does not see a call inside an f-string before Python 3.12."""
+    """The templates of labctl, from its syntax tree. Before Python 3.12, Babel sees no call inside an f-string."""
     for path in sorted((ROOT / "labctl").rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in KEYWORDS:
