@@ -32,6 +32,7 @@ def pretend_empty_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pa
         (tmp_path / name).mkdir()
     monkeypatch.setenv("LABCTL_NETNS_DIR", str(tmp_path / "netns"))
     monkeypatch.setenv("LABCTL_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.delenv("LABCTL_PROGRESS_DIR", raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return tmp_path
 

@@ -139,7 +139,7 @@ def test_arrow_keys_change_tabs_and_the_width_of_the_panel(pages: LabPages) -> N
     page.keyboard.press("ArrowDown")
     assert page.get_by_role("tab", name="Trace").get_attribute("aria-selected") == "true"
     page.keyboard.press("End")
-    assert page.get_by_role("heading", name="Break").is_visible()
+    assert page.get_by_role("tab", name="Learn").get_attribute("aria-selected") == "true"
     before = page.get_by_role("complementary").bounding_box()
     page.get_by_role("separator").focus()
     for _ in range(5):

@@ -119,6 +119,7 @@ def test_the_machine_has_records_of_sudo_and_of_homes(tmp_path: Path, monkeypatc
         for name, home in (("ben", str(tmp_path / "ben")), ("gone", str(tmp_path / "gone")), ("odd", ""), ("top", "/"))
     ]
     monkeypatch.setattr(pwd, "getpwall", lambda: accounts)
+    monkeypatch.delenv("LABCTL_PROGRESS_DIR", raising=False)
     write(tmp_path, "state/.exercises/ana/x.json", record("ana", "x"))
     write(tmp_path, "state/kubenet/definition.json", "{")
     write(tmp_path, "ben/.local/state/labctl/.lessons/ben/y.json", lesson_record("ben", "y"))
