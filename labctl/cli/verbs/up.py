@@ -22,7 +22,7 @@ from labctl.errors import UsageError
 
 if TYPE_CHECKING:
     from labctl.core.iptables import Backend
-    from labctl.core.results import Report
+    from labctl.core.results import Report, UpResult
     from labctl.scenario.definition import Definition
 
 
@@ -107,14 +107,18 @@ def up(
         "progress": terminal.progress,
         "force": force,
     }
-    build_options |= {"dry_run": True} if dry_run else {"keep": keep}
+
+    def build(wanted: Definition) -> UpResult:
+        done = None if dry_run else labctl.up(wanted, keep=keep, **build_options).result
+        return done or lifecycle.up(wanted, dry_run=True, **build_options)
+
     try:
-        result = lifecycle.up(definition, **build_options)
+        result = build(definition)
     except lab_owner.OwnerError:
         if given is not None or (own := _own(session, definition)) == definition:
             raise
         definition = own  # another user has built a lab with that name meanwhile
-        result = lifecycle.up(definition, **build_options)
+        result = build(definition)
     session.interruption_text = lambda: "" if dry_run else f"lab {definition.name} is up and keeps running"
     terminal.clear()
     print_warnings(session, result.lab)
