@@ -8,10 +8,9 @@ from labctl.core.exercise_types import Exercise
 from labctl.core.names import did_you_mean
 from labctl.errors import UsageError
 from labctl.scenario.catalog import exercise_files, names
-from labctl.scenario.document import Map, Reader
 from labctl.scenario.exercise_language import EXERCISE
 from labctl.scenario.exercise_parser import read_exercise
-from labctl.scenario.yaml_reader import parse_yaml, read_file
+from labctl.scenario.section_file import read_section
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +40,7 @@ def find(name_or_file: str) -> str:
 
 def entries() -> tuple[ExerciseEntry, ...]:
     """Every built-in exercise, without compiling its lab. Raises ScenarioError for a file with mistakes."""
-    return tuple(ExerciseEntry(name, file, _read(file)) for name, file in exercise_files().items())
-
-
-def _read(file: str) -> Exercise:
-    reader = Reader()
-    root = parse_yaml(read_file(file), file, reader)
-    items = root.items if isinstance(root, Map) else ()
-    node = next((value for key, value in items if key.value == "exercise"), None)
-    found = None if node is None else EXERCISE.read(node, "exercise", reader)
-    exercise = None if found is None else read_exercise(found, reader)
-    reader.raise_problems()
-    if exercise is None:
-        raise UsageError(f"{file} has no section 'exercise'")
-    return exercise
+    return tuple(
+        ExerciseEntry(name, file, read_section(file, EXERCISE, read_exercise))
+        for name, file in exercise_files().items()
+    )

@@ -8,10 +8,9 @@ from labctl.core.lesson_types import Lesson
 from labctl.core.names import did_you_mean
 from labctl.errors import UsageError
 from labctl.scenario.catalog import exercise_files, lesson_files
-from labctl.scenario.document import Map, Reader
 from labctl.scenario.lesson_language import LESSON
 from labctl.scenario.lesson_parser import read_lesson
-from labctl.scenario.yaml_reader import parse_yaml, read_file
+from labctl.scenario.section_file import read_section
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +40,6 @@ def find(name_or_file: str) -> str:
 
 def entries() -> tuple[LessonEntry, ...]:
     """Every built-in lesson, without compiling its lab. Raises ScenarioError for a file with mistakes."""
-    return tuple(LessonEntry(name, file, _read(file)) for name, file in lesson_files().items())
-
-
-def _read(file: str) -> Lesson:
-    reader = Reader()
-    root = parse_yaml(read_file(file), file, reader)
-    items = root.items if isinstance(root, Map) else ()
-    node = next((value for key, value in items if key.value == "lesson"), None)
-    found = None if node is None else LESSON.read(node, "lesson", reader)
-    lesson = None if found is None else read_lesson(found, reader)
-    reader.raise_problems()
-    if lesson is None:
-        raise UsageError(f"{file} has no section 'lesson'")
-    return lesson
+    return tuple(
+        LessonEntry(name, file, read_section(file, LESSON, read_lesson)) for name, file in lesson_files().items()
+    )
