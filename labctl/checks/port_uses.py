@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labctl.checks.context import CheckContext
-from labctl.core.resources import IP
+from labctl.core.resources import IP, Chain
 from labctl.core.results import Sighting
 from labctl.core.snat_ports import PortUse, matching_rules, port_use
 from labctl.errors import KernelError, MissingError
@@ -18,7 +18,8 @@ def exhausted_ports(context: CheckContext, last: Sighting, dport: int) -> tuple[
     path = paths.netns_path(context.lab, last.at.ns)
     try:
         found = context.thread.run(path, chains.read_chains, last.at.ns, (), context.topology.lab.firewall)
-        rules = tuple(matching_rules(found, last.src, last.proto))
+        chains_found = (one for one in found if isinstance(one, Chain))
+        rules = tuple(matching_rules(chains_found, last.src, last.proto))
         flows = context.thread.run(path, conntrack.flows, last.at.ns, last.dst.version) if rules else ()
     except (OSError, KernelError, MissingError):
         return ()

@@ -23,6 +23,7 @@ from labctl.core.resources import (
     Neighbour,
     Netns,
     NextHop,
+    NftObject,
     Plan,
     Resource,
     Route,
@@ -76,7 +77,7 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     found = {item.key: item for item in have}
     wanted = _kernel_defaults(want, found) | {item.key: item for item in want}
     duplicates = _duplicates(wanted, found, have) if len(found) < len(have) else []
-    removed_keys = {key for key in found if (key[0] in ("netns", "link") or _is_nft_chain(key)) and key not in wanted}
+    removed_keys = {key for key in found if (key[0] in ("netns", "link") or _is_nft_table(key)) and key not in wanted}
     extra = [
         Change(None, item)
         for key, item in found.items()
@@ -99,7 +100,7 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
 def _without_shared_chains(want: Plan, have: Plan) -> tuple[Plan, Plan]:
     """Both sides without the chains of iptables that are one object in both: readers return the planned chains where
     exactly these are there, and a cluster has ten thousands of them."""
-    wanted = {id(item) for item in want if isinstance(item, Chain) and item.family != "nft"}
+    wanted = {id(item) for item in want if isinstance(item, Chain)}
     shared = wanted.intersection([id(item) for item in have])
     if not shared:
         return want, have
@@ -202,6 +203,8 @@ def _field_matches(want: Resource, have: Resource, name: str) -> bool:
         return name == "state" or found is None
     if isinstance(want, Chain) and name == "policy":
         return (wanted or "ACCEPT") == (found or "ACCEPT")
+    if isinstance(want, NftObject):
+        return name == "entries" and want.kind != "chain" and _elements_match(want, found)
     if isinstance(want, Sysctl) and name == "value":
         return same_value(wanted, found)
     if isinstance(want, Route) and name == "nexthops":
@@ -211,6 +214,12 @@ def _field_matches(want: Resource, have: Resource, name: str) -> bool:
     if name in ("mtu", "mac", "txqueuelen", "connected", "pid", "via"):
         return wanted is None or found is None
     return False
+
+
+def _elements_match(want: NftObject, found: tuple[str, ...]) -> bool:
+    """Whether a set or map has the wanted elements, in any order; packets may have added some to a dynamic one."""
+    dynamic = any(line.startswith("flags ") and "dynamic" in line for line in want.header)
+    return set(want.entries) <= set(found) if dynamic else set(want.entries) == set(found)
 
 
 def _nexthops_match(wanted: tuple[NextHop, ...], found: tuple[NextHop, ...]) -> bool:
@@ -260,18 +269,16 @@ def _removed_with_parent(item: Resource, removed_keys: set[tuple[Any, ...]]) -> 
         return False
     if ("netns", item.ns) in removed_keys:
         return True
-    if isinstance(item, Chain):  # a chain of an nft table; the table itself is a chain with its name
-        return (
-            item.family == "nft" and ("chain", item.ns, "nft", item.table.partition(" ")[2], item.table) in removed_keys
-        )
+    if isinstance(item, NftObject):
+        return item.kind != "table" and ("nft", item.ns, item.table, "table", "") in removed_keys
     if isinstance(item, (Link, Route)):
         return isinstance(item, Route) and ("link", item.ns, item.dev) in removed_keys
     at = getattr(item, "at", None)
     return at is not None and ("link", at.ns, at.dev) in removed_keys
 
 
-def _is_nft_chain(key: tuple[Any, ...]) -> bool:
-    return key[0] == "chain" and bool(key[2] == "nft")
+def _is_nft_table(key: tuple[Any, ...]) -> bool:
+    return bool(key[0] == "nft" and key[3] == "table")
 
 
 def _builtin(chain: Chain) -> bool:

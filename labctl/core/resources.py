@@ -289,6 +289,31 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
+class NftObject:
+    """A table of nft, or one object in a table: a chain, set, map, flowtable, counter, ... Its words are nft's own.
+
+    `table` is the family and the name: `inet netavark`. `kind` is nft's word for the object (`table`, `chain`, `set`,
+    `map`, `flowtable`, `counter`, `ct helper`), `name` is "" for the table itself. `header` has the lines that say what
+    it is (`type filter hook forward priority filter; policy accept;`, `flags interval`), `entries` the rules of a chain
+    or the elements of a set or map, each as `nft -s list ruleset` prints it: without counts. The order of rules
+    matters, that of elements does not. In a set with the flag `dynamic`, packets add elements; these are not drift.
+    """
+
+    ns: str
+    table: str
+    kind: str
+    name: str = ""
+    header: tuple[str, ...] = ()
+    entries: tuple[str, ...] = ()
+    why: Reason | None = field(default=None, compare=False, repr=False, kw_only=True)
+    rule_whys: tuple[RuleReasons, ...] = field(default=(), compare=False, repr=False, kw_only=True)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("nft", self.ns, self.table, self.kind, self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """A pod's device, created by the plugins of a CNI network list, which run in the node's namespace.
 
@@ -342,7 +367,7 @@ class Process:
 
 
 Resource: TypeAlias = (
-    Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | IpSet | Chain | Attachment | Process
+    Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | IpSet | Chain | NftObject | Attachment | Process
 )
 RESOURCE_TYPES: tuple[type, ...] = get_args(Resource)  # creation order is the order of this union
 CREATION_ORDER = {kind: number for number, kind in enumerate(RESOURCE_TYPES)}
@@ -355,31 +380,50 @@ def value_fields(kind: Any) -> tuple[str, ...]:
     return tuple(one.name for one in fields(kind) if one.compare)
 
 
-def joined_reasons(*chains: Chain) -> dict[str, Any]:
+def joined_reasons(*parts: Chain | NftObject) -> dict[str, Any]:
     """The reasons of a chain that has the rules of several, as fields for `replace`."""
-    why = next((one.why for one in chains if one.why is not None), None)
-    return {"why": why, "rule_whys": tuple(dict.fromkeys(ask for one in chains for ask in one.rule_whys))}
+    why = next((one.why for one in parts if one.why is not None), None)
+    return {"why": why, "rule_whys": tuple(dict.fromkeys(ask for one in parts for ask in one.rule_whys))}
 
 
 def assemble(resources: Iterable[Resource]) -> Plan:
     """Sort the resources of a model into phases, keeping the author's order within a phase, and merge chains.
 
-    A chain that is yielded several times becomes one: all its rules in order, and the last policy that is not None.
+    A chain that is yielded several times becomes one: all its rules in order, and the last policy that is not None. So
+    do objects of nft; of them, only one may have a header. A table of nft that is not yielded itself is added.
     Raises ValueError for two different objects with one key.
     """
-    chains: dict[tuple[Any, ...], Chain] = {}
+    merged: dict[tuple[Any, ...], Chain | NftObject] = {}
     by_key: dict[tuple[Any, ...], Resource] = {}
     for item in resources:
         key = item.key
-        if isinstance(item, Chain):
-            if (earlier := chains.get(key)) is not None:
-                policy = item.policy if item.policy is not None else earlier.policy
-                item = replace(item, rules=earlier.rules + item.rules, policy=policy, **joined_reasons(earlier, item))
-            chains[key] = item
+        if isinstance(item, (Chain, NftObject)):
+            if isinstance(item, NftObject):
+                table = NftObject(item.ns, item.table, "table")
+                merged.setdefault(table.key, table)
+                by_key.setdefault(table.key, table)
+            if (earlier := merged.get(key)) is not None:
+                item = _merge(earlier, item)
+            merged[key] = item
         elif key in by_key and by_key[key] != item:
             raise ValueError(f"two different objects are both {key}: {by_key[key]} and {item}")
         by_key[key] = item
     return in_creation_order(by_key.values())
+
+
+def _merge(earlier: Chain | NftObject, item: Chain | NftObject) -> Chain | NftObject:
+    reasons = joined_reasons(earlier, item)
+    if isinstance(item, Chain):
+        assert isinstance(earlier, Chain)
+        policy = item.policy if item.policy is not None else earlier.policy
+        return replace(item, rules=earlier.rules + item.rules, policy=policy, **reasons)
+    assert isinstance(earlier, NftObject)
+    if earlier.header and item.header and earlier.header != item.header:
+        raise ValueError(f"two different objects are both {item.key}: {earlier} and {item}")
+    entries = earlier.entries + item.entries
+    if item.kind != "chain":
+        entries = tuple(dict.fromkeys(entries))
+    return replace(item, header=earlier.header or item.header, entries=entries, **reasons)
 
 
 def in_creation_order(resources: Iterable[Resource]) -> Plan:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.core.iptables import Backend
 from labctl.core.observations import Flow
-from labctl.core.resources import Attachment, Chain, IpSet, Link, Netns, Plan, Process, Resource, Sysctl
+from labctl.core.resources import Attachment, Chain, IpSet, Link, Netns, NftObject, Plan, Process, Resource, Sysctl
 from labctl.errors import LimitError
 from labctl.kernel.firewall import backend, chains
 from labctl.kernel.host import lab_state, paths
@@ -108,20 +108,25 @@ class KernelLab:
 
     def kernel_spelling(
         self, plan: Plan, keys: Container[tuple[Any, ...]] | None = None
-    ) -> dict[tuple[Any, ...], Chain]:
-        """The chains of a plan in the spelling of this machine's kernel and tools, by key: those with one of these
-        keys, or all. A chain that it cannot spell is left out."""
-        from labctl.kernel.firewall.kernel_spelling import kernel_spelling
+    ) -> dict[tuple[Any, ...], Chain | NftObject]:
+        """The chains and the objects of nft of a plan in the spelling of this machine's kernel and tools, by key: those
+        with one of these keys, or all. What it cannot spell is left out."""
+        from labctl.kernel.firewall.kernel_spelling import kernel_spelling, nft_spelling
 
+        native = [item for item in plan if isinstance(item, NftObject)]
+        spelled_natively: dict[tuple[Any, ...], Chain | NftObject] = {}
+        for ns in dict.fromkeys(item.ns for item in native if keys is None or item.key in keys):
+            here = nft_spelling(ns, [item for item in native if item.ns == ns])
+            spelled_natively |= {key: item for key, item in here.items() if keys is None or key in keys}
         sets = [item for item in plan if isinstance(item, IpSet)]
-        chains = [item for item in plan if isinstance(item, Chain) and item.family != "nft"]  # nft prints its own text
+        chains = [item for item in plan if isinstance(item, Chain)]
         wanted = [item for item in chains if keys is None or item.key in keys]
         places = {(item.ns, item.family, item.table, rule.target) for item in wanted for rule in item.rules}
         others = [item for item in chains if (item.ns, item.family, item.table, item.name) in places]
         empty = {item.key: replace(item, rules=()) for item in others}  # what the rules jump to must exist
         every = empty | {item.key: item for item in wanted}
         spelled = kernel_spelling(every.values(), sets, self.backend)
-        return {item.key: spelled[item.key] for item in wanted if item.key in spelled}
+        return spelled_natively | {item.key: spelled[item.key] for item in wanted if item.key in spelled}
 
     def destroy(self) -> tuple[str, ...]:
         """Remove every namespace of the lab; only their names are needed. Returns the nodes that were removed.
@@ -143,12 +148,12 @@ class KernelLab:
         namespaces = self.namespaces
         opened = namespaces.open(nodes)
         planned_sysctls: dict[str, list[Sysctl]] = {}
-        planned_chains: dict[str, list[Chain]] = {}
+        planned_chains: dict[str, list[Chain | NftObject]] = {}
         down_devices: dict[str, list[str]] = {}
         for item in plan:
             if isinstance(item, Sysctl):
                 planned_sysctls.setdefault(item.ns, []).append(item)
-            elif isinstance(item, Chain):
+            elif isinstance(item, (Chain, NftObject)):
                 planned_chains.setdefault(item.ns, []).append(item)
             elif isinstance(item, Link) and not item.up:
                 down_devices.setdefault(item.ns, []).append(item.at.dev)
@@ -156,7 +161,7 @@ class KernelLab:
         current = snapshot.Snapshot(complete=complete)
         found: list[Resource] = []
         with ExitStack() as held:
-            reading: deque[tuple[Callable[[], Iterable[Chain]], ExitStack]] = deque()
+            reading: deque[tuple[Callable[[], Iterable[Resource]], ExitStack]] = deque()
 
             def finish(left: int) -> None:
                 while len(reading) > left:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.cni_runtime.observed_state import attachments_of, merge, without_attachments
 from labctl.core.diff import Change, diff, same
-from labctl.core.resources import Address, Attachment, Chain, Neighbour, Netns, Plan, Resource
+from labctl.core.resources import Address, Attachment, Chain, Neighbour, Netns, NftObject, Plan, Resource
 from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError, LimitError, UsageError
@@ -331,14 +331,16 @@ def _diff_plan(plan: Plan, kernel: KernelLab) -> tuple[Change, ...]:
     differ, they are compared again in the kernel's spelling."""
     found = kernel.observe(plan)
     changes = diff(plan, found)
-    differing = {change.want.key for change in changes if isinstance(change.want, Chain) and change.have is not None}
+    differing = {
+        change.want.key for change in changes if isinstance(change.want, (Chain, NftObject)) and change.have is not None
+    }
     if not differing:
         return changes
     spelled = kernel.kernel_spelling(plan, differing)
     respelled = (
-        Change(spelled.get(change.want.key, change.want), change.have)
-        if isinstance(change.want, Chain) and change.have is not None
-        else change
+        change
+        if change.want is None or change.have is None
+        else Change(spelled.get(change.want.key, change.want), change.have)
         for change in changes
     )
     return tuple(
@@ -346,7 +348,7 @@ def _diff_plan(plan: Plan, kernel: KernelLab) -> tuple[Change, ...]:
         for change in respelled
         if change.want is None
         or change.have is None
-        or not isinstance(change.want, Chain)
+        or change.want.key not in spelled
         or not same(change.want, change.have)
     )
 

@@ -17,6 +17,7 @@ from labctl.cni_runtime.invocation import Container, calls, container_of
 from labctl.core.features import DEFAULT_LINK_OPTIONS
 from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, Backend, FirewallRule, accounting_objects
 from labctl.core.kernel_defaults import replaces_local_rule
+from labctl.core.nft_ruleset import WITH_ELEMENTS, ruleset_text
 from labctl.core.resources import (
     Address,
     Attachment,
@@ -27,6 +28,7 @@ from labctl.core.resources import (
     Link,
     Neighbour,
     Netns,
+    NftObject,
     Process,
     Resource,
     Route,
@@ -92,7 +94,20 @@ def commands(
         return (f"sh -c {shlex.quote(_cni_add_script(resource, netns_name, state_dir, firewall))}",)
     if isinstance(resource, Process):
         return (f"python3 -m labctl.kernel.processes {shlex.quote(process_tag(resource, netns_name(resource.ns)))}",)
+    if isinstance(resource, NftObject):
+        return tuple(_nft(resource))
     return (*_create_chain(resource), *_append_rules(resource))
+
+
+def _nft(item: NftObject) -> Iterator[str]:
+    """An object of nft, then each of its rules, or its elements."""
+    target = f"{item.table} {item.name}".rstrip()
+    body = " ".join(line if line.endswith(";") else f"{line};" for line in item.header)
+    yield f"nft add {item.kind} {target}" + (f" {shlex.quote(f'{{ {body} }}')}" if body else "")
+    if item.kind in WITH_ELEMENTS and item.entries:
+        yield f"nft add element {target} {shlex.quote('{ ' + ', '.join(item.entries) + ' }')}"
+    elif item.kind == "chain":
+        yield from (f"nft add rule {target} {shlex.quote(rule)}" for rule in item.entries)
 
 
 def script(
@@ -119,7 +134,7 @@ def script_steps(
     processes = [item for item in plan if isinstance(item, Process)]
     attachments = [item for item in plan if isinstance(item, Attachment)]
     for item in plan:
-        if isinstance(item, (Chain, Attachment, Process)):
+        if isinstance(item, (Chain, NftObject, Attachment, Process)):
             continue
         second = isinstance(item, Link) and item.at in created_peers
         if isinstance(item, Link) and item.peer is not None:
@@ -136,6 +151,10 @@ def script_steps(
     for chain in chains:
         for rule, command in zip(chain.rules, _append_rules(chain), strict=True):
             yield chain.ns, command, chain, rule
+    native = [item for item in plan if isinstance(item, NftObject)]
+    for ns in dict.fromkeys(item.ns for item in native):
+        inside = [item for item in native if item.ns == ns]
+        yield ns, f"nft -f - <<'END'\n{ruleset_text(inside)}END", inside[0], None
     for attachment in attachments:
         for command in commands(attachment, netns_name=netns_name, state_dir=state_dir, firewall=firewall):
             yield attachment.node, command, attachment, None

@@ -119,6 +119,8 @@ def _reader(resource_type: type, name: str) -> Callable[[Any], Any]:
     special: dict[str, Callable[[Any], Any]] = {
         "addr": ip_interface,
         "rules": _rules,
+        "header": tuple,
+        "entries": tuple,
         "options": _pairs,
         "command": tuple,
         "members": tuple,

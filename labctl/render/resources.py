@@ -15,7 +15,7 @@ from typing import Any
 from labctl.core.diff import Change, ChangeKind, differing_fields
 from labctl.core.fidelity import substitute_text
 from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, FirewallRule
-from labctl.core.nft_ruleset import NFT, is_table_item
+from labctl.core.nft_ruleset import ruleset_text
 from labctl.core.resources import (
     ROUTE_PROTOCOLS,
     RT_TABLE_MAIN,
@@ -29,6 +29,7 @@ from labctl.core.resources import (
     Net,
     Netns,
     NextHop,
+    NftObject,
     Process,
     Resource,
     Route,
@@ -47,6 +48,8 @@ __all__ = [
     "link_option_args",
     "link_text",
     "next_hop_text",
+    "nft_entry",
+    "nft_name",
     "plan_json",
     "plan_text",
     "prefix_text",
@@ -66,15 +69,22 @@ DEFAULT_TX_QUEUE_LEN = 1000  # packets; the kernel's default for most kinds of l
 RESOURCE_NOUNS: dict[type, Sentence] = {
     Netns: sentence("namespace"), Link: sentence("link"), Sysctl: sentence("sysctl"), Address: sentence("address"),
     Neighbour: sentence("neighbour"), Fdb: sentence("fdb entry"), Route: sentence("route"), Rule: sentence("rule"),
-    IpSet: sentence("ipset"), Chain: sentence("chain"), Attachment: sentence("attachment"),
-    Process: sentence("process"),
+    IpSet: sentence("ipset"), Chain: sentence("chain"), NftObject: sentence("nft object"),
+    Attachment: sentence("attachment"), Process: sentence("process"),
 }  # fmt: skip
 CHANGE_WORDS: dict[ChangeKind, Sentence] = {
     "missing": sentence("missing"), "extra": sentence("extra"), "changed": sentence("changed"),
 }  # fmt: skip
 # options of a vxlan that iproute2 takes without a value
 VXLAN_SWITCHES = ("external", "learning", "proxy", "rsc", "l2miss", "l3miss")
-_HEADING = {Fdb: "fdb", Address: "addresses", IpSet: "ip sets", Chain: "firewall", Process: "processes"}
+_HEADING = {
+    Fdb: "fdb",
+    Address: "addresses",
+    IpSet: "ip sets",
+    Chain: "firewall",
+    NftObject: "nftables",
+    Process: "processes",
+}
 _FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)", "legacy": " (legacy)", "legacy6": " (IPv6, legacy)"}
 _TOOL = CHAIN_TOOLS
 
@@ -115,6 +125,8 @@ def resource_values(resource: Resource) -> str:
         return attachment_text(resource)
     if isinstance(resource, Process):
         return process_text(resource)
+    if isinstance(resource, NftObject):
+        return nft_name(resource).removeprefix("nft ")
     policy = "" if resource.policy is None else f" policy {resource.policy}"
     return f"{resource.table} {resource.name}{_FAMILY[resource.family]}{policy}"
 
@@ -222,6 +234,10 @@ def change_parts(change: Change, verb: str = "was") -> tuple[tuple[ChangeKind, s
         assert isinstance(want, Chain | None)
         assert isinstance(have, Chain | None)
         return tuple(_chain_parts(change.subject, want, have, verb))
+    if isinstance(change.subject, NftObject):
+        assert isinstance(want, NftObject | None)
+        assert isinstance(have, NftObject | None)
+        return tuple(_nft_parts(change.subject, want, have))
     if want is None or have is None:
         return ((change.kind, resource_line(change.subject)),)
     subject = joined(" ", (RESOURCE_NOUNS[type(want)], resource_identity(want)))
@@ -273,31 +289,40 @@ def value_text(name: str, value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _nft_parts(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[tuple[ChangeKind, str]]:
-    """The differences of a table of nft or of one of its chains; a chain without a name has the lines of the table."""
+def _nft_parts(subject: NftObject, want: NftObject | None, have: NftObject | None) -> Iterator[tuple[ChangeKind, str]]:
+    """The differences of an object of nft, rule by rule and element by element, in nft's words."""
     kind: ChangeKind = "missing" if have is None else "extra"
-    if is_table_item(chain):
-        text = f"nft table {chain.name}"
+    if subject.kind == "table" and (want is None or have is None):
+        text = f"nft table {subject.table}"
         other = sentence("{table} (not this lab's: nft, or iptables of the other back end, created it)", table=text)
         yield kind, text if have is None else other
         return
-    place = f"{chain.table} {chain.name}".rstrip()
-    if (want is None or have is None) and chain.name:
-        yield kind, f"nft chain {place}"
-    wanted, found = (
-        Counter(rule.args[0] for rule in side.rules) if side is not None else Counter() for side in (want, have)
-    )
+    place = nft_name(subject)
+    if want is None or have is None:
+        yield kind, place
+    elif want.header != have.header:
+        yield "changed", joined(": ", (place, _difference("it", "is", "; ".join(have.header), "; ".join(want.header))))
+    wanted, found = (Counter(side.entries) if side is not None else Counter() for side in (want, have))
     both: tuple[tuple[ChangeKind, Counter[str]], ...] = (("extra", found - wanted), ("missing", wanted - found))
     for kind, lines in both:
-        yield from ((kind, f"nft {place}: {' '.join(line.split())}") for line in lines.elements())
-    if wanted == found and want is not None and have is not None:
-        yield "changed", sentence("{chain}: the rules are in another order", chain=f"nft {place}")
+        yield from ((kind, nft_entry(subject, line)) for line in lines.elements())
+    if wanted == found and want is not None and have is not None and want.header == have.header:
+        yield "changed", sentence("{chain}: the rules are in another order", chain=place)
+
+
+def nft_name(item: NftObject) -> str:
+    """An object of nft as `nft list` takes it: `nft chain ip docker-bridges filter-FORWARD`."""
+    return f"nft {item.kind} {item.table} {item.name}".rstrip()
+
+
+def nft_entry(item: NftObject, entry: str) -> str:
+    """A rule or an element as `nft add` takes it: `nft rule inet filter input tcp dport 22 accept`."""
+    if item.kind == "chain":
+        return f"nft rule {item.table} {item.name} {entry}"
+    return f"nft element {item.table} {item.name} {{ {entry} }}"
 
 
 def _chain_parts(chain: Chain, want: Chain | None, have: Chain | None, verb: str) -> Iterator[tuple[ChangeKind, str]]:
-    if chain.family == NFT:
-        yield from _nft_parts(chain, want, have)
-        return
     command = f"{_TOOL[chain.family]} -t {chain.table}"
     if (want is None or have is None) and chain.policy is None:
         yield "extra" if want is None else "missing", f"{command} -N {chain.name}"
@@ -353,6 +378,9 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 def _group(kind: type, items: Iterable[Resource]) -> Iterator[str]:
     if kind is Attachment:
         yield from (text for item in items if isinstance(item, Attachment) for text in attachment_lines(item))
+        return
+    if kind is NftObject:
+        yield from ruleset_text(item for item in items if isinstance(item, NftObject)).expandtabs(4).splitlines()
         return
     if kind is not Chain:
         yield from map(resource_values, items)

@@ -42,6 +42,7 @@ _HEADINGS = (
     ("ipset", "sets of addresses that rules match"),
     ("nfacct", "objects in which rules count packets"),
     (("iptables", "ip6tables", "ebtables"), "the firewall: chains first, then their rules"),
+    ("nft", "the tables of nft, each machine's at once"),
     ("sh -c", "CNI plugins, called as a container runtime calls them"),
     ("python3", "processes in the machines"),
 )

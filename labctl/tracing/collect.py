@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING
 from labctl.core.iptables import LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallRule
 from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery, RuleRole
-from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
+from labctl.core.resources import (
+    IP,
+    Address,
+    Chain,
+    Fdb,
+    Interface,
+    Link,
+    Neighbour,
+    NftObject,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
 from labctl.core.sentence import sentence
 from labctl.core.snat_ports import PortUse, port_use, snat_ports
 from labctl.errors import KernelError, MissingError
@@ -292,11 +305,17 @@ def _nat_tables(instruments: Instruments, nodes: Iterable[str]) -> Iterator[NatT
             found = instruments.run(node, firewall.read_chains, node, (), instruments.backend)
         except (OSError, KernelError, MissingError):
             continue
-        own = [chain for chain in found if chain.table != instruments.setup.name]
-        if all(
-            chain.family != "nft" and (chain.family, chain.table) != (LEGACY_FAMILIES[family], "nat") for chain in own
+        own = [one for one in found if not _is_of_trace(one, instruments.setup.name)]
+        chains = [one for one in own if isinstance(one, Chain)]
+        if len(chains) == len(own) and all(
+            (chain.family, chain.table) != (LEGACY_FAMILIES[family], "nat") for chain in chains
         ):
-            yield NatTable(node, tuple(chain for chain in own if (chain.family, chain.table) == (family, "nat")))
+            yield NatTable(node, tuple(chain for chain in chains if (chain.family, chain.table) == (family, "nat")))
+
+
+def _is_of_trace(item: Chain | NftObject, name: str) -> bool:
+    """Whether an object is of the table that the trace itself has made."""
+    return item.table == name if isinstance(item, Chain) else item.table.partition(" ")[2] == name
 
 
 def _lookups(instruments: Instruments, evidence: TraceEvidence) -> Iterator[RouteLookup]:

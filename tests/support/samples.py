@@ -46,6 +46,7 @@ from labctl.core.resources import (
     Link,
     Neighbour,
     Netns,
+    NftObject,
     Process,
     Route,
     Rule,
@@ -87,6 +88,7 @@ ROUTE = Route("node1", IPv4Network("10.244.1.0/24"), via=IPv4Address("10.224.0.5
 NAT = Chain("node1", "nat", "POSTROUTING", (rule("-s 10.244.0.0/16 -j MASQUERADE"), rule("-j RETURN")), policy="ACCEPT")
 CONFLIST = '{"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "bridge"}, {"type": "portmap"}]}'
 ATTACHMENT = Attachment("a", "node1", CONFLIST, '{"mac": "02:00:00:00:00:0a"}')
+NFT_HOOK = "type nat hook postrouting priority srcnat; policy accept;"
 OWN = Chain("node1", "filter", "KUBE-FORWARD")
 PLAN = (
     Netns("node1"),
@@ -100,6 +102,8 @@ PLAN = (
     IpSet("node1", "pods", members=("10.244.0.0/16",)),
     NAT,
     OWN,
+    NftObject("node1", "inet masq", "table"),
+    NftObject("node1", "inet masq", "chain", "postrouting", (NFT_HOOK,), ('oifname "eth0" masquerade',)),
     ATTACHMENT,
     Process("node1", "web", ("serve", "web", "tcp:80")),
 )

@@ -24,6 +24,7 @@ from labctl.core.resources import (
     Link,
     Neighbour,
     Netns,
+    NftObject,
     Process,
     Resource,
     Route,
@@ -64,8 +65,10 @@ class Builder:
     def apply(self, changes: Sequence[Change]) -> None:
         """Carry out all changes. Raises KernelError for the first netlink message that the kernel refused, after it
         has sent the others of that phase; MissingError for a missing tool."""
-        chains = [change for change in changes if isinstance(change.subject, Chain)]
-        changes = [change for change in changes if not isinstance(change.subject, Chain)]  # a cluster has few others
+        chains = [change for change in changes if isinstance(change.subject, (Chain, NftObject))]
+        changes = [
+            change for change in changes if not isinstance(change.subject, (Chain, NftObject))
+        ]  # a cluster has few others
         refused = self._remove(changes)
         wanted = [change.want for change in changes if isinstance(change.want, Process)]
         with processes.Starter(self._namespaces.lab) as starter:
@@ -112,7 +115,7 @@ class Builder:
                 processes.stop(item)
             elif (
                 item is not None
-                and not isinstance(item, (Attachment, Chain, IpSet, Sysctl))
+                and not isinstance(item, (Attachment, Chain, NftObject, IpSet, Sysctl))
                 and item.ns in self._namespaces.channels
             ):
                 self._queue_removal(item)
@@ -160,7 +163,7 @@ class Builder:
     def _configure(self, changes: Iterable[Change], new_links: set[int]) -> list[Refusal]:
         for change in changes:
             item = change.want
-            if item is None or isinstance(item, (Netns, Sysctl, IpSet, Chain, Attachment, Process)):
+            if item is None or isinstance(item, (Netns, Sysctl, IpSet, Chain, NftObject, Attachment, Process)):
                 continue
             if item.ns not in self._namespaces.channels:
                 continue
@@ -246,7 +249,10 @@ class Builder:
         The returned function waits for the end of those that are left."""
         sizes: dict[str, int] = {}
         for change in changes:
-            size = len(change.want.rules) if isinstance(change.want, Chain) else 0
+            want = change.want
+            size = (
+                len(want.rules) if isinstance(want, Chain) else len(want.entries) if isinstance(want, NftObject) else 0
+            )
             sizes[change.subject.ns] = sizes.get(change.subject.ns, 0) + size
         running: deque[str] = deque()
 

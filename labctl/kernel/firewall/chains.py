@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from labctl.core import nft_ruleset
 from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, Backend, FirewallRule, accounting_objects, unshown_rule
 from labctl.core.iptables_extensions import may_be_stray, stray_word
 from labctl.core.iptables_save import (
@@ -30,9 +29,10 @@ from labctl.core.iptables_save import (
     parse_chains,
     parse_save,
 )
-from labctl.core.resources import Chain
+from labctl.core.resources import Chain, NftObject
 from labctl.errors import KernelError
-from labctl.kernel.firewall import commands, nft_program, tools
+from labctl.kernel.firewall import commands, tools
+from labctl.kernel.firewall.nft_program import NftRead, NftWrite
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import nfacct, nft_rules, nft_tables
 
@@ -44,25 +44,33 @@ MANY_RULES = 1000  # a plan with so many rules for a namespace has large tables
 _NAME = re.compile(r"[^\s\"'\x00-\x20-]\S{0,30}")
 
 
-def read_chains(ns: str, wanted_chains: Iterable[Chain] = (), backend: Backend = "legacy") -> tuple[Chain, ...]:
-    """Every chain of this thread's namespace, of all families, with `ns` as the name of the namespace.
+FirewallObject: TypeAlias = Chain | NftObject
 
-    `wanted_chains` are the chains that the caller expects. What is found does not depend on them, except that ebtables
+
+def read_chains(
+    ns: str, wanted_objects: Iterable[FirewallObject] = (), backend: Backend = "legacy"
+) -> tuple[FirewallObject, ...]:
+    """Every chain of this thread's namespace, of all families, with `ns` as the name of the namespace; and what is in
+    tables of nft that are not those of iptables-nft or ebtables.
+
+    `wanted_objects` are those that the caller expects. What is found does not depend on them, except that ebtables
     is called also if there is no nft table of the bridge family; but they are the result where exactly these are there.
     A namespace without tables costs two small reads of /proc.
     Raises KernelError, MissingError.
     """
     with ExitStack() as held:
-        return start_reading(ns, wanted_chains, backend, held)()
+        return start_reading(ns, wanted_objects, backend, held)()
 
 
 def start_reading(
-    ns: str, wanted_chains: Iterable[Chain], backend: Backend, held: ExitStack
-) -> Callable[[], tuple[Chain, ...]]:
+    ns: str, wanted_objects: Iterable[FirewallObject], backend: Backend, held: ExitStack
+) -> Callable[[], tuple[FirewallObject, ...]]:
     """Start what `read_chains` does. The returned function waits for the programs, in any thread: so those of several
     namespaces run at the same time. Leaving `held` ends those that still run. Raises KernelError, MissingError,
     OSError, LimitError; the function raises KernelError."""
-    wanted_chains = tuple(wanted_chains)
+    wanted_objects = tuple(wanted_objects)
+    wanted_chains = tuple([one for one in wanted_objects if isinstance(one, Chain)])
+    wanted_nft = tuple([one for one in wanted_objects if isinstance(one, NftObject)])
     read_now: list[Chain] = []
     reading: list[Callable[[], Iterable[Chain]]] = []
     if tables := tools.legacy_tables("ip_tables_names"):
@@ -77,34 +85,38 @@ def start_reading(
         reading.append(_start_legacy(commands.IP6TABLES_LEGACY, ns, wanted_chains, backend, held))
     made = nft_tables.tables()
     bridge = (commands.EBTABLES_NFT,) if any(chain.family == "bridge" for chain in wanted_chains) else ()
-    runs = _start_saving_nft(ns, made, backend, held, bridge, wanted=wanted_chains)
-    nft_chains = [chain for chain in wanted_chains if chain.family == "nft"]
+    native = {_table_of(one) for one in wanted_nft}  # what is the lab's is known by its name
+    others = [table for table in made if table not in native]
+    runs = _start_saving_nft(ns, others, backend, held, bridge, wanted=wanted_chains)
     candidates = {table for run in runs for table in run.tables}
-    foreign = {table: _read_foreign(ns, table, nft_chains) for table in made if table not in candidates}
+    listed = held.enter_context(NftRead(ns, [table for table in made if table not in candidates], wanted_nft))
     netns = _open_netns(held) if candidates else -1
 
-    def finish() -> tuple[Chain, ...]:
-        found = [*read_now, *(chain for read in reading for chain in read())]
+    def finish() -> tuple[FirewallObject, ...]:
+        found: list[FirewallObject] = [*read_now, *(chain for read in reading for chain in read())]
         own: set[Table] = set()
         for run in runs:
             chains, of_run = run.chains()
             found += chains
             own |= of_run
-        for table in made:
-            if table in foreign:
-                found += foreign[table]
-            elif table not in own:  # its program could not read it
-                with NetnsThread() as inside:
-                    found += inside.run(netns, _read_foreign, ns, table, nft_chains)
+        found += listed.objects()
+        if unread := candidates - own:  # their programs could not read them
+            with NetnsThread() as inside:
+                found += inside.run(netns, _read_tables, ns, [table for table in made if table in unread])
         return tuple(found)
 
     return finish
 
 
-def _read_foreign(ns: str, table: Table, wanted: list[Chain]) -> tuple[Chain, ...]:
-    """A table of nft (or, in a legacy lab, of iptables-nft) becomes one Chain as a whole, and one for each chain in it;
-    they are extra, unless CNI plugins wrote them."""
-    return (nft_ruleset.table_item(ns, *table), *nft_program.read_chains(ns, *table, wanted))
+def _table_of(item: NftObject) -> Table:
+    family, _, name = item.table.partition(" ")
+    return family, name
+
+
+def _read_tables(ns: str, tables: list[Table]) -> tuple[NftObject, ...]:
+    """What is in these tables of nft, in this thread's namespace."""
+    with NftRead(ns, tables) as listed:
+        return listed.objects()
 
 
 def _open_netns(held: ExitStack) -> int:
@@ -180,7 +192,7 @@ class ChainWriter:
 
     def __init__(self, lock: Path | None = None, backend: Backend = "legacy") -> None:
         self._lock, self._backend = commands.WriteLock(lock), backend
-        self._running: dict[str, list[tools.RunningWrite]] = {}
+        self._running: dict[str, list[tools.RunningWrite | NftWrite]] = {}
         self._words, self._texts = _AcceptedWords(), RuleTexts()
 
     def __enter__(self) -> ChainWriter:
@@ -196,17 +208,16 @@ class ChainWriter:
         """Start what `write` does, in this thread's namespace. Few rules are written at once, others by a program that
         `finish` waits for. Raises KernelError, MissingError."""
         changes = tuple(changes)
-        for change in changes:
-            if change.want is None and isinstance(change.have, Chain) and nft_ruleset.is_table_item(change.have):
-                nft_tables.remove(ns, *change.have.name.split(" ", 1))
-        nft_program.write(ns, changes)
+        native = [change for change in changes if isinstance(change.subject, NftObject)]
         families: dict[str, list[TableEdit]] = {}
         backend = self._backend
-        for edit in edits_by_table(change for change in changes if getattr(change.subject, "family", "") != "nft"):
+        for edit in edits_by_table(change for change in changes if not isinstance(change.subject, NftObject)):
             if names := self._words.check(ns, edit, commands.TOOLS[backend]):
                 nfacct.create(ns, names)
             families.setdefault(edit.family, []).append(edit)
         running = self._running.setdefault(ns, [])
+        if native:
+            running.append(NftWrite(ns, native))
         for family, changing in families.items():
             if family == "ip" and backend == "legacy" and sum(edit.rule_count for edit in changing) <= MAX_IPTC_RULES:
                 from labctl.kernel.firewall import iptc_legacy

@@ -13,7 +13,7 @@ from typing import Any
 
 from labctl.core.diff import Change
 from labctl.core.iptables import Backend
-from labctl.core.resources import Chain, IpSet
+from labctl.core.resources import Chain, IpSet, NftObject
 from labctl.kernel.firewall.chains import read_chains, write
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 from labctl.kernel.netlink import ipset
@@ -52,4 +52,28 @@ def _write_and_read(ns: str, chains: list[Chain], sets: list[IpSet], backend: Ba
     if sets:
         ipset.write(ns, [Change(one, None) for one in sets])
     write(ns, [Change(chain, None) for chain in chains], None, backend)
-    return read_chains(ns, chains, backend)
+    return tuple(one for one in read_chains(ns, chains, backend) if isinstance(one, Chain))
+
+
+def nft_spelling(ns: str, objects: Iterable[NftObject]) -> dict[tuple[Any, ...], NftObject]:
+    """All objects of nft of one namespace in the spelling of this machine's nft, by key.
+
+    An object that is not printed, or with another number of rules, is left out. Raises KernelError for a text that nft
+    refuses.
+    """
+    wanted = tuple(objects)
+    with NetnsThread() as inside:
+        found = inside.run(None, _write_and_list, ns, wanted)
+    return {
+        item.key: spelled
+        for item in wanted
+        if (spelled := found.get(item.key)) is not None
+        and (item.kind != "chain" or len(spelled.entries) == len(item.entries))
+    }
+
+
+def _write_and_list(ns: str, objects: tuple[NftObject, ...]) -> dict[tuple[Any, ...], NftObject]:
+    """In a new namespace, which ends with this thread: write the objects, and read all there are."""
+    unshare(CLONE_NEWNET)
+    write(ns, [Change(item, None) for item in objects])
+    return {one.key: one for one in read_chains(ns, objects) if isinstance(one, NftObject)}

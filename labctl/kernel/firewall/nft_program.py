@@ -1,59 +1,109 @@
-"""Read and write tables of nft with the program `nft`, with which CNI plugins and users write them.
+"""Read and write the tables of nft with the program `nft`.
 
-labctl writes no rules of nft itself. It expects those that CNI plugins wrote to stay, and restores them.
+One run for a whole namespace, started in a thread that has entered it; then any thread may wait for it. `nft -f`
+carries out its input as one transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Sequence
 
-from labctl.core import nft_ruleset
-from labctl.core.resources import Chain
+from labctl.core.nft_changes import change_script, needs_present
+from labctl.core.nft_ruleset import parse_ruleset
+from labctl.core.resources import NftObject
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.firewall import commands
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from labctl.core.diff import Change
 
-_HINT = "apt install nftables"
+HINT = "apt install nftables"
+Table = tuple[str, str]  # family, name
 
 
-def read_chains(ns: str, family: str, table: str, wanted: Iterable[Chain] = ()) -> tuple[Chain, ...]:
-    """The chains of a table in this thread's namespace. `wanted` are the chains of nft that the caller expects there.
+class NftRead:
+    """A run of nft that lists some tables of this thread's namespace. A context manager: leaving it ends the program.
 
-    Without the program there are none; raises MissingError if some are expected. None are read if the caller expects
-    the table and no chain of it: then it was recorded without the program.
+    Without the program there is nothing to read in the tables; that is MissingError if `wanted` has objects in them.
     """
-    key = (ns, family, table)
-    expected = [chain for chain in wanted if nft_ruleset.table_key(chain) == key]
-    if expected and all(nft_ruleset.is_table_item(chain) for chain in expected):
+
+    def __init__(self, ns: str, tables: Collection[Table], wanted: Iterable[NftObject] = ()) -> None:
+        self._ns, self._tables = ns, tables
+        self._running: commands.RunningTool | None = None
+        if not tables:
+            return
+        try:
+            program = commands.find("nft")
+        except MissingError:
+            if any(item.kind != "table" for item in wanted):
+                raise MissingError(f"{ns} has rules of nft, and nft is not installed", HINT) from None
+            return
+        self._running = commands.RunningTool([program, "-s", "list", *_what(tables)])
+
+    def __enter__(self) -> NftRead:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._running is not None:
+            self._running.close()
+
+    def objects(self) -> tuple[NftObject, ...]:
+        """What is in the tables; each table first. Waits for the end of the program. Raises KernelError."""
+        names = tuple(NftObject(self._ns, " ".join(table), "table") for table in self._tables)
+        if self._running is None:
+            return names
+        done = self._running.finish()
+        if done.returncode:
+            return names  # a table was removed meanwhile
+        wanted = {one.table for one in names}
+        return tuple(one for one in parse_ruleset(self._ns, done.stdout) if one.table in wanted)
+
+
+class NftWrite:
+    """A run of nft that carries out changes in this thread's namespace. Raises MissingError without the program."""
+
+    def __init__(self, ns: str, changes: Sequence[Change]) -> None:
+        self._ns = ns
+        self.script = change_script(changes, _present(ns, changes))
+        self._running: commands.RunningTool | None = None
+        if not self.script:
+            return
+        try:
+            program = commands.find("nft")
+        except MissingError:
+            raise MissingError(f"cannot write rules of nft in {ns}: nft is not installed", HINT) from None
+        self._running = commands.RunningTool([program, "-f", "-"], self.script)
+
+    def finish(self) -> None:
+        """Wait for its end. Raises KernelError with nft's reason."""
+        if self._running is None:
+            return
+        done = self._running.finish()
+        if done.returncode:
+            raise KernelError(f"cannot write rules of nft in {self._ns}: {_reason(done.stderr)}")
+
+    def close(self) -> None:
+        """End it, if it still runs."""
+        if self._running is not None:
+            self._running.close()
+
+
+def _present(ns: str, changes: Sequence[Change]) -> tuple[NftObject, ...]:
+    """The objects of the tables in which something is removed that others may refer to."""
+    if not needs_present(changes):
         return ()
-    try:
-        program = commands.find("nft")
-    except MissingError:
-        if expected:
-            raise MissingError(f"{ns} has rules of nft, and nft is not installed", _HINT) from None
-        return ()
-    done = commands.run([program, "-s", "list", "table", family, table])
-    if done.returncode:
-        return ()  # it was removed meanwhile
-    return tuple(nft_ruleset.parse_table(ns, family, table, done.stdout))
+    changed = [change.subject for change in changes if isinstance(change.subject, NftObject)]
+    tables = dict.fromkeys((family, name) for family, _, name in (item.table.partition(" ") for item in changed))
+    with NftRead(ns, tables) as reading:
+        return reading.objects()
 
 
-def write(ns: str, changes: Iterable[Change]) -> None:
-    """Carry out the changes of chains of nft in this thread's namespace, in one transaction.
+def _what(tables: Collection[Table]) -> tuple[str, ...]:
+    """What to list. nft 1.0.6 finds only the first table if it has to list two by their names."""
+    return ("table", *next(iter(tables))) if len(tables) == 1 else ("ruleset",)
 
-    Raises KernelError if nft refuses them, MissingError if it is not installed.
-    """
-    script = nft_ruleset.restore_script(changes)
-    if not script:
-        return
-    try:
-        program = commands.find("nft")
-    except MissingError:
-        raise MissingError(f"cannot restore rules of nft in {ns}: nft is not installed", _HINT) from None
-    done = commands.run([program, "-f", "-"], script)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()
-        raise KernelError(f"cannot restore rules of nft in {ns}: {reason[0] if reason else 'nft failed'}")
+
+def _reason(stderr: str) -> str:
+    lines = stderr.strip().splitlines()
+    return lines[0] if lines else "nft failed"
