@@ -100,7 +100,7 @@ def test_the_last_line_counts_every_verdict() -> None:
 def test_up_says_who_is_who_and_what_to_try_next() -> None:
     said = printed(up_status.print_up, samples.result(), "labctl")
 
-    assert said.splitlines()[0] == "kubenet is up: 1 namespace, 13 objects in 0.21 s"
+    assert said.splitlines()[0] == "kubenet is up: 1 namespace, 15 objects in 0.21 s"
     assert re.search(r"^node1 +node +10\.224\.0\.4 10\.244\.0\.1$", said, re.MULTILINE)
     assert re.search(r"^a +pod +node1 +10\.244\.0\.2$", said, re.MULTILINE)
     assert said.endswith(
