@@ -15,6 +15,7 @@ from labctl.core.kernel_defaults import (
     kernel_default_rules,
     replaces_local_rule,
 )
+from labctl.core.nft_ruleset import numeric_header
 from labctl.core.resources import (
     CREATION_ORDER,
     TRANSIENT_NUD_STATES,
@@ -204,6 +205,9 @@ def _field_matches(want: Resource, have: Resource, name: str) -> bool:
     if isinstance(want, Chain) and name == "policy":
         return (wanted or "ACCEPT") == (found or "ACCEPT")
     if isinstance(want, NftObject):
+        if name == "header":
+            assert isinstance(have, NftObject)
+            return numeric_header(want) == numeric_header(have)
         return name == "entries" and want.kind != "chain" and _elements_match(want, found)
     if isinstance(want, Sysctl) and name == "value":
         return same_value(wanted, found)

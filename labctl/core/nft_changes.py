@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from labctl.core.nft_ruleset import WITH_ELEMENTS, policy_of, ruleset_text
+from labctl.core.nft_ruleset import WITH_ELEMENTS, input_text, numeric_header, policy_of
 from labctl.core.resources import NftObject
 
 if TYPE_CHECKING:
@@ -62,9 +61,9 @@ def change_script(changes: Iterable[Change], present: Sequence[NftObject] = ()) 
     for item in present:
         if item.key not in handled and item.table not in removed_tables and _refers(item, gone):
             flushed += _flush(item)
-            added.append(item if item.kind not in WITH_ELEMENTS else replace(item, header=item.header))
+            added.append(item)
     lines = [line for line in (*flushed, *deleted) if line]
-    return "".join(f"{line}\n" for line in lines) + ruleset_text(added) + "".join(f"{line}\n" for line in elements)
+    return "".join(f"{line}\n" for line in lines) + input_text(added) + "".join(f"{line}\n" for line in elements)
 
 
 def _pairs(changes: Iterable[Change]) -> Iterator[tuple[NftObject | None, NftObject | None]]:
@@ -81,7 +80,7 @@ def _goes(want: NftObject | None, have: NftObject | None) -> bool:
 
 def _is_made_again(want: NftObject | None, have: NftObject | None) -> bool:
     """Whether an object exists with a header that it cannot change. A base chain can change its policy."""
-    if want is None or have is None or want.kind == "table" or want.header == have.header:
+    if want is None or have is None or want.kind == "table" or numeric_header(want) == numeric_header(have):
         return False
     if want.kind != "chain":
         return True
@@ -90,7 +89,7 @@ def _is_made_again(want: NftObject | None, have: NftObject | None) -> bool:
 
 def _without_policy(chain: NftObject) -> tuple[str, ...]:
     policy = policy_of(chain)
-    return tuple(line.replace(f"; policy {policy};", ";") for line in chain.header)
+    return tuple(line.replace(f"; policy {policy};", ";") for line in numeric_header(chain))
 
 
 def _refers(item: NftObject, names: set[tuple[str, str]]) -> bool:

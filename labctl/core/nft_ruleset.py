@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from labctl.core.resources import NftObject
 
@@ -152,11 +153,28 @@ def split_elements(text: str) -> Iterator[str]:
 
 
 def ruleset_text(objects: Iterable[NftObject]) -> str:
-    """Objects as `nft -s list ruleset` prints them, a table after the other. `nft -f` reads it as well."""
+    """Objects as `nft -s list ruleset` prints them, a table after the other."""
     tables: dict[str, list[NftObject]] = {}
     for item in objects:
         tables.setdefault(item.table, []).append(item)
     return "".join(_table_text(table, items) for table, items in tables.items())
+
+
+def input_text(objects: Iterable[NftObject]) -> str:
+    """Objects as input of `nft -f`, in words that every version of nft reads.
+
+    nft 1.0.6 knows the priority `dstnat` at the hook prerouting only, and prints `-100` elsewhere; later versions read
+    and print it at the hook output, too.
+    """
+    return ruleset_text(replace(item, header=numeric_header(item)) for item in objects)
+
+
+def numeric_header(item: NftObject) -> tuple[str, ...]:
+    """The header of an object, with the priority of a base chain as a number: the same for all versions of nft."""
+    if (hook := hook_of(item)) is None:
+        return item.header
+    first = _PRIORITY.sub(lambda found: f"{found[0][: found.start(3) - found.start()]}{hook[1]};", item.header[0])
+    return (first, *item.header[1:])
 
 
 def _table_text(table: str, items: Iterable[NftObject]) -> str:

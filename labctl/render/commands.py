@@ -17,7 +17,7 @@ from labctl.cni_runtime.invocation import Container, calls, container_of
 from labctl.core.features import DEFAULT_LINK_OPTIONS
 from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, Backend, FirewallRule, accounting_objects
 from labctl.core.kernel_defaults import replaces_local_rule
-from labctl.core.nft_ruleset import WITH_ELEMENTS, ruleset_text
+from labctl.core.nft_ruleset import WITH_ELEMENTS, input_text, numeric_header
 from labctl.core.resources import (
     Address,
     Attachment,
@@ -102,7 +102,7 @@ def commands(
 def _nft(item: NftObject) -> Iterator[str]:
     """An object of nft, then each of its rules, or its elements."""
     target = f"{item.table} {item.name}".rstrip()
-    body = " ".join(line if line.endswith(";") else f"{line};" for line in item.header)
+    body = " ".join(line if line.endswith(";") else f"{line};" for line in numeric_header(item))
     yield f"nft add {item.kind} {target}" + (f" {shlex.quote(f'{{ {body} }}')}" if body else "")
     if item.kind in WITH_ELEMENTS and item.entries:
         yield f"nft add element {target} {shlex.quote('{ ' + ', '.join(item.entries) + ' }')}"
@@ -154,7 +154,7 @@ def script_steps(
     native = [item for item in plan if isinstance(item, NftObject)]
     for ns in dict.fromkeys(item.ns for item in native):
         inside = [item for item in native if item.ns == ns]
-        yield ns, f"nft -f - <<'END'\n{ruleset_text(inside)}END", inside[0], None
+        yield ns, f"nft -f - <<'END'\n{input_text(inside)}END", inside[0], None
     for attachment in attachments:
         for command in commands(attachment, netns_name=netns_name, state_dir=state_dir, firewall=firewall):
             yield attachment.node, command, attachment, None

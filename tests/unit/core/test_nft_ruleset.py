@@ -86,6 +86,16 @@ def test_priorities_are_numbers_of_their_family() -> None:
     assert hook_of(bridge) == ("forward", -200)
 
 
+def test_a_priority_is_the_same_by_its_name_and_its_number() -> None:
+    named = nft_objects.base_chain("n", "ip x", "c", type="nat", hook="output", priority="dstnat")
+    number = nft_objects.base_chain("n", "ip x", "c", type="nat", hook="output", priority="-100")
+    table = NftObject("n", "ip x", "table")
+    assert not diff((Netns("n"), table, named), (Netns("n"), table, number))
+    # nft 1.0.6 refuses the name at this hook
+    assert "hook output priority -100; policy accept;" in change_script([Change(named, None)])
+    assert "hook output priority dstnat;" in ruleset_text([named])
+
+
 def test_differences_are_told_rule_by_rule_and_element_by_element() -> None:
     have = tuple(
         replace(item, entries=item.entries[1:]) if item.key in (found("few").key, found("pods").key) else item
