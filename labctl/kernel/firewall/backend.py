@@ -1,8 +1,8 @@
 """Choose the kernel's firewall for a lab's rules: `legacy` (ip_tables) or `nft` (nf_tables through iptables-nft).
 
 A kernel can lack either of them. Which one works is tried in a temporary namespace, because even a read creates a
-table. A lab keeps the backend that it was built with: its iptables rules are in one of both. Tables that `nft` itself writes
-may stand beside either.
+table. A lab keeps the backend that it was built with: its iptables rules are in one of both. Tables that `nft`
+itself writes may stand beside either.
 """
 
 from __future__ import annotations
