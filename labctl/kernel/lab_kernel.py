@@ -174,7 +174,7 @@ class KernelLab:
                 found.append(snapshot.netns(node))
                 current.add(node, dump.links(namespaces.channels[node]), down_devices.get(node, ()))
                 sysctls = planned_sysctls.get(node, ())
-                found += sysctl_values.read_sysctls(sysctls)
+                found += sysctl_values.read_known(sysctls, current.links[node].values(), namespaces.channels[node])
                 found += sysctl_values.differing_forwarding(node, current.links[node].values(), sysctls)
                 if with_chains:
                     from labctl.kernel.netlink import ipset

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from labctl.core.diff import Change, same
+from labctl.core.diff import Change
 from labctl.core.kernel_defaults import kernel_default_rules, replaces_local_rule
 from labctl.core.resources import (
     Address,
@@ -35,13 +35,12 @@ from labctl.errors import KernelError
 from labctl.kernel import processes
 from labctl.kernel.apply.ifindex import DeviceNotReady, Indexes
 from labctl.kernel.apply.links import LinkBuilder, has_no_ipv6, must_recreate
-from labctl.kernel.host import ping_group_range
+from labctl.kernel.apply.sysctls import SysctlWriter
 from labctl.kernel.namespaces import device_state
 from labctl.kernel.namespaces.lab_namespaces import NamespaceSet
 from labctl.kernel.netlink import ipset, messages
-from labctl.kernel.netlink.errors import fail, fail_refused, fail_sysctl
+from labctl.kernel.netlink.errors import fail_refused
 from labctl.kernel.netlink.rtnetlink import Refusal, flush_all
-from labctl.kernel.observe import sysctl_values
 from labctl.kernel.observe.snapshot import FALLBACK_DEVICES, Snapshot
 
 if TYPE_CHECKING:
@@ -61,6 +60,7 @@ class Builder:
         self._chains = chains
         self._indexes = Indexes(snapshot)
         self._linker = LinkBuilder(namespaces, self._indexes)
+        self._settings = SysctlWriter(namespaces, self._indexes)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Carry out all changes. Raises KernelError for the first netlink message that the kernel refused, after it
@@ -93,7 +93,7 @@ class Builder:
         links = [item for item in (*added, *recreated) if isinstance(item, Link)]
         refused += self._linker.create(links)
         try:
-            self._write_sysctls(change.want for change in changes if isinstance(change.want, Sysctl))
+            self._settings.write(change.want for change in changes if isinstance(change.want, Sysctl))
         except KernelError:
             self._raise(refused)  # a setting of a link that the kernel refused is missing: that is the cause
             raise
@@ -213,26 +213,7 @@ class Builder:
                     first = kernel_default_rules(item.ns, item.family)[0]
                     channel.queue(messages.rule(first, delete=True), ("remove", first))
 
-    # sysctls, sets and chains: from inside the namespace
-
-    def _write_sysctls(self, items: Iterable[Sysctl]) -> None:
-        for item in items:
-            if item.ns not in self._namespaces.fds:
-                continue
-            self._namespaces.enter(item.ns)
-            try:
-                fd = os.open(sysctl_values.path_of(item.name), os.O_WRONLY | os.O_CLOEXEC)
-                try:
-                    os.write(fd, ping_group_range.to_kernel(item.name, item.value).encode())
-                finally:
-                    os.close(fd)
-            except OSError as error:
-                fail_sysctl(item, error)
-            found = next(sysctl_values.read_sysctls([item]), None)
-            if found is None:
-                fail(item, "this sysctl can be written but not read", "remove it: it is not a setting", verb="set")
-            if not same(item, found):
-                fail(item, f"the kernel made {found.value} of it", f"write {found.value}", verb="set")
+    # sets and chains: from inside the namespace
 
     def _each(self, changes: Sequence[Change], write: ChangeWriter, order: Iterable[str] = ()) -> None:
         """Call `write` with the changes of each namespace, from inside that namespace: first in those of `order`."""

@@ -17,6 +17,8 @@ from labctl.kernel.netlink.messages import (
     AF_BRIDGE,
     AF_INET,
     AF_INET6,
+    IFLA_AF_SPEC,
+    IFLA_INET_CONF,
     LWTUNNEL_IP,
     LWTUNNEL_IP_DST,
     LWTUNNEL_IP_ID,
@@ -41,15 +43,26 @@ _i32 = struct.Struct("=i")
 
 # numbers of attributes, as in linux/if_link.h, if_addr.h, rtnetlink.h, lwtunnel.h, neighbour.h and fib_rules.h
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_TXQLEN, IFLA_LINKINFO = 1, 3, 4, 5, 10, 13, 18
-IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 26, 29, 37
+IFLA_EXT_MASK, IFLA_LINK_NETNSID = 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BRPORT_STATE, IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 1, 4, 33  # the mode is hairpin
-IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE = 1, 8
+IFLA_INET6_ADDR_GEN_MODE = 8
 IFA_ADDRESS, IFA_LOCAL, IFA_PROTO = 1, 2, 11
 RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE = 1, 4, 6, 7, 8, 15
 RTAX_MTU = 2
 NDA_DST, NDA_LLADDR, NDA_IFINDEX = 1, 2, 8
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_OIFNAME = 1, 2, 3, 6, 10, 15, 16, 17
+
+NETCONFA_IFINDEX, NETCONFA_FORWARDING, NETCONFA_RP_FILTER, NETCONFA_PROXY_NEIGH = 1, 2, 3, 5
+NETCONF_ALL, NETCONF_DEFAULT = -1, -2  # in place of an index: net.ipv4.conf.all and .default
+# the sysctls below net.ipv4.conf.<dev> in the order of IPV4_DEVCONF_* in linux/ip.h, which is part of the kernel's API
+IPV4_CONF = (
+    "forwarding", "mc_forwarding", "proxy_arp", "accept_redirects", "secure_redirects", "send_redirects",
+    "shared_media", "rp_filter", "accept_source_route", "bootp_relay", "log_martians", "tag", "arp_filter",
+    "medium_id", "disable_xfrm", "disable_policy", "force_igmp_version", "arp_announce", "arp_ignore",
+    "promote_secondaries", "arp_accept", "arp_notify", "accept_local", "src_valid_mark", "proxy_arp_pvlan",
+    "route_localnet",
+)  # fmt: skip
 
 RTEXT_FILTER_SKIP_STATS = 8
 RTM_F_CLONED = 0x200
@@ -76,7 +89,12 @@ class RawLink:
     isolated: bool = False
     port_state: int | None = None  # of a bridge port
     addr_gen_mode: int | None = None
-    forwarding: int | None = None  # net.ipv4.conf.<dev>.forwarding, which is part of the kernel's message
+    inet_conf: tuple[int, ...] = ()  # the sysctls below net.ipv4.conf.<dev>, in the order of IPV4_CONF
+
+    @property
+    def forwarding(self) -> int | None:
+        """net.ipv4.conf.<dev>.forwarding; None if the kernel has no IPv4 settings for the device."""
+        return self.inet_conf[0] if self.inet_conf else None
 
 
 def links(channel: Channel) -> Iterator[RawLink]:
@@ -122,9 +140,20 @@ def _af_spec(link: RawLink, data: bytes, start: int, end: int) -> None:
     families = attributes(data, start, end)
     ipv4, ipv6 = families.get(AF_INET), families.get(AF_INET6)
     if ipv4 is not None and (sysctls := attributes(data, *ipv4).get(IFLA_INET_CONF)) is not None:
-        link.forwarding = _i32.unpack_from(data, sysctls[0])[0]  # forwarding is the first of the sysctls
+        link.inet_conf = struct.unpack_from(f"={(sysctls[1] - sysctls[0]) // 4}i", data, sysctls[0])
     if ipv6 is not None and (mode := attributes(data, *ipv6).get(IFLA_INET6_ADDR_GEN_MODE)) is not None:
         link.addr_gen_mode = data[mode[0]]
+
+
+def ipv4_conf(channel: Channel, index: int) -> dict[str, int]:
+    """Some of the sysctls below net.ipv4.conf: of `all` or `default` (NETCONF_ALL, NETCONF_DEFAULT), or of a device.
+    Empty if the kernel does not say."""
+    body = struct.pack("=B3xHHi", AF_INET, 8, NETCONFA_IFINDEX, index)
+    names = {NETCONFA_FORWARDING: "forwarding", NETCONFA_RP_FILTER: "rp_filter", NETCONFA_PROXY_NEIGH: "proxy_arp"}
+    for data, start, end in channel.request(encoding.RTM_GETNETCONF, body):
+        found = attributes(data, start + 4, end)
+        return {name: _i32.unpack_from(data, found[kind][0])[0] for kind, name in names.items() if kind in found}
+    return {}
 
 
 @dataclass(slots=True)

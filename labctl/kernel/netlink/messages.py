@@ -38,6 +38,7 @@ IFAPROT_KERNEL_LL = 3
 RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA, RTA_NH_ID = 5, 9, 18, 30
 RTA_ENCAP_TYPE, RTA_ENCAP, NESTED = 21, 22, 0x8000
 LWTUNNEL_IP, LWTUNNEL_IP_ID, LWTUNNEL_IP_DST = 2, 1, 2
+IFLA_AF_SPEC, IFLA_INET_CONF = 26, 1
 
 IndexOf = Callable[[str], int]  # from a device's name, in the namespace of the message, to its index
 
@@ -115,6 +116,16 @@ def flags(index: int, *, up: bool, promisc: bool = False, arp: bool | None = Non
         "change": IFF_UP | IFF_PROMISC | (0 if arp is None else IFF_NOARP),
     }
     return encode("ifinfmsg", encoding.RTM_NEWLINK, ACK_FLAGS, fields, [])
+
+
+def ipv4_setting(index: int, number: int, value: int) -> bytearray:
+    """Set a sysctl below net.ipv4.conf of a device; `number` is its IPV4_DEVCONF_*. pyroute2 knows this attribute only
+    as the kernel sends it, not as it takes it."""
+    message = encode("ifinfmsg", encoding.RTM_NEWLINK, ACK_FLAGS, {"index": U32(index)}, [])
+    setting = encode_attribute(IFLA_INET_CONF, encode_attribute(number, struct.pack("=I", value)))
+    message += encode_attribute(IFLA_AF_SPEC, encode_attribute(AF_INET, setting))
+    message[:4] = struct.pack("=I", len(message))
+    return message
 
 
 def attribute(index: int, name: str, value: Any) -> bytearray:
