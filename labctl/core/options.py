@@ -25,7 +25,7 @@ def option(
     choices: tuple[str, ...] = (),
     minimum: int | None = None,
     maximum: int | None = None,
-    form: Literal["", "name", "device", "network", "mac", "rate", "labels", "section"] = "",
+    form: Literal["", "name", "device", "network", "mac", "rate", "labels", "publish", "section"] = "",
     old: tuple[str, ...] = (),
     single: bool = False,
 ) -> Any:
@@ -33,7 +33,8 @@ def option(
 
     `form` restricts a text or a number further: `name` (of something in the lab), `device` (the name of a network
     device), `network` (a name or container:NAME), `mac` (a MAC address), `rate` (a number of bits per second),
-    `labels` (a mapping of Kubernetes labels, kept as a tuple of pairs). With `section`, the annotation is a dataclass
+    `labels` (a mapping of Kubernetes labels, kept as a tuple of pairs), `publish` (a PublishedPort with all forms that
+    docker run takes: ranges, IPv6 addresses of the host). With `section`, the annotation is a dataclass
     of such fields, and the file has a mapping, or one word for the first field.
     `old` has the names that the key had before, which files may still use. In a file, `single` allows one value
     in place of a list.

@@ -6,7 +6,7 @@ Machines are always given by name; addresses appear only where the author of the
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from labctl.core.address_use import AddressUse
@@ -181,16 +181,35 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
-    """A port of a container published on its host, as in `docker run -p`: `[address:]host_port:port[/protocol]`."""
+    """A port of a container published on its host, as in `docker run -p`: `[address:]host_port:port[/protocol]`.
+
+    `count` ports from both on are published, if it is more than one: `8000-8010:8000-8010`. The address 0.0.0.0 means
+    all IPv4 addresses of the host, `::` all IPv6 addresses.
+    """
 
     host_port: int
     port: int
     protocol: Protocol = "tcp"
-    address: IPv4Address | None = None  # None: all addresses of the host
+    address: IPv4Address | IPv6Address | None = None  # None: all addresses of the host
+    count: int = 1
+
+    @property
+    def each(self) -> tuple[PublishedPort, ...]:
+        """The published ports of a range, one by one."""
+        if self.count == 1:
+            return (self,)
+        return tuple(
+            PublishedPort(self.host_port + number, self.port + number, self.protocol, self.address)
+            for number in range(self.count)
+        )
 
     def __str__(self) -> str:
-        prefix = "" if self.address is None else f"{self.address}:"
-        return f"{prefix}{self.host_port}:{self.port}" + ("" if self.protocol == "tcp" else f"/{self.protocol}")
+        prefix = (
+            "" if self.address is None else f"[{self.address}]:" if self.address.version == 6 else f"{self.address}:"
+        )
+        last = self.count - 1
+        ports = (f"{first}-{first + last}" if last else str(first) for first in (self.host_port, self.port))
+        return prefix + ":".join(ports) + ("" if self.protocol == "tcp" else f"/{self.protocol}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
@@ -52,13 +52,8 @@ from labctl.core.resources import Address, Interface, Link, Process, Resource, R
 from labctl.core.scenario_types import Check, ListeningPort, Machine, PublishedPort, Scenario, ScenarioNode
 from labctl.core.why import LABCTL, explained
 from labctl.models.lib import common_reasons, docker_checks, docker_reasons, docker_underlay, primitives
-from labctl.models.lib.docker_iptables import (
-    CHAINS_OF_RELEASE,
-    RANDOM_MAC_RELEASES,
-    UNPRIVILEGED_SYSCTLS,
-    BridgeNetwork,
-    DockerHost,
-)
+from labctl.models.lib.docker_hosts import GATEWAY_MODES, BridgeNetwork, DockerHost
+from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, UNPRIVILEGED_SYSCTLS
 from labctl.models.lib.docker_networks import (
     ContainerEndpoint,
     bridge_networks,
@@ -74,6 +69,7 @@ from labctl.models.lib.docker_networks import (
 
 FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
+BACKENDS = ("iptables", "nftables")
 PARTS = (
     faithful("docker0 and br-..., addresses in order, routes"),
     faithful("the chains of every release, complete and in order"),
@@ -128,6 +124,16 @@ class Options:
     )
     routed: bool = option(False, "give `internet` a route to the containers through the first host")
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=65535)
+    firewall_backend: str = option(
+        "iptables", "what dockerd writes its rules with (--firewall-backend; nftables: release 29)", choices=BACKENDS
+    )
+    allow_direct_routing: bool = option(
+        False, "packets from outside may go straight to a container's published ports (dockerd --allow-direct-routing)"
+    )
+    ipv6: bool = option(False, "docker0 has IPv6 (dockerd --ipv6)")
+    fixed_cidr_v6: IPv6Network | None = option(
+        None, "the IPv6 subnet of docker0 (dockerd --fixed-cidr-v6; default: the first of labctl's own)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +151,37 @@ class Network:
     )
     mtu: int | None = option(
         None, "its MTU (com.docker.network.driver.mtu; default: that of the lab)", minimum=68, maximum=65535
+    )
+    ip_range: IPv4Network | None = option(
+        None, "the part of the subnet that Docker gives addresses from (--ip-range; default: all of it)"
+    )
+    enable_ipv6: bool = option(False, "its containers have IPv6 addresses, too (--ipv6)")
+    subnet_ipv6: IPv6Network | None = option(
+        None, "its IPv6 subnet; the bridge has the first address (--subnet; default: the next of labctl's own)"
+    )
+    gateway_ipv6: IPv6Address | None = option(
+        None, "the bridge's IPv6 address (--gateway; default: the first of the IPv6 subnet)"
+    )
+    gateway_mode_ipv4: str = option(
+        "nat",
+        "how IPv4 packets reach its containers (com.docker.network.bridge.gateway_mode_ipv4)",
+        choices=GATEWAY_MODES,
+    )
+    gateway_mode_ipv6: str = option(
+        "nat",
+        "how IPv6 packets reach its containers (com.docker.network.bridge.gateway_mode_ipv6)",
+        choices=GATEWAY_MODES,
+    )
+    trusted_host_interfaces: tuple[str, ...] = option(
+        (),
+        "devices of the host from which packets may go straight to its containers"
+        " (com.docker.network.bridge.trusted_host_interfaces)",
+        form="device",
+        single=True,
+    )
+    host_binding_ipv4: IPv4Address | None = option(
+        None,
+        "the address at which ports are published that name none (com.docker.network.bridge.host_binding_ipv4)",
     )
 
 
@@ -168,7 +205,14 @@ class Container:
         "its address in a network (--ip), or a list of addresses, each in the subnet of another of its networks",
         single=True,
     )
-    publish: tuple[PublishedPort, ...] = option((), "published ports (-p): HOST_PORT:CONTAINER_PORT")
+    ip6: tuple[IPv6Address, ...] = option(
+        (),
+        "its IPv6 address in a network (--ip6), or a list of addresses, each in the subnet of another of its networks",
+        single=True,
+    )
+    publish: tuple[PublishedPort, ...] = option(
+        (), "published ports (-p): HOST_PORT:CONTAINER_PORT, or two ranges of as many ports", form="publish"
+    )
     listen: tuple[ListeningPort, ...] = option((), "ports that a program in it listens on (default: no program)")
 
 
@@ -189,7 +233,14 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from _containers(node, ends, (host_address, *(net.gateway for net in nets.values())))
         yield from _endpoints(node.name, ends, options)
         endpoints = tuple(end.endpoint for end in ends)
-        host = DockerHost(node.name, tuple(nets.values()), endpoints, options.userland_proxy, options.forward_policy)
+        host = DockerHost(
+            node.name,
+            tuple(nets.values()),
+            endpoints,
+            options.userland_proxy,
+            options.forward_policy,
+            allow_direct_routing=options.allow_direct_routing,
+        )
         yield from CHAINS_OF_RELEASE[options.release](host).chains()
         yield from _processes(node, host, options.release)
     yield Machine("internet", "internet", (options.internet_ip, gateway))
@@ -208,6 +259,9 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what Docker does not allow, and for a bridge, a subnet or an underlay that is too small."""
     options: Options = scenario.options
+    if options.firewall_backend == "nftables" and options.release != "29":
+        what = f"firewall_backend: release {options.release} of Docker has no nftables backend"
+        yield "firewall_backend", what, "set release: 29"
     yield from refuse_names(scenario)
     yield from refuse_addresses(scenario)
     yield from refuse_ports(scenario)

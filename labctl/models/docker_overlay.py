@@ -50,14 +50,8 @@ from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode, S
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
 from labctl.models.lib import docker_reasons, docker_swarm, docker_underlay, primitives
-from labctl.models.lib.docker_iptables import (
-    CHAINS_OF_RELEASE,
-    RANDOM_MAC_RELEASES,
-    UNPRIVILEGED_SYSCTLS,
-    BridgeNetwork,
-    DockerHost,
-    Endpoint,
-)
+from labctl.models.lib.docker_hosts import BridgeNetwork, DockerHost, Endpoint
+from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, UNPRIVILEGED_SYSCTLS
 from labctl.models.lib.docker_swarm import ContainerEndpoints, OverlayEndpoint, OverlayNetwork
 
 FOLLOWS = "overlay networks of Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"

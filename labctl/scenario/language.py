@@ -165,6 +165,7 @@ _FORMS = {
     "device": values.DEVICE,
     "network": port_values.NETWORK,
     "mac": values.MAC,
+    "publish": port_values.DOCKER_PORT,
     "rate": values.RATE,
 }
 

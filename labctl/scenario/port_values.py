@@ -42,6 +42,40 @@ PUBLISHED_PORT = Scalar(
 )
 
 
+DOCKER_EXAMPLES = "such as 8080:80, 127.0.0.1:8080:80, [::1]:8080:80, 8000-8010:9000-9010 or 53:53/udp"
+
+
+def _docker_port(text: str) -> PublishedPort:
+    """`-p` of docker run: also two ranges of as many ports, and an IPv6 address of the host in brackets. The forms that
+    let Docker choose a port of the host are refused."""
+    body, slash, protocol = text.partition("/")
+    found = re.fullmatch(r"(?:(?:\[(?P<six>.*)\]|(?P<four>[^:]*\.[^:]*)):)?(?:(?P<host>[^:]*):)?(?P<port>[^:]+)", body)
+    if found is None:
+        raise InvalidValue(f"{quote_text(text)} is not a published port", DOCKER_EXAMPLES)
+    six, four, ports, port = found.groups()
+    if not ports:
+        host_address = "" if six is None and four is None else body.removesuffix(port).rstrip(":") + ":"
+        hint = f"write HOST:CONTAINER, such as {host_address}8080:{port}" if port.isdecimal() else DOCKER_EXAMPLES
+        raise InvalidValue(f"{quote_text(text)} does not name a port of the host", hint)
+    if slash and protocol not in ("tcp", "udp"):
+        raise InvalidValue(f"{quote_text(protocol)} is not one of tcp, udp", suggest(protocol, ("tcp", "udp")))
+    of_host, of_container = _port_range(ports), _port_range(port)
+    count = of_container.last - of_container.first + 1
+    if of_host.last - of_host.first + 1 != count:
+        what = f"{quote_text(text)}: {ports} and {port} are not ranges of as many ports"
+        raise InvalidValue(what, f"{port} is {'one port' if count == 1 else f'{count} ports'}")
+    where = None if six is None and four is None else address(4 if six is None else 6).convert(six or four)
+    return PublishedPort(of_host.first, of_container.first, "udp" if protocol == "udp" else "tcp", where, count)
+
+
+_PORTS = "[0-9]{1,5}(-[0-9]{1,5})?"
+DOCKER_PORT = Scalar(
+    f"a published port {DOCKER_EXAMPLES}",
+    _docker_port,
+    {"type": "string", "pattern": rf"^(([0-9.]+|\[[0-9a-fA-F:.]+\]):)?{_PORTS}:{_PORTS}(/(tcp|udp))?$"},
+)
+
+
 def _listener(text: str) -> bool | tuple[str, int]:
     machine, colon, port = text.rpartition(":")
     if colon:

@@ -69,6 +69,17 @@ def _ports(draw: st.DrawFn, inside: list[IPv4Network]) -> str:
     return f"{where}{draw(port)}:{draw(port)}{protocol}"
 
 
+@st.composite
+def _docker_ports(draw: st.DrawFn, inside: list[IPv4Network]) -> str:
+    """Also ranges of ports, and IPv6 addresses of the host."""
+    if draw(st.booleans()):
+        return draw(_ports(inside))
+    where = draw(st.sampled_from(("", "127.0.0.1:", "[::]:", "[::1]:", "[fd00::1]:")))
+    first, count = draw(st.sampled_from((1, 80, 8000, 65530))), draw(st.sampled_from((1, 2, 6)))
+    ports = f"{first}-{first + count - 1}" if count > 1 else str(first)
+    return f"{where}{ports}:{ports}"
+
+
 _LISTENING = st.sampled_from(("80", "53/udp", "8080", "1", "65535/udp"))
 
 
@@ -102,6 +113,8 @@ class Values:
         form = meta.get("form")
         if form == "section":
             return settings(annotation, self, 3)
+        if form == "publish":
+            return _docker_ports(self.inside)
         if form:
             return self._of_form(form)
         if meta.get("choices"):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from labctl.core.resources import Interface
 from labctl.core.scenario_types import Check, Expect, PublishedPort, Scenario, See
 from labctl.core.sentence import sentence
-from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, BridgeNetwork, Chains28
+from labctl.models.lib.docker_hosts import BridgeNetwork
+from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, Chains28
 from labctl.models.lib.docker_networks import (
     DEFAULT_NETWORK,
     container_endpoints,

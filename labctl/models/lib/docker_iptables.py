@@ -13,78 +13,20 @@ vendor/github.com/docker).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import replace
 
 from labctl.core.iptables import FirewallRule
-from labctl.core.resources import Chain, Resource
+from labctl.core.resources import Resource
 from labctl.core.scenario_types import PublishedPort
-from labctl.core.why import RuleShapes
-from labctl.models.lib import docker_reasons, primitives
+from labctl.models.lib import docker_reasons
+from labctl.models.lib.docker_hosts import BridgeNetwork, DockerHost
 
 ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED"
 JUMP_IF_LOCAL = "-m addrtype --dst-type LOCAL -j DOCKER"
 RANDOM_MAC_RELEASES = ("28", "29")  # earlier releases make a container's MAC from its address, beginning with 02:42
 # since 20.10 every user of a container may ping and listen below port 1024 (daemon/oci_linux.go, WithSysctls)
 UNPRIVILEGED_SYSCTLS = (("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647"))
-
-
-class BridgeNetwork(NamedTuple):
-    """A bridge network on a host: its device, subnet, and options of `docker network create`."""
-
-    device: str
-    subnet: IPv4Network
-    internal: bool = False
-    icc: bool = True
-    masquerade: bool = True
-    requested_gateway: IPv4Address | None = None
-    mtu: int | None = None  # None: as the host's links
-
-    @property
-    def gateway(self) -> IPv4Address:
-        """The bridge's address: the requested one, else the first of the subnet."""
-        return self.requested_gateway or self.subnet.network_address + 1
-
-
-class Endpoint(NamedTuple):
-    """A container's address in a network, and the ports that its host publishes for it there."""
-
-    network: BridgeNetwork
-    address: IPv4Address
-    ports: tuple[PublishedPort, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DockerHost:
-    """The properties of a host that its rules depend on. `userland_proxy` is dockerd's --userland-proxy,
-    `forward_policy` the policy of FORWARD. `reasons` explain the rules of the release."""
-
-    name: str
-    networks: tuple[BridgeNetwork, ...]
-    endpoints: tuple[Endpoint, ...]
-    userland_proxy: bool = True
-    forward_policy: str = "DROP"
-    reasons: RuleShapes = docker_reasons.RULES_OF_28
-
-    @property
-    def external_networks(self) -> tuple[BridgeNetwork, ...]:
-        """The networks that are not internal."""
-        return tuple(net for net in self.networks if not net.internal)
-
-    @property
-    def published_ports(self) -> Iterator[tuple[Endpoint, PublishedPort]]:
-        """Every published port with the endpoint it leads to."""
-        return ((endpoint, port) for endpoint in self.endpoints for port in endpoint.ports)
-
-    def chain(
-        self, table: str, name: str, rules: Iterable[str | FirewallRule] = (), policy: str | None = None
-    ) -> Chain:
-        """A chain of this host, without duplicate rules."""
-        made = primitives.chain(self.name, table, name, *dict.fromkeys(rules), policy=policy)
-        why = docker_reasons.policy_reason(policy) if policy else self.reasons.of_chain
-        return replace(made, why=why, rule_whys=self.reasons.reasons)
 
 
 class ChainsUntil26:
@@ -136,18 +78,18 @@ class ChainsUntil26:
 
     def _hairpin_rules(self) -> Iterator[str]:
         """Masquerade packets from a container to its own published port; else they come back with its own address."""
-        for (_, address, _), port in self.host.published_ports if self.hairpin_masquerade else ():
+        for (_, address, *_), port in self.host.published_ports if self.hairpin_masquerade else ():
             yield f"-s {address}/32 -d {address}/32 {_match(port.protocol, port.port)} -j MASQUERADE"
 
     def _dnat_rules(self) -> Iterator[str]:
-        for (net, address, _), port in self.host.published_ports:
+        for (net, address, *_), port in self.host.published_ports:
             at_address = "" if port.address is None else f"-d {port.address}/32 "
             not_from_bridge = f"! -i {net.device} " if self.host.userland_proxy else ""
             match = _match(port.protocol, port.host_port)
             yield f"{at_address}{not_from_bridge}{match} -j DNAT --to-destination {address}:{port.port}"
 
     def _accept_rules(self) -> Iterator[str]:
-        for (net, address, _), port in self.host.published_ports:
+        for (net, address, *_), port in self.host.published_ports:
             yield f"-d {address}/32 ! -i {net.device} -o {net.device} {_match(port.protocol, port.port)} -j ACCEPT"
 
     def _forward_rules(self) -> Iterator[str]:
@@ -196,7 +138,7 @@ class Chains28(ChainsUntil26):
         return port.port, int(port.protocol != "tcp"), port.host_port, int(port.address or 0)
 
     def _raw_rules(self) -> Iterator[str | FirewallRule]:
-        for net, address, ports in self.host.endpoints:
+        for net, address, ports, *_ in self.host.endpoints:
             if not net.internal:
                 yield FirewallRule(("-d", f"{address}/32", "!", "-i", net.device, "-j", "DROP"))
             for port in ports:

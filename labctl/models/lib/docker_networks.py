@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import count
 from typing import Any, NamedTuple
 
 from labctl.core.names import did_you_mean
 from labctl.core.scenario_types import ListeningPort, PublishedPort, Scenario, ScenarioNode
 from labctl.models.lib import docker_underlay, primitives
-from labctl.models.lib.docker_iptables import BridgeNetwork, Endpoint
+from labctl.models.lib.docker_hosts import BridgeNetwork, Endpoint
 
 Refusal = tuple[str, str, str]
 DEFAULT_NETWORK, NONE_NETWORK, HOST_NETWORK, CONTAINER_PREFIX = "bridge", "none", "host", "container:"
 PREDEFINED_NETWORKS = (DEFAULT_NETWORK, NONE_NETWORK, HOST_NETWORK)  # networks that every Docker has
 DEFAULT_ADDRESS_POOLS = ((IPv4Network("172.16.0.0/12"), 16), (IPv4Network("192.168.0.0/16"), 20))
 NO_DEFAULT_SUBNET = IPv4Network("172.16.0.0/16")  # in the first pool, but Docker does not use it
+DEFAULT_IPV6_POOL = IPv6Network("fd1a:bc71:1000::/48")  # Docker's has forty bits of its own on every host
 RESERVED_DEVICES = ("docker0", "eth0", "lo")  # devices that every host has
 
 
@@ -28,13 +29,18 @@ def bridge_networks(scenario: Scenario) -> dict[str, BridgeNetwork]:
     options = scenario.options
     taken = [options.subnet, options.underlay, IPv4Network(options.internet_ip)]
     taken += [settings.subnet for _, settings in scenario.networks if settings.subnet is not None]
-    nets = {DEFAULT_NETWORK: BridgeNetwork("docker0", options.subnet, icc=options.icc)}
+    subnets6 = _default_ipv6_subnets(
+        options.fixed_cidr_v6, *(settings.subnet_ipv6 for _, settings in scenario.networks)
+    )
+    docker0_ipv6 = (options.fixed_cidr_v6 or next(subnets6)) if options.ipv6 else None
+    nets = {DEFAULT_NETWORK: BridgeNetwork("docker0", options.subnet, icc=options.icc, subnet6=docker0_ipv6)}
     user_defined = {name: settings for name, settings in scenario.networks if name not in PREDEFINED_NETWORKS}
     devices = dict(zip(user_defined, primitives.device_names("br-", 12, user_defined), strict=True))
     for name, settings in user_defined.items():
         subnet = settings.subnet or next(_free_default_subnets(taken), None)
         if subnet is not None:
             taken.append(subnet)
+            subnet6 = (settings.subnet_ipv6 or next(subnets6)) if settings.enable_ipv6 else None
             nets[name] = BridgeNetwork(
                 settings.bridge or devices[name],
                 subnet,
@@ -43,6 +49,13 @@ def bridge_networks(scenario: Scenario) -> dict[str, BridgeNetwork]:
                 settings.enable_ip_masquerade,
                 settings.gateway,
                 settings.mtu,
+                subnet6,
+                settings.gateway_ipv6 if settings.enable_ipv6 else None,
+                settings.gateway_mode_ipv4,
+                settings.gateway_mode_ipv6,
+                settings.trusted_host_interfaces,
+                settings.ip_range,
+                settings.host_binding_ipv4,
             )
     return nets
 
@@ -51,6 +64,16 @@ def _free_default_subnets(taken: list[IPv4Network]) -> Iterator[IPv4Network]:
     """The free ranges of Docker's pools, in order (moby's libnetwork/ipamutils/utils.go)."""
     for pool, prefix_length in DEFAULT_ADDRESS_POOLS:
         yield from primitives.free_subnets(pool, prefix_length, [*taken, NO_DEFAULT_SUBNET])
+
+
+def _default_ipv6_subnets(*taken: IPv6Network | None) -> Iterator[IPv6Network]:
+    """The free ranges for networks with IPv6 and without an IPv6 subnet: the /64 of `DEFAULT_IPV6_POOL`, in order."""
+    used = [network for network in taken if network is not None]
+    return (
+        subnet
+        for subnet in DEFAULT_IPV6_POOL.subnets(new_prefix=64)
+        if not any(subnet.overlaps(other) for other in used)
+    )
 
 
 class ContainerEndpoint(NamedTuple):
@@ -74,10 +97,8 @@ def host_endpoints(
     With `internal_default_route`, a container with internal networks only has a default route, too.
     """
     requested = _requested_addresses(node, networks_by_name)
-    taken = {name: {net.gateway} for name, net in networks_by_name.items()}
-    for (_, name), address in requested.items():
-        taken[name].add(address)
-    next_addresses = {name: _free_addresses(net, taken[name]) for name, net in networks_by_name.items()}
+    next_addresses = {name: _free_addresses(name, net, requested) for name, net in networks_by_name.items()}
+    next_addresses6 = {name: _free_addresses6(name, net, requested) for name, net in networks_by_name.items()}
     events = [
         (container, name) for container, name in _connections(node) if name in networks_by_name
     ]  # none on a network that could get no subnet
@@ -91,8 +112,10 @@ def host_endpoints(
         external = sorted(other for other in names if not networks_by_name[other].internal)
         gateway_network = next(iter(external or (sorted(names) if internal_default_route else ())), None)
         publishes = container in settings and name in external[:1]
-        address = requested.get((container, name)) or next(next_addresses[name])
-        endpoint = Endpoint(networks_by_name[name], address, settings[container].publish if publishes else ())
+        ports = tuple(each for port in settings[container].publish for each in port.each) if publishes else ()
+        address = requested.get((container, name, 4)) or next(next_addresses[name])
+        address6 = requested.get((container, name, 6)) or next(next_addresses6[name], None)
+        endpoint = Endpoint(networks_by_name[name], address, ports, address6, ports)
         device = f"eth{names.index(name)}"
         found.append(ContainerEndpoint(container, device, endpoint, name == gateway_network))
     return tuple(found)
@@ -108,21 +131,33 @@ def _connections(node: ScenarioNode) -> Iterator[tuple[str, str]]:
 
 def _requested_addresses(
     node: ScenarioNode, networks_by_name: dict[str, BridgeNetwork]
-) -> dict[tuple[str, str], IPv4Address]:
-    """The addresses that containers request, by container and network: each is in the subnet of one of its networks."""
+) -> dict[tuple[str, str, int], Any]:
+    """The addresses that containers request, by container, network and family: each is in a subnet of one of its
+    networks."""
     settings = dict(node.settings)
     return {
-        (container, name): address
+        (container, name, address.version): address
         for container, name in _connections(node)
-        for address in (settings[container].ip if container in settings else ())
-        if name in networks_by_name and address in networks_by_name[name].subnet
+        for address in ((*settings[container].ip, *settings[container].ip6) if container in settings else ())
+        if name in networks_by_name and address in (networks_by_name[name].subnet_of(address.version) or ())
     }
 
 
-def _free_addresses(net: BridgeNetwork, taken: set[IPv4Address]) -> Iterator[IPv4Address]:
-    """The addresses that Docker assigns next, from the first of the subnet on."""
-    first = int(net.subnet.network_address) + 1
+def _free_addresses(name: str, net: BridgeNetwork, requested: dict[tuple[str, str, int], Any]) -> Iterator[IPv4Address]:
+    """The addresses that Docker assigns next, from the first of the range on."""
+    taken = {net.gateway, *(address for (_, network, _), address in requested.items() if network == name)}
+    first = int((net.ip_range or net.subnet).network_address)
+    first += first == int(net.subnet.network_address)
     return (address for address in map(IPv4Address, count(first)) if address not in taken)
+
+
+def _free_addresses6(
+    name: str, net: BridgeNetwork, requested: dict[tuple[str, str, int], Any]
+) -> Iterator[IPv6Address]:
+    """The IPv6 addresses that Docker assigns next; none in a network without IPv6."""
+    taken = {net.gateway6, *(address for (_, network, _), address in requested.items() if network == name)}
+    numbers = () if net.subnet6 is None else count(int(net.subnet6.network_address) + 1)
+    return (address for address in map(IPv6Address, numbers) if address not in taken)
 
 
 def container_endpoints(
