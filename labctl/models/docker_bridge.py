@@ -51,7 +51,14 @@ from labctl.core.options import address, cidr, option
 from labctl.core.resources import Address, Interface, Link, Process, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, ListeningPort, Machine, PublishedPort, Scenario, ScenarioNode
 from labctl.core.why import LABCTL, explained
-from labctl.models.lib import common_reasons, docker_checks, docker_reasons, docker_underlay, primitives
+from labctl.models.lib import (
+    common_reasons,
+    docker_checks,
+    docker_nft_reasons,
+    docker_reasons,
+    docker_underlay,
+    primitives,
+)
 from labctl.models.lib.docker_hosts import GATEWAY_MODES, BridgeNetwork, DockerHost
 from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, UNPRIVILEGED_SYSCTLS
 from labctl.models.lib.docker_networks import (
@@ -66,6 +73,7 @@ from labctl.models.lib.docker_networks import (
     refuse_programs,
     refuse_sizes,
 )
+from labctl.models.lib.docker_nftables import NftablesTables
 
 FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
@@ -241,7 +249,10 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
             options.forward_policy,
             allow_direct_routing=options.allow_direct_routing,
         )
-        yield from CHAINS_OF_RELEASE[options.release](host).chains()
+        if options.firewall_backend == "nftables":
+            yield from NftablesTables(host).objects()
+        else:
+            yield from CHAINS_OF_RELEASE[options.release](host).chains()
         yield from _processes(node, host, options.release)
     yield Machine("internet", "internet", (options.internet_ip, gateway))
 
@@ -308,7 +319,7 @@ def _bridges(
             txqueuelen=primitives.NO_QUEUE,
         )
         yield from explained(reasons, made)
-    why = docker_reasons.FORWARDS
+    why = docker_nft_reasons.FORWARDS if options.firewall_backend == "nftables" else docker_reasons.FORWARDS
     yield from primitives.forwarding_sysctls(node.name, True, rp_filter=2, devices=(), why=why)
     bridged_frames_filtered = any(not net.icc for net in nets) or (
         options.release in RANDOM_MAC_RELEASES and not options.userland_proxy
