@@ -19,7 +19,7 @@ FORWARDS = why(
 )
 TABLE = why(
     "It is all of Docker's firewall on {ns} for one family of addresses. It has no chain for the user: other rules"
-    " belong in a table of their own."
+    " belong in a separate table."
 )
 RULES = RuleShapes(
     (

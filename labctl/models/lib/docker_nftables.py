@@ -1,10 +1,10 @@
-"""The tables of a Docker host whose daemon runs with `--firewall-backend=nftables`, in the words of nft. Pure.
+"""The tables that dockerd makes with `--firewall-backend=nftables`, in the words of nft. Pure.
 
 dockerd makes two tables, `ip docker-bridges` and `ip6 docker-bridges`. Their base chains find the network of a packet
-by one look in a verdict map, keyed by the bridge: a packet passes the rules of its own networks only. Each network has
+by one look in a verdict map, keyed by the bridge: a packet passes the rules of its networks only. Each network has
 four chains: what may come in, what may go out, and the two of masquerading. The tables have no chain for the user, and
-the policy of every base chain is accept. Who wants other rules makes a table of their own, where an accept is not
-final: Docker's chain at the same hook sees the packet too.
+the policy of every base chain is accept. Other rules belong in a separate table, where an
+accept is not final: Docker's chain at the same hook sees the packet too.
 
 The order of the objects is that in which nft lists them: the maps and the chains of the daemon's start, sorted by name,
 then the chains of each network in the order of creation. Rules stand in the order in which dockerd adds them: those of
