@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from labctl.core.diff import Change, diff
-from labctl.core.resources import Attachment, Chain, IpSet, Link, Plan, Resource
+from labctl.core.resources import Attachment, Chain, IpSet, Link, NftObject, Plan, Resource
 from labctl.core.sentence import sentence
 from labctl.core.topology import Topology
 from labctl.errors import KernelError, MissingError
@@ -46,7 +46,7 @@ def drift(topology: Topology, path: Sequence[str]) -> tuple[str, ...]:
 def planned_resources(plan: Plan, namespaces: frozenset[str]) -> Iterator[Resource]:
     """The plan's resources in these namespaces, without firewalls, attachments and references to other namespaces."""
     for item in plan:
-        if item.ns not in namespaces or isinstance(item, (Attachment, Chain, IpSet)):
+        if item.ns not in namespaces or isinstance(item, (Attachment, Chain, IpSet, NftObject)):
             continue
         if isinstance(item, Link) and item.peer is not None and item.peer.ns not in namespaces:
             item = replace(item, peer=None)

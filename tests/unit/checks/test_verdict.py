@@ -18,7 +18,19 @@ from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.neighbour_presets import NeighbourPresets
 from labctl.core.probe_kinds import equivalent_command, probe_text
-from labctl.core.resources import Address, Chain, Interface, IpSet, Link, Neighbour, Netns, Resource, Route, Sysctl
+from labctl.core.resources import (
+    Address,
+    Chain,
+    Interface,
+    IpSet,
+    Link,
+    Neighbour,
+    Netns,
+    NftObject,
+    Resource,
+    Route,
+    Sysctl,
+)
 from labctl.core.results import MeshResult, Pair, PairCounts, Sighting
 from labctl.core.scenario_types import Check, Lab, Machine, PortRange, See
 from labctl.core.snat_ports import PortUse
@@ -591,7 +603,8 @@ def test_a_road_is_what_lies_between_and_nothing_that_hangs_beside() -> None:
 def test_only_what_is_on_the_road_is_compared_and_no_firewall() -> None:
     drop = Chain("a", "filter", "INPUT", policy="DROP")
     some = IpSet("a", "pools", members=("10.0.0.0/16",))
-    plan = (Netns("a"), Netns("b"), *veth("a/eth0", "node1/va"), some, drop, address("b/eth0", "10.0.0.1/8"))
+    table = NftObject("a", "inet filter", "table")
+    plan = (Netns("a"), Netns("b"), *veth("a/eth0", "node1/va"), some, drop, table, address("b/eth0", "10.0.0.1/8"))
 
     assert list(planned_resources(plan, frozenset({"a"}))) == [Netns("a"), Link(Interface("a", "eth0"), "veth")]
     assert list(planned_resources(plan, frozenset({"a", "node1"}))) == [Netns("a"), *veth("a/eth0", "node1/va")]
