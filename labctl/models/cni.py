@@ -49,13 +49,15 @@ from labctl.core.resources import Attachment, Interface, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode, See
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
-from labctl.models.lib import azure, kubernetes, pods, primitives
+from labctl.models.lib import azure, kubernetes, masq_agent, pods, primitives
+from labctl.models.lib.masq_agent import MasqAgent
 
 FOLLOWS = "CNI 1.1.0 (versions 0.1.0 to 1.1.0), with the plugins of this machine"
 MACHINES = ("nodes", "pods")
 PARTS = (
     faithful("the order of plugins, their environment, input and prevResult; ADD, CHECK, DEL, GC, STATUS, VERSION"),
     faithful("links, addresses, routes, rules and settings in nodes and pods: real plugins make them"),
+    faithful("ip-masq-agent of June 2026: every key of its configuration and every flag that shapes its chains"),
     approximation(
         "the plugins' files",
         "dataDir of host-local and tuning is a folder of the lab for each node, whatever the list sets",
@@ -109,6 +111,9 @@ class Options:
     masquerade: bool | None = option(
         None, "ip-masq-agent on each node masquerades what leaves the pods' ranges (default: unless the list does)"
     )
+    ip_masq_agent: MasqAgent | None = option(
+        None, "ip-masq-agent with a configuration of its own: true, or a section of options", form="section"
+    )
     mtu: int = option(1500, "MTU of the links between machines", minimum=576, maximum=9000)
 
 
@@ -134,8 +139,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     options: Options = scenario.options
     yield from _ethernet(scenario)
     yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
-    agent = options.masquerade if options.masquerade is not None else not _masquerades(scenario)
-    exempt_ranges = _exempt_ranges(scenario)
+    agent = _agent(scenario)
     for number, (node, range_) in enumerate(zip(scenario.nodes, _ranges(scenario), strict=True)):
         node_address = _node_address(options, number)
         yield Machine(node.name, "node", (node_address,))
@@ -144,14 +148,25 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         # the kernel's own values, as on a node without other settings
         yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, send_redirects=True)
         yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1", why=_CALLS_IPTABLES)
-        if agent:
-            yield from kubernetes.ip_masq_agent(node.name, exempt_ranges)
+        if agent is not None:
+            yield from agent.chains(node.name)
         yield from _pod_attachments(node, range_, node_address, options)
         yield from pods.pause_and_containers(node)
     yield Machine("vm", "vm", (_vm_address(options),))
     yield from primitives.netns("vm")
     yield from _attach_nic("vm", _vm_address(options), options)
     yield from primitives.forwarding_sysctls("vm", False, rp_filter=0)
+
+
+def _agent(scenario: Scenario) -> MasqAgent | None:
+    """The ip-masq-agent of every node: with its own configuration, or one that exempts the pods' ranges and nothing
+    else, unless the list masquerades itself."""
+    options: Options = scenario.options
+    if options.ip_masq_agent is not None:
+        return options.ip_masq_agent if options.ip_masq_agent.enabled else None
+    if options.masquerade if options.masquerade is not None else not _masquerades(scenario):
+        return MasqAgent(non_masquerade_cidrs=_exempt_ranges(scenario), masq_link_local=True, random_fully=False)
+    return None
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
@@ -216,6 +231,10 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         if "sbr" in config_list.types:
             hint = "it is made for a second device; labctl attaches one to each pod"
             yield "conflist", f"{name} leaves a pod without a route: sbr moves those of its only device", hint
+    yield from masq_agent.refuse(options.ip_masq_agent, "ip_masq_agent")
+    if options.ip_masq_agent is not None and options.masquerade is not None:
+        what = "masquerade and ip_masq_agent both say whether ip-masq-agent runs"
+        yield "masquerade", what, "remove masquerade: the section has `enabled`"
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, options.node_prefix, nodes)
     capacity = options.node_cidr.num_addresses - FIRST_NODE_OFFSET - 2
     if nodes > capacity:

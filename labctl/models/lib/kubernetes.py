@@ -6,7 +6,7 @@ pod without address translation; the processes of a node reach the pods of that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
@@ -22,13 +22,12 @@ NO_PODS: Mapping[str, IPv4Address] = MappingProxyType({})
 SAME_BRIDGE_TEXT = "pods of one node reach each other over its bridge, with no router between them"  # the TTL stays 64
 _JUMP = (
     '-m comment --comment "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic'
-    ' to our custom IP-MASQ-AGENT chain" -m addrtype ! --dst-type LOCAL -j IP-MASQ-AGENT'
+    ' to our custom {0} chain" -m addrtype ! --dst-type LOCAL -j {0}'
 )
 _LOCAL = '-d {} -m comment --comment "ip-masq-agent: local traffic is not subject to MASQUERADE" -j RETURN'
-_LAST = (
-    '-m comment --comment "ip-masq-agent: outbound traffic is subject to MASQUERADE (must be last in chain)"'
-    " -j MASQUERADE"
-)
+_LAST = '-m comment --comment "ip-masq-agent: outbound traffic is subject to MASQUERADE (must be last in chain)"'
+
+_PORT_PROTOCOLS = ("tcp", "udp", "sctp")  # the protocols with ports, in the agent's order
 
 MASQ_AGENT = Component("ip-masq-agent", Source("kubernetes-sigs/ip-masq-agent", "cmd/ip-masq-agent", "2.10"))
 _MASQ_JUMP = MASQ_AGENT.why(
@@ -39,6 +38,10 @@ _MASQ_CHAIN = MASQ_AGENT.why(
     "It decides which packets keep their source address, and which get that of the node (masquerade)."
 )
 _MASQ_EXEMPT = MASQ_AGENT.why("Packets to {dst} keep the address of the pod: machines there have a way back to it.")
+_MASQ_PORTS = MASQ_AGENT.why(
+    "Of the connections of this protocol that are left, this part gets the address of the node and a source port of the"
+    " range {to_ports}. Ports outside these ranges stay free for others."
+)
 _MASQ_ALL = MASQ_AGENT.why(
     "All other packets get the address of the node as their source: machines outside have no way back to the address of"
     " a pod. It must be the last rule of the chain."
@@ -62,16 +65,35 @@ class ClusterDefaults:
     refuse_service_cidr: Callable[[Net, Any], Iterable[tuple[str, str]]] | None = None
 
 
-def ip_masq_agent(ns: str, exempt_ranges: Iterable[object], *, random_fully: bool = False) -> Iterator[Resource]:
+def ip_masq_agent(
+    ns: str,
+    exempt_ranges: Iterable[object],
+    *,
+    random_fully: bool = False,
+    chain: str = "IP-MASQ-AGENT",
+    to_ports: Sequence[tuple[int, int]] = (),
+    family: str = "ip",
+) -> Iterator[Resource]:
     """The chains of kubernetes-sigs/ip-masq-agent: packets to the exempt ranges keep their source address.
 
     Azure/ip-masq-agent-v2 writes the same. AKS lets it masquerade link-local destinations too (`masqLinkLocal`), so
-    these are exempt only if `exempt_ranges` has them. `random_fully` chooses random ports, as upstream does since 2.10.
+    these are exempt only if `exempt_ranges` has them. `random_fully` chooses random ports, as upstream does since 2.10;
+    `chain` is the chain's name (`--masq-chain`), `to_ports` are the ranges of source ports (`--to-ports`), and `family`
+    is `ip6` for the chains of ip6tables.
     """
-    yield primitives.chain(ns, "nat", "POSTROUTING", (_JUMP, _MASQ_JUMP))
-    last = _LAST + (" --random-fully" if random_fully else "")
-    exempt = ((_LOCAL.format(network), _MASQ_EXEMPT) for network in exempt_ranges)
-    yield primitives.chain(ns, "nat", "IP-MASQ-AGENT", *exempt, (last, _MASQ_ALL), why=_MASQ_CHAIN)
+    yield primitives.chain(ns, "nat", "POSTROUTING", (_JUMP.format(chain), _MASQ_JUMP), family=family)
+    random = " --random-fully" if random_fully else ""
+    rules = [(_LOCAL.format(network), _MASQ_EXEMPT) for network in exempt_ranges]
+    for protocol in _PORT_PROTOCOLS if to_ports else ():
+        left = sum(last - first + 1 for first, last in to_ports)
+        for number, (first, last) in enumerate(to_ports):
+            share = (last - first + 1) / left
+            left -= last - first + 1
+            some = "" if number == len(to_ports) - 1 else f"-m statistic --mode random --probability {share:.10f} "
+            ports = f"{first}-{last}" if first != last else f"{first}"
+            rules.append((f"-p {protocol} {_LAST} {some}-j MASQUERADE --to-ports {ports}{random}", _MASQ_PORTS))
+    rules.append((f"{_LAST} -j MASQUERADE{random}", _MASQ_ALL))
+    yield primitives.chain(ns, "nat", chain, *rules, why=_MASQ_CHAIN, family=family)
 
 
 def network_model_checks(
