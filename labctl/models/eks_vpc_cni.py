@@ -24,11 +24,13 @@ through the pod's ENI, and routes by source: rule 1536 sends packets from the po
 routes through eth1. Rules 512 and 1024 come before it: 512 is for packets to a pod, 1024 for packets that must leave
 through eth0, from any pod. These are packets to the internet, which get eth0's address, and answers to connections
 that came in through eth0; a mark on the connection identifies them. So a packet and its answer may take different
-paths, and only both together show that everything is right.
+paths, and only both together show that everything is right. Up to release 1.22 the rules that set this mark are chains
+of iptables at priority -100, where kube-proxy translates Services too; `release: "1.23"` has them in a table of nft,
+`ip aws-cni`, at -90, so that no order is left to chance.
 
-Follows aws/amazon-vpc-cni-k8s of 2026: pkg/networkutils (network.go, iptables_connmark.go, names.go),
-cmd/routed-eni-cni-plugin/driver/driver.go, cmd/aws-vpc-cni-init/main.go, docs/cni-proposal.md; for ports of the
-node the plugin portmap, which its network list (misc/10-aws.conflist) chains after it.
+Follows aws/amazon-vpc-cni-k8s of 2026: pkg/networkutils (network.go, iptables_connmark.go, nftables_connmark.go of
+v1.23.0, names.go), cmd/routed-eni-cni-plugin/driver/driver.go, cmd/aws-vpc-cni-init/main.go, docs/cni-proposal.md; for
+ports of the node the plugin portmap, which its network list (misc/10-aws.conflist) chains after it.
 """
 
 from __future__ import annotations
@@ -43,13 +45,18 @@ from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario
 from labctl.models.lib import aws, cloud_vpc, eks_node, kubernetes, pods, portmap, primitives
 
-FOLLOWS = "amazon-vpc-cni-k8s of 2026, iptables in legacy mode"
+FOLLOWS = "amazon-vpc-cni-k8s 1.22 of 2026; 1.23 on request"
 MACHINES = ("nodes", "pods")
 CLUSTER = kubernetes.ClusterDefaults(None, ("172.20.0.0/16",), load_balancer="Proxy")
 PARTS = (
     faithful("ENIs: secondary addresses on no device, a routing table for each, no subnet route except eth0's"),
     faithful("the policy-routing rules 512, 1024, 1535, 1536 and 32765"),
     faithful("the AWS chains of mangle and nat, complete and in order; with external SNAT, those that remain"),
+    faithful("`release: 1.23`: the table `ip aws-cni` at priority -90 in place of AWS-CONNMARK-CHAIN-0"),
+    approximation(
+        "the order of exempt ranges in snat-mark",
+        "is that of AWS-SNAT-CHAIN-0; the real agent writes them in any order",
+    ),
     faithful("pods: a /32, 169.254.1.1 and its permanent neighbour; the names of their veths"),
     faithful("loose reverse-path filtering on eth0, strict elsewhere"),
     faithful("`hostPort`: portmap's chains, with its own mark"),
@@ -94,6 +101,11 @@ class Options:
         (), "ranges outside the VPC for which pods keep their addresses"
     )
     external_service_cidrs: tuple[IPv4Network, ...] = option((), "ranges that all pods reach through eth0")
+    release: str = option(
+        "1.22",
+        "release of the VPC CNI: 1.23 marks connections in a table of nft, as it does where iptables is iptables-nft",
+        choices=eks_node.RELEASES,
+    )
     randomize_snat: str = option("prng", "how SNAT chooses ports", choices=("prng", "hashrandom", "none"))
     node_port_support: bool = option(True, "AWS_VPC_CNI_NODE_PORT_SUPPORT: answers leave the way that requests came")
     source_dest_check: bool = option(True, "the VPC checks what an ENI sends and receives")

@@ -27,10 +27,11 @@ flooding. Both nodes route the packet inside the tunnel (TTL 62), and 50 bytes o
 no other gateway. `direct_routing` combines both: plain routes on the same Ethernet, a tunnel across a router. `udp`,
 the oldest backend, passes packets to a program, which counts as one more router (TTL 61). `ipip` is a tunnel that adds
 20 bytes. Packets that leave the pod CIDR are masqueraded to the node's address, even towards another node. A node
-itself uses the address of flannel.1 towards pods of other nodes.
+itself uses the address of flannel.1 towards pods of other nodes. With `nftables`, the same rules are two chains of a
+table of its own, at the same hooks as those of iptables.
 
 Follows flannel-io/flannel, 2023 to 2026: pkg/backend/vxlan, hostgw, ipip, udp, route_network.go,
-pkg/trafficmngr/iptables, Documentation/kube-flannel.yml; and containernetworking/plugins 1.1.1,
+pkg/trafficmngr/iptables and nftables, Documentation/kube-flannel.yml; and containernetworking/plugins 1.1.1,
 plugins/main/bridge, as flannel's CNI plugin calls it.
 """
 
@@ -45,9 +46,9 @@ from labctl.core.options import cidr, option
 from labctl.core.resources import Resource, Route
 from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.core.why import LABCTL
-from labctl.models.lib import cni_bridge, datacenter, flannel_node, kubernetes, pods, primitives
+from labctl.models.lib import cni_bridge, datacenter, flannel_nftables, flannel_node, kubernetes, pods, primitives
 
-FOLLOWS = "flannel 0.22 and later with iptables (kube-flannel.yml), CNI plugins 1.1.1"
+FOLLOWS = "flannel 0.22 and later (kube-flannel.yml), 0.28 with nftables, CNI plugins 1.1.1"
 MACHINES = ("nodes", "pods")
 PARTS = (
     needs("vxlan", "flannel.1: VNI 1, port 8472, learning off; a route, a neighbour and a forwarding entry per peer"),
@@ -59,12 +60,12 @@ PARTS = (
     ),
     faithful("host-gw: routes via the other node; no route to a node behind a router, because the kernel refuses it"),
     faithful("cni0 and its pods: hairpin on, a default route and a route to all pods; arp_notify"),
-    faithful("the chains FLANNEL-FWD and FLANNEL-POSTRTG"),
+    faithful("the chains FLANNEL-FWD and FLANNEL-POSTRTG; with `nftables`, the tables flannel-ipv4 and flannel-ipv6"),
     approximation("pod ranges", "are assigned in order, from the second one on: the first is the control plane's"),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
     approximation("the program of the backend udp", "sends no ICMP error for a packet that it cannot send"),
     approximation("the router", "uses one public source address for all outgoing traffic, without port blocks"),
-    skipped("nftables (EnableNFTables), WireGuard, IPsec, portmap, IPv6"),
+    skipped("WireGuard, IPsec, portmap, IPv6 (of nft, the table for it, which stays empty)"),
     *primitives.PARTS,
     *pods.PARTS,
 )
@@ -85,6 +86,7 @@ class Options(datacenter.UnderlayOptions):
     )
     direct_routing: bool = option(False, "vxlan and ipip: no tunnel between nodes on one Ethernet (DirectRouting)")
     ip_masq: bool = option(True, "packets that leave pod_cidr get the node's address as source (--ip-masq)")
+    nftables: bool = option(False, "flanneld writes tables of nft in place of chains of iptables (EnableNFTables)")
     routed: bool = option(False, "`vm` has a route to the pods of each node on its Ethernet")
     max_pods: int = option(110, "maximum number of pods on one node", minimum=1, maximum=500)
 
@@ -108,7 +110,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from primitives.node_netns(node.name)
         yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, devices=("eth0", "cni0", *tunnel))
         yield from _backend(scenario, lease, others)
-        yield from flannel_node.iptables_chains(node.name, pod_range, options.pod_cidr, masquerade=options.ip_masq)
+        rules = flannel_nftables.tables if options.nftables else flannel_node.iptables_chains
+        yield from rules(node.name, pod_range, options.pod_cidr, masquerade=options.ip_masq)
         yield from cni_bridge.node_bridge(node.name, pod_range, bridge)
         yield from cni_bridge.pods_on_bridge(node, pod_range, bridge)
         yield from pods.pause_and_containers(node)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from labctl.core.iptables import BUILTIN
-from labctl.core.resources import Chain
+from labctl.core.nft_ruleset import parse_ruleset
+from labctl.core.resources import Chain, NftObject
 from labctl.core.scenario_types import Lab
 from labctl.render.resources import resource_values
 from labctl.scenario.definition import parse_and_compile
@@ -45,3 +46,18 @@ def plan_tables(built: Lab, ns: str = "node1", family: str = "ip") -> Tables:
 
 def resource_texts(built: Lab, kind: type, ns: str = "node1") -> list[str]:
     return [resource_values(item) for item in built.plan if isinstance(item, kind) and item.ns == ns]
+
+
+def plan_ruleset(built: Lab, ns: str = "node1") -> list[NftObject]:
+    """A namespace's objects of nft, to compare with `ruleset(text)`."""
+    return [item for item in built.plan if isinstance(item, NftObject) and item.ns == ns]
+
+
+def ruleset(text: str, ns: str = "node1") -> list[NftObject]:
+    """The objects in a text of `nft list ruleset`."""
+    return list(parse_ruleset(ns, text))
+
+
+def in_any_order(objects: list[NftObject]) -> list[NftObject]:
+    """Objects sorted by their keys: nft lists a table after the other, a plan may have all tables first."""
+    return sorted(objects, key=lambda item: item.key)

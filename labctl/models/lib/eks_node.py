@@ -9,12 +9,11 @@ from typing import Any
 from labctl.core.resources import Address, Interface, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Machine, Scenario, ScenarioNode
 from labctl.core.why import Component, Source, explained
-from labctl.models.lib import aws, cloud_vpc, common_reasons, pods, portmap, primitives
+from labctl.models.lib import aws, cloud_vpc, common_reasons, eks_connmark, pods, portmap, primitives
 from labctl.models.lib.aws import Eni
 
 _PROJECT = "aws/amazon-vpc-cni-k8s"
 _AGENT = Component("aws-node (ipamd)", Source(_PROJECT, "pkg/networkutils/network.go", "2026"))
-_CONNMARK = Component("aws-node (ipamd)", Source(_PROJECT, "pkg/networkutils/iptables_connmark.go", "2026"))
 _INIT = Component("aws-node (init container)", Source(_PROJECT, "cmd/aws-vpc-cni-init/main.go", "2026"))
 _PLUGIN = Component("the CNI plugin aws-cni", Source(_PROJECT, "cmd/routed-eni-cni-plugin/driver/driver.go", "2026"))
 _LOOSE = _INIT.why(
@@ -36,22 +35,15 @@ _HOST_RULE = _AGENT.why(
     " answers to connections that came in by eth0."
 )
 _EXTERNAL_RULE = _AGENT.why("All pods reach {dst} by eth0: the scenario asks for it.")
-_MARK_IN = _CONNMARK.why(
+_MARK_IN = eks_connmark.IPTABLES.why(
     "A connection that comes in by eth0 for a port of {ns} gets a mark: its answers leave by eth0 too."
 )
-_RESTORE_ENI = _CONNMARK.why(
+_RESTORE_ENI = eks_connmark.IPTABLES.why(
     "An answer that a pod sends gets the mark of its connection back, before its route is chosen."
 )
-_RESTORE_VLAN = _CONNMARK.why("The same for pods with a separate interface (security groups for pods).")
-_OUT_JUMP = _CONNMARK.why("A new connection of a pod passes the chain that marks connections out of the VPC.")
-_OUT_RESTORE = _CONNMARK.why(
-    "The packet itself gets the mark that its connection just got, so rule 1024 sends it to eth0."
-)
+_RESTORE_VLAN = eks_connmark.IPTABLES.why("The same for pods with a separate interface (security groups for pods).")
 _SNAT_EMPTY = _AGENT.why("The nodes do no SNAT here (external SNAT): the agent empties the chain and keeps it.")
 _SNAT_JUMP = _AGENT.why("Packets that leave {ns} pass the chain that decides about SNAT.")
-_MARK_CHAIN = _CONNMARK.why("It marks connections that leave the VPC, because these must leave by eth0.")
-_MARK_EXEMPT = _CONNMARK.why("Connections to {dst} stay inside the VPC: they leave by the ENI of the pod.")
-_MARK_SET = _CONNMARK.why("All other connections get the mark: they leave by eth0, with its address.")
 _SNAT_CHAIN = _AGENT.why("It decides which packets of pods get the address of the node.")
 _SNAT_EXEMPT = _AGENT.why("Packets to {dst} keep the address of the pod: machines there can answer it.")
 _SNAT_RULE = _AGENT.why(
@@ -80,12 +72,13 @@ CNI_NETWORK_NAME = "aws-cni"  # the network's name in its CNI configuration; cha
 TO_POD_PREF, HOST_PREF, EXTERNAL_SERVICE_PREF = 512, 1024, 1535  # preferences of the routing rules
 FROM_POD_PREF, FROM_ENI_PREF = 1536, 32765
 FWMARK = 0x80
+RELEASES = ("1.23", "1.22")
+NFT_RELEASES = ("1.23",)  # these mark connections in a table of nft
 SNAT_RANDOM_OPTIONS = {"prng": " --random-fully", "hashrandom": " --random", "none": ""}
 _RESTORE = "-j CONNMARK --restore-mark --nfmask 0x80 --ctmask 0x80"
 _SET_CONNMARK = "-j CONNMARK --set-xmark 0x80/0x80"
 _PRIMARY_ENI_COMMENT = '-m comment --comment "AWS, primary ENI"'
 _SNAT = '! -o vlan+ -m comment --comment "AWS, SNAT" -m addrtype ! --dst-type LOCAL -j SNAT --to-source'
-_CONNMARK_COMMENT = '-m comment --comment "AWS, CONNMARK"'
 
 
 def node_enis(scenario: Scenario, node_index: int) -> tuple[Eni, ...]:
@@ -161,21 +154,21 @@ def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.HostPortPod]) -> I
     if options.node_port_support:
         marking.append((f"-i vlan+ {_PRIMARY_ENI_COMMENT} {_RESTORE}", _RESTORE_VLAN))
     yield primitives.chain(node, "mangle", "PREROUTING", *marking)
-    if snat:
-        jump = '-i eni+ -m comment --comment "AWS, outbound connections" -j AWS-CONNMARK-CHAIN-0'
-        restore = (f"{_CONNMARK_COMMENT} {_RESTORE}", _OUT_RESTORE)
-        yield primitives.chain(node, "nat", "PREROUTING", (jump, _OUT_JUMP), restore)
+    if snat and options.release not in NFT_RELEASES:
+        yield from eks_connmark.jumps(node, _RESTORE)
     yield from portmap.host_port_chains(node, CNI_NETWORK_NAME, ports, portmap.PLUGIN_MARK_CHAIN)
     if not snat:
         yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0", why=_SNAT_EMPTY)
         return
     jump = '-m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-0'
     yield primitives.chain(node, "nat", "POSTROUTING", (jump, _SNAT_JUMP))
-    comment = '-m comment --comment "AWS {} CHAIN{}" -j RETURN'
-    returns = ((f"-d {network} {comment.format('CONNMARK', '')}", _MARK_EXEMPT) for network, _ in exempt)
-    mark = (f"{_CONNMARK_COMMENT} {_SET_CONNMARK}", _MARK_SET)
-    yield primitives.chain(node, "nat", "AWS-CONNMARK-CHAIN-0", *returns, mark, why=_MARK_CHAIN)
-    returns = ((f"-d {network} {comment.format('SNAT', what)}", _SNAT_EXEMPT) for network, what in exempt)
+    ranges = [network for network, _ in exempt]
+    if options.release in NFT_RELEASES:
+        yield from eks_connmark.table(node, ranges)
+    else:
+        yield from eks_connmark.chain(node, ranges, _SET_CONNMARK)
+    comment = '-m comment --comment "AWS SNAT CHAIN{}" -j RETURN'
+    returns = ((f"-d {network} {comment.format(what)}", _SNAT_EXEMPT) for network, what in exempt)
     snat_rule = f"{_SNAT} {eth0.primary_address}{SNAT_RANDOM_OPTIONS[options.randomize_snat]}"
     yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0", *returns, (snat_rule, _SNAT_RULE), why=_SNAT_CHAIN)
 

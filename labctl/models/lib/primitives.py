@@ -7,13 +7,14 @@ and the same scenario always gives the same plan.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TypeAlias
 
 from labctl.core.fidelity import approximation
 from labctl.core.iptables import FirewallRule, rule
-from labctl.core.resources import Address, Chain, Interface, Link, Netns, Resource, Route, Sysctl
+from labctl.core.resources import Address, Chain, Interface, Link, Netns, NftObject, Resource, Route, Sysctl
 from labctl.core.why import Reason, RuleByRule, RuleShapes, Why, explained
 from labctl.models.lib import common_reasons
 
@@ -191,6 +192,13 @@ def chain(
     parsed = tuple([_parsed(one[0] if isinstance(one, tuple) else one, family) for one in rules])
     reasons = (RuleByRule(parsed, whys),) if any(whys) else ()
     return Chain(ns, table, name, parsed, policy, family, why=why, rule_whys=reasons)
+
+
+def nft_explained(shapes: RuleShapes, *items: NftObject) -> Iterator[NftObject]:
+    """Objects of nft, each with the reasons of its shape: those of a chain have its family and table as their place
+    (`ip aws-cni/snat-mark`), that of the table ends with the slash."""
+    for item in items:
+        yield replace(item, why=shapes.of_chain, rule_whys=shapes.reasons)
 
 
 def _parsed(text: RuleText, family: str) -> FirewallRule:

@@ -10,7 +10,16 @@ import pytest
 
 from labctl.core.neighbour_presets import NeighbourPresets
 from labctl.core.resources import Address, Interface, Link, Neighbour, Route, Rule, Sysctl
-from tests.support.rule_tables import lab, parse_tables, plan_tables, resource_texts
+from labctl.core.why import reason_of, reason_of_rule
+from tests.support.rule_tables import (
+    in_any_order,
+    lab,
+    parse_tables,
+    plan_ruleset,
+    plan_tables,
+    resource_texts,
+    ruleset,
+)
 
 EKS = "model: eks-vpc-cni\nenis: 2\nips_per_eni: 2\nnodes: {node1: {pods: [a, b]}}\n"
 
@@ -36,6 +45,43 @@ MANGLE = parse_tables(AWS)["mangle"]["PREROUTING"]
 
 def test_eks_writes_its_whole_rule_set() -> None:
     assert plan_tables(lab(EKS)) == parse_tables(AWS)
+
+
+NFT = """
+table ip aws-cni {
+	chain nat-prerouting {
+		type nat hook prerouting priority dstnat + 10; policy accept;
+		fib daddr type local return
+		iifname "eni*" counter packets 0 bytes 0 jump snat-mark
+		counter packets 0 bytes 0 meta mark set ct mark & 0x00000080
+	}
+
+	chain snat-mark {
+		counter packets 0 bytes 0 ip daddr 192.0.2.0/24 return
+		counter packets 0 bytes 0 ip daddr 198.51.100.0/24 return
+		counter packets 0 bytes 0 ip daddr 10.0.0.0/16 return
+		counter packets 0 bytes 0 ct mark set ct mark | 0x00000080
+	}
+}
+"""
+EXCLUDED = "exclude_snat_cidrs: [198.51.100.0/24, 192.0.2.0/24]\n"
+
+
+def test_release_1_23_marks_connections_in_a_table_of_nft() -> None:
+    built = lab(f'{EKS}release: "1.23"\n{EXCLUDED}')
+    assert in_any_order(plan_ruleset(built)) == in_any_order(ruleset(NFT))
+    before = plan_tables(lab(EKS + EXCLUDED))
+    assert before["nat"].pop("AWS-CONNMARK-CHAIN-0")
+    assert before["nat"].pop("PREROUTING")
+    assert plan_tables(built) == before
+    assert plan_ruleset(lab(f'{EKS}release: "1.23"\nexternal_snat: true\n')) == []
+    assert plan_ruleset(lab(EKS)) == []
+
+
+def test_every_rule_of_nft_has_a_reason() -> None:
+    for item in plan_ruleset(lab(f'{EKS}release: "1.23"\n')):
+        assert reason_of(item) is not None
+        assert [entry for entry in item.entries if reason_of_rule(item, entry) is None] == []
 
 
 def test_eks_leaves_an_empty_chain_with_external_snat() -> None:

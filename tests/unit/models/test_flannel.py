@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 
 from labctl.core.resources import Address, Fdb, Link, Neighbour, Process, Route
+from labctl.core.why import reason_of, reason_of_rule
 from labctl.errors import ScenarioError
-from tests.support.rule_tables import lab, parse_tables, plan_tables, resource_texts
+from tests.support.rule_tables import (
+    in_any_order,
+    lab,
+    parse_tables,
+    plan_ruleset,
+    plan_tables,
+    resource_texts,
+    ruleset,
+)
 
 HEAD = "model: flannel\nelsewhere: [node3]\n"
 NODES = "nodes: {node1: {pods: [a, b]}, node2: {pods: [c]}, node3: {pods: [d]}}\n"
@@ -38,6 +47,57 @@ def test_each_node_has_its_own_rule_set_whatever_the_backend(backend: str, node:
 
 def test_who_does_not_masquerade_has_no_such_chain() -> None:
     assert plan_tables(lab(f"{HEAD}ip_masq: false\n{NODES}")) == {"filter": parse_tables(FLANNELD)["filter"]}
+
+
+# what `nft list ruleset` prints of a node with EnableNFTables, where the network has no IPv6
+NFT = """
+table ip flannel-ipv4 {
+	comment "rules for flannel-ipv4"
+	chain postrtg {
+		comment "chain to manage traffic masquerading by flannel"
+		type nat hook postrouting priority srcnat; policy accept;
+		meta mark 0x00004000 return
+		ip saddr RANGE ip daddr 10.244.0.0/16 return
+		ip saddr 10.244.0.0/16 ip daddr RANGE return
+		ip saddr != RANGE ip daddr 10.244.0.0/16 return
+		ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random
+		ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16 masquerade fully-random
+	}
+
+	chain forward {
+		comment "chain to accept flannel traffic"
+		type filter hook forward priority filter; policy accept;
+		ip saddr 10.244.0.0/16 accept
+		ip daddr 10.244.0.0/16 accept
+	}
+}
+table ip6 flannel-ipv6 {
+	comment "rules for flannel-ipv6"
+}
+"""
+
+
+@pytest.mark.parametrize("backend", ["vxlan", "host-gw", "udp", "ipip"])
+@pytest.mark.parametrize(("node", "pods"), [("node1", "10.244.1.0/24"), ("node3", "10.244.3.0/24")])
+def test_with_nftables_flanneld_writes_two_tables_of_nft_and_no_chain(backend: str, node: str, pods: str) -> None:
+    built = lab(f"{HEAD}backend: {backend}\nnftables: true\n{NODES}")
+    assert plan_tables(built, node) == {}
+    written = ruleset(NFT.replace("RANGE", pods), node)
+    assert in_any_order(plan_ruleset(built, node)) == in_any_order(written)
+    names = [item.name for item in plan_ruleset(built, node) if item.kind == "chain"]
+    assert names == [item.name for item in written if item.kind == "chain"]  # in the order in which they are made
+
+
+def test_with_nftables_and_without_masquerading_only_the_chain_for_it_is_missing() -> None:
+    built = lab(f"{HEAD}ip_masq: false\nnftables: true\n{NODES}")
+    kept = [item for item in ruleset(NFT, "node1") if item.name != "postrtg"]
+    assert in_any_order(plan_ruleset(built)) == in_any_order(kept)
+
+
+def test_every_rule_of_nft_has_a_reason() -> None:
+    for item in plan_ruleset(lab(f"{HEAD}nftables: true\n{NODES}")):
+        assert reason_of(item) is not None
+        assert [entry for entry in item.entries if reason_of_rule(item, entry) is None] == []
 
 
 def test_vxlan_asks_and_floods_nothing() -> None:

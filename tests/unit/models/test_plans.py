@@ -22,6 +22,8 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         for name, features in kernels.substitutes_by_scenario().items()
     },
     "kubenet-host": ("kubenet", ("routing=host",), ()),
+    "eks-vpc-cni-1.23": ("eks-vpc-cni", ("release=1.23",), ()),
+    "flannel-nftables": ("flannel", ("nftables=true",), ()),
     "docker-bridge-20.10": ("docker-bridge", ("release=20.10", "hosts.host2.containers=[d1]"), ()),
 }
 
