@@ -110,7 +110,7 @@ class RuleShapes:
         """The shapes with compiled expressions: only who asks for a reason needs them."""
         return tuple((re.compile(name), re.compile(words) if words else None, why) for name, words, why in self._shapes)
 
-    def __call__(self, chain: NamedChain, rule: FirewallRule) -> Why | None:
+    def __call__(self, chain: NamedChain, rule: FirewallRule | str) -> Why | None:
         place, text = f"{chain.table}/{chain.name}", str(rule)
         for name, words, why in self._expressions:
             if words is not None and words.search(text) and name.fullmatch(place):
@@ -148,6 +148,6 @@ def reason_of(item: Any) -> Why | None:
     return reason(item) if callable(reason) else reason
 
 
-def reason_of_rule(chain: NamedChain, rule: FirewallRule) -> Why | None:
+def reason_of_rule(chain: NamedChain, rule: FirewallRule | str) -> Why | None:
     """The reason of one rule of a chain, if its model gives one."""
     return next((why for ask in chain.rule_whys if (why := ask(chain, rule)) is not None), None)

@@ -10,7 +10,7 @@ from typing import Any
 
 from labctl.core.diff import Change
 from labctl.core.iptables import FirewallRule
-from labctl.core.resources import Address, Chain, Resource
+from labctl.core.resources import Address, Chain, NftObject, Resource
 from labctl.core.scenario_types import Lab
 from labctl.faults.catalogue import applicable
 
@@ -38,7 +38,7 @@ class Breakages:
         found = (one for one, change in self._by_key.get(item.key, ()) if not _is_about_rules(change))
         return _unique(found)
 
-    def of_rule(self, chain: Chain, rule: FirewallRule) -> tuple[Breakage, ...]:
+    def of_rule(self, chain: Chain | NftObject, rule: FirewallRule | str) -> tuple[Breakage, ...]:
         """What breaks if the chain lacks this rule, or has another in its place."""
         found = (one for one, change in self._by_key.get(chain.key, ()) if rule in _removed_rules(change))
         return _unique(found)
@@ -67,21 +67,28 @@ def _is_gone(change: Change, changes: Iterable[Change]) -> bool:
 
 
 def _is_about_rules(change: Change) -> bool:
-    return (
-        isinstance(change.have, Chain) and isinstance(change.want, Chain) and change.have.policy == change.want.policy
-    )
+    have, want = change.have, change.want
+    if isinstance(have, NftObject) and isinstance(want, NftObject):
+        return have.kind == "chain" and have.header == want.header
+    return isinstance(have, Chain) and isinstance(want, Chain) and have.policy == want.policy
 
 
-def _removed_rules(change: Change) -> Counter[FirewallRule]:
-    if not isinstance(change.have, Chain) or not isinstance(change.want, Chain):
-        return Counter()
-    return Counter(change.have.rules) - Counter(change.want.rules)
+def _rules(item: Resource | None) -> tuple[FirewallRule | str, ...] | None:
+    """The rules of a chain of either firewall; None for anything else."""
+    if isinstance(item, NftObject) and item.kind == "chain":
+        return item.entries
+    return item.rules if isinstance(item, Chain) else None
+
+
+def _removed_rules(change: Change) -> Counter[FirewallRule | str]:
+    have, want = _rules(change.have), _rules(change.want)
+    return Counter() if have is None or want is None else Counter(have) - Counter(want)
 
 
 def _has_fewer_rules(change: Change) -> bool:
     """Whether rules of a chain are missing; else one has another in its place."""
-    have, want = change.have, change.want
-    return isinstance(have, Chain) and isinstance(want, Chain) and len(want.rules) < len(have.rules)
+    have, want = _rules(change.have), _rules(change.want)
+    return have is not None and want is not None and len(want) < len(have)
 
 
 def _unique(found: Iterator[Breakage]) -> tuple[Breakage, ...]:

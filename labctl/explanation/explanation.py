@@ -6,22 +6,22 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, FirewallRule
-from labctl.core.resources import Attachment, Chain, Netns, Plan, Resource
+from labctl.core.resources import Attachment, Chain, Netns, NftObject, Plan, Resource
 from labctl.core.scenario_types import Lab
 from labctl.core.why import Source, Why, reason_of, reason_of_rule
 from labctl.explanation import builtin_chains
 from labctl.explanation.breakage import Breakage, Breakages
 from labctl.explanation.placeholders import Placeholders
 from labctl.render.commands import commands, with_backend
-from labctl.render.resources import RESOURCE_NOUNS, resource_line
+from labctl.render.resources import RESOURCE_NOUNS, nft_entry, resource_line
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is explained: an object of a plan, or one rule of a chain."""
+    """What is explained: an object of a plan, or one rule of a chain, in nft's words if the chain is one of nft."""
 
     item: Resource
-    rule: FirewallRule | None = None
+    rule: FirewallRule | str | None = None
 
     @property
     def machine(self) -> str:
@@ -36,6 +36,8 @@ class Subject:
     @property
     def text(self) -> str:
         """The object in one line, as `plan` and `status` print it."""
+        if isinstance(self.rule, str) and isinstance(self.item, NftObject):
+            return nft_entry(self.item, self.rule)
         if self.rule is None or not isinstance(self.item, Chain):
             return resource_line(self.item)
         return f"{CHAIN_TOOLS[self.item.family]} -t {self.item.table} -A {self.item.name} {self.rule}"
@@ -80,12 +82,15 @@ class Explainer:
         """All that is known of an object. The faults of the lab are computed at the first call."""
         item, rule = subject.item, subject.rule
         broken: tuple[Breakage, ...]
-        if rule is not None and isinstance(item, Chain):
+        if isinstance(rule, FirewallRule) and isinstance(item, Chain):
             broken = self._breakages.of_rule(item, rule)
             made = commands(replace(item, rules=(rule,)))[-1:]
+        elif isinstance(rule, str) and isinstance(item, NftObject):
+            broken = self._breakages.of_rule(item, rule)
+            made = commands(replace(item, entries=(rule,)))[-1:]
         else:
             broken = self._breakages.of(item)
-            made = commands(replace(item, rules=()) if isinstance(item, Chain) else item, netns_name=netns_name)
+            made = commands(_without_rules(item), netns_name=netns_name)
         backend = self.lab.firewall or "legacy"
         runs_in = None if isinstance(item, Netns) else item.node if isinstance(item, Attachment) else item.ns
         return Explanation(self.why(subject), broken, tuple(with_backend(one, backend) for one in made), runs_in)
@@ -98,7 +103,7 @@ def find_reason(subject: Subject) -> Why | None:
     """The reason that the model gives, or what a chain of the kernel is for."""
     item = subject.item
     if subject.rule is not None:
-        return reason_of_rule(item, subject.rule) if isinstance(item, Chain) else None
+        return reason_of_rule(item, subject.rule) if isinstance(item, (Chain, NftObject)) else None
     found = reason_of(item)
     if found is None and isinstance(item, Chain) and item.name in BUILTIN.get((item.family, item.table), ()):
         return builtin_chains.reason(item)
@@ -111,6 +116,15 @@ def subjects(plan: Plan) -> Iterator[Subject]:
         yield Subject(item)
         if isinstance(item, Chain):
             yield from (Subject(item, rule) for rule in item.rules)
+        elif isinstance(item, NftObject) and item.kind == "chain":
+            yield from (Subject(item, rule) for rule in item.entries)
+
+
+def _without_rules(item: Resource) -> Resource:
+    """The object itself: a chain's rules are explained one by one."""
+    if isinstance(item, NftObject) and item.kind == "chain":
+        return replace(item, entries=())
+    return replace(item, rules=()) if isinstance(item, Chain) else item
 
 
 def by_machine(found: Iterable[Subject]) -> dict[str, list[Subject]]:

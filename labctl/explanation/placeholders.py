@@ -29,10 +29,24 @@ from typing import Any
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.names import summarize_names
-from labctl.core.resources import IP, Address, Attachment, Chain, Fdb, Interface, IpSet, Link, Net, Process, Resource
+from labctl.core.resources import (
+    IP,
+    Address,
+    Attachment,
+    Chain,
+    Fdb,
+    Interface,
+    IpSet,
+    Link,
+    Net,
+    NftObject,
+    Process,
+    Resource,
+)
 from labctl.core.scenario_types import Lab
 from labctl.core.topology import LEAF_ROLES
 from labctl.core.why import Why
+from labctl.explanation import nft_words
 
 MAX_NAMES = 6  # machines that a sentence names
 _FLAGS = {
@@ -57,8 +71,9 @@ class Placeholders:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
 
-    def fill(self, why: Why, item: Resource, rule: FirewallRule | None = None) -> str:
-        """The sentence of an object, or of one rule of a chain. Raises KeyError for a placeholder without a value."""
+    def fill(self, why: Why, item: Resource, rule: FirewallRule | str | None = None) -> str:
+        """The sentence of an object, or of one rule of a chain, in nft's words for a chain of nft. Raises KeyError for
+        a placeholder without a value."""
         return why.sentence.format_map(_Values(self, item, rule)) if "{" in why.sentence else why.sentence
 
     def owner(self, ip: IP) -> str:
@@ -121,7 +136,7 @@ class Placeholders:
 class _Values(dict[str, str]):
     """The values of one object, looked up when a sentence asks for them."""
 
-    def __init__(self, lab: Placeholders, item: Resource, rule: FirewallRule | None) -> None:
+    def __init__(self, lab: Placeholders, item: Resource, rule: FirewallRule | str | None) -> None:
         super().__init__()
         self.lab, self.item, self.rule = lab, item, rule
 
@@ -147,7 +162,7 @@ class _Values(dict[str, str]):
             "src_machine": lambda: self.lab.owners(ip_network(item.src)),
             "iif_machine": lambda: self.lab.beyond(Interface(item.ns, item.iif)),
             "next_hops": lambda: ", ".join(str(hop.via or hop.dev) for hop in item.nexthops),
-            "members": lambda: len(item.members) if isinstance(item, IpSet) else None,
+            "members": lambda: len(item.members) if isinstance(item, IpSet) else _entries(item),
             "chain": lambda: item.name,
             "runs": lambda: self.lab.running_on(item.ns),
             "chain_service": lambda: _service_of(item),
@@ -169,6 +184,8 @@ class _Values(dict[str, str]):
         return self.lab.owner(item.ip)
 
     def _rule_value(self, name: str) -> Any:
+        if isinstance(self.rule, str):
+            return self._nft_value(name, self.rule)
         assert self.rule is not None
         assert isinstance(self.item, Chain)
         at_device = {"iif_machine": "iif", "oif_machine": "oif"}
@@ -195,9 +212,29 @@ class _Values(dict[str, str]):
         own = {"ns": self.item.ns, "table": self.item.table, "chain": self.item.name, "target": self.rule.target}
         return own.get(name)
 
+    def _nft_value(self, name: str, rule: str) -> Any:
+        """The value of a rule of nft. Sets of addresses have no machine: they stand as they are."""
+        assert isinstance(self.item, NftObject)
+        if name in ("iif_machine", "oif_machine"):
+            return self.lab.beyond(Interface(self.item.ns, nft_words.value(rule, name[:3]) or ""))
+        if name in ("src_machine", "dst_machines"):
+            text = nft_words.value(rule, name[:3])
+            try:
+                return self.lab.owners(ip_network(text)) if text else None
+            except ValueError:
+                return text
+        if name == "either_machine":
+            return self._nft_value("src_machine", rule) or self._nft_value("dst_machines", rule)
+        if name == "to_machine":
+            return self.lab.owner_of_text(nft_words.value(rule, "to") or "")
+        if name == "service":
+            return _service_in(rule) or _service_in(self.item.name) or "a Service"
+        own = {"ns": self.item.ns, "table": self.item.table, "chain": self.item.name}
+        return own.get(name) or nft_words.value(rule, name)
+
     def _from_comment(self, name: str) -> str:
         """The comment (Felix's digest left out); the Service, its first word; the endpoint, behind its arrow."""
-        assert self.rule is not None
+        assert isinstance(self.rule, FirewallRule)
         comment = next(
             (
                 option.values[0]
@@ -227,9 +264,14 @@ class _Values(dict[str, str]):
         return self.lab.owner_of_text(text)
 
     def _option(self, flag: str) -> str:
-        assert self.rule is not None
+        assert isinstance(self.rule, FirewallRule)
         option = self.rule.option(flag)
         return option.values[0] if option is not None and option.values else ""
+
+
+def _entries(item: Any) -> int | None:
+    """How many elements a set or map of nft has."""
+    return len(item.entries) if isinstance(item, NftObject) and item.kind in ("set", "map") else None
 
 
 def _device(item: Any) -> str | None:

@@ -18,6 +18,7 @@ from labctl.core.resources import (
     Link,
     Neighbour,
     Netns,
+    NftObject,
     Process,
     Resource,
     Route,
@@ -127,6 +128,9 @@ def _names(subject: Subject) -> tuple[str, ...]:
         names = (f"rule {item.pref}",)
     elif isinstance(item, Chain):
         names = (f"{item.table}/{item.name}", f"{item.table} {item.name}")
+    elif isinstance(item, NftObject):
+        whole = f"{item.table} {item.name}".rstrip()
+        names = (whole, *([f"{item.table}/{item.name}", item.name] if item.name else [item.table.split()[1]]))
     else:
         assert isinstance(item, Attachment)
         names = (f"attachment {item.ifname}", item.ifname)
