@@ -26,11 +26,11 @@ from typing import Any, Literal
 from labctl.core.chain_hash import chain_hash
 from labctl.core.resources import IP
 from labctl.kubernetes.api.api_objects import Cluster, Service, ServicePort
-from labctl.kubernetes.services.endpoint_choice import Backend, Choice, EndpointIndex, choose
+from labctl.kubernetes.services.endpoint_choice import Backend
 from labctl.kubernetes.services.kube_proxy_config import ProxyConfig
+from labctl.kubernetes.services.proxied_ports import ProxiedPort, SharedChoices, port_name
 
 Chains = dict[tuple[str, str], list[str]]  # (table, chain): its rules, without `-A CHAIN`
-PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 LARGE_CLUSTER = 1000  # endpoints above which the rules of endpoints have no comments
 STATISTIC_ONE = 1 << 31  # the kernel's fixed-point number for the probability 1
 PORTALS = "kubernetes service portals"
@@ -39,29 +39,14 @@ LB_FIREWALL = "kubernetes load balancer firewall"
 LAST_RULE = "kubernetes service nodeports; NOTE: this must be the last rule in this chain"
 
 
-class SharedRules:
+class SharedRules(SharedChoices):
     """What the kube-proxies of a cluster's nodes have in common: most rules are the same on every node, so they are
     made once. The lists of rules in the answers are then the same objects."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.endpoints = EndpointIndex(cluster)
+        super().__init__(cluster)
         self.parts: dict[Any, _PortRules] = {}
         self._endpoint_chains: dict[tuple[str, str], list[str]] = {}
-        self._choices: dict[Any, tuple[Choice, ProxyConfig]] = {}
-
-    def choice(
-        self, candidates: tuple[Backend, ...], service: Service, config: ProxyConfig, *, accepts_external: bool
-    ) -> Choice:
-        """As `choose`: the same for all Services with the same endpoints and the same policies."""
-        if service.annotations:
-            return choose(candidates, service, config.node, config.hints, accepts_external=accepts_external)
-        key = id(candidates), id(config), service.internal_policy, service.external_policy, accepts_external
-        found = self._choices.get(key)  # the index of endpoints keeps the candidates
-        if found is None:
-            choice = choose(candidates, service, config.node, config.hints, accepts_external=accepts_external)
-            found = self._choices[key] = choice, config
-        return found[0]
 
     def endpoint_chain(self, backend: Backend, protocol: str) -> list[str]:
         """The chain of an endpoint without comments and session affinity: the same for all Services that have it."""
@@ -89,16 +74,6 @@ def chain_name(
     return f"KUBE-{kind}-{chain_hash(text)}"
 
 
-def port_name(service: Service, port: ServicePort) -> str:
-    """A port as kube-proxy names it: `default/web:http`, or `default/web` for a port without a name."""
-    return f"{service}:{port.name}" if port.name else str(service)
-
-
-def is_proxied(service: Service) -> bool:
-    """Whether kube-proxy serves this Service: one with a cluster IP, and not left to another proxy."""
-    return service.type != "ExternalName" and bool(service.cluster_ips) and PROXY_NAME_LABEL not in service.labels
-
-
 @dataclass(slots=True)
 class _PortRules:
     """The rules of one port of a Service: those it adds to the chains of all Services, by table and chain, and its
@@ -121,20 +96,13 @@ class _Proxy:
 
     def chains(self) -> Chains:
         self._static_chains()
-        found = [
-            (service, port, self.shared.endpoints.backends(service, port, self.version, self.config.node.name))
-            for service in self.cluster.services
-            if is_proxied(service)
-            for port in service.ports
-        ]
+        found = self.shared.candidates(self.config, self.version)
         self.has_comments = sum(len(one[2]) for one in found) <= LARGE_CLUSTER
-        for service, port, candidates in found:
-            cluster_ip = next((ip for ip in service.cluster_ips if ip.version == self.version), None)
-            if cluster_ip is not None:
-                part = _ServicePortRules(self, service, port, cluster_ip, candidates).rules()
-                for table, chain, text in part.added:
-                    (self.nat if table == "nat" else self.filter)[chain].append(text)
-                self.nat.update(part.chains)
+        for one in self.shared.ports(self.config, self.version, found):
+            part = _ServicePortRules(self, one).rules()
+            for table, chain, text in part.added:
+                (self.nat if table == "nat" else self.filter)[chain].append(text)
+            self.nat.update(part.chains)
         self.nat["KUBE-SERVICES"] += self._node_port_jumps()
         canary: dict[str, list[str]] = {"KUBE-PROXY-CANARY": []}
         tables = {"nat": self.nat, "filter": self.filter, "mangle": canary}
@@ -209,34 +177,18 @@ class _Proxy:
 class _ServicePortRules:
     """The rules of one port of a Service."""
 
-    def __init__(
-        self, proxy: _Proxy, service: Service, port: ServicePort, cluster_ip: IP, candidates: tuple[Backend, ...]
-    ) -> None:
-        self.proxy, self.service, self.port, self.cluster_ip = proxy, service, port, cluster_ip
-        config = proxy.config
-        self.name, self.protocol = port_name(service, port), port.protocol.lower()
-        self.external_ips = self._of_family(service.external_ips)
-        lb_ips = service.load_balancer_ips
-        if not config.release.reads_ip_mode:
-            lb_ips += service.proxied_ips
-        self.lb_ips = self._of_family(lb_ips)
-        self.is_external = bool(port.node_port or self.lb_ips or self.external_ips)
-        self.choice = proxy.shared.choice(candidates, service, config, accepts_external=self.is_external)
-        ranges = [one for one in service.source_ranges if one.version == proxy.version]
-        if config.release.ignores_open_source_range and any(one.prefixlen == 0 for one in ranges):
-            ranges = []
-        self.ranges = ranges
+    def __init__(self, proxy: _Proxy, one: ProxiedPort) -> None:
+        self.proxy, self.one, self.service, self.port = proxy, one, one.service, one.port
+        self.name, self.protocol, self.choice = one.name, one.protocol, one.choice
         self._part = _PortRules()
         self._seps: dict[str, str] = {}
 
     def rules(self) -> _PortRules:
         """All rules of this port: those that another node has, if all that they depend on is the same there."""
-        config, choice = self.proxy.config, self.choice
+        config = self.proxy.config
         key = (
-            self.proxy.version, self.service.namespace, self.service.name, self.port,
-            tuple([one.text for one in choice.cluster]), tuple([one.text for one in choice.local]), choice.exist,
-            self.proxy.has_comments, self.proxy.has_localhost, self.proxy.local, config.masquerade_all, config.release,
-            config.has_nfacct, config.node_ip(self.proxy.version) if self.ranges else None,
+            *self.one.key, self.proxy.has_comments, self.proxy.has_localhost, self.proxy.local, config.masquerade_all,
+            config.release, config.has_nfacct, config.node_ip(self.proxy.version) if self.one.ranges else None,
         )  # fmt: skip
         found = self.proxy.shared.parts.get(key)
         if found is None:
@@ -252,18 +204,16 @@ class _ServicePortRules:
         self.svc, self.svl, self.ext, self.fw = (
             chain_name(kind, self.service, self.port) for kind in ("SVC", "SVL", "EXT", "FW")
         )
-        internal_local, external_local = self.service.internal_policy == "Local", self._external_local
-        has_internal = choice.exist and (bool(choice.local) or not internal_local)
-        has_external = choice.exist and (bool(choice.local) or not external_local)
-        internal = self.svl if internal_local else self.svc
-        has_firewall = choice.exist and bool(self.lb_ips and self.ranges)
+        has_internal, has_external = self.one.has_internal, self.one.has_external
+        internal = self.svl if self.one.is_internal_local else self.svc
+        has_firewall = choice.exist and bool(self.one.lb_ips and self.one.ranges)
         if has_internal:
-            self._add("nat", "KUBE-SERVICES", f"{self._to(self.cluster_ip, 'cluster IP')} -j {internal}")
+            self._add("nat", "KUBE-SERVICES", f"{self._to(self.one.cluster_ip, 'cluster IP')} -j {internal}")
         else:
-            self._add("filter", "KUBE-SERVICES", self._unserved(f"-d {_host(self.cluster_ip)} "))
-        for ip in self.external_ips:
+            self._add("filter", "KUBE-SERVICES", self._unserved(f"-d {_host(self.one.cluster_ip)} "))
+        for ip in self.one.external_ips:
             self._external_address(ip, "external IP", self.ext, has_external)
-        for ip in self.lb_ips:
+        for ip in self.one.lb_ips:
             self._external_address(ip, "loadbalancer IP", self.fw if has_firewall else self.ext, has_external)
             if has_firewall:
                 text = f"{self._to(ip, f'traffic not accepted by {self.fw}')} -j DROP"
@@ -278,7 +228,7 @@ class _ServicePortRules:
             chains[self.svl] = []
         if has_internal:
             chains[internal] += self._masquerade_internal()
-        if self.is_external:
+        if self.one.is_external:
             chains[self.ext] = list(self._external_chain(has_external))
         if has_firewall:
             chains[self.fw] = list(self._firewall_chain())
@@ -290,13 +240,6 @@ class _ServicePortRules:
         else:
             shared = self.proxy.shared.endpoint_chain
             chains |= {self._sep(backend): shared(backend, self.protocol) for backend in choice.reachable}
-
-    @property
-    def _external_local(self) -> bool:
-        return self.service.external_policy == "Local"
-
-    def _of_family(self, ips: tuple[IP, ...]) -> tuple[IP, ...]:
-        return tuple(ip for ip in ips if ip.version == self.proxy.version)
 
     def _to(self, ip: IP, what: str) -> str:
         """The matches of a packet to this port of an address."""
@@ -337,14 +280,14 @@ class _ServicePortRules:
             if not has_external:
                 local = "-m addrtype --dst-type LOCAL "
                 self._add("filter", "KUBE-EXTERNAL-SERVICES", self._unserved("", node_port, local))
-        if self.service.type == "LoadBalancer" and self.service.health_check_node_port and self._external_local:
+        if self.service.type == "LoadBalancer" and self.service.health_check_node_port and self.one.is_external_local:
             comment = _comment(f"{self.name} health check node port")
             text = f"-p tcp {comment} -m tcp --dport {self.service.health_check_node_port} -j ACCEPT"
             self._add("filter", "KUBE-NODEPORTS", text)
 
     def _masquerade_internal(self) -> Iterator[str]:
         """Mark the packets to the cluster IP that do not come from pods: their answers must come back here."""
-        to = self._to(self.cluster_ip, "cluster IP")
+        to = self._to(self.one.cluster_ip, "cluster IP")
         if self.proxy.config.masquerade_all:
             yield f"{to} -j KUBE-MARK-MASQ"
         elif self.proxy.local is not None:
@@ -357,7 +300,7 @@ class _ServicePortRules:
     def _external_chain(self, has_external: bool) -> Iterator[str]:
         """Where packets to a nodePort, an external address or a load balancer go."""
         what = f"{self.name} external destinations"
-        if not self._external_local:
+        if not self.one.is_external_local:
             yield f"{_comment(f'masquerade traffic for {what}')} -j KUBE-MARK-MASQ"
         else:
             if self.proxy.local is not None:
@@ -367,18 +310,18 @@ class _ServicePortRules:
             yield f"{_comment(f'masquerade LOCAL traffic for {what}')} {local} -j KUBE-MARK-MASQ"
             yield f"{_comment(f'route LOCAL traffic for {what}')} {local} -j {self.svc}"
         if has_external:
-            yield f"-j {self.svl if self._external_local else self.svc}"
+            yield f"-j {self.svl if self.one.is_external_local else self.svc}"
 
     def _firewall_chain(self) -> Iterator[str]:
         """Which sources may use the load balancer's address. A range that holds the node's address also lets the
         packets through that the node itself sends to that address."""
         comment = _comment(f"{self.name} loadbalancer IP")
         node_ip = self.proxy.config.node_ip(self.proxy.version)
-        for one in self.ranges:
+        for one in self.one.ranges:
             source = "" if one.prefixlen == 0 else f"-s {one} "
             yield f"{source}{comment} -j {self.ext}"
-        if node_ip is not None and any(node_ip in one for one in self.ranges):
-            for ip in self.lb_ips:
+        if node_ip is not None and any(node_ip in one for one in self.one.ranges):
+            for ip in self.one.lb_ips:
                 yield f"-s {_host(ip)} {comment} -j {self.ext}"
         yield _comment(f"other traffic to {self.name} will be dropped by KUBE-PROXY-FIREWALL")
 

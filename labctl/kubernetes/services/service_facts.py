@@ -12,7 +12,7 @@ from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.http_routes import HttpLoadBalancer
 from labctl.kubernetes.api.selectors import Selector
 from labctl.kubernetes.services.endpoint_slices import target_port
-from labctl.kubernetes.services.kube_proxy_iptables import is_proxied, port_name
+from labctl.kubernetes.services.proxied_ports import is_proxied, port_name
 
 MOST_ENDPOINTS = 4  # more are counted
 
