@@ -2,10 +2,12 @@
 
 DIR has, for each case, VERSION/MODE/CASE.json and CASE.txt. The JSON document has `config` (a KubeProxyConfiguration),
 `node_setup` (the commands that added the node's addresses), `observed` (sysctls), and in one version `items`, the API
-objects. CASE.txt has the output of iptables-save and of ip6tables-save, each after a line that begins with ###.
+objects. CASE.txt has the output of iptables-save and of ip6tables-save, each after a line that begins with ###, or in
+mode nftables that of `nft list ruleset`. CASE.step1 is what CASE becomes after a change.
 
 For each case, a line says whether both are equal; below a difference, `-` is a rule that only the real kube-proxy
-wrote, and `+` one that only the model writes. The order of Services does not count: kube-proxy changes it itself.
+wrote, and `+` one that only the model writes. The order of Services does not count: kube-proxy changes it itself. Nor
+do chains of deleted Services that kube-proxy has emptied: it deletes them in a later transaction.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-MODES = ("iptables",)  # that have a model
+MODES = ("iptables", "nftables")  # that have a model
 
 
 def main() -> int:
@@ -29,7 +31,8 @@ def main() -> int:
     parser.add_argument("-q", "--quiet", action="store_true", help="print only the cases that differ, and the count")
     parser.add_argument("--save", metavar="FOLDER", type=Path, help="also write the real rules there, for the tests")
     options = parser.parse_args()
-    from tests.support.kube_proxy_cases import cases, save
+    from tests.support.kube_proxy_cases import cases
+    from tests.support.kube_proxy_saved import save
 
     counts = dict.fromkeys(("equal", "different", "not compared"), 0)
     for case in cases(options.folder):

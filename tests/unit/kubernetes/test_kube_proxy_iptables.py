@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kube_proxy_cases import Case, expected_lines, modelled_lines, saved_cases
+from tests.support.kube_proxy_cases import Case
+from tests.support.kube_proxy_saved import expected_lines, modelled_lines, saved_cases
 
 CASES = saved_cases(Path(__file__).resolve().parents[2] / "golden/kube-proxy")
 
