@@ -89,10 +89,10 @@ LABCTL = Component("labctl", Source("labctl"))
 class RuleByRule:
     """The reasons of single rules, in the same order."""
 
-    rules: tuple[FirewallRule, ...]
+    rules: tuple[Any, ...]  # of iptables, or the lines of an object of nft
     whys: tuple[Why | None, ...]
 
-    def __call__(self, chain: NamedChain, rule: FirewallRule) -> Why | None:
+    def __call__(self, chain: NamedChain, rule: FirewallRule | str) -> Why | None:
         return next((why for one, why in zip(self.rules, self.whys, strict=True) if one == rule and why), None)
 
 
@@ -137,7 +137,8 @@ def explained(reasons: Reasons, items: Iterable[T]) -> Iterator[T]:
             if reason is not None:
                 object.__setattr__(item, "why", reason)
                 if not getattr(item, "rule_whys", True) and isinstance(reason, Why):
-                    same = RuleByRule(item.rules, (reason,) * len(item.rules))  # type: ignore[attr-defined]
+                    rules = getattr(item, "rules", None) or getattr(item, "entries", ())
+                    same = RuleByRule(rules, (reason,) * len(rules))
                     object.__setattr__(item, "rule_whys", (same,))
         yield item
 
