@@ -137,7 +137,7 @@ def explained(reasons: Reasons, items: Iterable[T]) -> Iterator[T]:
             if reason is not None:
                 object.__setattr__(item, "why", reason)
                 if not getattr(item, "rule_whys", True) and isinstance(reason, Why):
-                    rules = getattr(item, "rules", None) or getattr(item, "entries", ())
+                    rules = getattr(item, "rules", getattr(item, "entries", ()))
                     same = RuleByRule(rules, (reason,) * len(rules))
                     object.__setattr__(item, "rule_whys", (same,))
         yield item

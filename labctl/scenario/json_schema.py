@@ -23,6 +23,8 @@ from labctl.scenario.language import (
 )
 from labctl.scenario.lesson_language import LESSON, LESSON_TEXTS, STEP, STEP_KINDS, STEP_TEXTS
 from labctl.scenario.manifests.keys import CLUSTER_KEYS, OBJECT_KEYS
+from labctl.scenario.nftables_field import CHAIN as NFT_CHAIN
+from labctl.scenario.nftables_field import FLOWTABLE, SET, TABLE
 from labctl.scenario.nodes_field import singular
 from labctl.scenario.raw_language import CHAIN, LINK, NAMESPACE
 from labctl.scenario.settings_field import SettingsField
@@ -145,6 +147,12 @@ def _raw_tables() -> Iterator[str]:
     yield from _table("A link of `links`", LINK.keys, f"Exactly one of {_code(LINK.exactly_one)} is required.")
     yield from _table("A chain of `firewall`", CHAIN.keys, "A list of rules is also allowed.")
     yield from _table("An IP set of `ipsets`", IP_SET.keys, "A list of members is also allowed.")
+    yield from _table(
+        "A table of `nftables`", TABLE.keys, "Its name has the family: `inet filter`. Without, it is `ip`."
+    )
+    yield from _table("A chain of `nftables`", NFT_CHAIN.keys, "A list of rules is also allowed.")
+    yield from _table("A set or map of `nftables`", SET.keys, "The elements of a map may be a mapping.")
+    yield from _table("A flow table of `nftables`", FLOWTABLE.keys, "")
     yield from _PASTED.splitlines()
 
 
@@ -255,6 +263,80 @@ checks:
 A rule has the matches and targets of iptables-extensions(8) and nothing else: a host name, a command of iptables, or an
 option that reads a file is refused. Sets of other types than `hash:net`, `hash:ip` and `hash:ip,port` are not
 supported.
+
+The rules that the text does not have do not exist, as after `iptables-restore` without `--noflush`: a text of `*filter`
+alone leaves the other tables empty. A table that is there twice is refused, and so is a rule of a chain that the text
+does not declare, because `iptables-restore` would drop one of them or fail.
+
+## nftables
+
+`nftables` takes what nft itself reads and prints: the text of `nft list ruleset`, a file such as /etc/nftables.conf, or
+commands. Counts and handles are left out. Commands are carried out in their order, on a machine without rules:
+
+```yaml
+name: native
+model: raw
+namespaces: [node, peer]
+links: [{veth: [node/eth0, peer/eth0]}]
+addresses: {node/eth0: 192.0.2.1/24, peer/eth0: 192.0.2.2/24}
+nftables:
+  node: |
+    flush ruleset
+    define WEB = { 80, 443 }
+    table inet filter { # handle 1
+      set blocked {
+        type ipv4_addr
+        flags interval
+        elements = { 203.0.113.0/24, 198.51.100.7 }
+      }
+      chain input {
+        type filter hook input priority 0; policy drop;
+        ct state vmap { established : accept, invalid : drop }
+        ip saddr @blocked counter packets 3 bytes 180 drop
+        tcp dport $WEB accept
+        icmp type echo-request accept
+      }
+    }
+    add rule inet filter input iif lo accept
+checks:
+  - {ping: peer -> node}
+  - {tcp: peer -> node:443}
+  - {tcp: peer -> node:22, expect: timeout}
+```
+
+The same as a mapping, for files that are written for a lab:
+
+```yaml
+name: native-tables
+model: raw
+namespaces: [node, peer]
+links: [{veth: [node/eth0, peer/eth0]}]
+addresses: {node/eth0: 192.0.2.1/24, peer/eth0: 192.0.2.2/24}
+nftables:
+  node:
+    inet filter:
+      chains:
+        input:
+          type: filter
+          hook: input
+          priority: filter
+          policy: drop
+          rules:
+            - tcp dport vmap @ports
+            - icmp type echo-request accept
+        web: [counter accept]
+      maps:
+        ports: {type: "inet_service : verdict", elements: {80: jump web, 443: jump web}}
+checks:
+  - {ping: peer -> node}
+  - {tcp: peer -> node:443}
+  - {tcp: peer -> node:22, expect: timeout}
+```
+
+A machine may have a list of texts and mappings: each adds to those before it. `include` is refused, and so are a rule
+that is deleted by its handle, and the rules of iptables-nft that nft prints as `xt match` or `xt target`: paste what
+`iptables-save` prints of these tables. Devices after `iif`, `oif` and `device` must exist; `iifname` and `oifname`
+compare names. What else nft does not accept, nft says when the lab is built.
 """
 _VALUES = """
 ## Values

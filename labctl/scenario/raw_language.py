@@ -13,6 +13,7 @@ from labctl.scenario.document import Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import InvalidValue, Json, Key, ListOf, Located, MapOf, Scalar, Section
 from labctl.scenario.firewall_field import RULES, ChainField, FirewallField
 from labctl.scenario.ipset_field import IpSetsField
+from labctl.scenario.nftables_field import NftablesField
 
 # the kinds of links and the options of each, with iproute2's names
 LINK_KINDS: dict[str, tuple[str, ...]] = {
@@ -246,4 +247,9 @@ RAW: tuple[Key, ...] = (
     Key("firewall", _firewalls("ip", "iptables-save", *_IPTABLES), "iptables: machine, table, chain"),
     Key("firewall6", _firewalls("ip6", "ip6tables-save", *_IPTABLES), "ip6tables: machine, table, chain"),
     Key("ebtables", _firewalls("bridge", "ebtables-save", "filter", "nat"), "ebtables: machine, table, chain"),
+    Key(
+        "nftables",
+        MapOf(values.LABEL, ListOf(NftablesField(), allow_single=True)),
+        "nftables: machine, and a text in nft's language (also what `nft list ruleset` prints), or tables",
+    ),
 )

@@ -15,6 +15,7 @@ from labctl.core.resources import (
     Link,
     Neighbour,
     Netns,
+    NftObject,
     Plan,
     Resource,
     Route,
@@ -31,6 +32,7 @@ from labctl.scenario.raw_devices import Devices, sysctl_path
 from labctl.scenario.raw_firewall import FAMILIES, TableParser
 from labctl.scenario.raw_link_rules import check_links
 from labctl.scenario.raw_links import LinkParser
+from labctl.scenario.raw_nftables import NftablesParser
 from labctl.scenario.raw_policy_rules import PolicyRules
 from labctl.scenario.raw_route_rules import RouteRules
 from labctl.scenario.raw_symbols import ACCEPT_DAD, LOOPBACK, RawSymbols, stated
@@ -81,6 +83,7 @@ class _RawParser:
         yield from self._ipsets()
         for section, family in FAMILIES.items():
             yield from self._firewall(section, family)
+        yield from self._nftables()
 
     def machines(self) -> Iterator[Machine]:
         """The machines. A machine's first address is the first one of its first device; those of lo come last."""
@@ -204,3 +207,15 @@ class _RawParser:
                 for chain in parser.chains(chains.value):
                     if exists:
                         yield chain
+
+    def _nftables(self) -> Iterator[NftObject]:
+        for ns, parts in self._rows("nftables"):
+            exists = self.symbols.check_namespace(ns.value, "nftables", ns.at)
+
+            def check_device(dev: str, at: Position, name: str = ns.value) -> None:
+                if name in self.symbols.namespaces:
+                    self.symbols.check_interface(Interface(name, dev), "nftables", at)
+
+            for item in NftablesParser(ns.value, self.reader).objects(parts.value, check_device):
+                if exists:
+                    yield item

@@ -13,10 +13,12 @@ from typing import Any
 
 from labctl.core.diff import Change
 from labctl.core.iptables import Backend
-from labctl.core.resources import Chain, IpSet, NftObject
+from labctl.core.nft_references import device_names
+from labctl.core.resources import Chain, Interface, IpSet, Link, NftObject
 from labctl.kernel.firewall.chains import read_chains, write
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
-from labctl.kernel.netlink import ipset
+from labctl.kernel.netlink import ipset, messages
+from labctl.kernel.netlink.rtnetlink import Channel
 
 
 def kernel_spelling(
@@ -58,8 +60,8 @@ def _write_and_read(ns: str, chains: list[Chain], sets: list[IpSet], backend: Ba
 def nft_spelling(ns: str, objects: Iterable[NftObject]) -> dict[tuple[Any, ...], NftObject]:
     """All objects of nft of one namespace in the spelling of this machine's nft, by key.
 
-    An object that is not printed, or with another number of rules, is left out. Raises KernelError for a text that nft
-    refuses.
+    The devices that they name are there, too. An object that is not printed, or with another number of rules, is left
+    out. Raises KernelError for a text that nft refuses.
     """
     wanted = tuple(objects)
     with NetnsThread() as inside:
@@ -75,5 +77,22 @@ def nft_spelling(ns: str, objects: Iterable[NftObject]) -> dict[tuple[Any, ...],
 def _write_and_list(ns: str, objects: tuple[NftObject, ...]) -> dict[tuple[Any, ...], NftObject]:
     """In a new namespace, which ends with this thread: write the objects, and read all there are."""
     unshare(CLONE_NEWNET)
+    create_devices(objects)
     write(ns, [Change(item, None) for item in objects])
     return {one.key: one for one in read_chains(ns, objects) if isinstance(one, NftObject)}
+
+
+def create_devices(objects: Iterable[NftObject]) -> None:
+    """Create the devices that objects of nft name, as bridges, in this thread's namespace."""
+    lines = {line for item in objects for line in (*item.header, *item.entries) if "if " in line or "device" in line}
+    names = sorted({name for line in lines for name in device_names(line)} - {"lo"})
+    if not names:
+        return
+    channel = Channel()
+    try:
+        for number, name in enumerate(names, 2):
+            link = Link(Interface("", name), "bridge")
+            channel.queue(messages.create_link(link, None, number, 0, None, lambda dev: 0), name)
+        channel.flush()
+    finally:
+        channel.close()
