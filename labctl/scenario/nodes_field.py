@@ -16,7 +16,7 @@ from labctl.scenario.field_types import Json, Key, ListOf, Located, MapOf, Optio
 from labctl.scenario.values import LABEL, integer
 
 RESERVED = ("fabric", "internet", "vm", "localhost")  # a model adds its own: RESERVED_NAMES
-MAX_NODES, MAX_PODS, MAX_MACHINES = 1000, 5000, 10_000
+MAX_NODES, MAX_PODS, MAX_MACHINES = 1000, 5000, 20_000
 INNER_WORDS = ("pods", "containers")  # the keys for inner machines that every model accepts
 _COUNT = integer(1, MAX_NODES)
 _PODS = integer(0, MAX_PODS)

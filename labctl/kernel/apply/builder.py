@@ -221,7 +221,7 @@ class Builder:
         for change in changes:
             by_ns.setdefault(change.subject.ns, []).append(change)
         for ns, ns_changes in by_ns.items():
-            if ns in self._namespaces.fds:
+            if ns in self._namespaces.channels:
                 self._namespaces.enter(ns)
                 write(ns, ns_changes)
 
@@ -256,7 +256,7 @@ class Builder:
         for process in wanted:
             by_ns.setdefault(process.ns, []).append(process)
         for ns, ns_processes in by_ns.items():
-            if ns in self._namespaces.fds:
+            if ns in self._namespaces.channels:
                 self._namespaces.enter(ns)
                 starter.start(ns_processes)
 

@@ -12,7 +12,7 @@ from labctl.core.diff import Change, differing_fields
 from labctl.core.resources import Interface, Link
 from labctl.kernel.apply.ifindex import Indexes
 from labctl.kernel.host import tun
-from labctl.kernel.namespaces.lab_namespaces import NamespaceSet
+from labctl.kernel.namespaces.lab_namespaces import MAX_DESCRIPTORS, NamespaceSet
 from labctl.kernel.netlink import dump, messages
 from labctl.kernel.netlink.encoding import U32, Mac
 from labctl.kernel.netlink.errors import fail
@@ -51,8 +51,10 @@ class LinkBuilder:
                 self._next_ports.setdefault((link.ns, link.master), deque()).append(link.at)
         while todo:
             wave = [link for link in todo.values() if self._ready(link, todo)]
-            for link in wave or list(todo.values()):
+            for number, link in enumerate(wave or list(todo.values())):
                 if link.at in todo:
+                    if number % (MAX_DESCRIPTORS // 2) == 0:  # each message has a descriptor, which must be open yet
+                        refused += flush_all(self._namespaces.channels.values())
                     peer = todo.get(link.peer) if link.peer is not None else None
                     near, far = _creation_end(link, peer)
                     del todo[near.at]
@@ -91,9 +93,9 @@ class LinkBuilder:
         peer_index = self._indexes.next_free_index(far.at) if far is not None else 0
         fd = None
         if far is not None and far.ns != create_ns:
-            fd = self._namespaces.fds[far.ns]
+            fd = self._namespaces.descriptor(far.ns)
         elif create_ns != near.ns:
-            fd = self._namespaces.fds[near.ns]
+            fd = self._namespaces.descriptor(near.ns)
         try:
             message = messages.create_link(
                 near if joins else replace(near, master=None),

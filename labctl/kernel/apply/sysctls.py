@@ -32,7 +32,7 @@ class SysctlWriter:
     def write(self, items: Iterable[Sysctl]) -> None:
         """Write all, in their order. Raises KernelError for the first one that the kernel refuses or makes another
         value of."""
-        here = [item for item in items if item.ns in self._namespaces.fds]
+        here = [item for item in items if item.ns in self._namespaces.channels]
         rest = [item for item in here if not self._is_queued(item) and not self._is_as_wanted(item)]
         refused = flush_all(self._namespaces.channels.values())
         for item in (*rest, *(refusal.tag[1] for refusal in refused)):

@@ -6,12 +6,13 @@ Everything here except `NamespaceSet.close` runs in the thread that enters names
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from labctl.errors import KernelError
+from labctl.errors import KernelError, LimitError
 from labctl.kernel.host import paths
 from labctl.kernel.host.limits import SPARE_FILES, limit_error, require_spare_files
 from labctl.kernel.host.syscalls import UMOUNT_NOFOLLOW
@@ -31,16 +32,23 @@ from labctl.kernel.netlink.rtnetlink import Channel, attributes
 RTM_GETNSID = 90
 NETNSA_NSID, NETNSA_FD = 1, 3
 FILES_PER_NAMESPACE = 2  # of an open one: its descriptor, and its netlink socket
+MAX_DESCRIPTORS = 256  # that stay open if the limit of open files does not allow one for each namespace
+SIOCGSKNS = 0x894C  # ioctl of a socket: a descriptor of its namespace
 THREAD_NETNS = "/proc/thread-self/ns/net"
 
 
 class NamespaceSet:
-    """The open namespaces of a lab, by node. A socket that was created in one stays in it."""
+    """The open namespaces of a lab, by node. A socket that was created in one stays in it.
+
+    Where the limit of open files does not allow a descriptor beside each socket, `fds` has only those that were used
+    last: the socket gives another one.
+    """
 
     def __init__(self, lab: str) -> None:
         self.lab = lab
         self.fds: dict[str, int] = {}
         self.channels: dict[str, Channel] = {}
+        self._keeps_all = True  # descriptors, not only the last ones
         self.own: str | None = None  # the node that is the namespace of this process: only a CNI plugin has one
         self.stopped = False  # another thread sets it, to end a long build early
         self._current: str | None = None
@@ -59,7 +67,30 @@ class NamespaceSet:
 
     def require_room(self, count: int) -> None:
         """Raise LimitError unless this process may open the files for so many more namespaces."""
-        require_spare_files(spare=FILES_PER_NAMESPACE * count + SPARE_FILES)
+        if self._keeps_all:
+            try:
+                require_spare_files(spare=FILES_PER_NAMESPACE * count + SPARE_FILES)
+            except LimitError:
+                require_spare_files(spare=count + MAX_DESCRIPTORS + SPARE_FILES)
+                self._keeps_all = False
+        else:
+            require_spare_files(spare=count + SPARE_FILES)
+
+    def descriptor(self, node: str) -> int:
+        """A descriptor of a namespace that is open. It stays open while at most MAX_DESCRIPTORS - 1 others are asked
+        for."""
+        if self._keeps_all:
+            return self.fds[node]
+        fd = self.fds.pop(node, -1)  # behind the others again
+        if fd < 0:
+            fd = fcntl.ioctl(self.channels[node].fileno(), SIOCGSKNS)
+            self._close_oldest(MAX_DESCRIPTORS - 1)
+        self.fds[node] = fd
+        return fd
+
+    def _close_oldest(self, left: int) -> None:
+        while not self._keeps_all and len(self.fds) > left:
+            os.close(self.fds.pop(next(iter(self.fds))))
 
     def create(self, node: str) -> None:
         """Create a new, empty namespace and bind it to its name. Raises KernelError."""
@@ -80,20 +111,22 @@ class NamespaceSet:
                 f"cannot create namespace {path.name}: {error.strerror}", _hint(error), error.errno or 0
             ) from None
         self.channels[node] = Channel()
+        self._close_oldest(MAX_DESCRIPTORS)
 
     def open(self, nodes: Iterable[str]) -> tuple[str, ...]:
         """Open the namespaces that exist and return their nodes. A name to which no namespace is bound counts as
         absent. Raises KernelError for a name to which the machine's own namespace or that of another node is bound."""
         nodes, opened = tuple(nodes), []
-        self.require_room(len(set(nodes) - self.fds.keys()))
+        self.require_room(len(set(nodes) - self.channels.keys()))
         for node in nodes:
             path = paths.netns_path(self.lab, node)
-            if node not in self.fds:
+            if node not in self.channels:
                 if not is_namespace(path):
                     continue
                 self.fds[node] = self._open_once(path)
                 self.enter(node)
                 self.channels[node] = Channel()
+                self._close_oldest(MAX_DESCRIPTORS)
             opened.append(node)
         return tuple(opened)
 
@@ -109,7 +142,7 @@ class NamespaceSet:
     def enter(self, node: str) -> None:
         """Move this thread into a namespace that is open."""
         if self._current != node:
-            enter_netns(self.fds[node], allow_own=node == self.own)
+            enter_netns(self.descriptor(node), allow_own=node == self.own)
             self._current = node
 
     def forget_thread(self) -> None:
@@ -118,15 +151,15 @@ class NamespaceSet:
 
     def delete(self, node: str) -> None:
         """Close one namespace and remove its name."""
-        self.channels.pop(node).close()
-        self._names.pop(os.fstat(self.fds[node]).st_ino, None)
+        self._names.pop(os.fstat(self.descriptor(node)).st_ino, None)
         os.close(self.fds.pop(node))
+        self.channels.pop(node).close()
         self._current = None if self._current == node else self._current
         unbind(paths.netns_path(self.lab, node))
 
     def nsid(self, node: str, other: str) -> int | None:
         """The id (nsid) that the kernel uses in `node` for the namespace `other`; None if there is none."""
-        body = struct.pack("=Bxxx", 0) + struct.pack("=HHI", 8, NETNSA_FD, self.fds[other])
+        body = struct.pack("=Bxxx", 0) + struct.pack("=HHI", 8, NETNSA_FD, self.descriptor(other))
         for data, start, end in self.channels[node].request(RTM_GETNSID, body):
             span = attributes(data, start + 4, end).get(NETNSA_NSID)
             if span is not None:

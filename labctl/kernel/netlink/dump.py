@@ -9,7 +9,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+from sys import intern
 
 from labctl.core.resources import IP
 from labctl.kernel.netlink import encoding
@@ -64,6 +66,7 @@ IPV4_CONF = (
     "route_localnet",
 )  # fmt: skip
 
+SHARED = 4096  # addresses that are one object wherever they are found: most namespaces have the same few
 RTEXT_FILTER_SKIP_STATS = 8
 RTM_F_CLONED = 0x200
 LOCAL_TABLE = 255
@@ -89,12 +92,12 @@ class RawLink:
     isolated: bool = False
     port_state: int | None = None  # of a bridge port
     addr_gen_mode: int | None = None
-    inet_conf: tuple[int, ...] = ()  # the sysctls below net.ipv4.conf.<dev>, in the order of IPV4_CONF
+    inet_conf: bytes = b""  # the sysctls below net.ipv4.conf.<dev>, in the order of IPV4_CONF
 
-    @property
-    def forwarding(self) -> int | None:
-        """net.ipv4.conf.<dev>.forwarding; None if the kernel has no IPv4 settings for the device."""
-        return self.inet_conf[0] if self.inet_conf else None
+    def ipv4_setting(self, number: int) -> int | None:
+        """The sysctl below net.ipv4.conf.<dev> with this number in IPV4_CONF; None if the kernel does not say."""
+        at = number * _i32.size
+        return int(_i32.unpack_from(self.inet_conf, at)[0]) if at < len(self.inet_conf) else None
 
 
 def links(channel: Channel) -> Iterator[RawLink]:
@@ -102,7 +105,7 @@ def links(channel: Channel) -> Iterator[RawLink]:
     for data, start, end in channel.dump(encoding.RTM_GETLINK, _LINKS):
         _, _, index, flags, _ = _ifinfo.unpack_from(data, start)
         found = attributes(data, start + 16, end)
-        link = RawLink(index, attribute_text(data, found[IFLA_IFNAME]), flags)
+        link = RawLink(index, intern(attribute_text(data, found[IFLA_IFNAME])), flags)
         if (span := found.get(IFLA_ADDRESS)) is not None:
             link.mac = data[span[0] : span[1]].hex(":")
         if (span := found.get(IFLA_MTU)) is not None:
@@ -140,7 +143,7 @@ def _af_spec(link: RawLink, data: bytes, start: int, end: int) -> None:
     families = attributes(data, start, end)
     ipv4, ipv6 = families.get(AF_INET), families.get(AF_INET6)
     if ipv4 is not None and (sysctls := attributes(data, *ipv4).get(IFLA_INET_CONF)) is not None:
-        link.inet_conf = struct.unpack_from(f"={(sysctls[1] - sysctls[0]) // 4}i", data, sysctls[0])
+        link.inet_conf = data[slice(*sysctls)]
     if ipv6 is not None and (mode := attributes(data, *ipv6).get(IFLA_INET6_ADDR_GEN_MODE)) is not None:
         link.addr_gen_mode = data[mode[0]]
 
@@ -332,5 +335,9 @@ def rules(channel: Channel) -> Iterator[RawRule]:
 
 
 def _ip(data: bytes, span: tuple[int, int]) -> IP:
-    payload = data[span[0] : span[1]]
+    return _address(data[span[0] : span[1]])
+
+
+@lru_cache(maxsize=SHARED)
+def _address(payload: bytes) -> IP:
     return IPv4Address(payload) if len(payload) == 4 else IPv6Address(payload[:16])

@@ -38,6 +38,8 @@ class Refusal:
 class Channel:
     """An rtnetlink socket. It stays in the namespace in which it was created; any thread may use it."""
 
+    __slots__ = ("_queue", "_sequence", "_socket")
+
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         self._socket.bind((0, 0))
@@ -45,6 +47,10 @@ class Channel:
             self._socket.setsockopt(SOL_NETLINK, name, 1)
         self._queue: list[tuple[bytearray, Any]] = []
         self._sequence = 0
+
+    def fileno(self) -> int:
+        """The descriptor of the socket."""
+        return self._socket.fileno()
 
     def close(self) -> None:
         """Close the socket; messages that are still queued are dropped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import lru_cache
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 from labctl.core.resources import (
@@ -211,7 +212,7 @@ def _addresses(channel: Channel, snapshot: Snapshot, ns: str, kernel_routes: set
             continue
         if link.addr_gen_mode == 0 and _is_autoconfigured(raw, says_protocol):
             continue  # as the link's addr_gen_mode says
-        addr: InterfaceAddress = IPv4Interface((ip, length)) if ip.version == 4 else IPv6Interface((ip, length))
+        addr = _interface_address(ip, length)
         connected: bool | None = True
         if (
             ip.is_loopback
@@ -258,6 +259,12 @@ def _fdb(channel: Channel, snapshot: Snapshot, ns: str, nsid_of: Callable[[str, 
             yield Fdb(Interface(ns, link.name), raw.mac)
 
 
+@lru_cache(maxsize=dump.SHARED)
+def _interface_address(ip: IP, length: int) -> InterfaceAddress:
+    return IPv4Interface((ip, length)) if ip.version == 4 else IPv6Interface((ip, length))
+
+
+@lru_cache(maxsize=dump.SHARED)
 def _network(ip: IP | None, length: int, family: int) -> Net:
     if family == AF_INET:
         return IPv4Network((ip if ip is not None else 0, length))

@@ -55,8 +55,8 @@ def read_known(sysctls: Iterable[Sysctl], links: Collection[dump.RawLink], chann
             if of_device is None:
                 of_device = {link.name: link for link in links}
             found, number = of_device.get(device), IPV4_NUMBERS.get(name)
-            if found is not None and number is not None and number < len(found.inet_conf):
-                value = found.inet_conf[number]
+            if found is not None and number is not None:
+                value = found.ipv4_setting(number)
         if value is None:
             yield from read_sysctls((item,))
         else:
@@ -78,5 +78,6 @@ def differing_forwarding(ns: str, links: Iterable[dump.RawLink], sysctls: Iterab
     """`conf.<dev>.forwarding` of each device, if it differs from the planned `net.ipv4.ip_forward`."""
     planned = next((item.value for item in sysctls if item.name == "net.ipv4.ip_forward"), None)
     for link in links:
-        if planned is not None and link.forwarding is not None and str(link.forwarding) != planned:
-            yield Sysctl(ns, f"net.ipv4.conf.{link.name.replace('.', '/')}.forwarding", str(link.forwarding))
+        forwarding = link.ipv4_setting(0)
+        if planned is not None and forwarding is not None and str(forwarding) != planned:
+            yield Sysctl(ns, f"net.ipv4.conf.{link.name.replace('.', '/')}.forwarding", str(forwarding))

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from labctl.core.diff import diff
-from labctl.core.resources import Netns
-from labctl.errors import KernelError
+from labctl.core.resources import Interface, Link, Netns, Plan, Sysctl
+from labctl.errors import KernelError, LimitError
+from labctl.kernel.apply import links
 from labctl.kernel.host import paths
 from labctl.kernel.lab_kernel import KernelLab
 from labctl.kernel.namespaces import lab_namespaces, occupants
@@ -124,3 +125,33 @@ def test_we_are_never_among_those_to_be_ended() -> None:
     assert os.getpid() not in found
     with open("/proc/self/ns/net") as here:
         assert os.getpid() not in occupants.find([type(own)(here.name)])
+
+
+def test_a_lab_is_built_and_read_with_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the limit of open files allows no descriptor for each namespace, only the last ones stay open."""
+    monkeypatch.setattr(lab_namespaces, "MAX_DESCRIPTORS", 3)
+    monkeypatch.setattr(links, "MAX_DESCRIPTORS", 3)
+
+    def refuse(lowest_free: int | None = None, spare: int = 0) -> None:
+        if spare > 9 + 3 + lab_namespaces.SPARE_FILES:
+            raise LimitError("too few open files")
+
+    monkeypatch.setattr(lab_namespaces, "require_spare_files", refuse)
+    ends = [(Interface(f"n{number}", "eth0"), Interface("hub", f"v{number}")) for number in range(1, 9)]
+    names = ("hub", *(near.ns for near, _ in ends))
+    plan: Plan = (
+        *map(Netns, names),
+        *(Link(one, "veth", peer=other) for pair in ends for one, other in (pair, pair[::-1])),
+        *(Sysctl(name, "net.ipv4.conf.lo.arp_ignore", "1") for name in names),
+    )
+    try:
+        with KernelLab("few") as kernel:
+            kernel.apply(diff(plan, ()))
+            assert len(kernel.namespaces.fds) <= 3
+        with KernelLab("few") as kernel:
+            assert diff(plan, kernel.observe(plan)) == ()
+            assert len(kernel.namespaces.fds) <= 3
+            assert set(kernel.namespaces.channels) == set(names)
+    finally:
+        with KernelLab("few") as kernel:
+            kernel.destroy()
