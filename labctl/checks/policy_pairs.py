@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack
 
 from labctl.core.iptables_save import ChainCounters, counter_increases
-from labctl.core.resources import Chain
+from labctl.core.resources import Chain, NftObject
 from labctl.core.scenario_types import Lab
 from labctl.core.sentence import sentence
-from labctl.kernel.firewall import chains
+from labctl.kernel.firewall import chains, nft_program
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes.port_pairs import PortPairs, in_turns
@@ -63,18 +63,21 @@ class DroppedPackets:
         self._nodes = tuple(
             dict.fromkeys(one.ns for one in dropping if any(rule.target in DENIALS for rule in one.rules))
         )
+        self._tables = _denying_tables(lab, {*self._families, "inet"})
         self._before: dict[str, tuple[ChainCounters, ...]] = {}
+        self._denied_before = 0
 
     def begin(self) -> None:
         """Only packets from now on are counted."""
-        self._before = self._read()
+        self._before, self._denied_before = self._read(), self._denied_by_nft()
 
     def explain(self, without_connection: int) -> str:
         """Why so many pairs have no connection; "" if the rules dropped and rejected another number of packets."""
-        if not self._nodes:
+        if not self._nodes and not self._tables:
             return ""
         now = self._read()
         dropped = sum(_dropped(self._before[node], now[node], self._families) for node in self._nodes)
+        dropped += self._denied_by_nft() - self._denied_before
         return BY_RULES if dropped == without_connection else ""
 
     def _read(self) -> dict[str, tuple[ChainCounters, ...]]:
@@ -85,6 +88,32 @@ class DroppedPackets:
                 path = paths.netns_path(self._lab.name, node)
                 reading[node] = self._thread.run(path, chains.start_reading_counters, node, self._lab.firewall, held)
             return {node: read() for node, read in reading.items()}
+
+    def _denied_by_nft(self) -> int:
+        """What the rules of the lab's tables of nft have dropped and rejected so far."""
+        with ExitStack() as held:
+            paths_of = {node: paths.netns_path(self._lab.name, node) for node in self._tables}
+            counting = [
+                self._thread.run(paths_of[node], nft_program.start_counting_denied, tables, held)
+                for node, tables in self._tables.items()
+            ]
+            return sum(count() for count in counting)
+
+
+def _denying_tables(lab: Lab, families: Collection[str]) -> dict[str, tuple[nft_program.Table, ...]]:
+    """The tables of nft with rules that drop or reject, by node."""
+    found: dict[str, dict[nft_program.Table, None]] = {}
+    for item in lab.plan:
+        if isinstance(item, NftObject) and item.kind == "chain":
+            family, _, name = item.table.partition(" ")
+            if family in families and any(_denies(entry) for entry in item.entries):
+                found.setdefault(item.ns, {})[family, name] = None
+    return {node: tuple(tables) for node, tables in found.items()}
+
+
+def _denies(entry: str) -> bool:
+    words = entry.partition(" comment ")[0].split()
+    return "drop" in words or "reject" in words
 
 
 def _dropped(before: tuple[ChainCounters, ...], after: tuple[ChainCounters, ...], families: Collection[str]) -> int:

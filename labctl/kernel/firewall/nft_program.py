@@ -6,7 +6,9 @@ carries out its input as one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack
 
 from labctl.core.nft_changes import change_script, needs_present
 from labctl.core.nft_ruleset import parse_ruleset
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 HINT = "apt install nftables"
 Table = tuple[str, str]  # family, name
+_DENIED = re.compile(r"\bcounter packets (\d+) bytes \d+ (?:drop|reject)\b")
 
 
 class NftRead:
@@ -87,6 +90,22 @@ class NftWrite:
         """End it, if it still runs."""
         if self._running is not None:
             self._running.close()
+
+
+def start_counting_denied(tables: Iterable[Table], held: ExitStack) -> Callable[[], int]:
+    """Start nft for each of these tables of this thread's namespace. The returned function waits for the programs, in
+    any thread, and returns how many packets their rules with a counter dropped or rejected. Leaving `held` ends the
+    programs. Raises MissingError; the function raises KernelError."""
+    program = commands.find("nft")
+    running = [commands.RunningTool([program, "list", "table", *one]) for one in tables]
+    for one in running:
+        held.callback(one.close)
+
+    def finish() -> int:
+        texts = [one.finish().stdout for one in running]
+        return sum(int(packets) for text in texts for packets in _DENIED.findall(text))
+
+    return finish
 
 
 def _present(ns: str, changes: Sequence[Change]) -> tuple[NftObject, ...]:
