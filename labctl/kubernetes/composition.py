@@ -39,7 +39,7 @@ from labctl.kubernetes.ingress import http_load_balancer
 from labctl.kubernetes.ingress.http_load_balancer import http_load_balancers
 from labctl.kubernetes.ingress.ingress_rules import load_balancers
 from labctl.kubernetes.policies.model_checks import checks_with_policies
-from labctl.kubernetes.policies.policy_engine import policy_chains, policy_problems
+from labctl.kubernetes.policies.policy_engine import policy_chains, policy_problems, without_replaced
 from labctl.kubernetes.services import address_choice
 from labctl.kubernetes.services.backends import backend_processes, health_checks
 from labctl.kubernetes.services.endpoint_slices import endpoint_slices
@@ -83,7 +83,7 @@ def compose(lab: Lab, scenario: Scenario, defaults: ClusterDefaults | None = Non
             added.append(item)
     return replace(
         lab,
-        plan=merge(lab.plan, added),
+        plan=merge(without_replaced(lab.plan, state, lab), added),
         machines=(*lab.machines, *machines),
         checks=(*checks_with_policies(lab.checks, state), *checks),
         kubernetes=state,

@@ -16,6 +16,7 @@ from labctl.kubernetes.policies.calico_policies import policy_chain_name
 from labctl.kubernetes.policies.calico_tiers import of_cluster_policy
 from labctl.kubernetes.policies.policy_explanation import explain
 from labctl.kubernetes.policies.policy_oracle import Decision, Endpoint, PolicyOracle, Traffic
+from labctl.models.lib import calico_nftables
 from labctl.models.lib.kube_router_node import PodFirewall
 from labctl.tracing.evidence import PolicyDenial, TraceEvidence
 from labctl.tracing.hop_routing import nat_endpoint
@@ -60,13 +61,17 @@ def _denials(oracle: PolicyOracle, pods: dict[IP, Pod], evidence: TraceEvidence,
 
 def _chains(oracle: PolicyOracle, evidence: TraceEvidence, pod: Pod, decision: Decision) -> Iterator[str]:
     """The chains that enforce a denial: of kube-router, that of the pod; of Calico, that of the node's device to the
-    pod, or that of the ClusterNetworkPolicy that denies."""
+    pod, or that of the ClusterNetworkPolicy that denies, with its name in iptables and in nftables."""
     yield from (PodFirewall(pod.name, ip, pod.namespace).chain for ip in pod.ips[:1] if isinstance(ip, IPv4Address))
     if decision.tier != "NetworkPolicy":
         policy = next(one for one in oracle.cluster_policies if one.name == decision.policy)
-        yield policy_chain_name(of_cluster_policy(policy), decision.direction)
+        calico_policy = of_cluster_policy(policy)
+        yield policy_chain_name(calico_policy, decision.direction)
+        long = policy_chain_name(calico_policy, decision.direction, calico_nftables.MAX_CHAIN_NAME)
+        yield calico_nftables.chain_name(long)
         return
     prefix = "cali-fw-" if decision.direction == "Egress" else "cali-tw-"
     for link in evidence.namespace(pod.node).links:
         if link.peer is not None and link.peer.ns == pod.machine:
-            yield f"{prefix}{link.at.dev}"
+            name = f"{prefix}{link.at.dev}"
+            yield from (name, calico_nftables.chain_name(name))

@@ -17,13 +17,12 @@ from labctl.kubernetes.api.cluster_policy_objects import ACTIONS, TIERS, Cluster
 from labctl.kubernetes.api.declared import Declared
 from labctl.kubernetes.api.policy_objects import IPBlock, Peer, PolicyPort
 from labctl.kubernetes.api.selectors import EVERYTHING
-from labctl.kubernetes.composition import cluster_state, merge
-from labctl.kubernetes.policies.policy_engine import policy_chains
+from labctl.kubernetes.composition import cluster_state
 from labctl.scenario.document import Reader
 from labctl.scenario.parser import parse_scenario
 from tests.support import drawn_policies
 from tests.support.cluster_policy_cases import HOUSE_NAMESPACES, HOUSE_PODS, ClusterCase, house_pod
-from tests.support.policy_labs import PolicyLab, machine, models_defaults
+from tests.support.policy_labs import PolicyLab, machine, models_defaults, with_policy_chains
 
 # every pair of namespaces on one node and on two
 NODES = {"node1": ("g/0", "s/0", "h/0", "r/0"), "node2": ("g/1", "s/1", "h/1", "r/1")}
@@ -45,7 +44,7 @@ def bare_house_lab(model: str) -> tuple[Lab, Scenario]:
     return models.compile_lab(scenario), scenario
 
 
-def house_lab(model: str, case: ClusterCase) -> PolicyLab:
+def house_lab(model: str, case: ClusterCase, engine: Any = None) -> PolicyLab:
     """The lab of a model with the policies of a case, which name the addresses that the pods have there."""
     lab, scenario = bare_house_lab(model)
     found = {one.name: str(one.addresses[0]) for one in lab.machines if one.addresses}
@@ -56,9 +55,10 @@ def house_lab(model: str, case: ClusterCase) -> PolicyLab:
         policies=oracle.policies,
         cluster_policies=oracle.cluster_policies,
         pod_names=tuple((machine(name), name[2:]) for name in HOUSE_PODS),
+        policy_engine=engine,
     )
     state = cluster_state(lab, replace(scenario, kubernetes=declared), declared, models_defaults(model))
-    return PolicyLab(replace(lab, plan=merge(lab.plan, policy_chains(state, lab)), kubernetes=state), state)
+    return PolicyLab(with_policy_chains(lab, state), state)
 
 
 def _placed(value: Any, new: dict[str, str]) -> Any:

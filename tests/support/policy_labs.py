@@ -16,10 +16,11 @@ from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.declared import Declared
 from labctl.kubernetes.api.policy_objects import NetworkPolicy, Pod
 from labctl.kubernetes.composition import cluster_state, merge
-from labctl.kubernetes.policies.policy_engine import policy_chains
+from labctl.kubernetes.policies.policy_engine import policy_chains, without_replaced
 from labctl.scenario.document import Reader
 from labctl.scenario.parser import parse_scenario
 from tests.support.iptables_walk import NodeFilter, WalkedPacket
+from tests.support.nft_walk import NftTables
 from tests.support.policy_cases import ADDRESSES, NAMES, PolicyCase
 
 # pods of each namespace on one node and on several, and each pair of namespaces on one node
@@ -73,13 +74,17 @@ class PolicyLab:
         return found
 
     def passes(self, source: str, target: str, protocol: str, port: int) -> bool:
-        """Whether the filter tables of the nodes on the way let the first packet of a connection pass."""
+        """Whether the filter tables of the nodes on the way, and their tables of nft, let the first packet of a
+        connection pass."""
         one, other = self.pod(source), self.pod(target)
         return all(
-            node.verdict("FORWARD", packet) == "ACCEPT" for node, packet in self._visits(one, other, protocol, port)
+            node.verdict("FORWARD", packet) == "ACCEPT" and tables.verdict("forward", packet)[0] == "accept"
+            for (node, tables), packet in self._visits(one, other, protocol, port)
         )
 
-    def _visits(self, one: Pod, other: Pod, protocol: str, port: int) -> Iterable[tuple[NodeFilter, WalkedPacket]]:
+    def _visits(
+        self, one: Pod, other: Pod, protocol: str, port: int
+    ) -> Iterable[tuple[tuple[NodeFilter, NftTables], WalkedPacket]]:
         first, last = self._device(one), self._device(other)
         packet = WalkedPacket(
             IPv4Address(one.ips[0]), IPv4Address(other.ips[0]), protocol.lower(), port, *first[:1], last[0]
@@ -91,8 +96,8 @@ class PolicyLab:
             (self._filter(other.node), replace(packet, iif="eth0")),
         ]
 
-    def _filter(self, node: str) -> NodeFilter:
-        return node_filter(self.lab.plan, node)
+    def _filter(self, node: str) -> tuple[NodeFilter, NftTables]:
+        return node_filter(self.lab.plan, node), nft_tables(self.lab.plan, node)
 
     def _device(self, pod: Pod) -> tuple[str, bool]:
         """The device by which a packet of the pod enters its node: a bridge, or the pod's own."""
@@ -111,6 +116,18 @@ def node_filter(plan: Plan, node: str) -> NodeFilter:
     if known is None or known[0] is not plan:
         known = (plan, NodeFilter.of(plan, node))
         _FILTERS[id(plan), node] = known
+    return known[1]
+
+
+_TABLES: dict[tuple[int, str], tuple[Plan, NftTables]] = {}
+
+
+def nft_tables(plan: Plan, node: str) -> NftTables:
+    """The tables of nft of a node, read once for each plan."""
+    known = _TABLES.get((id(plan), node))
+    if known is None or known[0] is not plan:
+        known = (plan, NftTables.of(plan, node))
+        _TABLES[id(plan), node] = known
     return known[1]
 
 
@@ -135,7 +152,13 @@ def policy_lab(
     )
     state = cluster_state(lab, replace(scenario, kubernetes=declared), declared, models_defaults(model))
     state = replace(state, pods=tuple(_as_in(case, one, (pods or {}).get(str(one))) for one in state.pods))
-    return PolicyLab(replace(lab, plan=merge(lab.plan, policy_chains(state, lab)), kubernetes=state), state)
+    return PolicyLab(with_policy_chains(lab, state), state)
+
+
+def with_policy_chains(lab: Lab, state: ClusterState) -> Lab:
+    """The lab with what its policy engine writes."""
+    plan = merge(without_replaced(lab.plan, state, lab), policy_chains(state, lab))
+    return replace(lab, plan=plan, kubernetes=state)
 
 
 def models_defaults(model: str) -> Any:

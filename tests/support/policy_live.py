@@ -20,7 +20,7 @@ Flow = tuple[str, str]
 PROTOCOLS: dict[str, Protocol] = {"TCP": "TCP", "UDP": "UDP", "SCTP": "SCTP"}
 
 
-def policy_text(model: str, case: PolicyCase, ports: Mapping[str, str] | None = None) -> str:
+def policy_text(model: str, case: PolicyCase, ports: Mapping[str, str] | None = None, engine: str | None = None) -> str:
     """The scenario of a case on a model: its nine pods and its policies. `ports` are the pods' containers."""
     labels = {name: dict(labels) for name, labels in case.labels.items()}
     pods = {name: one for name, one in labels.items() if "/" in name}
@@ -29,15 +29,15 @@ def policy_text(model: str, case: PolicyCase, ports: Mapping[str, str] | None = 
         for number, spec in enumerate(case.specs, 1)
     }
     namespaces: Mapping[str, object] = {name: one for name, one in labels.items() if "/" not in name}
-    keys = {"policies": policies, "namespaces": namespaces}
+    keys = {"policies": policies, "namespaces": namespaces, "policy_engine": engine}
     return scenario_text(model, pods, ports) + "".join(
         f"{key}: {json.dumps(value)}\n" for key, value in keys.items() if value
     )
 
 
-def build(model: str, case: PolicyCase, ports: Mapping[str, str] | None = None) -> Lab:
+def build(model: str, case: PolicyCase, ports: Mapping[str, str] | None = None, engine: str | None = None) -> Lab:
     """Build the lab of a case, or change the running one of another case into it."""
-    definition = api.load(policy_text(model, case, ports))
+    definition = api.load(policy_text(model, case, ports, engine))
     return lifecycle.up(definition).lab
 
 

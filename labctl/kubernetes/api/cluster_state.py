@@ -35,7 +35,7 @@ class ClusterState:
     http_balancers: tuple[HttpLoadBalancer, ...] = ()
     problems: tuple[ObjectProblem, ...] = ()
     subdomains: dict[str, str] = field(default_factory=dict, hash=False)
-    policy_engine: Literal["calico", "kube-router"] | None = None
+    policy_engine: Literal["calico", "calico-nftables", "kube-router", "kube-router-nftables"] | None = None
 
     def pod(self, name: str) -> Pod | None:
         """The pod with this name in the lab, or `namespace/name`; None if there is none."""

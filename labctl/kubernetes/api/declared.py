@@ -40,4 +40,4 @@ class Declared:
     ingresses: tuple[Ingress, ...] = ()
     gateways: tuple[Gateway, ...] = ()
     http_routes: tuple[HTTPRoute, ...] = ()
-    policy_engine: Literal["calico", "kube-router"] | None = None
+    policy_engine: Literal["calico", "calico-nftables", "kube-router", "kube-router-nftables"] | None = None

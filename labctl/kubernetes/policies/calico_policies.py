@@ -62,7 +62,8 @@ def calico_policies(
             for tier, selecting in tiers_of(state, pod, direction):
                 names = []
                 for selector, members in groupby(selecting, lambda one: one.selector):
-                    group = {policy_chain_name(one, direction): (one, direction) for one in members}
+                    limit = felix.max_chain_name
+                    group = {policy_chain_name(one, direction, limit): (one, direction) for one in members}
                     policies |= group
                     if len(group) > 1:
                         name = group_chain(tier, direction, selector, (one.name for one, _ in group.values()))
@@ -86,9 +87,9 @@ def calico_policies(
     yield from sets.values()
 
 
-def policy_chain_name(policy: CalicoPolicy, direction: Direction) -> str:
-    """The name of the chain of a policy for a direction."""
-    return calico_felix.length_limited_name(CHAIN_PREFIXES[direction], policy.name)
+def policy_chain_name(policy: CalicoPolicy, direction: Direction, limit: int = calico_felix.MAX_CHAIN_NAME) -> str:
+    """The name of the chain of a policy for a direction, of at most so many letters."""
+    return calico_felix.length_limited_name(CHAIN_PREFIXES[direction], policy.name, limit)
 
 
 def _group_rules(chains: Iterable[str]) -> Iterator[str]:

@@ -50,10 +50,10 @@ def kube_router_policies(state: ClusterState, node: str, pods: Iterable[Pod], *,
             jump = kube_router_node.jump(hook)
             yield primitives.chain(node, "filter", hook, jump, shapes=kube_router_reasons.RULES)
     cidrs = (one for one in state.service_cidrs if isinstance(one, IPv4Network))
-    yield from kube_router_node.policy_chains(node, cidrs, (_firewall(state, one) for one in pods if any(ipv4(one))))
+    yield from kube_router_node.policy_chains(node, cidrs, (pod_firewall(state, one) for one in pods if any(ipv4(one))))
     for policy in state.policies:
         for direction in policy.types:
-            writer = _PolicyWriter(state, node, policy, direction)
+            writer = PolicyWriter(state, node, policy, direction)
             name, shapes = policy_chain_name(policy, direction), kube_router_reasons.RULES
             yield primitives.chain(node, "filter", name, *writer.rules(), shapes=shapes)
             yield from writer.sets.values()
@@ -66,7 +66,8 @@ def policy_chain_name(policy: NetworkPolicy, direction: Direction) -> str:
     return f"KUBE-NWPLCY-{chain_hash(policy.namespace + policy.name + own + FAMILY)}"
 
 
-def _firewall(state: ClusterState, pod: Pod) -> kube_router_node.PodFirewall:
+def pod_firewall(state: ClusterState, pod: Pod) -> kube_router_node.PodFirewall:
+    """A pod with the policies that select it."""
     selecting = sorted((one for one in state.policies if is_selected(one, pod)), key=lambda one: one.name)
     ingress, egress = (
         tuple((one.name, policy_chain_name(one, direction)) for one in selecting if direction in one.types)
@@ -75,8 +76,20 @@ def _firewall(state: ClusterState, pod: Pod) -> kube_router_node.PodFirewall:
     return kube_router_node.PodFirewall(pod.name, next(ipv4(pod)), pod.namespace, ingress, egress)
 
 
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What one rule of a chain allows: the sets of sources and targets ("" is everything), and a protocol and its
+    ports (`80`, `80:90`)."""
+
+    comment: str
+    source: str
+    target: str
+    protocol: str = ""
+    ports: str = ""
+
+
 @dataclass(slots=True)
-class _PolicyWriter:
+class PolicyWriter:
     """Writes the chain of a policy for one direction, and collects the sets that it matches."""
 
     state: ClusterState
@@ -90,7 +103,12 @@ class _PolicyWriter:
         return self.direction == "Ingress"
 
     def rules(self) -> Iterator[str]:
-        """The rules of the chain: for each rule of the policy its pods, or everything, and then its blocks."""
+        """The rules of the chain."""
+        for one in self.allowed():
+            yield from _rule(one)
+
+    def allowed(self) -> Iterator[Allowed]:
+        """What the policy allows: for each of its rules the pods, or everything, and then the blocks."""
         selected = [one for one in filtered_pods(self.state) if is_selected(self.policy, one)]
         own = self._set("DST" if self.inbound else "SRC", "", addresses(selected))
         for number, rule in enumerate(self.policy.rules(self.direction)):
@@ -105,19 +123,19 @@ class _PolicyWriter:
             if not rule.peers:
                 yield from self._allow(rule, number, own, "all", "", filtered_pods(self.state))
             if blocks:
-                peers = self._set(side, f"{kind}ipblock", block_members(blocks), "hash:net")
+                peers = self.block_set(number, side, f"{kind}ipblock", blocks)
                 inside = [one for one in filtered_pods(self.state) if any(_is_in(ip, blocks) for ip in ipv4(one))]
                 yield from self._allow(rule, number, own, "blocks", peers, inside)
 
     def _allow(
         self, rule: PolicyRule, number: int, own: str, kind: str, peers: str, pods: Iterable[Pod]
-    ) -> Iterator[str]:
-        """The rules for one kind of peers, which are a set and pods: a rule for each number or range of ports, and for
-        each number that a name means at a destination."""
-        comment = self._comment(kind)
+    ) -> Iterator[Allowed]:
+        """What one kind of peers may do, which are a set and pods: for each number or range of ports, and for each
+        number that a name means at a destination."""
+        comment = self.comment(kind)
         source, target = (peers, own) if self.inbound else (own, peers)
         if not rule.ports:
-            yield from _rule(comment, source, target)
+            yield Allowed(comment, source, target)
         endpoints: dict[tuple[str, int], list[Pod]] = {}
         targets = [one for one in filtered_pods(self.state) if is_selected(self.policy, one)] if self.inbound else pods
         for one in rule.ports:
@@ -127,13 +145,18 @@ class _PolicyWriter:
                 continue
             ports = "" if one.port is None else str(one.port)
             ports += f":{one.end_port}" if one.end_port is not None and one.end_port != one.port else ""
-            yield from _rule(comment, source, target, one.protocol, ports)
+            yield Allowed(comment, source, target, one.protocol, ports)
         own_kind = "" if self.inbound or kind == "pods" else kind  # upstream has no such sets
         for index, ((protocol, port), named) in enumerate(sorted(endpoints.items(), key=lambda item: item[0])):
             what = f"{self.direction.lower()}rule{number}{index}{FAMILY}namedport{own_kind}"
-            yield from _rule(comment, source, self._set("DST", what, addresses(named)), protocol, str(port))
+            yield Allowed(comment, source, self._set("DST", what, addresses(named)), protocol, str(port))
 
-    def _comment(self, kind: str) -> str:
+    def block_set(self, number: int, side: str, what: str, blocks: list[BlockNets]) -> str:
+        """The name of the set of the blocks of the rule with this number."""
+        return self._set(side, what, block_members(blocks), "hash:net")
+
+    def comment(self, kind: str) -> str:
+        """The comment of the rules for one kind of peers: `pods`, `all` or `blocks`."""
         name = f"{self.policy.name} namespace {self.policy.namespace}"
         if kind == "pods":
             return f"rule to ACCEPT traffic from source pods to dest pods selected by policy name {name}"
@@ -152,13 +175,14 @@ class _PolicyWriter:
         return name
 
 
-def _rule(comment: str, source: str, target: str, protocol: str = "", ports: str = "") -> Iterator[str]:
+def _rule(one: Allowed) -> Iterator[str]:
     """The two rules that mark what is allowed, and return."""
-    name = protocol.lower()
+    name = one.protocol.lower()
     words = [f"-p {name}"] if name else []
-    words.append(f'-m comment --comment "{comment}"')
-    words += [f"-m set --match-set {one} {side}" for one, side in ((source, "src"), (target, "dst")) if one]
-    words += [f"-m {name} --dport {ports}"] if ports else []
+    words.append(f'-m comment --comment "{one.comment}"')
+    sides = ((one.source, "src"), (one.target, "dst"))
+    words += [f"-m set --match-set {each} {side}" for each, side in sides if each]
+    words += [f"-m {name} --dport {one.ports}"] if one.ports else []
     match = " ".join(words)
     yield f"{match} {_MARK}"
     yield f"{match} {_RETURN}"
@@ -170,14 +194,8 @@ def block_members(blocks: Iterable[BlockNets]) -> tuple[str, ...]:
     Exceptions are members with `nomatch`, as kube-router has them, unless another block overlaps one of them.
     """
     blocks = tuple(dict.fromkeys(blocks))
-    conflict = any(
-        one != other and exception.overlaps(other.net)
-        for one in blocks
-        for exception in one.exceptions
-        for other in blocks
-    )
-    if conflict:
-        members = [SetMember(net) for net in collapse_addresses(net for one in blocks for net in _parts(one))]
+    if overlap_an_exception(blocks):
+        members = [SetMember(net) for net in networks_left(blocks)]
     else:
         members = [SetMember(one.net) for one in blocks]
         members += [SetMember(net, nomatch=True) for one in blocks for net in one.exceptions]
@@ -187,6 +205,22 @@ def block_members(blocks: Iterable[BlockNets]) -> tuple[str, ...]:
         for half in (one.network.subnets() if one.network.prefixlen == 0 else (one.network,))
     ]
     return tuple(sorted({str(one) for one in halves}))
+
+
+def overlap_an_exception(blocks: Iterable[BlockNets]) -> bool:
+    """Whether another block overlaps an exception of one."""
+    blocks = tuple(blocks)
+    return any(
+        one != other and exception.overlaps(other.net)
+        for one in blocks
+        for exception in one.exceptions
+        for other in blocks
+    )
+
+
+def networks_left(blocks: Iterable[BlockNets]) -> tuple[IPv4Network, ...]:
+    """The addresses of the blocks as networks, without the exceptions of each."""
+    return tuple(collapse_addresses(net for one in blocks for net in _parts(one)))
 
 
 def _parts(block: BlockNets) -> Iterator[IPv4Network]:

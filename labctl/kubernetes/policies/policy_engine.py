@@ -4,25 +4,31 @@ Calico recognises a packet's pod by the node's device to it. That needs a node t
 where each has a device of its own. On a bridge, the device of a packet is the bridge. There labctl writes the rules of
 kube-router, which recognises a pod by its address, and also sees what one pod of a bridge sends to another, if bridged
 frames pass iptables (bridge-nf-call-iptables).
+
+Both have a mode that writes native tables of nft. A model that has the chains of Calico or kube-router itself has them
+in nftables then, as a node has after the switch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from labctl.core.resources import Chain, Interface, Link, Neighbour, Resource, Sysctl
+from labctl.core.iptables import FirewallRule
+from labctl.core.resources import Chain, Interface, Link, Neighbour, Plan, Resource, Sysctl, assemble
 from labctl.core.scenario_types import Lab
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import Pod
 from labctl.kubernetes.api.problems import ObjectProblem
 from labctl.kubernetes.policies.calico_policies import calico_policies
+from labctl.kubernetes.policies.kube_router_nftables_policies import kube_router_nftables_policies
 from labctl.kubernetes.policies.kube_router_policies import kube_router_policies
+from labctl.models.lib import calico_nftables, kube_router_nftables
 from labctl.models.lib.calico_felix import FelixConfig, common_prefix
 
-PolicyEngine: TypeAlias = Literal["calico", "kube-router"]
-ENGINES: tuple[PolicyEngine, ...] = ("calico", "kube-router")
+PolicyEngine: TypeAlias = Literal["calico", "calico-nftables", "kube-router", "kube-router-nftables"]
+NFTABLES = "-nftables"  # the end of the name of an engine that writes tables of nft
 OWN_ENGINES = {"weave": "weave-npc", "cilium": "Cilium", "antrea": "Antrea"}  # of models with other engines
 INTERFACE_PREFIXES = ("cali", "azv", "eni", "lxc", "gke", "veth")  # of the nodes' devices to pods
 CLUSTER_POLICY = "ClusterNetworkPolicy"
@@ -50,17 +56,64 @@ class _NodePods:
 def policy_chains(state: ClusterState, lab: Lab) -> Iterator[Resource]:
     """The chains and sets that enforce the policies of the cluster, on every node with pods. Nothing without policies,
     and nothing where `policy_problems` has a refusal."""
-    if not (state.policies or state.cluster_policies) or any(not one.warning for one in policy_problems(state, lab)):
+    if _writes_nothing(state, lab):
         return
     there = {(item.ns, item.name) for item in lab.plan if isinstance(item, Chain)}
     engine = policy_engine(state, lab)
+    if engine == "calico-nftables":
+        yield from _calico_tables(state, lab, there)
+        return
     for one in _node_pods(state, lab):
         if engine == "calico":
             only = (one.node, "cali-FORWARD") in there
             yield from calico_policies(state, _felix(one), one.pods, workloads_only=only)
-        else:
+        elif engine == "kube-router":
             jumps = (one.node, "KUBE-ROUTER-FORWARD") not in there
             yield from kube_router_policies(state, one.node, one.pods.values(), jumps=jumps)
+        else:
+            yield from kube_router_nftables_policies(state, one.node, one.pods.values())
+
+
+def _calico_tables(state: ClusterState, lab: Lab, there: Collection[tuple[str, str]]) -> Iterator[Resource]:
+    """Felix's tables of nft: what the model has of Felix, with the chains of policies."""
+    own: dict[str, dict[tuple[object, ...], Resource]] = {}
+    for item in lab.plan:
+        if calico_nftables.is_felix(item):
+            own.setdefault(item.ns, {})[item.key] = item
+    for one in _node_pods(state, lab):
+        felix = replace(_felix(one), max_chain_name=calico_nftables.MAX_CHAIN_NAME)
+        only = (one.node, "cali-FORWARD") in there
+        made = assemble(calico_policies(state, felix, one.pods, workloads_only=only))
+        own[one.node] = own.get(one.node, {}) | {item.key: item for item in made}
+    for node, items in own.items():
+        yield from calico_nftables.in_nftables(node, items.values())
+
+
+def without_replaced(plan: Plan, state: ClusterState, lab: Lab) -> Plan:
+    """The plan without the chains and sets of iptables that the engine of the cluster has in nftables instead: those
+    of a model that is Calico's or kube-router's own."""
+    engine = policy_engine(state, lab)
+    if not engine.endswith(NFTABLES) or _writes_nothing(state, lab):
+        return plan
+    calico = engine == "calico-nftables"
+    is_own = calico_nftables.is_felix if calico else kube_router_nftables.is_kube_router
+    is_rule = calico_nftables.is_felix_rule if calico else kube_router_nftables.is_kube_router_rule
+    kept = (_without(item, is_rule) if is_own(item) else item for item in plan)
+    return tuple(item for item in kept if item is not None)
+
+
+def _without(item: Resource, is_rule: Callable[[FirewallRule], bool]) -> Resource | None:
+    """A built-in chain without some of its rules; None if nothing is left, and for anything else."""
+    if not isinstance(item, Chain) or item.name.startswith(("cali-", "KUBE-")):
+        return None
+    rules = tuple(rule for rule in item.rules if not is_rule(rule))
+    return replace(item, rules=rules) if rules or item.policy not in (None, "ACCEPT") else None
+
+
+def _writes_nothing(state: ClusterState, lab: Lab) -> bool:
+    """Whether there is no policy to enforce, or a reason why none can be."""
+    has_policies = state.policies or state.cluster_policies
+    return not has_policies or any(not one.warning for one in policy_problems(state, lab))
 
 
 def policy_engine(state: ClusterState, lab: Lab) -> PolicyEngine:
@@ -78,6 +131,9 @@ def policy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
     if not (state.policies or state.cluster_policies):
         return
     engine = policy_engine(state, lab)
+    on_bridge, by_device = "kube-router", engine.startswith("calico")
+    if engine.endswith(NFTABLES):
+        on_bridge += NFTABLES
 
     def problem(what: str, hint: str, *, warning: bool = False) -> ObjectProblem:
         if not state.policies:
@@ -90,9 +146,11 @@ def policy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
             what = f"packets between pods of {one.node} pass no iptables rule in the model {lab.model}"
             yield problem(what, "no engine that labctl has can filter them: choose another model")
             return
-        if one.bridged and engine == "calico":
-            what = f"policy_engine calico: the pods of {one.node} are on a bridge, where Calico sees no device of a pod"
-            yield problem(what, "kube-router's rules match addresses: policy_engine: kube-router")
+        if one.bridged and by_device:
+            what = (
+                f"policy_engine {engine}: the pods of {one.node} are on a bridge, where Calico sees no device of a pod"
+            )
+            yield problem(what, f"kube-router's rules match addresses: policy_engine: {on_bridge}")
             return
         if one.unknown:
             what = f"the address of the pod {one.unknown[0].machine} is known only when a plugin has attached it"
@@ -106,9 +164,9 @@ def policy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
             what = f"in mode tunnel, answers pass {one.node} twice, and kube-router drops the second as INVALID"
             yield problem(what, "use mode: bridge, or another model")
             return
-        if engine == "calico" and not one.prefix:
-            what = f"policy_engine calico: the devices of {one.node} to its pods have no common prefix"
-            yield problem(what, "kube-router's rules match addresses: policy_engine: kube-router")
+        if by_device and not one.prefix:
+            what = f"policy_engine {engine}: the devices of {one.node} to its pods have no common prefix"
+            yield problem(what, f"kube-router's rules match addresses: policy_engine: {on_bridge}")
             return
     yield from _cluster_policy_problems(state, engine)
     own = OWN_ENGINES.get(lab.model)
@@ -120,7 +178,7 @@ def policy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
 def _cluster_policy_problems(state: ClusterState, engine: PolicyEngine) -> Iterator[ObjectProblem]:
     """Which ClusterNetworkPolicies the engine does not know."""
     for one in state.cluster_policies:
-        if engine == "kube-router":
+        if engine.startswith("kube-router"):
             what = "kube-router, which enforces the policies of this lab, does not have ClusterNetworkPolicies"
             hint = "Calico has them: choose a model with a device for each pod, such as calico or azure-cni-transparent"
             yield ObjectProblem(CLUSTER_POLICY, "", one.name, (), what, hint)

@@ -67,6 +67,7 @@ class FelixConfig:
     endpoint_to_host_action: str = "ACCEPT"  # DefaultEndpointToHostAction
     interface_prefix: str = "cali"  # InterfacePrefix: that of the devices to pods
     mangle_allow_action: str = "ACCEPT"  # IptablesMangleAllowAction: RETURN where others have rules in mangle, too
+    max_chain_name: int = MAX_CHAIN_NAME  # longer names are digests
 
 
 def firewall(config: FelixConfig) -> Iterator[Resource]:
@@ -236,13 +237,13 @@ def workload_chains(felix: FelixConfig) -> Iterator[Resource]:
         for name, rules in dispatch_chains(f"cali-{direction}-wl-dispatch", flag, prefix, devices):
             yield _chain(node, "filter", name, *rules)
     for one in felix.endpoints:
-        to_pod = _endpoint_chain_rules("pri", one.profiles, one.ingress)
+        to_pod = _endpoint_chain_rules(felix, "pri", one.profiles, one.ingress)
         yield _chain(node, "filter", f"cali-tw-{one.device}", *to_pod)
-        from_pod = _endpoint_chain_rules("pro", one.profiles, one.egress, _DROP_TUNNELS)
+        from_pod = _endpoint_chain_rules(felix, "pro", one.profiles, one.egress, _DROP_TUNNELS)
         yield _chain(node, "filter", f"cali-fw-{one.device}", *from_pod)
     for profiles in dict.fromkeys(one.profiles for one in felix.endpoints):
         for direction, name in (("ingress", "pri"), ("egress", "pro")):
-            allow, empty = (length_limited_name(f"cali-{name}-", profile) for profile in profiles)
+            allow, empty = (length_limited_name(f"cali-{name}-", one, felix.max_chain_name) for one in profiles)
             allow_comment, empty_comment = (_comment(f"Profile {profile} {direction}") for profile in profiles)
             mark = f"{allow_comment} -j MARK --set-xmark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}"
             yield _chain(node, "filter", allow, mark, f"{_MATCH_ACCEPT} -j RETURN")
@@ -286,7 +287,11 @@ _DROP_TUNNELS = (
 
 
 def _endpoint_chain_rules(
-    kind: str, profiles: Iterable[str], tiers: Iterable[PolicyTier], first_rules: Iterable[str] = ()
+    felix: FelixConfig,
+    kind: str,
+    profiles: Iterable[str],
+    tiers: Iterable[PolicyTier],
+    first_rules: Iterable[str] = (),
 ) -> Iterator[str]:
     """A pod's chain in one direction: known connections pass, then come its policies by tiers, then its profiles."""
     yield "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
@@ -302,17 +307,17 @@ def _endpoint_chain_rules(
         if tier.drops:
             yield f"{_comment(f'End of tier {tier.name}. Drop if no policies passed packet')} {undecided} -j DROP"
     for profile in profiles:
-        yield f"-j {length_limited_name(f'cali-{kind}-', profile)}"
+        yield f"-j {length_limited_name(f'cali-{kind}-', profile, felix.max_chain_name)}"
         yield f"{_comment('Return if profile accepted')} {_MATCH_ACCEPT} -j RETURN"
     yield f"{_comment('Drop if no profiles matched')} -j DROP"
 
 
-def length_limited_name(prefix: str, suffix: str) -> str:
+def length_limited_name(prefix: str, suffix: str, limit: int = MAX_CHAIN_NAME) -> str:
     """The name of a chain: prefix and suffix, or a digest of the suffix if that is too long for a chain."""
-    if len(prefix + suffix) <= MAX_CHAIN_NAME:
+    if len(prefix + suffix) <= limit:
         return prefix + suffix
     digest = urlsafe_b64encode(sha256(suffix.encode()).digest()).decode()
-    return f"{prefix}_{digest}"[:MAX_CHAIN_NAME]
+    return f"{prefix}_{digest}"[:limit]
 
 
 def policy_chain(node: str, name: str, *rules: str) -> Resource:

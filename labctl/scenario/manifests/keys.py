@@ -64,8 +64,9 @@ CLUSTER_KEYS = (
     ),
     Key(
         "policy_engine",
-        choice("calico", "kube-router"),
-        "the engine that enforces policies: Calico's rules need a device for each pod, kube-router's match addresses",
+        choice("calico", "calico-nftables", "kube-router", "kube-router-nftables"),
+        "the engine that enforces policies, and its firewall if that is not iptables: Calico's rules need a device for"
+        " each pod, kube-router's match addresses",
         "calico if each pod has a separate routed device, else kube-router",
     ),
     Key(

@@ -50,9 +50,9 @@ def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def lab_of(model: str, case: PolicyCase) -> Iterator[Lab]:
+def lab_of(model: str, case: PolicyCase, engine: str | None = None) -> Iterator[Lab]:
     """The lab of a case; removed at the end."""
-    lab = policy_live.build(model, case)
+    lab = policy_live.build(model, case, engine=engine)
     try:
         yield lab
     finally:
@@ -70,19 +70,26 @@ def answer_at_once(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "cases"),
-    [("kubenet", TABLES), *((name, SAMPLE) for name in ("azure-cni-transparent", "calico", "flannel", "eks-vpc-cni"))],
+    ("model", "engine", "cases"),
+    [
+        ("kubenet", None, TABLES),
+        *((name, None, SAMPLE) for name in ("azure-cni-transparent", "calico", "flannel", "eks-vpc-cni")),
+        ("kubenet", "kube-router-nftables", SAMPLE),
+        ("flannel", "kube-router-nftables", SAMPLE),
+        ("calico", "calico-nftables", SAMPLE),
+        ("eks-vpc-cni", "calico-nftables", SAMPLE),
+    ],
 )
-def test_packets_meet_what_the_policies_mean(model: str, cases: list[PolicyCase]) -> None:
+def test_packets_meet_what_the_policies_mean(model: str, engine: str | None, cases: list[PolicyCase]) -> None:
     """All pairs of the nine pods, on two ports. The lab is not built again: each case changes the policies of the one
     before it."""
     bare = bare_lab(model)[0]
     wrong: dict[str, list[str]] = {}
-    with lab_of(model, PolicyCase("open", (), ())) as lab:
+    with lab_of(model, PolicyCase("open", (), ()), engine) as lab:
         assert set(policy_live.connected(lab, "TCP", 80).values()) == {"connected"}
         answer_at_once(lab)
         for case in cases:
-            found = policy_live.build(model, placed(case, bare))
+            found = policy_live.build(model, placed(case, bare), engine=engine)
             problems = [text for port in (80, 81) for text in policy_live.not_enforced(found, "TCP", port)]
             if case.protocol == "UDP":
                 problems += policy_live.not_enforced(found, "UDP", case.port)
@@ -126,11 +133,14 @@ OTHERWISE = PolicyCase("from y, in other words", (DENY_INGRESS, ingress("a", ns(
 DENIED = PolicyCase("nothing", (DENY_INGRESS,), ())
 
 
-@pytest.mark.parametrize("model", ["calico", "kubenet"])
-def test_a_change_cuts_no_connection_and_refuses_new_ones(model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [("calico", None), ("kubenet", None), ("calico", "calico-nftables"), ("kubenet", "kube-router-nftables")],
+)
+def test_a_change_cuts_no_connection_and_refuses_new_ones(model: str, engine: str | None) -> None:
     """As with Calico and kube-router: their rules accept packets of known connections before they ask any policy."""
     flow = (CLIENT, SERVER)
-    with lab_of(model, OPEN) as lab, connection(lab) as (client, server):
+    with lab_of(model, OPEN, engine) as lab, connection(lab) as (client, server):
         stop, lost = threading.Event(), []
 
         def keep_asking() -> None:
@@ -144,7 +154,7 @@ def test_a_change_cuts_no_connection_and_refuses_new_ones(model: str) -> None:
         asking.start()
         met = []
         for case in (ALLOWED, OTHERWISE, DENIED):
-            changed = policy_live.build(model, case)
+            changed = policy_live.build(model, case, engine=engine)
             met.append(policy_live.connected(changed, "TCP", PORT, [flow])[flow])
         stop.set()
         asking.join()
@@ -190,11 +200,15 @@ spec:
 """
 
 
-@pytest.mark.parametrize("model", ["calico", "azure-cni-transparent"])
-def test_packets_meet_what_the_tiers_of_the_cluster_mean(model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "engine"), [("calico", None), ("azure-cni-transparent", None), ("calico", "calico-nftables")]
+)
+def test_packets_meet_what_the_tiers_of_the_cluster_mean(model: str, engine: str | None, tmp_path: Path) -> None:
     """Accept, Pass and Deny of the Admin tier before a NetworkPolicy, and the Baseline tier behind it."""
     (tmp_path / "tiers.yaml").write_text(TIERS)
-    (tmp_path / "lab.yaml").write_text(policy_live.policy_text(model, ALLOWED) + "manifests: tiers.yaml\n")
+    (tmp_path / "lab.yaml").write_text(
+        policy_live.policy_text(model, ALLOWED, engine=engine) + "manifests: tiers.yaml\n"
+    )
     lab = lifecycle.up(api.load(tmp_path / "lab.yaml")).lab
     try:
         assert len(lab.kubernetes.cluster_policies) == 2

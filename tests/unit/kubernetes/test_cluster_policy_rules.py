@@ -27,14 +27,15 @@ from tests.support.policy_cases import NAMES
 from tests.support.policy_labs import PolicyLab, policy_lab
 
 MODELS = ("calico", "azure-cni-transparent", "eks-vpc-cni")
+ENGINES = (*((model, None) for model in MODELS), *((model, "calico-nftables") for model in MODELS))
 FLOWS = [(source, target) for source in NAMES for target in NAMES if source != target]
 BY_NAME: Spec = {"protocols": [{"destinationNamedPort": "web"}]}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "engine"), ENGINES)
 @pytest.mark.parametrize("case", CLUSTER_CASES, ids=str)
-def test_rules_answer_the_pokes_of_the_conformance_tests(model: str, case: ClusterCase) -> None:
-    lab = house_lab(model, case)
+def test_rules_answer_the_pokes_of_the_conformance_tests(model: str, engine: str | None, case: ClusterCase) -> None:
+    lab = house_lab(model, case, engine)
     wrong = [
         str(poke)
         for poke in case.pokes
@@ -44,13 +45,13 @@ def test_rules_answer_the_pokes_of_the_conformance_tests(model: str, case: Clust
     assert not wrong
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "engine"), ENGINES)
 @settings(deadline=None, max_examples=30)
 @given(some.data())
-def test_rules_decide_as_the_oracle_for_drawn_policies(model: str, data: some.DataObject) -> None:
+def test_rules_decide_as_the_oracle_for_drawn_policies(model: str, engine: str | None, data: some.DataObject) -> None:
     ips = [IPv4Address(one.ips[0]) for one in policy_lab(model, ()).state.pods]
     network_policies = data.draw(some.one_of(some.just(()), drawn_policies.policies(ips)))
-    lab = policy_lab(model, network_policies, cluster_policies=data.draw(cluster_policies(ips)))
+    lab = policy_lab(model, network_policies, engine=engine, cluster_policies=data.draw(cluster_policies(ips)))
     oracle = PolicyOracle.of(lab.state)
     port, protocol = data.draw(some.sampled_from(drawn_policies.NUMBERS)), data.draw(some.sampled_from(("TCP", "UDP")))
 

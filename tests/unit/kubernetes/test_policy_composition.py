@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from labctl.core.resources import Chain, Interface, IpSet, Link
+from labctl.core.resources import Chain, Interface, IpSet, Link, NftObject
 from labctl.core.scenario_types import Lab
 from labctl.kubernetes.policies.policy_engine import policy_engine
 from tests.support.kubernetes_labs import lab_with, service
@@ -66,20 +66,65 @@ def test_kube_router_is_first(model: str, hook: str) -> None:
         ("azure-cni-transparent", "kube-router", "kube-router"),
         ("weave", None, "kube-router"),
         ("cilium", None, "calico"),
+        ("calico", "calico-nftables", "calico-nftables"),
+        ("kube-router", "kube-router-nftables", "kube-router-nftables"),
+        ("calico", "kube-router-nftables", "kube-router-nftables"),
     ],
 )
 def test_the_engine_is_the_one_of_the_scenario_or_fits_the_model(model: str, wanted: Any, engine: str) -> None:
     found = lab(model, policy_engine=wanted)
-    first = {"calico": "cali-pi-", "kube-router": "KUBE-NWPLCY-"}[engine]
+    policies = {"calico": "cali-pi-", "calico-nftables": "filter-cali-pi-"}
+    first = policies.get(engine, "KUBE-NWPLCY-")
+    kind = NftObject if engine.endswith("nftables") else Chain
 
     assert policy_engine(found.kubernetes, found) == engine
-    assert any(isinstance(one, Chain) and one.name.startswith(first) for one in found.plan)
+    assert any(isinstance(one, kind) and one.name.startswith(first) for one in found.plan)
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "own"),
+    [
+        ("calico", "calico-nftables", ("cali-", "cali40")),
+        ("kube-router", "kube-router-nftables", ("KUBE-ROUTER-", "KUBE-POD-FW-", "KUBE-NWPLCY-")),
+    ],
+)
+def test_what_a_model_has_in_iptables_is_in_nftables_then(model: str, engine: str, own: tuple[str, ...]) -> None:
+    """On every node; all other rules stay as they are."""
+    before, found = lab(model, service()), lab(model, service(), policy_engine=engine)
+
+    assert [one for one in before.plan if isinstance(one, Chain) and one.name.startswith(own)]
+    assert not [one for one in found.plan if isinstance(one, (Chain, IpSet)) and one.name.startswith(own)]
+    tables = {(one.ns, one.table) for one in found.plan if isinstance(one, NftObject)}
+    assert {ns for ns, _ in tables} == {"node1", "node2"}
+    assert len(tables) == 2
+
+    def others(of: Lab) -> dict[tuple[Any, ...], list[str]]:
+        return {
+            one.key: rules
+            for one in of.plan
+            if isinstance(one, Chain) and (rules := [text for rule in one.rules if not own_rule(text := str(rule))])
+        }
+
+    def own_rule(text: str) -> bool:
+        return "cali:" in text or "KUBE-ROUTER" in text or "KUBE-POD-FW" in text
+
+    kept = {key: rules for key, rules in others(before).items() if not key[-1].startswith(own)}
+    assert others(found) == kept
+
+
+@pytest.mark.parametrize("engine", ["calico-nftables", "kube-router-nftables"])
+def test_without_policies_a_model_stays_as_it_is(engine: str) -> None:
+    text = "\nmodel: calico\nnodes: {node1: {pods: {a: , b: }}}\n"
+    found, without = lab_with([], text, policy_engine=engine), lab_with([], text)
+    assert found.plan == without.plan
 
 
 @pytest.mark.parametrize(
     ("model", "wanted", "what"),
     [
         ("kubenet", "calico", "the pods of node1 are on a bridge, where Calico sees no device of a pod"),
+        ("kubenet", "calico-nftables", "policy_engine calico-nftables: the pods of node1 are on a bridge"),
+        ("antrea", "kube-router-nftables", "packets between pods of node1 pass no iptables rule"),
         ("antrea", None, "packets between pods of node1 pass no iptables rule"),
         ("azure-cni-transparent-vlan", None, "no packet of the pod a passes the rules of node1"),
     ],

@@ -16,38 +16,54 @@ from tests.support.drawn_policies import PROTOCOLS
 from tests.support.policy_cases import CASES, NAMES, PolicyCase
 from tests.support.policy_labs import bare_lab, placed, policy_lab
 
-MODELS = {
-    "calico": "calico",
-    "azure-cni-transparent": "calico",
-    "azure-cni-overlay": "calico",
-    "eks-vpc-cni": "calico",
-    "gke-routes-based": "calico",
-    "gke-vpc-native": "calico",
-    "kubenet": "kube-router",
-    "flannel": "kube-router",
-    "azure-cni-bridge": "kube-router",
-    "kube-router": "kube-router",
-}
+MODELS = (
+    "calico",
+    "azure-cni-transparent",
+    "azure-cni-overlay",
+    "eks-vpc-cni",
+    "gke-routes-based",
+    "gke-vpc-native",
+    "kubenet",
+    "flannel",
+    "azure-cni-bridge",
+    "kube-router",
+)
+# the engine is the one of the model, but for these
+NFTABLES = (
+    ("calico", "calico-nftables"),
+    ("azure-cni-transparent", "calico-nftables"),
+    ("kubenet", "kube-router-nftables"),
+    ("kube-router", "kube-router-nftables"),
+)
+WITH_NFTABLES = (*((model, None) for model in MODELS), *NFTABLES, ("flannel", "kube-router-nftables"))
 FLOWS = [(source, target) for source in NAMES for target in NAMES if source != target]
 
 
-@pytest.mark.parametrize("model", ["calico", "azure-cni-transparent", "kubenet", "kube-router"])
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [*((model, None) for model in ("calico", "azure-cni-transparent", "kubenet", "kube-router")), *NFTABLES],
+)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_rules_deny_the_flows_of_the_truth_table(model: str, case: PolicyCase) -> None:
+def test_rules_deny_the_flows_of_the_truth_table(model: str, engine: str | None, case: PolicyCase) -> None:
     case = placed(case, bare_lab(model)[0])
-    lab = policy_lab(model, case.oracle.policies, case.labels)
+    lab = policy_lab(model, case.oracle.policies, case.labels, engine)
 
     denied = {(one, other) for one, other in FLOWS if not lab.passes(one, other, case.protocol, case.port)}
     assert denied == case.denied_flows
 
 
 @pytest.mark.parametrize("direction", ["Ingress", "Egress"])
-@pytest.mark.parametrize("model", ["calico", "kubenet"])
-def test_rules_decide_as_the_oracle_for_every_kind_of_peers_and_ports(model: str, direction: Direction) -> None:
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [("calico", None), ("kubenet", None), ("calico", "calico-nftables"), ("kubenet", "kube-router-nftables")],
+)
+def test_rules_decide_as_the_oracle_for_every_kind_of_peers_and_ports(
+    model: str, engine: str | None, direction: Direction
+) -> None:
     bare = policy_lab(model, ())
     pods = generated_policies.named_pods(bare)
     for policy in generated_policies.policies(bare, direction):
-        lab = policy_lab(model, (policy,), pods=pods)
+        lab = policy_lab(model, (policy,), engine=engine, pods=pods)
         oracle = PolicyOracle(lab.state.policies, lab.state.namespaces)
         for port in (80, 81):
             for one, other in FLOWS:
@@ -63,14 +79,14 @@ def test_the_specs_of_generated_policies_mean_these_policies() -> None:
         assert read_policy({"metadata": {"name": "p", "namespace": "x"}, "spec": spec}) == policy
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "engine"), WITH_NFTABLES)
 @settings(deadline=None, max_examples=12)
 @given(some.data())
-def test_rules_decide_as_the_oracle_for_drawn_policies(model: str, data: some.DataObject) -> None:
+def test_rules_decide_as_the_oracle_for_drawn_policies(model: str, engine: str | None, data: some.DataObject) -> None:
     bare = policy_lab(model, ())
     ips = [IPv4Address(one.ips[0]) for one in bare.state.pods]
     pods = data.draw(drawn_policies.named(bare.state.pods))
-    lab = policy_lab(model, data.draw(drawn_policies.policies(ips)), pods=pods)
+    lab = policy_lab(model, data.draw(drawn_policies.policies(ips)), engine=engine, pods=pods)
     oracle = PolicyOracle(lab.state.policies, lab.state.namespaces)
     port, protocol = data.draw(some.sampled_from(drawn_policies.NUMBERS)), data.draw(some.sampled_from(PROTOCOLS))
 

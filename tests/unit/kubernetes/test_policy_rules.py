@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
+from labctl.core.nft_ruleset import ruleset_text
 from labctl.core.resources import Chain, IpSet
 from labctl.kubernetes.api.policy_objects import NetworkPolicy, Peer
 from labctl.kubernetes.api.selectors import EVERYTHING, Requirement, Selector
@@ -13,6 +14,7 @@ from labctl.kubernetes.policies import calico_policies, calico_selectors, calico
 from labctl.kubernetes.policies.policy_peers import BlockNets
 from labctl.models.lib import calico_rule_hash
 from tests.support.golden import Golden
+from tests.support.nft_walk import nft_objects_of
 from tests.support.policy_cases import DENY_ALL, PolicyCase, block, egress, ingress, ns, pod, tcp
 from tests.support.policy_labs import bare_lab, placed, policy_lab
 
@@ -40,6 +42,12 @@ def test_rules_and_sets_of_a_node(model: str, golden: Golden) -> None:
         if isinstance(one, Chain) and (one.ns, one.family, one.table) == ("node1", "ip", "filter"):
             lines += [f"-A {one.name} {rule}" for rule in one.rules if one.name.startswith(PREFIXES)]
     golden(f"policies/{model}.txt").check("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(("model", "engine"), [("calico", "calico-nftables"), ("kubenet", "kube-router-nftables")])
+def test_tables_of_nft_of_a_node(model: str, engine: str, golden: Golden) -> None:
+    lab = policy_lab(model, placed(CASE, bare_lab(model)[0]).oracle.policies, engine=engine).lab
+    golden(f"policies/{engine}.txt").check(ruleset_text(nft_objects_of(lab.plan, "node1")))
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,13 @@ def test_the_policy_is_the_cause_and_its_command_explains_it() -> None:
     assert command == "labctl policy why e a --tcp 8080"
 
 
+def test_a_chain_of_calico_s_table_of_nft_has_the_same_cause() -> None:
+    guard = policy_chain_name(of_cluster_policy(STATE.cluster_policies[0]), "Ingress", 248)
+
+    assert cause(evidence(hit(f"filter-{guard}", E, A)))[0] == FROM_E
+    assert cause(evidence(hit("filter-cali-tw-vetha", B, A), source="b"))[0] == TO_A
+
+
 def test_the_rule_stays_as_a_fact() -> None:
     facts = diagnose(evidence(hit(GUARD, E, A))).facts
 
