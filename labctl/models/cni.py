@@ -112,7 +112,7 @@ class Options:
         None, "ip-masq-agent on each node masquerades what leaves the pods' ranges (default: unless the list does)"
     )
     ip_masq_agent: MasqAgent | None = option(
-        None, "ip-masq-agent with a configuration of its own: true, or a section of options", form="section"
+        None, "ip-masq-agent with a separate configuration: true, or a section of options", form="section"
     )
     mtu: int = option(1500, "MTU of the links between machines", minimum=576, maximum=9000)
 

@@ -28,7 +28,7 @@ no other gateway. `direct_routing` combines both: plain routes on the same Ether
 the oldest backend, passes packets to a program, which counts as one more router (TTL 61). `ipip` is a tunnel that adds
 20 bytes. Packets that leave the pod CIDR are masqueraded to the node's address, even towards another node. A node
 itself uses the address of flannel.1 towards pods of other nodes. With `nftables`, the same rules are two chains of a
-table of its own, at the same hooks as those of iptables.
+separate table, at the same hooks as those of iptables.
 
 Follows flannel-io/flannel, 2023 to 2026: pkg/backend/vxlan, hostgw, ipip, udp, route_network.go,
 pkg/trafficmngr/iptables and nftables, Documentation/kube-flannel.yml; and containernetworking/plugins 1.1.1,

@@ -133,7 +133,7 @@ FLOWTABLE = Section(
     (
         Key("hook", _Line("ingress", _SCALAR), "where it is called", "ingress"),
         Key("priority", _Line("a number", _SCALAR), "its turn at the hook", "filter"),
-        Key("devices", _DEVICES, "the devices whose packets it takes", required=True),
+        Key("devices", _DEVICES, "the devices that it takes packets of", required=True),
         Key("flags", _Line("offload", _SCALAR), "`offload`"),
         Key("counter", values.BOOLEAN, "whether it counts", "false"),
     ),

@@ -84,7 +84,7 @@ class NftablesParser:
             self.reader.add_problem(part.at, "nftables: this makes no table", "such as table inet filter { ... }")
 
     def _check_devices(self, item: ScriptObject, check: CheckDevice) -> None:
-        """Verify the devices whose numbers the kernel keeps: they must exist when the rule is made."""
+        """Verify the devices that the kernel keeps by their numbers: they must exist when the rule is made."""
         for line in (*item.header, *item.entries) if item.kind in ("chain", "flowtable") else ():
             for name in device_names(line.text):
                 check(name, self.position(line.at, name))

@@ -1,13 +1,14 @@
 """How a node of EKS marks connections that leave the VPC: chains of iptables, or since 1.23 a table of nft. Pure.
 
-Pods of a further ENI leave by their ENI, except to places outside the VPC: such a packet must leave by eth0, whose
-address it gets. The first packet of a connection decides: the agent sets bit 0x80 on the connection, unless the
+Pods of a further ENI leave by their ENI, except to places outside the VPC: such a packet must leave by eth0, and gets
+the address of eth0. The first packet of a connection decides: the agent sets bit 0x80 on the connection, unless the
 destination is exempt, and copies it to the packet, for which rule 1024 then finds eth0.
 
 The destination is known only after DNAT. The address of a Service is in no exempt range, so a connection to it would
 be marked, and leave by eth0, although its pod is in the VPC. Up to 1.22 the rules are in nat/PREROUTING, at priority
-dstnat (-100): after kube-proxy's in the same chain, but before or after a kube-proxy that has its own table of nft at
--100. Of two chains at one priority, the kernel runs the one first that was registered later, which nobody chose. With
+dstnat (-100): after kube-proxy's in the same chain, but before or after a kube-proxy that has its table of nft at
+-100. Of two chains at one priority, the kernel runs the one first that was registered later: an order
+that no program chose. With
 1.23 the chain has -90: a connection that kube-proxy translated does not reach it at all, because the kernel runs no
 further chain of type nat for a connection that has its translation.
 

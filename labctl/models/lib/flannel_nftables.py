@@ -1,9 +1,9 @@
 """What flanneld writes with `EnableNFTables`: two tables of nft in place of its chains of iptables. Pure.
 
-The rules are those of the chains FLANNEL-FWD and FLANNEL-POSTRTG but for one. Where FLANNEL-POSTRTG lets a packet from
-outside keep its source towards pods of its own node, the chain `postrtg` does towards pods of every node. So its last
-rule, which would give such packets the address of the node, never finds one. The mark of kube-proxy is compared as a
-whole: `meta mark 0x00004000`, without a mask.
+The rules are those of the chains FLANNEL-FWD and FLANNEL-POSTRTG, except for one. Where FLANNEL-POSTRTG lets a packet
+from outside keep its source towards pods of its node, the chain `postrtg` does towards pods of every node. So its
+last rule, which would give such packets the address of the node, never finds one. The mark of kube-proxy is compared
+as a whole: `meta mark 0x00004000`, without a mask.
 
 Follows pkg/trafficmngr/nftables/nftables.go of flannel-io/flannel 0.28, and what `nft list table` of nft 1.0.6 prints.
 """

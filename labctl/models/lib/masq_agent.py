@@ -98,7 +98,7 @@ def refuse(agent: MasqAgent | None, at: str) -> Iterator[tuple[str, str, str]]:
         what = f"non_masquerade_cidrs has the IPv6 range {sixth}, but ip-masq-agent runs without IPv6"
         yield f"{at}/non_masquerade_cidrs", what, "set enable_ipv6: true"
     if not _CHAIN_NAME.fullmatch(agent.masq_chain) or agent.masq_chain in BUILTIN["ip", "nat"]:
-        what = f"masq_chain {agent.masq_chain!r} is not a name for a chain of one's own"
+        what = f"masq_chain {agent.masq_chain!r} is not a name for a new chain"
         yield f"{at}/masq_chain", what, f"up to {MAX_CHAIN_NAME} letters, digits, and - or _ between them"
     for number, text in enumerate(agent.to_ports):
         try:

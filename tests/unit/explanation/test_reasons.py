@@ -23,7 +23,7 @@ from labctl.scenario.definition import parse_and_compile
 from tests.support import generated_policies, kernels, model_options
 from tests.support.cluster_policy_cases import CLUSTER_CASES
 from tests.support.cluster_policy_labs import house_lab
-from tests.support.kube_proxy_cases import saved_cases
+from tests.support.kube_proxy_saved import saved_cases
 from tests.support.policy_cases import CASES
 from tests.support.policy_labs import bare_lab, placed, policy_lab
 from tests.support.reasons import problems

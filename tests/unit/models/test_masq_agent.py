@@ -85,8 +85,8 @@ def test_the_agent_does_not_run_if_it_is_off() -> None:
     [
         ({"non_masquerade_cidrs": [f"10.{n}.0.0/16" for n in range(65)]}, "65 ranges, but ip-masq-agent accepts 64"),
         ({"non_masquerade_cidrs": ["fd00::/8"]}, "has the IPv6 range fd00::/8, but ip-masq-agent runs without IPv6"),
-        ({"masq_chain": "A" * 29}, "is not a name for a chain of one's own"),
-        ({"masq_chain": "POSTROUTING"}, "is not a name for a chain of one's own"),
+        ({"masq_chain": "A" * 29}, "is not a name for a new chain"),
+        ({"masq_chain": "POSTROUTING"}, "is not a name for a new chain"),
         ({"to_ports": ["2000-1000"]}, "to_ports '2000-1000' is not a range of ports"),
         ({"to_ports": ["a-b"]}, "to_ports 'a-b' is not a range of ports"),
         ({"to_ports": ["1024-70000"]}, "to_ports '1024-70000' is not a range of ports"),
