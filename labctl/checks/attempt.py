@@ -20,6 +20,7 @@ from labctl.checks.drift import drift
 from labctl.checks.drop_counters import drops_since, rejects_since
 from labctl.checks.evidence import CheckEvidence, Expectation, HttpAnswer
 from labctl.checks.held_connections import HeldConnections
+from labctl.checks.nft_watch import NftWatch
 from labctl.checks.port_uses import exhausted_ports
 from labctl.checks.verdict import Evaluation, cannot_change, evaluate
 from labctl.core.iptables_save import ChainCounters
@@ -80,6 +81,7 @@ class CheckAttempt:
         self._counters_before: tuple[ChainCounters, ...] = ()
         self._own_counters: tuple[ChainCounters, ...] = ()  # of the source, after its first refused probe
         self._tables_before: NeighbourTables = ()
+        self._nft: NftWatch | None = None
 
     def run(self) -> tuple[CheckEvidence, Evaluation]:
         """Send probes until the check passes or the time is up. Returns the deciding evidence and its evaluation."""
@@ -102,6 +104,9 @@ class CheckAttempt:
             machine, port = self.server
             self._listener, problem = open_listener(self.context, machine, check.probe, self.address, port or 0)
             self.notes += [problem] if problem else []
+        if check.expects_no_answer or check.expect == "refused":
+            nodes = [check.source, *([self.target_ns] if self.target_ns is not None else [])]
+            self._nft = NftWatch(self.context, check, self.address.version, nodes)
         if check.while_open is not None:
             self._held.open(self.context, check.while_open, check, self._listener)
         if check.via == "tcpdump" and self.context.tcpdump_path is not None:
@@ -154,21 +159,31 @@ class CheckAttempt:
             evidence = replace(evidence, silence_reasons=self._silence_reasons(evidence.silent_ns, evidence.trail))
         elif evidence.answer == self.check.expect == "refused" and evidence.departure is None:
             evidence = replace(evidence, own_rejects=self._own_rejects())
+        elif self.check.expects_no_answer and evidence.departure is None and self._nft is not None:
+            evidence = replace(evidence, own_drops=self._nft.drops(self.check.source))
         evaluation = evaluate(evidence)
         if evaluation[0] == "pass" and self.check.expects_no_answer:
+            self._end_watch()  # its tables are not the lab's
             evidence = replace(evidence, drift=drift(self.context.topology, self._path(evidence.trail)))
             evaluation = evaluate(evidence)
         return evidence, evaluation
 
+    def _end_watch(self) -> None:
+        watch, self._nft = self._nft, None
+        if watch is not None:
+            watch.close()
+
     def _own_rejects(self) -> tuple[str, ...]:
         """The rules of the source that rejected a probe since the last reading; nothing after the first reading."""
         before, self._own_counters = self._own_counters, self._read_counters(self.check.source)
-        return rejects_since(before, self._own_counters, self.check, self.address.version)
+        found = rejects_since(before, self._own_counters, self.check, self.address.version)
+        return found if self._nft is None else (*found, *self._nft.rejects(self.check.source))
 
     def _silence_reasons(self, node: str, trail: Trail) -> tuple[str, ...]:
         """The reasons, found in the namespace that the probe entered, why it does not answer."""
         after = self._read_counters(node) if node == self.target_ns else ()
         reasons = drops_since(self._counters_before, after, self.check, self.address.version)
+        reasons += self._nft.drops(node) if self._nft is not None else ()
         last = next(item for item in reversed(trail.requests) if item.at.ns == node and item.direction == "in")
         try:
             path = paths.netns_path(self.context.lab, node)
@@ -359,6 +374,7 @@ class CheckAttempt:
         for dump in self._tcpdumps.values():
             dump.close()
         self._held.close()
+        self._end_watch()
         if self._listener is not None:
             self._listener.close()
 

@@ -106,7 +106,8 @@ class CheckEvidence:
     namespace and by point. `tcpdump_trails` is what the real tcpdump showed, by point. `forwarded_to` is the
     namespace that the request entered last, if it is not `target_ns` and has the request's destination address.
     `silence_reasons` are the reasons, found in the namespace that the request entered, why it did not answer.
-    `own_rejects` are the rules by which the source's own firewall rejected what never left it.
+    `own_rejects` and `own_drops` are the rules by which the source's own firewall rejected, or dropped, what never left
+    it.
     `drift` lists what is not as planned on the probe's path (without firewalls); it is filled only where a missing
     reply is about to pass. `notes` are facts for the reader; they do not affect the verdict.
     """
@@ -129,6 +130,7 @@ class CheckEvidence:
     forwarded_to: str | None = None
     silence_reasons: tuple[str, ...] = ()
     own_rejects: tuple[str, ...] = ()
+    own_drops: tuple[str, ...] = ()
     drift: tuple[str, ...] = ()
     reply_has_probe_id: bool = True  # False: a listener that is not labctl's answers, without our marker
     notes: tuple[str, ...] = ()

@@ -207,6 +207,8 @@ def _evaluate_silence(evidence: CheckEvidence) -> Evaluation:
         return "inconclusive", blind
     if evidence.departure is None and any(at.ns == source for at, _ in evidence.unanswered_neighbours):
         return _evaluate_silent_neighbour(evidence)
+    if evidence.departure is None and evidence.own_drops:
+        return "pass", (sentence("no reply: {detail}", detail=evidence.detail), *evidence.own_drops)
     if evidence.departure is None:
         return "inconclusive", (
             sentence("no reply came, but the probe was never seen leaving {source} either", source=source),

@@ -325,6 +325,14 @@ def test_a_refusal_needs_its_reset_or_its_icmp_error() -> None:
     assert words(own) == "refused: rejected in a by iptables -t filter -A OUTPUT -j REJECT"
 
 
+def test_a_probe_that_its_own_source_drops_needs_the_rule() -> None:
+    silent = evidence(replace(TCP, expect="timeout"), "timeout", Trail(()))
+
+    assert verdict(silent) == "inconclusive"
+    assert verdict(replace(silent, own_drops=(BY_RULE,))) == "pass"
+    assert BY_RULE in words(replace(silent, own_drops=(BY_RULE,)))
+
+
 def test_refused_timeout_and_unreachable_are_three_things() -> None:
     timeout = replace(TCP, expect="timeout")
 
