@@ -1,7 +1,8 @@
 """The packet-flow tests of kube-proxy as rows: who reaches a Service how, which pods answer, and which client they see.
 
-Source: kubernetes pkg/proxy/iptables/proxier_test.go, 1.29 to 1.35. The rows for a wrong port, for an address that no
-Service has, for 127.0.0.1 and for a second address of a node are what the rules do, and no promise of Kubernetes.
+Source: kubernetes pkg/proxy/iptables/proxier_test.go and pkg/proxy/nftables/proxier_test.go, 1.29 to 1.35. The rows for
+a wrong port, for an address that no Service has, for 127.0.0.1 and for a second address of a node are what the rules
+do, and no promise of Kubernetes: here the modes differ (KEP-3866).
 
 A row names a client, a target and a port. The target is a machine or a point, of which the nodePort is meant; `svc
 NAME`, the cluster IP of a Service; `lb NAME`, the address of its load balancer; `self`, 127.0.0.1; or an external IP.
@@ -19,6 +20,7 @@ Answer: TypeAlias = "dict[str, str] | Literal['refused', 'dropped', 'unreachable
 TEXT = """
 name: flows
 model: {model}
+kube_proxy: {{mode: {mode}}}
 nodes:
   node1: {{pods: {{a: {{labels: {{app: web, one: a}}}}, b: {{labels: {{app: web}}}}, q: }}}}
   node2: {{pods: {{c: {{labels: {{app: web}}}}, d: }}}}
@@ -81,7 +83,7 @@ PODS = ("a", "b", "c")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One flow and its answer. `models` are those in which it exists, "" for all."""
+    """One flow and its answer. `models` and `modes` are those in which it exists, () for all."""
 
     name: str
     source: str
@@ -91,6 +93,7 @@ class Row:
     protocol: Literal["tcp", "udp"] = "tcp"
     sticky: bool = False
     models: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name}: {self.source} to {self.target}:{self.port}"
@@ -106,6 +109,8 @@ def _here(client: str) -> dict[str, str]:
 
 BRIDGED = ("kubenet", "flannel", "calico")  # here a packet of a pod to another node's address gets its node's address
 HAIRPIN = ("flannel", "calico", "azure-cni-transparent")  # here a packet may leave where it came from
+IPTABLES, NFTABLES = ("iptables",), ("nftables",)
+UNUSED = "10.0.255.200"  # a cluster IP that no Service has
 ROWS = (
     Row("pod to ClusterIP", "q", "svc web", 80, _all("q")),
     Row("pod to ClusterIP", "d", "svc web", 80, _all("d")),
@@ -147,12 +152,25 @@ ROWS = (
     Row("pod to NodePort, no endpoints", "q", "node1", 30083, "refused"),
     Row("external to externalIP, no endpoints", "vm", "192.0.2.21", 80, "refused"),
     Row("a port that no Service has", "q", "node1", 30099, "refused"),
-    Row("wrong port of a ClusterIP", "d", "svc inside", 81, "unreachable"),
-    Row("ClusterIP that no Service has", "e", "10.0.255.200", 80, "unreachable", models=("kubenet",)),
-    Row("node to its own 127.0.0.1", "node1", "self", 30080, _all("snat node1")),
-    Row("node to its own 127.0.0.1, Local", "node3", "self", 30081, _all("snat node3")),
-    Row("second address of a node", "q", "node1/cbr0", 30080, _all("snat node1"), models=("kubenet",)),
-    Row("second address of a node", "q", "node1/cni0", 30080, _all("snat node1"), models=("flannel",)),
+    Row("wrong port of a ClusterIP", "d", "svc inside", 81, "unreachable", modes=IPTABLES),
+    Row("wrong port of a ClusterIP", "d", "svc inside", 81, "refused", modes=NFTABLES),
+    Row("wrong port of a ClusterIP, node", "node2", "svc inside", 81, "refused", modes=NFTABLES),
+    Row("ClusterIP that no Service has", "e", UNUSED, 80, "unreachable", models=("kubenet",), modes=IPTABLES),
+    Row("ClusterIP that no Service has", "e", UNUSED, 80, "dropped", models=("kubenet",), modes=NFTABLES),
+    Row("ClusterIP that no Service has, node", "node3", UNUSED, 80, "dropped", models=("kubenet",), modes=NFTABLES),
+    Row("node to its own 127.0.0.1", "node1", "self", 30080, _all("snat node1"), modes=IPTABLES),
+    Row("node to its own 127.0.0.1", "node1", "self", 30080, "refused", modes=NFTABLES),
+    Row("node to its own 127.0.0.1, Local", "node3", "self", 30081, _all("snat node3"), modes=IPTABLES),
+    Row("node to its own 127.0.0.1, Local", "node3", "self", 30081, "refused", modes=NFTABLES),
+    *(
+        row
+        for model, device in (("kubenet", "cbr0"), ("flannel", "cni0"))
+        for row in (
+            Row("second address of a node", "q", f"node1/{device}", 30080, _all("snat node1"), "tcp", False, (model,),
+                IPTABLES),
+            Row("second address of a node", "q", f"node1/{device}", 30080, "refused", "tcp", False, (model,), NFTABLES),
+        )
+    ),
     Row("affinity of a pod", "q", "svc sticky", 80, _all("q"), sticky=True),
     Row("affinity of an external client", "vm", "node1", 30084, _all("snat node1"), sticky=True),
     Row("allowed source range", "vm", "lb ranged", 80, _all("snat node1")),

@@ -1,5 +1,7 @@
 """The HTTP servers of kube-proxy for health checks: `healthcheck HEALTHZ_PORT NAMESPACE/SERVICE:PORT:ENDPOINTS ...`.
 
+With `@ADDRESS,...` at its end, a Service's port is served at these addresses only: so kube-proxy does in mode nftables.
+
 At HEALTHZ_PORT it answers `/healthz` and `/livez`: kube-proxy works on this node. At the healthCheckNodePort of each
 Service it answers every path with the number of the Service's ready endpoints on this node, with the status 503 if
 there are none. A load balancer sends the Service's packets only to nodes that answer 200.
@@ -17,7 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from labctl.kernel.programs.daemon import accept, daemonize, report_ready
-from labctl.kernel.programs.host_sockets import bind_everywhere
+from labctl.kernel.programs.host_sockets import bind_everywhere, bind_port
 from labctl.kernel.programs.http_messages import MAX_REQUEST_BYTES, Request, answer, parse_request
 
 MANY_PORTS = 100  # each needs two sockets, and connections need more
@@ -35,14 +37,16 @@ def main(args: Sequence[str]) -> int:
         from labctl.kernel.host.limits import raise_open_file_limit
 
         raise_open_file_limit()
-    servers: list[tuple[int, Answer]] = [(int(healthz_port), healthz)]
+    servers: list[tuple[str, int, Answer]] = [("", int(healthz_port), healthz)]
     for service in services:
-        name, number, endpoints = service.rsplit(":", 2)
-        servers.append((int(number), partial(service_health, name, int(endpoints))))
+        words, _, addresses = service.partition("@")
+        name, number, endpoints = words.rsplit(":", 2)
+        servers.append((addresses, int(number), partial(service_health, name, int(endpoints))))
     selector = selectors.DefaultSelector()
-    for port, reply in servers:
+    for addresses, port, reply in servers:
         try:
-            for sock in bind_everywhere("tcp", port):
+            at = [bind_port("tcp", one, port) for one in addresses.split(",")] if addresses else None
+            for sock in at if at is not None else bind_everywhere("tcp", port):
                 selector.register(sock, selectors.EVENT_READ, partial(accept_client, sock, selector, reply))
         except OSError as error:
             print(f"tcp port {port}: {error.strerror}", flush=True)

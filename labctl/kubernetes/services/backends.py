@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from labctl.core.resources import IP, Process, Resource
+from labctl.core.resources import IP, Address, Process, Resource
 from labctl.core.scenario_types import Lab
 from labctl.kubernetes.api.api_objects import Cluster, Protocol, Service
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.services import kube_proxy_reasons
+from labctl.kubernetes.services.kube_proxy_config import ProxyConfig
+from labctl.kubernetes.services.kube_proxy_nft_table import node_port_addresses
+from labctl.kubernetes.services.kube_proxy_nodes import proxy_config
 from labctl.models.lib.pods import SANDBOX_PROCESS
 
 SERVE = "serve"  # labctl's own server
@@ -63,13 +66,34 @@ def health_checks(state: ClusterState, lab: Lab) -> Iterator[Resource]:
     services = [one for one in state.cluster.services if _has_health_check(one)]
     counts = _ready_endpoints(state.cluster) if services else {}
     machines = {one.name for one in lab.machines}
+    addresses: dict[str, list[IP]] = {}
+    for item in lab.plan if services else ():
+        if isinstance(item, Address):
+            addresses.setdefault(item.ns, []).append(item.addr.ip)
     for node in state.cluster.nodes:
         if node.name in machines:
-            words = (
-                f"{one}:{one.health_check_node_port}:{len(counts.get((str(one), node.name), ()))}" for one in services
-            )
+            config = proxy_config(state, node, addresses.get(node.name, ()))
+            words = []
+            for one in services:
+                number = len(counts.get((str(one), node.name), ()))
+                where = _served_at(config, one)
+                words += [] if where is None else [f"{one}:{one.health_check_node_port}:{number}{where}"]
             command = ("healthcheck", str(HEALTHZ_PORT), *words)
             yield Process(node.name, KUBE_PROXY, command, why=kube_proxy_reasons.HEALTH)
+
+
+def _served_at(config: ProxyConfig, service: Service) -> str | None:
+    """The addresses at which a node answers health checks of a Service, as the program takes them: "" for all, None for
+    nowhere. In mode nftables these are the addresses of nodePorts, by default only the main one."""
+    if config.nft is None:
+        return ""
+    found: list[str] = []
+    for version in sorted({ip.version for ip in service.cluster_ips}):
+        addresses = node_port_addresses(config, version)
+        if addresses is None:
+            return ""
+        found += map(str, addresses)
+    return f"@{','.join(found)}" if found else None
 
 
 def _ready_endpoints(cluster: Cluster) -> dict[tuple[str, str], set[IP]]:

@@ -5,6 +5,7 @@ Which pods answer is judged statistically by the check `balance`, and which clie
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from labctl.core.topology import Topology
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kubernetes.composition import merge
+from labctl.kubernetes.services.kube_proxy_config import MODES
 from labctl.lab import lifecycle
 from labctl.scenario.definition import define_text
 from tests.support.service_flows import ROWS, SERVICES, TEXT, WAYS, Row
@@ -46,6 +48,7 @@ class Flows:
     """A running lab, with the outcome of every row that exists in its model."""
 
     model: str
+    mode: str
     lab: Lab
     outcomes: Mapping[str, Outcome]
 
@@ -102,20 +105,24 @@ def _check(lab: Lab, row: Row) -> Check:
     )
 
 
-@pytest.fixture(scope="module", params=list(SNAT_DEVICES))
+def _text(model: str, mode: str = "iptables", vm: object = "10.225.0.4") -> str:
+    return (TEXT + SERVICES).format(model=model, mode=mode, vm=vm)
+
+
+@pytest.fixture(scope="module", params=[(model, mode) for model in SNAT_DEVICES for mode in MODES], ids="-".join)
 def flows(request: pytest.FixtureRequest) -> Iterator[Flows]:
-    model = request.param
-    vm = Topology(define_text("flows.yaml", TEXT.format(model=model)).compiled).addresses("vm")[0]
-    found = define_text("flows.yaml", (TEXT + SERVICES).format(model=model, vm=vm))
+    model, mode = request.param
+    vm = Topology(define_text("flows.yaml", TEXT.format(model=model, mode=mode)).compiled).addresses("vm")[0]
+    found = define_text("flows.yaml", _text(model, mode, vm))
     plan = merge(found.compiled.plan, _ways(found.compiled))
     lab = lifecycle.up(replace(found, lab=replace(found.compiled, plan=plan))).lab
-    checks = (_check(lab, row) for row in ROWS if _exists(model, row))
+    checks = (_check(lab, row) for row in ROWS if _exists(model, mode, row))
     report = runner.run(replace(lab, checks=tuple(checks)))
-    yield Flows(model, lab, {one.check.say: one for one in report.outcomes})
+    yield Flows(model, mode, lab, {one.check.say: one for one in report.outcomes})
     lifecycle.down("flows")
 
 
-DRAINED = (TEXT + SERVICES).format(model="kubenet", vm="10.225.0.4").replace("name: flows", "name: drained")
+DRAINED = _text("kubenet").replace("name: flows", "name: drained")
 
 
 @pytest.fixture
@@ -124,8 +131,8 @@ def kubenet() -> Iterator[Lab]:
     lifecycle.down("drained")
 
 
-def _exists(model: str, row: Row) -> bool:
-    return not row.models or model in row.models
+def _exists(model: str, mode: str, row: Row) -> bool:
+    return (not row.models or model in row.models) and (not row.modes or mode in row.modes)
 
 
 def _mistakes(flows: Flows, row: Row) -> str:
@@ -141,14 +148,16 @@ def _mistakes(flows: Flows, row: Row) -> str:
     return "" if seen <= wanted and (row.sticky or seen == wanted) else f"{evidence}\nwanted {sorted(map(str, wanted))}"
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if not row.models], ids=str)
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.models and not row.modes], ids=str)
 def test_a_row_of_the_flow_table(flows: Flows, row: Row) -> None:
     mistakes = _mistakes(flows, row)
     assert not mistakes, mistakes
 
 
-def test_the_rows_that_only_this_model_has(flows: Flows) -> None:
-    mistakes = [text for row in ROWS if flows.model in row.models if (text := _mistakes(flows, row))]
+def test_the_rows_that_only_this_model_or_this_mode_has(flows: Flows) -> None:
+    rows = [row for row in ROWS if (row.models or row.modes) and _exists(flows.model, flows.mode, row)]
+    assert rows
+    mistakes = [text for row in rows if (text := _mistakes(flows, row))]
     assert not mistakes, "\n".join(mistakes)
 
 
@@ -180,6 +189,17 @@ def test_the_health_check_of_each_node(flows: Flows) -> None:
     assert [body["localEndpoints"] for _, _, body in found.values()] == [2, 1, 0]
     status, _, body = _health(flows.lab, "node3", 10256, "/healthz")
     assert (status, body["nodeEligible"]) == (200, True)
+
+
+def test_health_checks_at_an_address_that_is_not_the_main_one(flows: Flows) -> None:
+    """In mode iptables kube-proxy listens everywhere, in mode nftables at the main address."""
+    with NetnsThread() as thread:
+        try:
+            seen: object = thread.run(paths.netns_path(flows.lab.name, "node1"), _fetch, "http://127.0.0.1:30181/")[0]
+        except error.URLError as problem:
+            seen = problem.reason.errno if isinstance(problem.reason, OSError) else problem
+
+    assert seen == {"iptables": 200, "nftables": errno.ECONNREFUSED}[flows.mode]
 
 
 def test_a_pod_reaches_itself_with_hairpin_mode(kubenet: Lab) -> None:
@@ -215,7 +235,7 @@ def test_a_node_port_with_the_policy_local_takes_a_foreign_address_for_a_pod() -
     """kubernetes issue 95555. Azure's nodes are in the range that kube-proxy takes for that of pods, and the packets of
     its pods keep their address. So a node takes a pod of another node for one of its own, and sends a part of the
     connections to pods elsewhere, without translation of the source: the answer comes from a foreign address."""
-    text = (TEXT + SERVICES).format(model="azure-cni-transparent", vm="10.225.0.4").replace("flows", "foreign")
+    text = _text("azure-cni-transparent").replace("flows", "foreign")
     lab = lifecycle.up(define_text("foreign.yaml", text)).lab
     try:
         target = _address(lab, "node1")
