@@ -1,7 +1,8 @@
 """The kernel features that a plan needs, beyond those without which no lab works.
 
 The name of a feature is the kind of a link (`vlan`, `ipip`), a kind and an option that not every kernel has (`bridge
-vlan_filtering`), or a match or target of iptables as it is written in a rule (`-m set`, `-j NFLOG`). Pure;
+vlan_filtering`), a match or target of iptables as it is written in a rule (`-m set`, `-j NFLOG`), or a part of nftables
+(`nft fib`, `labctl.core.nft_features`). Pure;
 `labctl.kernel.apply.features` tries whether this kernel has them.
 """
 
@@ -11,13 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from labctl.core.iptables_parts import part_names
-from labctl.core.resources import Chain, Link, Resource
+from labctl.core.nft_features import is_nft_feature, nft_features, nft_module
+from labctl.core.resources import Chain, Link, NftObject, Resource
 
 BASIC_LINK_KINDS = frozenset({"loopback", "veth", "bridge"})  # link kinds that every lab needs; `doctor` checks them
 BASIC_MATCHES = frozenset(
     {"addrtype", "comment", "conntrack", "mac", "mark", "multiport", "physdev", "tcp", "udp", "icmp", "icmp6"}
 )
 BASIC_TARGETS = frozenset({"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "MARK"})
+UNKNOWN_TO_NFT = "this version of nft does not know it"  # the reason of a missing feature of nftables
 PERMISSION_DENIED = "Permission denied"  # the kernel has the feature, but this user may not use it
 # other features have a module of the same name
 _KERNEL_MODULES = {
@@ -41,9 +44,12 @@ def required_features(plan: Iterable[Resource]) -> dict[str, Resource]:
     """The features of a plan that a kernel may lack, each with the first object that needs it."""
     found: dict[str, Resource] = {}
     chains: list[Chain] = []
+    native: list[NftObject] = []
     for item in plan:
         if isinstance(item, Chain):
             chains.append(item)
+        elif isinstance(item, NftObject):
+            native.append(item)
         elif isinstance(item, Link):
             if item.kind not in BASIC_LINK_KINDS:
                 found.setdefault(item.kind, item)
@@ -53,7 +59,7 @@ def required_features(plan: Iterable[Resource]) -> dict[str, Resource]:
     for one, flag, name in used_extensions(chains):
         if name not in (BASIC_MATCHES if flag == "-m" else BASIC_TARGETS):
             found.setdefault(f"{flag} {name}", one)
-    return found
+    return found | nft_features(native)
 
 
 def used_extensions(chains: Sequence[Chain]) -> Iterator[tuple[Chain, str, str]]:
@@ -89,6 +95,8 @@ def used_extensions(chains: Sequence[Chain]) -> Iterator[tuple[Chain, str, str]]
 
 def kernel_module(feature: str) -> str:
     """The kernel module of a feature."""
+    if is_nft_feature(feature):
+        return nft_module(feature)
     if feature.startswith("-"):
         return _KERNEL_MODULES.get(feature, f"xt_{feature[3:]}")
     return _KERNEL_MODULES.get(feature, feature)

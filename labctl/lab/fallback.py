@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from labctl.core.features import PERMISSION_DENIED, build_option, kernel_module, remedy, required_features
+from labctl.core.features import (
+    PERMISSION_DENIED,
+    UNKNOWN_TO_NFT,
+    build_option,
+    kernel_module,
+    remedy,
+    required_features,
+)
 from labctl.core.fidelity import Fidelity, substitutes
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Lab
@@ -42,22 +49,27 @@ def use_available_features(
 def missing_feature_error(lab: Lab, wanted: Mapping[str, Resource], missing: Mapping[str, str]) -> MissingError:
     """The error for a lab that this kernel cannot build: each missing feature, what needs it, and what to do."""
     parts = {part.feature: part for part in lab.parts if part.grade == "needs"}
-    lacks = "; ".join(f"{feature}, needed for {_purpose(parts.get(feature), wanted[feature])}" for feature in missing)
-    of_kernel = [feature for feature, reason in missing.items() if reason != PERMISSION_DENIED]
+    lacks = {feature: f"{feature}, needed for {_purpose(parts.get(feature), wanted[feature])}" for feature in missing}
+    of_nft = [feature for feature, reason in missing.items() if reason == UNKNOWN_TO_NFT]
+    of_kernel = [feature for feature, reason in missing.items() if reason not in (PERMISSION_DENIED, UNKNOWN_TO_NFT)]
     modules = [kernel_module(feature) for feature in of_kernel if build_option(feature) is None]
     builds = [option for feature in of_kernel if (option := build_option(feature)) is not None]
     subject = "this kernel" if of_kernel else "this user"
     hints = [f"modprobe {' '.join(modules)}, if this kernel has it as a module (see labctl doctor)"] if modules else []
     hints += [f"a kernel built with {' and '.join(builds)} has it"] if builds else []
+    hints += ["a later version of nftables knows it"] if of_nft else []
     hint = "; ".join(hints)
-    if not of_kernel:
+    if not hints:
         hint = " and ".join({remedy(feature, reason) for feature, reason in missing.items()})
     instead = ", ".join(parts[feature].substitute for feature in missing if feature in substitutes(lab.parts))
     if instead and lab.use_substitutes is False:
         hint += f"; the scenario forbids the substitute (approximate: false): {instead}"
     elif instead:
         hint += f"; or use --approximate to build a substitute: {instead}"
-    return MissingError(f"lab {lab.name} cannot be built: {subject} lacks {lacks}", hint)
+    others = [text for feature, text in lacks.items() if feature not in of_nft]
+    said = [f"{subject} lacks {'; '.join(others)}"] if others else []
+    said += [f"this version of nft does not know {'; '.join(lacks[one] for one in of_nft)}"] if of_nft else []
+    return MissingError(f"lab {lab.name} cannot be built: {'; '.join(said)}", hint)
 
 
 def _purpose(part: Fidelity | None, item: Resource) -> str:

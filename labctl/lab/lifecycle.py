@@ -16,6 +16,7 @@ from labctl.errors import KernelError, LabError, LimitError, UsageError
 from labctl.kernel.host.user import user_name
 from labctl.lab import built_record, fault_records
 from labctl.lab.fallback import FindMissing, use_available_features
+from labctl.lab.nft_acceptance import require_accepted
 from labctl.lab.records import (
     load_compiled_lab,
     load_definition,
@@ -60,6 +61,7 @@ def up(
     definition, lab = use_available_features(
         _with_backend(definition, replace, notify), _missing_feature_finder(notify), approximate=approximate
     )
+    require_accepted(definition, lab)
     updated = False
     if dry_run:
         running_nodes = paths.labs().get(lab.name)

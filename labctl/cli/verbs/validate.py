@@ -19,7 +19,8 @@ from labctl.errors import Problem, ScenarioError, UsageError
 @global_options("json")
 @click.pass_obj
 def validate(session: Session, files: tuple[str, ...], sets: tuple[str, ...], manifests: tuple[str, ...]) -> int:
-    """Check whether scenario files are valid, and report all mistakes of all files at once; needs no root.
+    """Check whether scenario files are valid, and report all mistakes of all files at once; needs no root. Root also
+    learns what nft refuses of the rules of `nftables:`.
 
     \b
     Examples:
@@ -28,12 +29,17 @@ def validate(session: Session, files: tuple[str, ...], sets: tuple[str, ...], ma
       labctl validate kubenet --manifest shop.yaml
     """
     import labctl
+    from labctl.lab.nft_acceptance import problems_if_possible
 
     good: dict[str, Any] = {}
     problems: list[Problem] = []
     for file in files:
         try:
-            good[file] = labctl.load(file, set=sets, manifests=manifests).compiled
+            definition = labctl.load(file, set=sets, manifests=manifests)
+            refused = problems_if_possible(definition, definition.compiled)
+            problems += refused
+            if not refused:
+                good[file] = definition.compiled
         except ScenarioError as error:
             problems += error.problems
         except UsageError as error:

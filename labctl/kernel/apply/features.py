@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from labctl.core.features import UNKNOWN_TO_NFT
 from labctl.core.iptables import Backend
+from labctl.core.nft_features import is_nft_feature, sample
 from labctl.core.resources import Interface, Link
+from labctl.errors import MissingError
+from labctl.kernel.firewall import commands, nft_program
 from labctl.kernel.host import tun
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 from labctl.kernel.netlink import dump, messages, nft_tables
@@ -28,7 +32,8 @@ _ifinfo = struct.Struct("=BxHiII")
 
 def missing_features(features: Iterable[str], backend: Backend = "legacy") -> dict[str, str]:
     """Those of the features that this kernel does not have, each with the kernel's reason. A feature is a kind of link,
-    or a match or target (`-m set`, `-j NFLOG`) of the given firewall backend.
+    a match or target (`-m set`, `-j NFLOG`) of the given firewall backend, or a part of nftables (`nft fib`). Raises
+    MissingError if the program nft is not installed and needed.
 
     Load their modules first (`modules.ensure`). Otherwise the kernel loads them itself, and labctl cannot report it.
     """
@@ -107,8 +112,40 @@ def _try_tun() -> str:
 def _find_missing(features: tuple[str, ...], backend: Backend) -> dict[str, str]:
     unshare(CLONE_NEWNET)
     extension = _extension_problem if backend == "legacy" else nft_tables.extension_problem
-    problems = {feature: extension(feature) if feature.startswith("-") else try_link(feature) for feature in features}
+    of_nft = [feature for feature in features if is_nft_feature(feature)]
+    problems = {
+        feature: extension(feature) if feature.startswith("-") else try_link(feature)
+        for feature in features
+        if not is_nft_feature(feature)
+    } | nft_problems(of_nft)
     return {feature: problem for feature, problem in problems.items() if problem}
+
+
+def nft_problems(features: Sequence[str]) -> dict[str, str]:
+    """Those of these features of nftables that cannot be used in this thread's namespace, each with the reason. All are
+    tried at once, and only if that fails one by one. Raises MissingError without the program nft."""
+    if not features:
+        return {}
+    try:
+        program = commands.find("nft")
+    except MissingError:
+        raise MissingError("this lab has tables of nft, and nft is not installed", nft_program.HINT) from None
+    samples = {feature: sample(feature) for feature in features}
+    together = "".join(
+        f"{text}\n".replace(" labctl ", f" labctl{number} ") for number, text in enumerate(samples.values())
+    )
+    if commands.run([program, "-f", "-"], together).returncode == 0:
+        return {}
+    found: dict[str, str] = {}
+    for feature, text in samples.items():
+        table = " ".join(text.split(maxsplit=3)[1:3])
+        done = commands.run([program, "-f", "-"], f"{text}\ndelete table {table}\n")
+        if done.returncode:
+            first = done.stderr.strip().partition("\n")[0]
+            reason = first.rpartition("Error: ")[2].removeprefix("Could not process rule: ")
+            unknown = "syntax error" in reason or "unexpected" in reason
+            found[feature] = UNKNOWN_TO_NFT if unknown else reason or "nft failed without a reason"
+    return found
 
 
 def _extension_problem(feature: str) -> str:

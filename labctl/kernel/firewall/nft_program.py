@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 
 from labctl.core.nft_changes import change_script, needs_present
+from labctl.core.nft_refusals import refusals
 from labctl.core.nft_ruleset import parse_ruleset
 from labctl.core.resources import NftObject
 from labctl.errors import KernelError, MissingError
@@ -67,7 +68,7 @@ class NftWrite:
     """A run of nft that carries out changes in this thread's namespace. Raises MissingError without the program."""
 
     def __init__(self, ns: str, changes: Sequence[Change]) -> None:
-        self._ns = ns
+        self._ns, self._changes = ns, tuple(changes)
         self.script = change_script(changes, _present(ns, changes))
         self._running: commands.RunningTool | None = None
         if not self.script:
@@ -84,7 +85,9 @@ class NftWrite:
             return
         done = self._running.finish()
         if done.returncode:
-            raise KernelError(f"cannot write rules of nft in {self._ns}: {_reason(done.stderr)}")
+            wanted = [change.want for change in self._changes if isinstance(change.want, NftObject)]
+            reason = "; ".join(map(str, refusals(self.script, done.stderr, wanted)[:3]))
+            raise KernelError(f"cannot write rules of nft in {self._ns}: {reason}")
 
     def close(self) -> None:
         """End it, if it still runs."""
@@ -121,8 +124,3 @@ def _present(ns: str, changes: Sequence[Change]) -> tuple[NftObject, ...]:
 def _what(tables: Collection[Table]) -> tuple[str, ...]:
     """What to list. nft 1.0.6 finds only the first table if it has to list two by their names."""
     return ("table", *next(iter(tables))) if len(tables) == 1 else ("ruleset",)
-
-
-def _reason(stderr: str) -> str:
-    lines = stderr.strip().splitlines()
-    return lines[0] if lines else "nft failed"

@@ -6,10 +6,13 @@ import subprocess
 
 import pytest
 
-from labctl.core.features import required_features
+from labctl.core.features import UNKNOWN_TO_NFT, required_features
 from labctl.core.iptables import BACKENDS, Backend
+from labctl.core.nft_features import _SAMPLES
 from labctl.core.nft_ruleset import parse_ruleset
 from labctl.core.resources import NftObject
+from labctl.errors import KernelError, MissingError, ScenarioError
+from labctl.kernel.apply import features
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
 from labctl.scenario.definition import define_text
@@ -94,3 +97,57 @@ def test_what_is_changed_by_hand_is_found_and_repaired() -> None:
         assert listed(definition.name) != before
     finally:
         lifecycle.down(definition.name)
+
+
+REFUSED = """
+table inet f {
+  set days { type ipv4_addr; elements = { 1.2.3.4, fe80::1 } }
+  chain c {
+    type filter hook forward priority 0;
+    ct state established acept
+    tcp dport 99999 accept
+    masquerade
+  }
+}
+"""
+
+
+def test_what_nft_refuses_is_told_with_its_line_before_anything_is_built() -> None:
+    text = scenario(REFUSED)
+    definition = define_text("refused.yaml", text, "nft-refused")
+    with pytest.raises(ScenarioError) as caught:
+        lifecycle.up(definition)
+    lines = text.split("\n")
+    places = [(lines[one.line - 1].strip(), one.what) for one in caught.value.problems]
+    assert [line for line, _ in places] == [
+        "set days { type ipv4_addr; elements = { 1.2.3.4, fe80::1 } }", "ct state established acept",
+        "tcp dport 99999 accept", "masquerade",
+    ]  # fmt: skip
+    assert "nft refuses 'tcp dport 99999 accept': " in places[2][1]
+    assert "nft-refused" not in paths.labs()
+
+
+def test_a_build_that_nft_refuses_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labctl.lab.lifecycle.require_accepted", lambda definition, lab: None)
+    definition = define_text("refused.yaml", scenario(REFUSED), "nft-refused")
+    with pytest.raises(KernelError, match="cannot write rules of nft in node: 'ct state established acept': syntax"):
+        lifecycle.up(definition)
+    assert "nft-refused" not in paths.labs()
+
+
+def test_a_missing_feature_is_told_before_anything_is_built() -> None:
+    text = "table inet f { flowtable ft { hook ingress priority 0; devices = { eth0 }; }; }"
+    if not features.missing_features(["nft flowtable"]):
+        pytest.skip("this kernel has flow tables")
+    with pytest.raises(MissingError, match=r"nft flowtable, needed for .* flowtable inet f ft in node"):
+        lifecycle.up(define_text("flow.yaml", scenario(text), "nft-flow"))
+    assert "nft-flow" not in paths.labs()
+
+
+def test_every_sample_is_accepted_or_has_a_reason() -> None:
+    names = [f"nft {name}" for name in _SAMPLES]
+    missing = features.missing_features(names)
+    assert len(missing) < len(names) / 2
+    assert all(reason and "syntax" not in reason for reason in missing.values())
+    old = [name for name, reason in missing.items() if reason == UNKNOWN_TO_NFT]
+    assert set(old) <= {"nft last"}  # nft 1.0.6 does not know it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from labctl.core import nft_objects
-from labctl.core.diff import Change, diff
+from labctl.core.diff import Change, diff, same
 from labctl.core.nft_changes import change_script, needs_present
 from labctl.core.nft_ruleset import hook_of, parse_ruleset, policy_of, ruleset_text
 from labctl.core.resources import Netns, NftObject, Plan, assemble
@@ -168,3 +168,13 @@ def test_a_model_may_yield_a_chain_in_parts() -> None:
 
 def test_json_and_back() -> None:
     assert tuple(resource_from_json(resource_json(item)) for item in FOUND) == FOUND
+
+
+def test_elements_with_a_timeout_go_by_themselves() -> None:
+    brief = "192.0.2.1 timeout 5m"
+    want = nft_objects.set_("n", "ip x", "s", [brief, "192.0.2.2"], type="ipv4_addr", settings=("flags timeout",))
+    assert same(want, replace(want, entries=("192.0.2.2",)))
+    assert not same(want, replace(want, entries=(brief,)))
+    assert not same(want, replace(want, entries=(*want.entries, "192.0.2.3")))
+    every = replace(want, header=(*want.header, "timeout 1h"))
+    assert same(every, replace(every, entries=()))
