@@ -12,6 +12,7 @@ from labctl.core.diff import Change, diff, same
 from labctl.core.resources import Address, Attachment, Chain, Neighbour, Netns, NftObject, Plan, Resource
 from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
+from labctl.core.sentence import sentence
 from labctl.errors import KernelError, LabError, LimitError, UsageError
 from labctl.kernel.host.user import user_name
 from labctl.lab import built_record, fault_records
@@ -198,7 +199,7 @@ def _is_same_cluster(old: Lab, new: Lab) -> bool:
 
 def _build(definition: Definition, lab: Lab, owner: str, keep: bool, notify: Progress) -> tuple[Change, ...]:
     """Build a new lab. The kernel acknowledges every message, so nothing is read back."""
-    from labctl.kernel.host import lab_owner
+    from labctl.kernel.host import lab_owner, phases
     from labctl.kernel.host.modules import ensure
     from labctl.kernel.host.signals import ignore_signals
     from labctl.kernel.lab_kernel import KernelLab
@@ -206,11 +207,13 @@ def _build(definition: Definition, lab: Lab, owner: str, keep: bool, notify: Pro
     changes = diff(lab.plan, ())
     notify(f"building {sum(isinstance(item, Netns) for item in lab.plan)} namespaces, {len(lab.plan)} objects")
     try:
+        phases.begin(sentence("files and kernel modules"))
         lab_owner.record(lab.name, owner)
         save_definition(definition, lab)
         ensure(lab.plan, notify, backend=lab.firewall)
         with KernelLab(lab.name) as kernel:
             kernel.apply(changes)
+            phases.begin(sentence("the end of the work"))
             _attach(definition, lab, attachments_of(lab.plan), kernel, notify)
         _break_as_defined(lab, notify)
     except BaseException as error:
@@ -235,6 +238,7 @@ def _attach(
 
 def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change, ...]:
     """Bring an existing lab to its plan: compare, change what differs, and compare again."""
+    from labctl.kernel.host import phases
     from labctl.kernel.host.modules import ensure
     from labctl.kernel.lab_kernel import KernelLab
     from labctl.lab.break_fix import forget_repaired
@@ -244,6 +248,7 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
     ensure(lab.plan, notify, backend=lab.firewall)
     with KernelLab(lab.name) as kernel:
         for _ in range(MAX_REPAIR_ROUNDS):
+            phases.begin(sentence("comparing with the kernel"))
             changes = _compare(lab, kernel)
             if not changes:
                 break

@@ -41,8 +41,8 @@ def error_document(error: LabError, code: int) -> Document:
     }
 
 
-def up_document(result: UpResult, report: Report | None) -> Document:
-    """`up --json`; `check` is null unless `--check` was given."""
+def up_document(result: UpResult, report: Report | None, profile: Document | None = None) -> Document:
+    """`up --json`; `check` is null unless `--check` was given, `profile` unless `--profile` was."""
     return {
         "lab": result.lab.name,
         "model": result.lab.model,
@@ -57,6 +57,7 @@ def up_document(result: UpResult, report: Report | None) -> Document:
         "approximate": approximations(result.lab),
         "warnings": list(result.lab.warnings),
         "check": None if report is None else check_document(report),
+        "profile": profile,
     }
 
 

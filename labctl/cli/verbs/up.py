@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Then prove every claim of the scenario, as `labctl check` does.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @click.option("--keep", is_flag=True, help="Keep what was built if building fails, instead of rolling back.")
+@click.option("--profile", is_flag=True, help="Also say which phase took how long, and the memory.")
 @click.option("--replace", is_flag=True, help="Replace a running lab that has the same name but another definition.")
 @force_option
 @approximate_option("Where this kernel lacks a feature, build the model's substitute, and report it.")
@@ -47,6 +48,7 @@ def up(
     check: bool,
     dry_run: bool,
     keep: bool,
+    profile: bool,
     replace: bool,
     force: bool,
     approximate: bool,
@@ -75,17 +77,22 @@ def up(
       sudo labctl up kubenet --set routing=host --name kubenet-host
       sudo labctl up ./my-lab.yaml --dry-run
       sudo labctl up kubenet --manifest shop.yaml
+      sudo labctl up kubenet --profile
     """
     import shlex
 
     import labctl
     from labctl.core.features import required_features
-    from labctl.kernel.host import lab_owner, paths
+    from labctl.core.sentence import sentence
+    from labctl.kernel.host import lab_owner, paths, phases
     from labctl.lab import lifecycle
     from labctl.report import up_status
 
     if check and dry_run:
         raise UsageError("up: --check needs a lab, but --dry-run builds none", "remove one of the two options")
+    if profile:
+        phases.measure(sentence("start of Python and labctl"))
+        phases.begin(sentence("scenario and plan"))
     options: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
     given = name or session.chosen_lab
     definition = labctl.load(scenario, name=given, set=sets, manifests=manifests, **options)
@@ -107,6 +114,8 @@ def up(
         "progress": terminal.progress,
         "force": force,
     }
+
+    phases.begin(sentence("a look at the machine"))
 
     def build(wanted: Definition) -> UpResult:
         done = None if dry_run else labctl.up(wanted, keep=keep, **build_options).result
@@ -131,13 +140,22 @@ def up(
                 )
             )
         up_status.print_up(result, None if check else prefix, terminal)
+    if check:
+        phases.begin(sentence("checks"))
     report = _run_checks(session, result.lab) if check else None
+    profiled, memory = phases.finish(), phases.peak_memory()
+    if profiled and not session.json:
+        from labctl.report.profile import profile_table
+
+        terminal.line()
+        terminal.section(profile_table(profiled, memory))
     if report is not None and terminal.tty and not session.json:
         up_status.print_suggestions(result.lab, prefix, terminal)
     if session.json:
         from labctl.report.json_documents import up_document
+        from labctl.report.profile import profile_json
 
-        session.print_document(up_document(result, report))
+        session.print_document(up_document(result, report, profile_json(profiled, memory) if profiled else None))
     return 1 if report is not None and report.verdict in ("fail", "inconclusive") else 0
 
 

@@ -31,11 +31,13 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
+from labctl.core.sentence import sentence
 from labctl.errors import KernelError
 from labctl.kernel import processes
 from labctl.kernel.apply.ifindex import DeviceNotReady, Indexes
 from labctl.kernel.apply.links import LinkBuilder, has_no_ipv6, must_recreate
 from labctl.kernel.apply.sysctls import SysctlWriter
+from labctl.kernel.host import phases
 from labctl.kernel.namespaces import device_state
 from labctl.kernel.namespaces.lab_namespaces import NamespaceSet
 from labctl.kernel.netlink import ipset, messages
@@ -75,6 +77,7 @@ class Builder:
             if wanted:
                 starter.prepare()
             self._build(changes, refused)
+            phases.begin(sentence("programs and firewall"))
             # programs start, and others write rules, at the same time
             self._start_processes(starter, (one for one in wanted if one.inside is None))
             finish_chains = self._start_chains(chains, self._chains) if self._chains is not None else None
@@ -87,16 +90,20 @@ class Builder:
         """Everything except processes and chains. `refused` is what the kernel refused to remove."""
         added = [change.want for change in changes if change.want is not None and change.have is None]
         recreated = [change.want for change in changes if must_recreate(change)]
+        phases.begin(sentence("namespaces"))
         for item in added:
             if isinstance(item, Netns):
                 self._namespaces.create(item.name)
+        phases.begin(sentence("links"))
         links = [item for item in (*added, *recreated) if isinstance(item, Link)]
         refused += self._linker.create(links)
+        phases.begin(sentence("settings"))
         try:
             self._settings.write(change.want for change in changes if isinstance(change.want, Sysctl))
         except KernelError:
             self._raise(refused)  # a setting of a link that the kernel refused is missing: that is the cause
             raise
+        phases.begin(sentence("links up, addresses, neighbours, routes and rules"))
         refused += self._configure(changes, {id(link) for link in links})
         self._raise(refused)
         self._each([change for change in changes if device_state.needs_carrier(change.want)], _update_carriers)

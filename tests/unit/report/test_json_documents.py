@@ -12,7 +12,9 @@ import pytest
 
 from labctl.compare.table import table
 from labctl.core.resources import RESOURCE_TYPES
+from labctl.core.sentence import sentence
 from labctl.errors import KernelError, Problem, ScenarioError
+from labctl.kernel.host.phases import Phase
 from labctl.kubernetes.policies.policy_matrix import policy_matrix
 from labctl.kubernetes.policies.policy_question import PolicyAnswer, answer
 from labctl.render.plan_json import resource_json
@@ -22,6 +24,7 @@ from labctl.report import lesson_json as lessons
 from labctl.report.class_board import board_document
 from labctl.report.comparison_json import comparison_document
 from labctl.report.policy_json import matrix_document, why_document
+from labctl.report.profile import profile_json
 from labctl.report.trace_json import trace_comparison_document, trace_document
 from labctl.tracing.comparison import compare_traces
 from tests.support import classes, samples
@@ -46,7 +49,11 @@ def why(target: str, port: int) -> PolicyAnswer:
 
 DOCUMENTS: dict[str, Any] = {
     "error": json_documents.error_document(ScenarioError([PROBLEM]), 2),
-    "up": json_documents.up_document(samples.result(), samples.report(samples.PASSED)),
+    "up": json_documents.up_document(
+        samples.result(),
+        samples.report(samples.PASSED),
+        profile_json((Phase(sentence("links"), 0.5, 0.25),), 30_000_000),
+    ),
     "down": json_documents.down_document({"kubenet": 8, "gone": 0}),
     "list": json_documents.list_document(samples.RUNNING),
     "list --scenarios": json_documents.scenarios_document(samples.ENTRIES),
