@@ -23,7 +23,7 @@ DESTINATION_PORT = 2  # its offset in the headers of TCP and UDP
 
 
 class NftWatch:
-    """The watches in some namespaces. A namespace without tables of its own gets none, and neither does one where the
+    """The watches in some namespaces. A namespace without tables of nft gets none, and neither does one where the
     kernel refuses it: then nothing is known of its rules."""
 
     def __init__(self, context: CheckContext, check: Check, version: int, nodes: Iterable[str]) -> None:
@@ -67,7 +67,7 @@ class NftWatch:
 
 
 def _begin(match: ProbeMatch) -> NftDrops | None:
-    """The watch of the namespace of this thread; None if it has no tables of its own."""
+    """The watch of the namespace of this thread; None if it has no tables of nft."""
     return NftDrops([match]) if has_native_tables() else None
 
 

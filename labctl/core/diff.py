@@ -221,8 +221,8 @@ def _field_matches(want: Resource, have: Resource, name: str) -> bool:
 
 
 def _elements_match(want: NftObject, found: tuple[str, ...]) -> bool:
-    """Whether a set or map has the wanted elements, in any order; packets may have added some to a dynamic one, and those
-    with a timeout go by themselves."""
+    """Whether a set or map has the wanted elements, in any order. Packets may have added some to a dynamic one, and
+    elements with a timeout go by themselves."""
     dynamic = any(line.startswith("flags ") and "dynamic" in line for line in want.header)
     all_go = any(line.startswith("timeout ") for line in want.header)
     stay = {entry for entry in want.entries if not all_go and " timeout " not in entry}

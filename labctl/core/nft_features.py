@@ -108,7 +108,7 @@ def is_nft_feature(feature: str) -> bool:
 
 
 def sample(feature: str) -> str:
-    """A text for `nft -f` that uses a feature, in a table of its own."""
+    """A text for `nft -f` that uses a feature, in a new table."""
     name = feature.removeprefix("nft ")
     if name.startswith("ct helper "):
         kind = name.removeprefix("ct helper ")

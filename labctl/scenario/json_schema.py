@@ -336,7 +336,7 @@ checks:
 A machine may have a list of texts and mappings: each adds to those before it. `include` is refused, and so are a rule
 that is deleted by its handle, and the rules of iptables-nft that nft prints as `xt match` or `xt target`: paste what
 `iptables-save` prints of these tables. Devices after `iif`, `oif` and `device` must exist; `iifname` and `oifname`
-compare names. What is inside a rule, nft itself reads: `up` asks it before anything is built, and `validate` asks it for
+compare names. What is inside a rule, nft itself reads: `up` asks it before anything is built, `validate` does it for
 root. What nft or the kernel refuses is reported with its line.
 """
 _VALUES = """

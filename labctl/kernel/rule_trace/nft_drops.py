@@ -39,7 +39,7 @@ class NftDrop:
 
     @property
     def is_reject(self) -> bool:
-        """Whether the sender was told."""
+        """Whether the sender gets an error message."""
         return bool(re.search(r"\breject\b", self.rule))
 
 
