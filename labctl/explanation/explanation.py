@@ -31,6 +31,8 @@ class Subject:
     @property
     def noun(self) -> str:
         """What it is: `route`, `link`, `firewall rule`."""
+        if isinstance(self.item, NftObject) and self.item.kind != "chain" and self.rule is not None:
+            return "element"
         return "firewall rule" if self.rule is not None else RESOURCE_NOUNS[type(self.item)]
 
     @property
@@ -116,14 +118,19 @@ def subjects(plan: Plan) -> Iterator[Subject]:
         yield Subject(item)
         if isinstance(item, Chain):
             yield from (Subject(item, rule) for rule in item.rules)
-        elif isinstance(item, NftObject) and item.kind == "chain":
-            yield from (Subject(item, rule) for rule in item.entries)
+        elif isinstance(item, NftObject):
+            yield from (Subject(item, entry) for entry in item.entries if _is_explained(item, entry))
+
+
+def _is_explained(item: NftObject, entry: str) -> bool:
+    """Whether an entry is explained on its own: each rule of a chain, and an element if its set has reasons for it."""
+    return item.kind == "chain" or reason_of_rule(item, entry) is not None
 
 
 def _without_rules(item: Resource) -> Resource:
     """The object itself: a chain's rules are explained one by one."""
-    if isinstance(item, NftObject) and item.kind == "chain":
-        return replace(item, entries=())
+    if isinstance(item, NftObject):
+        return replace(item, entries=tuple(one for one in item.entries if not _is_explained(item, one)))
     return replace(item, rules=()) if isinstance(item, Chain) else item
 
 

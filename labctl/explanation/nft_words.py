@@ -19,7 +19,7 @@ _EXPRESSIONS = {
     "set": r"@([\w-]+)",
     "mac": rf"\bether saddr {_VALUE}",
     "comment": r'\bcomment "([^"]*)"',
-    "target": r"\b((?:jump|goto) \S+|accept|drop|reject|return|continue|queue|masquerade|redirect|dnat|snat)\b",
+    "target": r"\b((?:jump|goto) \S+|(?:accept|drop|reject|return|continue|queue|masquerade|redirect|dnat|snat)\b)",
 }
 
 
@@ -37,3 +37,32 @@ def value(rule: str, name: str) -> str | None:
         return None
     text = found[1].removeprefix("jump ").removeprefix("goto ")
     return text.strip('{}" ').replace('"', "")
+
+
+_KUBE_PROXY_NAME = re.compile(r"\b[a-z]+-[A-Z2-7]{8}-([\w.-]+/[\w.-]+)/(?:tcp|udp|sctp)/([a-z0-9-]*?)(?=__|[\s,}]|$)")
+_SERVICE_COMMENT = re.compile(r'comment "([\w.-]+/[\w.:-]+)"')
+
+
+def service(text: str) -> str:
+    """The Service that a rule, an element or a name of kube-proxy is about, as `default/web:http`; "" if none."""
+    comment = _SERVICE_COMMENT.search(text)
+    if comment is not None:
+        return comment[1]
+    found = _KUBE_PROXY_NAME.search(text)
+    return "" if found is None else f"{found[1]}:{found[2]}" if found[2] else found[1]
+
+
+def element_value(element: str, name: str) -> str | None:
+    """What an element of a set or map says of a placeholder: its address, protocol, port, and where it leads."""
+    key, _, verdict = element.partition(" : ")
+    key = key.partition(" comment ")[0].partition(" timeout ")[0]
+    parts = key.split(" . ")
+    if name == "target":
+        return verdict.removeprefix("jump ").removeprefix("goto ") or None
+    if name == "proto":
+        return next((one for one in parts if one in ("tcp", "udp", "sctp", "icmp", "ipv6-icmp")), None)
+    if name in ("dport", "dports"):
+        return next((one for one in reversed(parts) if one.isdecimal()), None)
+    if name in ("src", "dst"):
+        return next((one for one in parts if re.fullmatch(r"[0-9a-f:.]*[.:][0-9a-f:.]*(/\d+)?", one)), None)
+    return None

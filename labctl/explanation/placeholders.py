@@ -215,10 +215,11 @@ class _Values(dict[str, str]):
     def _nft_value(self, name: str, rule: str) -> Any:
         """The value of a rule of nft. Sets of addresses have no machine: they stand as they are."""
         assert isinstance(self.item, NftObject)
+        value = nft_words.value if self.item.kind == "chain" else nft_words.element_value
         if name in ("iif_machine", "oif_machine"):
-            return self.lab.beyond(Interface(self.item.ns, nft_words.value(rule, name[:3]) or ""))
+            return self.lab.beyond(Interface(self.item.ns, value(rule, name[:3]) or ""))
         if name in ("src_machine", "dst_machines"):
-            text = nft_words.value(rule, name[:3])
+            text = value(rule, name[:3])
             try:
                 return self.lab.owners(ip_network(text)) if text else None
             except ValueError:
@@ -226,11 +227,13 @@ class _Values(dict[str, str]):
         if name == "either_machine":
             return self._nft_value("src_machine", rule) or self._nft_value("dst_machines", rule)
         if name == "to_machine":
-            return self.lab.owner_of_text(nft_words.value(rule, "to") or "")
+            return self.lab.owner_of_text(value(rule, "to") or "")
         if name == "service":
-            return _service_in(rule) or _service_in(self.item.name) or "a Service"
+            return nft_words.service(rule) or nft_words.service(self.item.name) or "a Service"
+        if name == "chain_service":
+            return _service_of(self.item)
         own = {"ns": self.item.ns, "table": self.item.table, "chain": self.item.name}
-        return own.get(name) or nft_words.value(rule, name)
+        return own.get(name) or value(rule, name)
 
     def _from_comment(self, name: str) -> str:
         """The comment (Felix's digest left out); the Service, its first word; the endpoint, behind its arrow."""
@@ -288,8 +291,10 @@ def _device(item: Any) -> str | None:
     return dev
 
 
-def _service_of(chain: Chain) -> str:
-    """The Service of a chain of kube-proxy, as the comments of its rules call it."""
+def _service_of(chain: Chain | NftObject) -> str:
+    """The Service of a chain of kube-proxy, as the comments of its rules call it; in mode nftables, its name does."""
+    if isinstance(chain, NftObject):
+        return nft_words.service(chain.name) or "a Service"
     comments = (rule.option("--comment") for rule in chain.rules)
     return next((name for one in comments if one and (name := _service_in(one.values[0]))), "a Service")
 

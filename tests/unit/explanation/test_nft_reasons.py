@@ -10,10 +10,15 @@ from labctl.core.resources import NftObject
 from labctl.core.scenario_types import Lab
 from labctl.explanation import nft_words
 from labctl.explanation.explanation import Explainer, Explanation
+from labctl.explanation.placeholders import Placeholders
 from labctl.explanation.selection import find_subjects
+from labctl.kubernetes.services.kube_proxy_nft_reasons import TABLES
 from labctl.scenario.definition import parse_and_compile
+from tests.support.kube_proxy_saved import saved_cases
+from tests.support.paths import GOLDEN
 from tests.support.reasons import problems
 
+PROXY_CASES = saved_cases(GOLDEN / "kube-proxy", "nftables")
 SCENARIO = """
 model: docker-bridge
 release: "29"
@@ -101,3 +106,50 @@ def test_which_objects_the_words_mean(words: str, wanted: list[str]) -> None:
 )
 def test_what_a_rule_says(rule: str, values: dict[str, str | None]) -> None:
     assert {name: nft_words.value(rule, name) for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("element", "values"),
+    [
+        (
+            "10.96.10.1 . tcp . 80 : goto service-PFISGYVC-default/web/tcp/",
+            {"dst": "10.96.10.1", "dport": "80", "proto": "tcp", "target": "service-PFISGYVC-default/web/tcp/"},
+        ),
+        ('udp . 30053 comment "a/b" : drop', {"dst": None, "dport": "30053", "proto": "udp", "target": "drop"}),
+        ("fd00::/64", {"dst": "fd00::/64", "dport": None, "target": None, "comment": None}),
+    ],
+)
+def test_what_an_element_says(element: str, values: dict[str, str | None]) -> None:
+    assert {name: nft_words.element_value(element, name) for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("text", "service"),
+    [
+        ("goto external-PFISGYVC-default/web/tcp/", "default/web"),
+        ("endpoint-LJ24RL4S-kube-system/kube-dns/udp/dns__10.244.0.5/53", "kube-system/kube-dns:dns"),
+        ('10.96.10.1 . tcp . 80 comment "shop/web:http" : drop', "shop/web:http"),
+        ("ip saddr 10.244.0.0/16 accept", ""),
+    ],
+)
+def test_the_service_of_a_text(text: str, service: str) -> None:
+    assert nft_words.service(text) == service
+
+
+def test_every_rule_and_element_of_kube_proxy_has_a_reason() -> None:
+    """In each situation that was recorded, of each release and family: affinity, source ranges, node ports, ..."""
+    placeholders = Placeholders(parse_and_compile(SCENARIO, "t.yaml")[1])
+    seen: set[NftObject] = set()
+    missing = set()
+    for case, _ in PROXY_CASES.values():
+        for (family, kind, name), lines in case.modelled.items():
+            entries = tuple(one for one in lines if not one.startswith("is "))
+            item = NftObject("node", f"{family} kube-proxy", kind, name, (), entries)
+            if item in seen:
+                continue
+            seen.add(item)
+            for entry, why in ((None, TABLES.of_chain(item)), *((one, TABLES(item, one)) for one in entries)):
+                if why is None or not placeholders.fill(why, item, entry).endswith("."):
+                    missing.add(f"{kind} {name}: {entry}")
+    assert not missing
+    assert len(seen) > 150

@@ -9,7 +9,10 @@ import pytest
 from labctl.core.resources import Chain, NftObject, Process, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.core.why import reason_of, reason_of_rule
+from labctl.explanation.explanation import Explainer
+from labctl.explanation.selection import find_subjects
 from tests.support.kubernetes_labs import TWO_NODES, lab_with, service
+from tests.support.reasons import problems
 
 NFTABLES = {"mode": "nftables", "version": "1.36"}
 
@@ -106,3 +109,25 @@ def test_every_object_rule_and_element_has_a_reason(version: str) -> None:
     assert objects
     assert not [(one.kind, one.name) for one in objects if reason_of(one) is None]
     assert not [(one.name, text) for one in objects for text in one.entries if reason_of_rule(one, text) is None]
+    assert [*problems(found)] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("node1 { tcp . 30080", "The nodePort 30080 of every node leads to the Service default/web."),
+        ("node1 cluster-ips { 10.0", "10.0.39.225 is the cluster IP of a Service."),
+        ("node1 hairpin-connections {", "The pod a may reach itself at port 8080."),
+        ("node1 masquerade fully-random", None),
+        (
+            "node1 ip kube-proxy service-PFISGYVC-default/web/tcp/",
+            "It chooses among all ready endpoints of default/web (traffic policy Cluster).",
+        ),
+    ],
+)
+def test_explain_finds_rules_and_elements(words: str, sentence: str | None) -> None:
+    found = lab(type="NodePort", ports=[{"port": 80, "targetPort": 8080, "nodePort": 30080}])
+    subjects = find_subjects(found, words.split(" "))
+    told = [Explainer(found).why(one).sentence for one in subjects]
+
+    assert told == [sentence] if sentence else len(told) == 2
