@@ -31,12 +31,19 @@ the host and the same network too, with masquerading, and bridge ports send fram
 Without docker-proxy, dockerd itself listens on each published port, so that no other program takes it; it serves none.
 `icc: false` needs bridged frames to pass iptables, and from 28 on so does hairpin: Docker switches that on.
 
+Docker 29 can keep its firewall in tables of nft (`firewall_backend: nftables`). A verdict map finds the network of a
+packet, so a packet passes the rules of its networks only. There is no chain DOCKER-USER: other rules belong in a
+separate table, where an accept is not final. dockerd does not switch forwarding on, but refuses to start without it,
+and leaves the policy of forwarding alone (`forward_policy` has no effect). What goes to a network is decided before
+what leaves one: so an internal network reaches published ports at its own bridge, which iptables drops.
+
 A container on the network `host` is a process of the host, and has its ports. A container on `container:NAME` is
 a process in that container's network. Two programs cannot listen on one port of a network. A container on `none`
 has only a loopback device.
 
 Follows moby/moby v28.5.2 (integration/network/bridge/iptablesdoc/generated, libnetwork/drivers/bridge)
-and, as `release: 29`, docker-v29.7.2 with its iptables backend; `release: "20.10"` follows v20.10.24
+and, as `release: 29`, docker-v29.7.2 with both backends (nftables: daemon/libnetwork/drivers/bridge/internal/nftabler
+and the documents in integration/network/bridge/nftablesdoc/generated); `release: "20.10"` follows v20.10.24
 (vendor/github.com/docker/libnetwork). `release: 26` writes the rules of 20.10, as a daemon of 26.1.5 does.
 """
 
@@ -82,6 +89,7 @@ PARTS = (
     faithful("docker0 and br-..., addresses in order, routes"),
     faithful("the chains of every release, complete and in order"),
     faithful("all of it was compared with the daemons of 20.10.24, 26.1.5 and 28.5.2; rules also with 29.7.2's"),
+    faithful("29's nftables backend: both tables as 29.7.2 lists them, and what 46 connections met"),
     faithful("published ports: their rules, the sockets, docker-proxy's command line and what it serves"),
     faithful(
         "networks with a gateway, an MTU, without masquerading; a container's address; networks connected afterwards"
@@ -98,7 +106,6 @@ PARTS = (
     approximation("send_redirects", "is 0, so that ICMP redirects do not shorten a path"),
     skipped("the embedded DNS"),
     skipped("docker-proxy at IPv6 addresses, and the empty chains that 28 keeps in ip6tables"),
-    skipped("29's nftables backend: the rules are those of iptables"),
     skipped("IPv6; gateway modes, priorities of gateways, inhibit_ipv4, trusted_host_interfaces, host_binding_ipv4"),
     skipped("--ip-range, --aux-address, --link-local-ip, --mac-address, names of a container's devices"),
 )
@@ -265,6 +272,8 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     yield from docker_checks.cross_network_checks(scenario, nets)
     yield from docker_checks.masquerade_checks(scenario, nets)
     yield from docker_checks.routed_access_checks(scenario, nets)
+    yield from docker_checks.routed_network_checks(scenario, nets)
+    yield from docker_checks.internal_network_checks(scenario, nets)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

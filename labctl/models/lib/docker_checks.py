@@ -60,7 +60,8 @@ def _docker0_check(one: str, other: str, icc: bool) -> Check:
 
 def cross_network_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetwork]) -> Iterator[Check]:
     """Whether containers of the host's other networks reach a published port. With docker-proxy they do. Without it,
-    the translated packet is dropped between the networks, except in 29, which accepts and masquerades it."""
+    the translated packet is dropped between the networks, except in 29, which accepts and masquerades it: there the
+    network of the caller must be masqueraded. A routed network has no port of the host."""
     options = scenario.options
     open_to_all = options.userland_proxy or CHAINS_OF_RELEASE[options.release].SERVES_OTHER_NETWORKS
     for node in scenario.nodes:
@@ -71,12 +72,12 @@ def cross_network_checks(scenario: Scenario, networks_by_name: dict[str, BridgeN
         members = {(item.container, item.endpoint.network) for item in endpoints}
         checked_protocols: set[str] = set()
         for name, end in ends:
-            if not end.ports or end.network.internal:
+            if not end.ports or end.network.internal or end.network.gateway_mode_ipv4 == "routed":
                 continue
             callers = (
                 other
                 for other, endpoint in ends
-                if not endpoint.network.internal and (other, end.network) not in members
+                if _is_masqueraded(endpoint.network) and (other, end.network) not in members
             )
             caller = next(callers, None)
             for port in end.ports if caller is not None and name not in listening_machines else ():
@@ -151,8 +152,13 @@ def routed_access_checks(scenario: Scenario, networks_by_name: dict[str, BridgeN
     first = scenario.nodes[0]  # the host that the route leads through
     endpoints_of = container_endpoints(first, networks_by_name)
     ends = [(name, endpoints[0]) for name, endpoints in endpoints_of.items() if endpoints]
-    reachable = [(name, end) for name, end in ends if not end.network.internal]
     guarded = issubclass(CHAINS_OF_RELEASE[options.release], Chains28)
+    direct = guarded and options.allow_direct_routing
+    reachable = [
+        (name, end)
+        for name, end in ends
+        if not end.network.internal and not (guarded and end.network.gateway_mode_ipv4 != "nat") and not direct
+    ]
     if reachable and (guarded or options.forward_policy == "DROP"):
         name, end = reachable[0]
         say = sentence("a packet from outside to a container's address reaches the host, which drops it")
@@ -173,6 +179,57 @@ def routed_access_checks(scenario: Scenario, networks_by_name: dict[str, BridgeN
             sees = _sees_dropped(first.name, end.network, name)
             yield Check(say, "tcp", "internet", name, 5432, expect="timeout", sees=sees, origin="model")
             break
+
+
+def routed_network_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetwork]) -> Iterator[Check]:
+    """What an outside machine with a route to the containers reaches in a network with the gateway mode `routed`: the
+    published ports of its containers, at their own addresses, and no other port."""
+    if not scenario.options.routed or not scenario.nodes:
+        return
+    first = scenario.nodes[0]
+    for name, ends in container_endpoints(first, networks_by_name).items():
+        ports = [port.port for port in ends[0].ports if port.protocol == "tcp"] if ends else []
+        if not ports or ends[0].network.gateway_mode_ipv4 != "routed":
+            continue
+        say = sentence("from outside, a published port of a routed network is open at the container's address")
+        sees = (See(Interface(name, "eth0"), src="internet", dst=name),)
+        server = (name, ports[0])
+        yield Check(say, "tcp", "internet", name, ports[0], "reply", server=server, sees=sees, origin="model")
+        closed = next(port for port in range(ports[0] + 1, ports[0] + len(ports) + 1) if port not in ports)
+        say = sentence("from outside, the other ports of a routed network are closed: its last rule drops the packet")
+        dropped = _sees_dropped(first.name, ends[0].network, name)
+        yield Check(say, "tcp", "internet", name, closed, expect="timeout", sees=dropped, origin="model")
+        return
+
+
+def internal_network_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetwork]) -> Iterator[Check]:
+    """With the backend nftables, a container of an internal network reaches a published port at its own bridge: the
+    first rule of the forward chain looks at where the packet goes, and there it is accepted. iptables drops it."""
+    if scenario.options.firewall_backend != "nftables":
+        return
+    for node in scenario.nodes:
+        listening = {home for _, home, listens in container_programs(node, dict(node.settings)) if listens}
+        ends = {name: ends[0] for name, ends in container_endpoints(node, networks_by_name).items() if ends}
+        caller = next((name for name, end in ends.items() if end.network.internal and _has_gateway(end.network)), None)
+        for name, end in ends.items():
+            is_nat = not end.network.internal and end.network.gateway_mode_ipv4 != "routed"
+            port = next((one for one in end.ports if one.protocol == "tcp" and one.address is None), None)
+            if caller is None or port is None or not is_nat or name in listening:
+                continue
+            say = sentence(
+                "an internal network reaches a published port at its own bridge: the rules of the port's network come"
+                " first, and accept the packet"
+            )
+            at = f"{node.name}/{ends[caller].network.device}"
+            sees = (See(Interface(name, "eth0"), src=caller, dst=name),)
+            server = (name, port.port)
+            yield Check(say, "tcp", caller, at, port.host_port, "reply", server=server, sees=sees, origin="model")
+            return
+
+
+def _has_gateway(net: BridgeNetwork) -> bool:
+    """Whether the bridge has an address: not in an isolated network."""
+    return net.gateway_mode_ipv4 != "isolated"
 
 
 def _sees_dropped(host: str, net: BridgeNetwork, name: str) -> tuple[See, See]:
