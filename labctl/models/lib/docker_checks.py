@@ -89,6 +89,11 @@ def cross_network_checks(scenario: Scenario, networks_by_name: dict[str, BridgeN
                     yield _cross_network_check(node.name, caller, name, end.network, port, open_to_all)
 
 
+def _is_masqueraded(net: BridgeNetwork) -> bool:
+    """Whether packets that leave a network get another source."""
+    return net.masquerade and not net.internal and net.gateway_mode_ipv4 in ("nat", "nat-unprotected")
+
+
 def _cross_network_check(
     host: str, caller: str, name: str, net: BridgeNetwork, port: PublishedPort, reachable: bool
 ) -> Check:
