@@ -24,6 +24,9 @@ WITH_ELEMENTS = ("set", "map")
 PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 BRIDGE_PRIORITIES = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
 _QUOTED = re.compile(r'("[^"]*")')
+_BEYOND_A_LINE = re.compile(r"[{};#\\]")  # what may end a statement, or let it go on; most lines have none of it
+# marks of what is more than one line with single spaces, or of something that the kernel counts
+_NOT_AS_IT_IS = re.compile(r"\n|\t|  | packets | used | expires |^packets ")
 # what only the kernel counts
 _COUNTS = re.compile(
     r"\b(counter) packets \d+ bytes \d+|(?<=\S) (?:used \d+ \w+|expires [0-9a-z]+)|^packets \d+ bytes \d+$"
@@ -94,6 +97,14 @@ def statements(text: str) -> Iterator[str]:
     kept: list[str] = []
     depth = 0
     for line in text.splitlines():
+        if not _BEYOND_A_LINE.search(line):
+            kept.append(line)
+            if depth <= 0:
+                yield from _finished(kept)
+                kept = []
+            else:
+                kept.append("\n")
+            continue
         for number, part in enumerate(_QUOTED.split(line)):
             if number % 2:
                 kept.append(part)
@@ -123,6 +134,8 @@ def _finished(kept: Sequence[str]) -> Iterator[str]:
 
 def one_line(text: str) -> str:
     """A statement in one line, with single spaces, without what the kernel counts. Quoted words stay as they are."""
+    if not _NOT_AS_IT_IS.search(text):
+        return text.strip()
     parts = _QUOTED.split(text)
     if len(parts) == 1 and "\n" not in text and "  " not in text:
         return _COUNTS.sub(r"\1", text).strip()
