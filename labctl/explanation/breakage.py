@@ -74,8 +74,8 @@ def _is_about_rules(change: Change) -> bool:
 
 
 def _rules(item: Resource | None) -> tuple[FirewallRule | str, ...] | None:
-    """The rules of a chain of either firewall; None for anything else."""
-    if isinstance(item, NftObject) and item.kind == "chain":
+    """The rules of a chain of either firewall, the elements of a set or map of nft; None for anything else."""
+    if isinstance(item, NftObject) and item.kind != "table":
         return item.entries
     return item.rules if isinstance(item, Chain) else None
 
@@ -86,7 +86,7 @@ def _removed_rules(change: Change) -> Counter[FirewallRule | str]:
 
 
 def _has_fewer_rules(change: Change) -> bool:
-    """Whether rules of a chain are missing; else one has another in its place."""
+    """Whether rules of a chain, or elements, are missing; else one has another in its place."""
     have, want = _rules(change.have), _rules(change.want)
     return have is not None and want is not None and len(want) < len(have)
 

@@ -8,12 +8,16 @@ from dataclasses import dataclass, replace
 from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, FirewallRule
 from labctl.core.resources import Attachment, Chain, Netns, NftObject, Plan, Resource
 from labctl.core.scenario_types import Lab
-from labctl.core.why import Source, Why, reason_of, reason_of_rule
+from labctl.core.why import Component, Source, Why, reason_of, reason_of_rule
 from labctl.explanation import builtin_chains
 from labctl.explanation.breakage import Breakage, Breakages
 from labctl.explanation.placeholders import Placeholders
 from labctl.render.commands import commands, with_backend
 from labctl.render.resources import RESOURCE_NOUNS, nft_entry, resource_line
+
+_TABLE = Component("the Linux kernel (nf_tables)", Source("nft(8)", "", "1.0")).why(
+    "It keeps the chains, sets and maps of one program together. Names in other tables mean other objects."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +106,13 @@ class Explainer:
 
 
 def find_reason(subject: Subject) -> Why | None:
-    """The reason that the model gives, or what a chain of the kernel is for."""
+    """The reason that the model gives, or what a chain of the kernel or a table of nft is for."""
     item = subject.item
     if subject.rule is not None:
         return reason_of_rule(item, subject.rule) if isinstance(item, (Chain, NftObject)) else None
     found = reason_of(item)
+    if found is None and isinstance(item, NftObject) and item.kind == "table":
+        return _TABLE
     if found is None and isinstance(item, Chain) and item.name in BUILTIN.get((item.family, item.table), ()):
         return builtin_chains.reason(item)
     return found

@@ -9,6 +9,8 @@ route                       {dst}, {via}, {via_machine}, {dst_machines}, {table}
 policy rule                 {pref}, {table}, {src}, {src_machine}, {dst}, {iif}, {iif_machine}, {mark}
 sysctl                      {name}, {value}
 IP set                      {name}, {members}
+object of nft               {table}, {chain}, {name}, {kind}, {hook}, {priority}, {policy}, {members} of a set or map,
+                            {chain_machine}; its rules have the placeholders of a firewall rule
 chain, firewall rule        {table}, {chain}, {policy}, {src}, {dst}, {src_machine}, {dst_machines}, {iif}, {oif},
                             {iif_machine}, {oif_machine}, {proto}, {sport}, {dport}, {dports}, {to}, {to_machine},
                             {mark}, {target}, {set}, {comment}, {mac}, {service} and {endpoint} of kube-proxy's
@@ -29,6 +31,7 @@ from typing import Any
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.names import summarize_names
+from labctl.core.nft_ruleset import hook_of, policy_of
 from labctl.core.resources import (
     IP,
     Address,
@@ -166,11 +169,14 @@ class _Values(dict[str, str]):
             "chain": lambda: item.name,
             "runs": lambda: self.lab.running_on(item.ns),
             "chain_service": lambda: _service_of(item),
-            "chain_machine": lambda: self.lab.beyond(Interface(item.ns, item.name.split("-", 2)[-1])),
+            "chain_machine": lambda: self.lab.beyond(Interface(item.ns, _device_in_name(item.name))),
             "ports": lambda: _ports(item),
             "network": lambda: json.loads(item.conflist).get("name"),
             "mark": lambda: hex(item.mark),
         }
+        if isinstance(item, NftObject) and name in ("hook", "priority", "policy"):
+            hook, priority = hook_of(item) or ("", "")
+            return {"hook": hook, "priority": priority, "policy": policy_of(item)}[name]
         if name in special:
             return special[name]()
         if isinstance(item, Link) and name in (options := dict(item.options)):
@@ -270,6 +276,11 @@ class _Values(dict[str, str]):
         assert isinstance(self.rule, FirewallRule)
         option = self.rule.option(flag)
         return option.values[0] if option is not None and option.values else ""
+
+
+def _device_in_name(chain: str) -> str:
+    """The device in the name of a chain of a pod: `cali-tw-DEVICE`, `filter-cali-tw-DEVICE` in nftables."""
+    return chain.removeprefix("filter-").split("-", 2)[-1]
 
 
 def _entries(item: Any) -> int | None:

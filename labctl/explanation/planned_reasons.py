@@ -11,7 +11,7 @@ from typing import Any
 from labctl.core.iptables import FirewallRule
 from labctl.core.kernel_defaults import kernel_default_addresses
 from labctl.core.observations import RouteLookup
-from labctl.core.resources import Address, Chain, Neighbour, Resource, Route
+from labctl.core.resources import Address, Chain, Neighbour, NftObject, Resource, Route
 from labctl.core.scenario_types import Lab
 from labctl.explanation.explanation import Explainer, Subject, find_reason
 
@@ -40,18 +40,23 @@ class PlannedReasons:
             return BUILT_IN
         return FOREIGN
 
-    def of_chain(self, chain: Chain) -> str:
+    def of_chain(self, chain: Chain | NftObject) -> str:
         """The reason of a chain; "" for a built-in chain, which every namespace has."""
         planned = self._by_key.get(chain.key, chain)
         if find_reason(Subject(planned)) is None:
             return FOREIGN
         return "" if planned.why is None else self._text(Subject(planned))
 
-    def of_rule(self, chain: Chain, rule: FirewallRule) -> str:
+    def of_rule(self, chain: Chain | NftObject, rule: FirewallRule | str) -> str:
         """The reason of a rule, if the planned chain with this key has it."""
         planned = self._by_key.get(chain.key)
-        if not isinstance(planned, Chain) or rule not in planned.rules:
+        if not isinstance(planned, (Chain, NftObject)):
             return FOREIGN
+        rules: tuple[object, ...] = planned.rules if isinstance(planned, Chain) else planned.entries
+        if rule not in rules:
+            return FOREIGN
+        if find_reason(Subject(planned, rule)) is None and isinstance(planned, NftObject):
+            return self.of(planned)
         return self._text(Subject(planned, rule))
 
     def of_lookup(self, lookup: RouteLookup) -> str:

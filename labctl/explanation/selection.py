@@ -98,10 +98,13 @@ def _netns(lab: Lab, machine: str) -> str:
     return next((one.netns_of for one in lab.machines if one.name == machine and one.netns_of is not None), machine)
 
 
-def _kinds(subject: Subject) -> tuple[str, str]:
-    """What kind of object it is, as one word: `route` and `routes` mean every route."""
-    noun = subject.noun
-    return noun, count(2, noun).partition(" ")[2]
+def _kinds(subject: Subject) -> tuple[str, ...]:
+    """What kind of object it is, as one word: `route` and `routes` mean every route, `nft` everything of nft."""
+    noun, item = subject.noun, subject.item
+    nft = ("nft", f"nft {item.kind}", f"nft {item.kind}s") if isinstance(item, NftObject) else ()
+    if nft and subject.rule is not None:
+        nft = ("nft", "nft rule", "nft rules")
+    return (noun, count(2, noun).partition(" ")[2], *nft)
 
 
 def _names(subject: Subject) -> tuple[str, ...]:
@@ -131,6 +134,7 @@ def _names(subject: Subject) -> tuple[str, ...]:
     elif isinstance(item, NftObject):
         whole = f"{item.table} {item.name}".rstrip()
         names = (whole, *([f"{item.table}/{item.name}", item.name] if item.name else [item.table.split()[1]]))
+        names = (*names, f"{item.kind} {whole}")
     else:
         assert isinstance(item, Attachment)
         names = (f"attachment {item.ifname}", item.ifname)

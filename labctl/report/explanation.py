@@ -79,7 +79,7 @@ def print_list(found: Sequence[Reasoned], terminal: Terminal) -> None:
 def _with_one_sentence(rows: Iterable[Reasoned]) -> Iterator[list[Reasoned]]:
     """Objects of one kind that have the same sentence; the rules of a chain only if they are neighbours."""
     for noun, of_kind in groupby(rows, key=lambda row: "rules" if row.subject.rule else row.subject.noun):
-        if noun in ("rules", "chain"):
+        if noun in ("rules", "chain", "nft object"):
             yield from (list(same) for _, same in groupby(of_kind, key=lambda row: (row.sentence, row.component)))
             continue
         groups: dict[tuple[str, str], list[Reasoned]] = {}

@@ -24,16 +24,22 @@ DISPATCH_MAP = MAPS.why(
     " element, and no rule changes."
 )
 LOOKUP = DISPATCH.why("The device of the packet is looked up in the map: the packet goes on in the chain of that pod.")
-_OF_IPTABLES = "that one rule of iptables cannot say"
-
-
-def in_nftables(why: Why | None) -> Why | None:
-    """A reason of a rule of iptables, for the same rule of nft: Felix splits rules in the same way with both."""
-    if why is None or _OF_IPTABLES not in why.sentence:
-        return why
-    return POLICY_PART
-
-
 POLICY_PART = Component(NAME, Source(PROJECT, "felix/rules/policy.go", VERSION)).why(
     "It is a part of a rule that Felix splits, with nft as with iptables: a bit notes whether this part fits."
 )
+JUMP = TABLES.why(
+    "Felix's rules are in {target}. Other programs have their own chains at this hook: what Felix drops is lost for"
+    " all of them, what it accepts is not final."
+)
+# reasons of rules of iptables that are not right for the same rules in nft, by a part of their sentence
+_OTHERWISE = {
+    "that one rule of iptables cannot say": POLICY_PART,
+    "Felix keeps this jump before the rules of other programs": JUMP,
+}
+
+
+def in_nftables(why: Why | None) -> Why | None:
+    """A reason of a rule of iptables, for the same rule of nft."""
+    if why is None:
+        return None
+    return next((other for part, other in _OTHERWISE.items() if part in why.sentence), why)
