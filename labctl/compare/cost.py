@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from labctl.compare.cell import Cell, absent
 from labctl.compare.measurements import ExtraPod, Measurements, node_namespaces
-from labctl.core.resources import Address, Chain, Fdb, Link, Neighbour, Plan, Route, Rule
+from labctl.core.resources import Address, Chain, Fdb, Link, Neighbour, NftObject, Plan, Route, Rule
 
 KINDS = ("link", "route", "routing rule", "firewall rule", "neighbour", "forwarding entry")
 DEFAULT_RULE_PREFS = (0, 32766, 32767)  # the preferences of the rules that every namespace has
@@ -71,12 +71,13 @@ def _timing_cell(measurements: Measurements, scale: Callable[[float | None], flo
 
 def count(plan: Plan, namespaces: Iterable[str]) -> dict[str, int]:
     """The number of objects of each kind in these namespaces, without loopbacks, learned entries, the kernel's table
-    of local addresses and link-local addresses. A chain counts with the number of its rules."""
+    of local addresses and link-local addresses. A chain counts with the number of its rules, also one of nft."""
     selected = frozenset(namespaces)
     counts = dict.fromkeys(KINDS, 0)
     for item in plan:
         if item.ns in selected and (kind := _kind(item)):
-            counts[kind] += len(item.rules) if isinstance(item, Chain) else 1
+            rules = item.rules if isinstance(item, Chain) else item.entries if isinstance(item, NftObject) else (item,)
+            counts[kind] += len(rules)
     return counts
 
 
@@ -90,6 +91,8 @@ def _kind(item: object) -> str:
         return ""  # one of the kernel's default rules
     if isinstance(item, Neighbour):
         return "neighbour" if item.proxy or item.state == "permanent" else ""  # others are the kernel's own
+    if isinstance(item, NftObject):
+        return "firewall rule" if item.kind == "chain" else ""
     kinds = {Route: "route", Rule: "routing rule", Chain: "firewall rule", Fdb: "forwarding entry"}
     return kinds.get(type(item), "")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from labctl.core.diff import Change, differing_fields
 from labctl.core.names import summarize_names
+from labctl.core.nft_words import without_comment
 from labctl.core.resources import (
     Address,
     Attachment,
@@ -17,6 +18,7 @@ from labctl.core.resources import (
     Link,
     Neighbour,
     Netns,
+    NftObject,
     Plan,
     Process,
     Resource,
@@ -38,6 +40,7 @@ NOUNS = {
     Rule: sentence("rule"),
     IpSet: sentence("ipset"),
     Chain: sentence("chain"),
+    NftObject: sentence("nft object"),
     Attachment: sentence("attachment"),
     Process: sentence("process"),
 }
@@ -69,6 +72,9 @@ def _is_free(change: Change) -> bool:
     want, have = change.want, change.have
     if isinstance(want, Chain) and isinstance(have, Chain):
         return differing_fields(want, have) == ("rules",) and _bare(want) == _bare(have)
+    if isinstance(want, NftObject) and isinstance(have, NftObject):
+        is_chain = want.kind == "chain" and differing_fields(want, have) == ("entries",)
+        return is_chain and [*map(without_comment, want.entries)] == [*map(without_comment, have.entries)]
     return want is not None and have is not None and not _bound_fields(want, have)
 
 
@@ -92,7 +98,7 @@ def describe(changes: Iterable[Change], observed: Plan) -> tuple[str, ...]:
 
 def _lines(change: Change, observed: Plan) -> Iterator[str]:
     want, have = change.want, change.have
-    noun = NOUNS[type(change.subject)]
+    noun = _noun(change.subject)
     if want is None and have is not None:
         yield sentence("{node} has something that does not belong there: {object}", node=have.ns, object=_full(have))
     elif have is None and want is not None:
@@ -109,6 +115,8 @@ def _lines(change: Change, observed: Plan) -> Iterator[str]:
             node=have.ns,
             object=_full(have),
         )
+    elif isinstance(have, NftObject) and isinstance(want, NftObject):
+        yield from _nft_lines(want, have)
     elif isinstance(have, IpSet):
         yield sentence(
             "{node}: ipset {name} has the members {members}",
@@ -119,6 +127,34 @@ def _lines(change: Change, observed: Plan) -> Iterator[str]:
     elif want is not None and have is not None:
         for name in _bound_fields(want, have):
             yield joined(": ", (have.ns, joined(" ", (noun, resource_identity(have))), _field(name, have)))
+
+
+def _nft_lines(want: NftObject, have: NftObject) -> Iterator[str]:
+    """What an object of nft is now, that should be otherwise."""
+    if want.header != have.header:
+        yield sentence("{node}: {object} has {header}", node=have.ns, object=_named(have), header=" ".join(have.header))
+    if have.kind == "chain" and want.entries != have.entries:
+        yield sentence(
+            "{node}: {object}; it has another rule, too few rules, or rules in another order",
+            node=have.ns,
+            object=_full(have),
+        )
+    elif have.kind != "chain" and {*want.entries} != {*have.entries}:
+        yield sentence(
+            "{node}: {object} has the elements {elements}",
+            node=have.ns,
+            object=_named(have),
+            elements=", ".join(have.entries) or sentence("none"),
+        )
+
+
+def _noun(item: Resource) -> str:
+    return sentence("{kind} of nft", kind=item.kind) if isinstance(item, NftObject) else NOUNS[type(item)]
+
+
+def _named(item: NftObject) -> str:
+    """An object of nft as nft calls it: `chain inet netavark POSTROUTING`."""
+    return f"{item.kind} {item.table} {item.name}".rstrip()
 
 
 def _field(name: str, have: Resource) -> str:
@@ -138,6 +174,11 @@ def _field(name: str, have: Resource) -> str:
 
 def _full(item: Resource) -> str:
     """An object with all its values; a chain with its rules."""
+    if isinstance(item, NftObject) and item.kind == "chain":
+        rules = "; ".join(item.entries) or sentence("no rules")
+        return sentence("chain {chain}: {rules}", chain=f"{item.table} {item.name}", rules=rules)
+    if isinstance(item, NftObject):
+        return _named(item)
     if not isinstance(item, Chain):
         return resource_line(item)
     rules = "; ".join(map(str, item.rules)) or sentence("no rules")
@@ -147,10 +188,14 @@ def _full(item: Resource) -> str:
 def _present(want: Resource, observed: Plan) -> str:
     """What there is of the same kind in the same machine, or on the same device."""
     found = [item for item in observed if type(item) is type(want) and item.ns == want.ns]
+    if isinstance(want, NftObject):
+        found = [item for item in found if isinstance(item, NftObject) and item.kind == want.kind]
     texts = [_short(item) for item in found if not _is_always_there(item)]
     shown = summarize_names(texts, MAX_SHOWN) or sentence("none")
     if isinstance(want, Address):
         return sentence("its {noun}es: {objects}", noun=NOUNS[Address], objects=shown)
+    if isinstance(want, NftObject):
+        return sentence("its {noun}s of nft: {objects}", noun=want.kind, objects=shown)
     return sentence("its {noun}s: {objects}", noun=NOUNS[type(want)], objects=shown)
 
 
@@ -163,4 +208,6 @@ def _is_always_there(item: Resource) -> bool:
 
 def _short(item: Resource) -> str:
     """An object in a list of what is there: a device or a chain by its name."""
+    if isinstance(item, NftObject):
+        return f"{item.table} {item.name}".rstrip()
     return resource_identity(item) if isinstance(item, (Link, Chain)) else resource_values(item)

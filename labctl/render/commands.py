@@ -110,6 +110,22 @@ def _nft(item: NftObject) -> Iterator[str]:
         yield from (f"nft add rule {target} {shlex.quote(rule)}" for rule in item.entries)
 
 
+def element_commands(want: NftObject, have: NftObject) -> tuple[str, ...]:
+    """The commands that turn one object of nft into another with the same header: a chain is filled again, of a set or
+    map only the elements that differ are written. Empty if no such command exists."""
+    if want.header != have.header or want.kind not in ("chain", *WITH_ELEMENTS):
+        return ()
+    target = f"{want.table} {want.name}"
+    if want.kind == "chain":
+        return (f"nft flush chain {target}", *(f"nft add rule {target} {shlex.quote(one)}" for one in want.entries))
+    parts = (("delete", have, want), ("add", want, have))
+    return tuple(
+        f"nft {verb} element {target} {shlex.quote('{ ' + ', '.join(elements) + ' }')}"
+        for verb, one, other in parts
+        if (elements := [each for each in one.entries if each not in other.entries])
+    )
+
+
 def script(
     plan: Iterable[Resource], netns_name: NetnsNamer = str, state_dir: str = STATE_DIR, firewall: Backend = "legacy"
 ) -> Iterator[tuple[str | None, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labctl.core.resources import IP, Address, Chain, Link, Plan, Route
+from labctl.core.resources import IP, Address, Chain, Link, NftObject, Plan, Resource, Route
 from labctl.report.node_view import TableSection, trim
 
 if TYPE_CHECKING:
@@ -64,10 +64,17 @@ def _summary(name: str, machine: Machine | None, view: NodeView | None) -> Machi
         _addresses(view.plan, wanted, only_wanted=within is not None),
         tuple(_problems(view)),
         sum(isinstance(item, Route) for item in view.plan) + len(state.connected_routes),
-        sum(len(item.rules) for item in view.plan if isinstance(item, Chain)),
+        sum(map(_rules, view.plan)),
         state.connections,
         tuple(dict.fromkeys(f"{one.port}/{one.protocol}" for one in state.sockets)),
     )
+
+
+def _rules(item: Resource) -> int:
+    """The number of rules of a chain of iptables or nft; 0 for anything else."""
+    if isinstance(item, Chain):
+        return len(item.rules)
+    return len(item.entries) if isinstance(item, NftObject) and item.kind == "chain" else 0
 
 
 def _addresses(plan: Plan, wanted: tuple[IP, ...], *, only_wanted: bool) -> tuple[IP, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from labctl.core.diff import Change, ChangeKind, by_namespace
 from labctl.core.fidelity import GRADES, substitute_text
 from labctl.core.iptables import FirewallRule
-from labctl.core.resources import Chain, Netns
+from labctl.core.resources import Chain, Netns, NftObject
 from labctl.core.sentence import Sentence, sentence, sentence_n
 from labctl.core.text import duration
 from labctl.report.node_view import TableSection
@@ -236,7 +236,10 @@ def change_reasons(change: Change, reasons: PlannedReasons) -> Iterator[str]:
 
     item = change.subject
     for text in change_lines(change):
-        if not isinstance(item, Chain):
+        if isinstance(item, NftObject):
+            rule = text.partition(f"nft rule {item.table} {item.name} ")[2]
+            yield reasons.of_rule(item, rule) if rule else reasons.of(item)
+        elif not isinstance(item, Chain):
             yield reasons.of(item)
         elif rule := text.partition(f" -A {item.name} ")[2]:
             yield reasons.of_rule(item, FirewallRule.from_text(rule))
@@ -249,7 +252,7 @@ def equivalent_commands(result: UpResult, netns_name: Callable[[str], str], stat
 
     A change without a single command (a removal, a changed value) becomes a comment that describes the difference.
     """
-    from labctl.render.commands import commands, script, with_backend
+    from labctl.render.commands import commands, element_commands, script, with_backend
     from labctl.render.resources import change_lines
     from labctl.report.shell_script import with_headings
 
@@ -257,11 +260,13 @@ def equivalent_commands(result: UpResult, netns_name: Callable[[str], str], stat
         return command if ns is None else f"ip netns exec {netns_name(ns)} {with_backend(command, result.lab.firewall)}"
 
     for change in result.changes:
-        want = change.want
+        want, have = change.want, change.have
         if change.kind == "changed" and isinstance(want, Chain):
             tool, _, rest = commands(want)[0].partition(" -t ")
             yield in_namespace(want.ns, f"{tool} -t {rest.split()[0]} -F {want.name}")
             yield from (in_namespace(want.ns, line) for line in commands(want) if " -N " not in line)
+        elif isinstance(want, NftObject) and isinstance(have, NftObject) and (made := element_commands(want, have)):
+            yield from (in_namespace(want.ns, line) for line in made)
         elif change.kind != "missing":
             yield from (f"# {change.subject.ns}: {line}" for line in change_lines(change))
     missing = (one.want for one in result.changes if one.want and one.have is None)

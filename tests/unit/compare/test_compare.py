@@ -17,7 +17,8 @@ from labctl.compare.probes import expect_no_answer, probe_checks, probe_result
 from labctl.compare.roles import Roles, absence_text, find_roles
 from labctl.compare.service_lab import with_services
 from labctl.compare.table import ROWS, table
-from labctl.core.resources import Address, Link, Neighbour, Plan, Route, Rule
+from labctl.core.iptables import rule
+from labctl.core.resources import Address, Chain, Link, Neighbour, NftObject, Plan, Route, Rule
 from labctl.core.scenario_types import Check, Machine
 from labctl.errors import UsageError
 from labctl.lab import lifecycle
@@ -459,6 +460,18 @@ def test_what_the_kernel_brings_and_what_is_learned_does_not_count() -> None:
     found = cost.count(plan, ("n",))
 
     assert {kind: number for kind, number in found.items() if number} == {"routing rule": 2, "neighbour": 1, "route": 1}
+
+
+def test_rules_of_nft_count_as_rules_of_iptables_do() -> None:
+    plan: Plan = (
+        Chain("n", "nat", "POSTROUTING", (rule("-j MASQUERADE"),)),
+        NftObject("n", "ip kube-proxy", "table"),
+        NftObject("n", "ip kube-proxy", "chain", "services", entries=("accept", "drop")),
+        NftObject("n", "ip kube-proxy", "set", "ips", entries=("10.0.0.1", "10.0.0.2", "10.0.0.3")),
+        NftObject("other", "ip kube-proxy", "chain", "services", entries=("accept",)),
+    )
+
+    assert {kind: number for kind, number in cost.count(plan, ("n",)).items() if number} == {"firewall rule": 3}
 
 
 def test_what_a_pod_more_adds_elsewhere_is_told_by_roles() -> None:

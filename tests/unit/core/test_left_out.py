@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from labctl.core import nft_objects
 from labctl.core.left_out import known_names, leave_out, named
-from labctl.core.resources import Address, Link, Netns, Plan, Route, Sysctl
+from labctl.core.resources import Address, Link, Netns, NftObject, Plan, Route, Sysctl, assemble
 from labctl.scenario.definition import parse_and_compile
 
 TEXT = """
@@ -91,3 +92,47 @@ def test_a_switch_is_the_other_way_round(plan: Plan) -> None:
 def test_nothing_is_left_out_without_a_name(plan: Plan) -> None:
     assert leave_out(plan, ()).plan == plan
     assert leave_out(plan, ()).keys == frozenset()
+
+
+TABLE = "inet netavark"
+NFT = assemble(
+    (
+        Netns("host"),
+        nft_objects.base_chain(
+            "host", TABLE, "POSTROUTING", ("ip saddr @pods counter jump NET", "counter accept"),
+            type="nat", hook="postrouting", priority="srcnat",
+        ),
+        nft_objects.chain("host", TABLE, "NET", ("masquerade",)),
+        nft_objects.set_("host", TABLE, "pods", ("10.88.0.2",), type="ipv4_addr"),
+        nft_objects.map_("host", TABLE, "nets", ('"br0" : goto NET', '"br1" : accept'), type="ifname : verdict"),
+        nft_objects.chain("host", "ip other", "NET", ("jump POSTROUTING",)),
+    )
+)  # fmt: skip
+
+
+def left(*names: str) -> dict[str, tuple[str, ...]]:
+    """The objects of nft that are left, with their entries."""
+    start = leave_out(NFT, names).plan
+    return {f"{one.table}/{one.name}": one.entries for one in start if isinstance(one, NftObject) and one.name}
+
+
+def test_a_table_of_nft_goes_with_everything_in_it() -> None:
+    assert left("host/inet netavark") == {"ip other/NET": ("jump POSTROUTING",)}
+    assert {name for name in known_names(NFT) if name.endswith("POSTROUTING")} == {"host/inet netavark/POSTROUTING"}
+
+
+def test_a_chain_of_nft_goes_with_the_rules_and_elements_that_lead_to_it() -> None:
+    found = left("host/inet netavark/NET")
+
+    assert found == {
+        "inet netavark/POSTROUTING": ("counter accept",),
+        "inet netavark/pods": ("10.88.0.2",),
+        "inet netavark/nets": ('"br1" : accept',),
+        "ip other/NET": ("jump POSTROUTING",),
+    }
+    keys = leave_out(NFT, ("host/inet netavark/NET",)).keys
+    assert {key[-1] for key in keys} == {"NET", "POSTROUTING", "nets"}
+
+
+def test_a_set_of_nft_goes_with_the_rules_that_look_it_up() -> None:
+    assert left("host/inet netavark/pods")["inet netavark/POSTROUTING"] == ("counter accept",)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, ip_interface
 
 from labctl.core.node_state import ListeningSocket, NodeState
-from labctl.core.resources import Address, Interface, Link
+from labctl.core.resources import Address, Interface, Link, NftObject
 from labctl.core.scenario_types import Machine
 from labctl.report.lab_overview import MachineSummary, overview, summaries, summary_json
 from labctl.report.node_view import NodeView
@@ -34,8 +34,17 @@ def found(name: str) -> MachineSummary:
 
 def test_a_machine_is_counted_as_it_is_now() -> None:
     assert found("node1") == MachineSummary(
-        "node1", "node", None, None, (IPv4Address("10.224.0.4"),), ("veth1 no carrier",), 2, 2, 2, ("80/tcp",)
+        "node1", "node", None, None, (IPv4Address("10.224.0.4"),), ("veth1 no carrier",), 2, 3, 2, ("80/tcp",)
     )
+
+
+def test_rules_of_nft_are_counted_too() -> None:
+    table = NftObject("c", "ip calico", "chain", "filter-FORWARD", entries=("accept", "drop"))
+    elements = NftObject("c", "ip calico", "set", "pods", entries=("10.0.0.1",))
+    view = replace(C, plan=(*C.plan, table, elements))
+    counts = {one.name: one.rules for one in summaries([samples.VIEW, view], LAB)}
+
+    assert (counts["node1"], counts["c"]) == (3, 2)
 
 
 def test_what_is_down_or_gone_is_said() -> None:

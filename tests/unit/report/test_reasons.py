@@ -11,8 +11,9 @@ from labctl.core.diff import diff
 from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.node_state import NodeState
-from labctl.core.resources import Chain, Route
+from labctl.core.resources import Chain, NftObject, Route
 from labctl.core.scenario_types import Lab
+from labctl.core.why import LABCTL, RuleShapes
 from labctl.explanation.planned_reasons import FOREIGN, PlannedReasons
 from labctl.report.json_documents import status_document
 from labctl.report.node_view import NodeView, sections
@@ -50,6 +51,20 @@ def test_status_has_the_reason_below_each_object() -> None:
     assert lines[at + 1].endswith("[cloud-provider-azure]")
     at = lines.index("  extra    route 198.51.100.0/24 via 10.224.0.1 dev eth0")
     assert lines[at + 1] == f"           {FOREIGN}"
+
+
+def test_status_has_the_reason_of_each_rule_of_nft() -> None:
+    shapes = RuleShapes(("ip t/c", "", LABCTL.why("It is a chain.")), ("ip t/c", "drop", LABCTL.why("It drops.")))
+    chain = NftObject("node1", "ip t", "chain", "c", entries=("counter drop",), why=shapes.of_chain)
+    chain = replace(chain, rule_whys=shapes.reasons)
+    lab = replace(kubenet(), plan=(*kubenet().plan, chain))
+    have = (*kubenet().plan, replace(chain, entries=("accept",)))
+
+    lines = status_text(lab, have)
+
+    at = lines.index("  extra    nft rule ip t c accept")
+    assert lines[at + 1] == f"           {FOREIGN}"
+    assert lines[lines.index("  missing  nft rule ip t c counter drop") + 1] == "           It drops. [labctl]"
 
 
 def test_status_has_the_reason_of_each_rule_of_a_chain() -> None:

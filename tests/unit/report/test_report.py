@@ -17,7 +17,7 @@ from labctl.core import results, text
 from labctl.core.diff import Change
 from labctl.core.iptables import rule
 from labctl.core.node_state import NodeState
-from labctl.core.resources import Chain, Route
+from labctl.core.resources import Chain, NftObject, Route
 from labctl.core.results import Outcome
 from labctl.errors import KernelError
 from labctl.report import lists, plain_text, text_layout, up_status
@@ -288,6 +288,29 @@ def test_commands_by_hand_name_the_namespace_they_are_typed_in() -> None:
         "ip netns exec labctl.kubenet.node1 iptables-legacy -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE"
         in lines
     )
+
+
+def test_a_repair_by_hand_of_nft_writes_rules_and_elements() -> None:
+    chain = NftObject("node1", "ip calico", "chain", "c", entries=("counter drop", "accept"))
+    elements = NftObject("node1", "ip calico", "set", "pods", ("type ipv4_addr",), ("10.0.0.1", "10.0.0.2"))
+    base = NftObject("node1", "ip calico", "chain", "b", ("type filter hook input priority filter; policy drop;",))
+    other = (base.header[0].replace("drop", "accept"),)
+    changes = (
+        Change(chain, replace(chain, entries=("accept",))),
+        Change(elements, replace(elements, entries=("10.0.0.2", "10.0.0.9"))),
+        Change(base, replace(base, header=other)),
+    )
+    result = samples.result(created=False, changes=changes)
+    lines = list(up_status.equivalent_commands(result, str, "/run/labctl"))
+
+    assert lines[:-1] == [
+        "ip netns exec node1 nft flush chain ip calico c",
+        "ip netns exec node1 nft add rule ip calico c 'counter drop'",
+        "ip netns exec node1 nft add rule ip calico c accept",
+        "ip netns exec node1 nft delete element ip calico pods '{ 10.0.0.9 }'",
+        "ip netns exec node1 nft add element ip calico pods '{ 10.0.0.1 }'",
+    ]
+    assert lines[-1].startswith("# node1: changed nft chain ip calico b: it is type filter")
 
 
 def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
