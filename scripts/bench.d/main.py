@@ -38,6 +38,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", help="comma-separated prefixes of variants' names")
     parser.add_argument("--against", metavar="COMMIT", help="also compare traces with those of another commit")
     parser.add_argument("--class", dest="learners", type=int, metavar="N", help="only a class of N learners")
+    parser.add_argument(
+        "--growth", action="store_true", help="only kubenet with 10 to 12,000 pods: up, status, check, down"
+    )
+    parser.add_argument("--plot", metavar="FILE", help="with --growth: also draw it as SVG (needs matplotlib)")
+    parser.add_argument("--measured", metavar="FILE", help="with --growth: what --json printed, instead of measuring")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     options = parser.parse_args()
     names = options.sizes.split(",") if options.sizes else ["10", "100"] if options.quick else list(NETWORKS)
@@ -162,6 +167,10 @@ def main() -> int:
     report_progress = print_progress if sys.stderr.isatty() else lambda text: None
     if options.learners:
         return measure_class(options, report_progress)
+    if options.growth:
+        from growth import main as measure_growth
+
+        return measure_growth(options, report_progress)
     samples, skipped, errors = measure(options, report_progress)
     report_progress("")
     results = summary(samples)

@@ -91,9 +91,7 @@ class Builder:
         added = [change.want for change in changes if change.want is not None and change.have is None]
         recreated = [change.want for change in changes if must_recreate(change)]
         phases.begin(sentence("namespaces"))
-        for item in added:
-            if isinstance(item, Netns):
-                self._namespaces.create(item.name)
+        self._namespaces.create_all(item.name for item in added if isinstance(item, Netns))
         phases.begin(sentence("links"))
         links = [item for item in (*added, *recreated) if isinstance(item, Link)]
         refused += self._linker.create(links)

@@ -9,6 +9,8 @@ import errno
 import fcntl
 import os
 import struct
+import threading
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from labctl.kernel.namespaces.thread import (
     MS_BIND,
     MS_REC,
     MS_SHARED,
+    NetnsThread,
     mount,
     umount,
     unshare,
@@ -32,6 +35,7 @@ from labctl.kernel.netlink.rtnetlink import Channel, attributes
 RTM_GETNSID = 90
 NETNSA_NSID, NETNSA_FD = 1, 3
 FILES_PER_NAMESPACE = 2  # of an open one: its descriptor, and its netlink socket
+MANY = 64  # namespaces that are worth a second thread
 MAX_DESCRIPTORS = 256  # that stay open if the limit of open files does not allow one for each namespace
 SIOCGSKNS = 0x894C  # ioctl of a socket: a descriptor of its namespace
 THREAD_NETNS = "/proc/thread-self/ns/net"
@@ -48,6 +52,7 @@ class NamespaceSet:
         self.lab = lab
         self.fds: dict[str, int] = {}
         self.channels: dict[str, Channel] = {}
+        self._lock = threading.Lock()  # of `fds`, while two threads create namespaces
         self._keeps_all = True  # descriptors, not only the last ones
         self.own: str | None = None  # the node that is the namespace of this process: only a CNI plugin has one
         self.stopped = False  # another thread sets it, to end a long build early
@@ -92,8 +97,35 @@ class NamespaceSet:
         while not self._keeps_all and len(self.fds) > left:
             os.close(self.fds.pop(next(iter(self.fds))))
 
+    def create_all(self, nodes: Iterable[str]) -> None:
+        """Create new, empty namespaces and bind them to their names; many at the same time as a second thread, because
+        the kernel makes two namespaces in parallel for the most part. Raises KernelError."""
+        waiting = deque(nodes)
+
+        def create() -> None:
+            try:
+                while True:
+                    self.create(waiting.popleft())
+            except IndexError:
+                return
+            except BaseException:
+                waiting.clear()
+                raise
+
+        if len(waiting) < MANY or len(os.sched_getaffinity(0)) < 2:
+            create()
+            return
+        with NetnsThread() as second:
+            try:
+                other = second.begin(None, create)
+            except LimitError:
+                create()
+                return
+            create()
+            other.result()
+
     def create(self, node: str) -> None:
-        """Create a new, empty namespace and bind it to its name. Raises KernelError."""
+        """Create a new, empty namespace and bind it to its name. This thread is in it then. Raises KernelError."""
         if self.stopped:
             raise KernelError(f"interrupted before namespace {node} was created")
         path = paths.netns_path(self.lab, node)
@@ -101,9 +133,10 @@ class NamespaceSet:
             unbind(path)  # a name without a namespace, left by a reboot or a crash
         try:
             unshare(CLONE_NEWNET)
-            self._current = node
+            self._current = None  # any thread may do this
             fd = os.open(THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
-            self.fds[node] = fd
+            with self._lock:
+                self.fds[node] = fd
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
             mount(THREAD_NETNS, str(path), None, MS_BIND)
         except OSError as error:
@@ -111,7 +144,8 @@ class NamespaceSet:
                 f"cannot create namespace {path.name}: {error.strerror}", _hint(error), error.errno or 0
             ) from None
         self.channels[node] = Channel()
-        self._close_oldest(MAX_DESCRIPTORS)
+        with self._lock:
+            self._close_oldest(MAX_DESCRIPTORS)
 
     def open(self, nodes: Iterable[str]) -> tuple[str, ...]:
         """Open the namespaces that exist and return their nodes. A name to which no namespace is bound counts as

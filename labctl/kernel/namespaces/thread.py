@@ -98,14 +98,20 @@ class NetnsThread:
         Raises LimitError if no thread can be started, or if only a few files more can be opened; else what the function
         raises, or OSError if the namespace cannot be entered.
         """
-        if self._thread is None:
-            self.start()
-        call = Call(lambda: self._call(netns, lambda: function(*args, **kwargs)))
-        self._calls.put(call)
+        call = self.begin(netns, function, *args, **kwargs)
         try:
             return call.result()
         finally:
             del call  # an error refers to this frame: together they would live until unused cycles are searched
+
+    def begin(self, netns: int | str | Path | None, function: Callable[..., T], *args: Any, **kwargs: Any) -> Call[T]:
+        """As `run`, but the caller works on meanwhile: `result()` of what it gets waits. Raises LimitError if no thread
+        can be started."""
+        if self._thread is None:
+            self.start()
+        call = Call(lambda: self._call(netns, lambda: function(*args, **kwargs)))
+        self._calls.put(call)
+        return call
 
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,4 +155,40 @@ def test_a_lab_is_built_and_read_with_few_descriptors(monkeypatch: pytest.Monkey
             assert set(kernel.namespaces.channels) == set(names)
     finally:
         with KernelLab("few") as kernel:
+            kernel.destroy()
+
+
+def test_many_namespaces_are_made_by_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab_namespaces, "MANY", 2)
+    names = [f"n{number}" for number in range(20)]
+    makers: set[str] = set()
+    create = lab_namespaces.NamespaceSet.create
+
+    def noted(self: lab_namespaces.NamespaceSet, node: str) -> None:
+        makers.add(str(threading.get_ident()))
+        create(self, node)
+
+    monkeypatch.setattr(lab_namespaces.NamespaceSet, "create", noted)
+    try:
+        with KernelLab("two") as kernel:
+            kernel.apply(diff(tuple(map(Netns, names)), ()))
+            assert set(kernel.namespaces.channels) == set(kernel.namespaces.fds) == set(names)
+        inodes = {os.stat(paths.netns_path("two", name)).st_ino for name in names}
+        assert len(inodes) == len(names)
+        assert len(makers) == min(2, len(os.sched_getaffinity(0)))
+    finally:
+        with KernelLab("two") as kernel:
+            kernel.destroy()
+
+
+def test_a_taken_name_ends_the_work_of_both_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab_namespaces, "MANY", 2)
+    try:
+        with KernelLab("two") as first:
+            first.apply(diff((Netns("n3"),), ()))
+        with KernelLab("two") as second, pytest.raises(KernelError, match=r"labctl\.two\.n3: File exists"):
+            second.apply(diff(tuple(Netns(f"n{number}") for number in range(200)), ()))
+        assert len(paths.labs()["two"]) < 200
+    finally:
+        with KernelLab("two") as kernel:
             kernel.destroy()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from labctl.scenario.definition import define_text
 from tests.support.paths import ROOT
 
 BENCH = ROOT / "scripts/bench.d"
@@ -20,6 +22,14 @@ def bench() -> ModuleType:
     finally:
         sys.path.remove(str(BENCH))
     return main
+
+
+def imported(name: str) -> ModuleType:
+    sys.path.insert(0, str(BENCH))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(BENCH))
 
 
 @pytest.mark.parametrize("size", ["10", "100", "1000", "kubenet"])
@@ -68,3 +78,31 @@ def test_a_lab_that_is_not_the_whole_network_is_named(bench: ModuleType) -> None
         "the last container did not answer the first one's ping",
         "12 namespaces and 22 links instead of 12 namespaces and 23 links",
     ]
+
+
+def test_the_table_of_sizes_has_a_row_for_each_size() -> None:
+    growth = imported("growth")
+    rows = [
+        {
+            "pods": pods,
+            "seconds": dict.fromkeys(growth.VERBS, pods / 1000),
+            "memory": {"up": 10**7, "status": 2 * 10**7},
+        }
+        for pods in (10, 12_000)
+    ]
+
+    lines = growth.table(rows).splitlines()
+
+    assert lines[0] == "| pods | up | status | check | down | memory |"
+    assert lines[2:] == [
+        "| 10 | 0.01 s | 0.01 s | 0.01 s | 0.01 s | 20 MB |",
+        "| 12,000 | 12.00 s | 12.00 s | 12.00 s | 12.00 s | 20 MB |",
+    ]
+
+
+@pytest.mark.parametrize("pods", [10, 30, 1000, 12_000])
+def test_a_size_is_a_lab_with_so_many_pods(pods: int) -> None:
+    lab = define_text("growth.yaml", imported("growth").scenario(pods)).compiled
+
+    found = sum(machine.role == "pod" for machine in lab.machines)
+    assert pods - 30 <= found <= pods
