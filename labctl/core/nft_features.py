@@ -24,6 +24,7 @@ _WORDS = {
 }  # fmt: skip
 _ALONE = "|".join(sorted((word for word in _WORDS if not word.endswith("@")), key=len, reverse=True))
 _WORD = re.compile(rf"(?<![\w@$.-])(?<!jump )(?<!goto )(?:({_ALONE})(?![\w-])|((?:add|update) @))")
+_SAME_DIGITS = str.maketrans("123456789", "000000000")  # rules that differ in numbers only are alike
 _HELPER = re.compile(r'type "([^"]+)"')
 _RULE = "table inet labctl {{ chain c {{ {}; }}; }}"
 _BASE = "table {} labctl {{ chain c {{ type filter hook {} priority 0; }}; }}"
@@ -90,8 +91,8 @@ def nft_features(objects: Iterable[NftObject]) -> dict[str, NftObject]:
         elif item.kind not in _UNTRIED_KINDS:
             objects_too = f"{item.kind} object"
             found.setdefault(f"nft {objects_too if objects_too in _SAMPLES else item.kind}", item)
-        for entry in item.entries:
-            for match in _WORD.finditer(_QUOTED.sub('""', entry) if '"' in entry else entry):
+        for text in dict.fromkeys("\n".join(item.entries).translate(_SAME_DIGITS).split("\n")):
+            for match in _WORD.finditer(_QUOTED.sub('""', text) if '"' in text else text):
                 found.setdefault(f"nft {_WORDS[match[1] or match[2]]}", item)
     return found
 
