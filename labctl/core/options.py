@@ -25,17 +25,20 @@ def option(
     choices: tuple[str, ...] = (),
     minimum: int | None = None,
     maximum: int | None = None,
-    form: Literal["", "name", "device", "network", "mac", "rate", "labels", "publish", "section"] = "",
+    form: Literal[
+        "", "name", "device", "network", "mac", "rate", "labels", "publish", "publish-sctp", "section", "endpoint"
+    ] = "",
     old: tuple[str, ...] = (),
     single: bool = False,
 ) -> Any:
     """A field of a model's `Options`: its default, its help sentence, and the values that it accepts.
 
     `form` restricts a text or a number further: `name` (of something in the lab), `device` (the name of a network
-    device), `network` (a name or container:NAME), `mac` (a MAC address), `rate` (a number of bits per second),
-    `labels` (a mapping of Kubernetes labels, kept as a tuple of pairs), `publish` (a PublishedPort with all forms that
-    docker run takes: ranges, IPv6 addresses of the host). With `section`, the annotation is a dataclass
-    of such fields, and the file has a mapping, or one word for the first field.
+    device), `network` (a name or container:NAME), `endpoint` (the same, or a name with options behind a colon), `mac`
+    (a MAC address), `rate` (a number of bits per second), `labels` (a mapping of Kubernetes labels, kept as a tuple of
+    pairs), `publish` (a PublishedPort with all forms that docker run takes: ranges, IPv6 addresses of the host),
+    `publish-sctp` (the same, also of sctp). With `section`, the annotation is a dataclass of such fields, and the file
+    has a mapping, or one word for the first field.
     `old` has the names that the key had before, which files may still use. In a file, `single` allows one value
     in place of a list.
     """

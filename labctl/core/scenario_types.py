@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MachineRole: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
 Protocol: TypeAlias = Literal["tcp", "udp"]
+PublishedProtocol: TypeAlias = Literal["tcp", "udp", "sctp"]
 Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
 MeshGroups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 ANSWER_TIMEOUT_S = 5.0  # seconds that an answer may take
@@ -189,7 +190,7 @@ class PublishedPort:
 
     host_port: int
     port: int
-    protocol: Protocol = "tcp"
+    protocol: PublishedProtocol = "tcp"
     address: IPv4Address | IPv6Address | None = None  # None: all addresses of the host
     count: int = 1
 

@@ -164,8 +164,10 @@ _FORMS = {
     "name": values.LABEL,
     "device": values.DEVICE,
     "network": port_values.NETWORK,
+    "endpoint": port_values.ENDPOINT,
     "mac": values.MAC,
     "publish": port_values.DOCKER_PORT,
+    "publish-sctp": port_values.PODMAN_PORT,
     "rate": values.RATE,
 }
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from labctl.core.scenario_types import ListeningPort, NetworkRule, PodContainer, PortRange, PublishedPort
+from labctl.core.scenario_types import (
+    ListeningPort,
+    NetworkRule,
+    PodContainer,
+    PortRange,
+    PublishedPort,
+    PublishedProtocol,
+)
 from labctl.scenario.document import quote_text
 from labctl.scenario.field_types import InvalidValue, Scalar, suggest
 from labctl.scenario.values import BOOLEAN, LABEL, address, integer, network
@@ -45,7 +52,7 @@ PUBLISHED_PORT = Scalar(
 DOCKER_EXAMPLES = "such as 8080:80, 127.0.0.1:8080:80, [::1]:8080:80, 8000-8010:9000-9010 or 53:53/udp"
 
 
-def _docker_port(text: str) -> PublishedPort:
+def _docker_port(text: str, protocols: tuple[PublishedProtocol, ...] = ("tcp", "udp")) -> PublishedPort:
     """`-p` of docker run: also two ranges of as many ports, and an IPv6 address of the host in brackets. The forms that
     let Docker choose a port of the host are refused."""
     body, slash, protocol = text.partition("/")
@@ -57,15 +64,16 @@ def _docker_port(text: str) -> PublishedPort:
         host_address = "" if six is None and four is None else body.removesuffix(port).rstrip(":") + ":"
         hint = f"write HOST:CONTAINER, such as {host_address}8080:{port}" if port.isdecimal() else DOCKER_EXAMPLES
         raise InvalidValue(f"{quote_text(text)} does not name a port of the host", hint)
-    if slash and protocol not in ("tcp", "udp"):
-        raise InvalidValue(f"{quote_text(protocol)} is not one of tcp, udp", suggest(protocol, ("tcp", "udp")))
+    known = next((one for one in protocols if one == (protocol if slash else "tcp")), None)
+    if known is None:
+        raise InvalidValue(f"{quote_text(protocol)} is not one of {', '.join(protocols)}", suggest(protocol, protocols))
     of_host, of_container = _port_range(ports), _port_range(port)
     count = of_container.last - of_container.first + 1
     if of_host.last - of_host.first + 1 != count:
         what = f"{quote_text(text)}: {ports} and {port} are not ranges of as many ports"
         raise InvalidValue(what, f"{port} is {'one port' if count == 1 else f'{count} ports'}")
     where = None if six is None and four is None else address(4 if six is None else 6).convert(six or four)
-    return PublishedPort(of_host.first, of_container.first, "udp" if protocol == "udp" else "tcp", where, count)
+    return PublishedPort(of_host.first, of_container.first, known, where, count)
 
 
 _PORTS = "[0-9]{1,5}(-[0-9]{1,5})?"
@@ -73,6 +81,18 @@ DOCKER_PORT = Scalar(
     f"a published port {DOCKER_EXAMPLES}",
     _docker_port,
     {"type": "string", "pattern": rf"^(([0-9.]+|\[[0-9a-fA-F:.]+\]):)?{_PORTS}:{_PORTS}(/(tcp|udp))?$"},
+)
+
+
+def _podman_port(text: str) -> PublishedPort:
+    """`-p` of podman run: the same, also of sctp."""
+    return _docker_port(text, ("tcp", "udp", "sctp"))
+
+
+PODMAN_PORT = Scalar(
+    DOCKER_PORT.what,
+    _podman_port,
+    {**DOCKER_PORT.json, "pattern": str(DOCKER_PORT.json["pattern"]).replace("udp", "udp|sctp")},
 )
 
 
@@ -161,6 +181,19 @@ NETWORK = Scalar(
     "a network's name or container:NAME",
     _network,
     {"type": "string", "pattern": "^(container:)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"},
+)
+
+
+def _endpoint(text: str) -> str:
+    """A network with options, `net0:ip=10.89.0.5,mac=...`, as podman run's --network takes it; or container:NAME."""
+    name, _, options = text.partition(":")
+    return _network(text) if name == "container" or not options else f"{LABEL.convert(name)}:{options}"
+
+
+ENDPOINT = Scalar(
+    "a network's name, with options as in net0:ip=10.89.0.5, or container:NAME",
+    _endpoint,
+    {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(:.+)?$"},
 )
 
 

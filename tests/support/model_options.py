@@ -113,7 +113,7 @@ class Values:
         form = meta.get("form")
         if form == "section":
             return settings(annotation, self, 3)
-        if form == "publish":
+        if form in ("publish", "publish-sctp"):
             return _docker_ports(self.inside)
         if form:
             return self._of_form(form)
@@ -143,6 +143,7 @@ class Values:
         return st.sampled_from({
             "name": self.network_names or self.nodes,
             "device": list(DEVICES),
+            "endpoint": [*self.network_names * 3, "podman", "podman:ip=10.88.0.9,mac=02:00:00:00:00:09", *shared],
             "network": [*self.network_names * 3, "bridge", "bridge", "host", "none", *shared],
             "mac": ["02:00:00:00:00:07", "aa:bb:cc:dd:ee:fe"],
             "rate": ["1M", "100k", "10000000"],

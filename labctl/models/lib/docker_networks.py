@@ -282,7 +282,10 @@ def refuse_programs(scenario: Scenario) -> Iterator[Refusal]:
         taken: dict[tuple[str, ListeningPort], str] = {}
         for container, _, ports in _containers(node):
             for port in ports:
-                taken[node.name, ListeningPort(port.host_port, port.protocol)] = f"the published port of {container}"
+                if port.protocol != "sctp":  # no program of a lab listens on such a port
+                    taken[node.name, ListeningPort(port.host_port, port.protocol)] = (
+                        f"the published port of {container}"
+                    )
         for name, owner, listening_ports in container_programs(node, settings):
             for number, listen in enumerate(listening_ports):
                 if (owner, listen) in taken:
