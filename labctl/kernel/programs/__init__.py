@@ -10,6 +10,7 @@ that it prints nothing.
     healthcheck   the HTTP servers of kube-proxy that say whether a node has endpoints of a Service
     docker-proxy  Docker's userland proxy, with docker-proxy's own command line
     dockerd       Docker's daemon without its userland proxy: it listens on published ports, and serves none
+    conmon        the monitor of a container of Podman 5: it holds the container's published ports, and serves none
     load-balancer the load balancer of Services: it sends packets to nodes, by a hash of the flow
     http-proxy    the load balancer of Ingresses and Gateways: an HTTP proxy with a table of routes
     tunnel        a tunnel in user space: flannel's udp backend, or IP in IP where the kernel has none
@@ -26,7 +27,7 @@ import os
 import sys
 
 READY = b"ready\n"
-NAMES = ("pause", "serve", "healthcheck", "docker-proxy", "dockerd", "load-balancer", "http-proxy", "tunnel")
+NAMES = ("pause", "serve", "healthcheck", "docker-proxy", "dockerd", "conmon", "load-balancer", "http-proxy", "tunnel")
 NODE_VARIABLE = "LABCTL_NODE"  # environment variable with the name of the machine that a program runs in
 
 
