@@ -22,6 +22,7 @@ ALIASES = {
     "docker": "docker-bridge",
     "eks": "eks-vpc-cni",
     "gke": "gke-vpc-native",
+    "netavark": "podman",
     "swarm": "docker-overlay",
 }
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
-from labctl.core.resources import Interface, Resource
-from labctl.core.why import LABCTL, Component, Source, explained
-from labctl.models.lib import primitives
+from labctl.core.resources import Address, Interface, Resource, Route
+from labctl.core.why import LABCTL, Component, Reason, Source, explained
+from labctl.models.lib import common_reasons, primitives
 
 _HOST = Component("the host's own set-up (DHCP)", Source("labctl", "labctl/models/lib/docker_underlay.py"))
 _ADDRESS = _HOST.why("It is the address of the host {ns} in the network of the hosts: other hosts know only this one.")
@@ -50,3 +50,28 @@ def refuse_underlay(underlay: IPv4Network, host_count: int) -> Iterator[tuple[st
         what = f"underlay {underlay} has room for {max(capacity, 0)} hosts, but there are {host_count}"
         prefix_length = primitives.prefix_length_for(host_count + FIRST_HOST_OFFSET + 1)
         yield "underlay", what, f"hosts begin at the {FIRST_HOST_OFFSET}th address: a /{prefix_length}"
+
+
+def attach_host_ipv6(name: str, address: IPv6Address, underlay: IPv6Network) -> Iterator[Resource]:
+    """A host's IPv6 address on eth0, and its default route to `internet`."""
+    yield Address(Interface(name, "eth0"), IPv6Interface((address, underlay.prefixlen)), why=_ADDRESS)
+    yield Route(name, primitives.ANYWHERE_IPV6, underlay.network_address + 1, "eth0", why=_DEFAULT)
+
+
+def internet_ipv6(underlay: IPv6Network, internet_ip: IPv6Address) -> Iterator[Resource]:
+    """The IPv6 addresses of the machine `internet`."""
+    gateway = IPv6Interface((underlay.network_address + 1, underlay.prefixlen))
+    yield Address(Interface("internet", "eth0"), gateway, why=_GATEWAY)
+    yield Address(Interface("internet", "lo"), IPv6Interface((internet_ip, 128)), None, why=_PUBLIC)
+
+
+def cables(hosts: Sequence[str], mtu: int, internet_why: Reason) -> Iterator[Resource]:
+    """The cables of the hosts: one host is connected directly to the internet; several share an Ethernet with it."""
+    internet_end = Interface("internet", "eth0")
+    if len(hosts) == 1:
+        host = Interface(hosts[0], "eth0")
+        macs = (primitives.mac(str(host)), primitives.mac(str(internet_end)))
+        whys = (common_reasons.CABLE, internet_why)
+        yield from primitives.veth_pair(host, internet_end, mtu=mtu, macs=macs, whys=whys)
+    else:
+        yield from primitives.ethernet_segment("fabric", [*hosts, "internet"], mtu=mtu)

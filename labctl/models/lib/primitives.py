@@ -9,12 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import TypeAlias
 
 from labctl.core.fidelity import approximation
 from labctl.core.iptables import FirewallRule, rule
-from labctl.core.resources import Address, Chain, Interface, Link, Netns, NftObject, Resource, Route, Sysctl
+from labctl.core.resources import (
+    IP,
+    Address,
+    Chain,
+    Interface,
+    InterfaceAddress,
+    Link,
+    Netns,
+    NftObject,
+    Resource,
+    Route,
+    Sysctl,
+)
 from labctl.core.why import Reason, RuleByRule, RuleShapes, Why, explained
 from labctl.models.lib import common_reasons
 
@@ -24,6 +36,8 @@ except ImportError:  # a Python that was built without it
     from hashlib import sha1
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
+ANYWHERE_IPV6 = IPv6Network("::/0")
+PROTO_STATIC = 4  # the program that creates a route, as it says to the kernel (rt_protos): an administrator
 NO_QUEUE = 0  # packets; the queue of most links made by Go programs, whose netlink library sends it by default
 MAX_BRIDGE_PORTS = 1023  # the kernel numbers bridge ports with ten bits and reserves zero
 
@@ -60,6 +74,13 @@ def device_name(machine: str) -> str:
 def with_prefix_length(address: IPv4Address | int, prefix_length: int) -> IPv4Interface:
     """An address with its prefix length."""
     return IPv4Interface((int(address), prefix_length))
+
+
+def interface_address(address: IP, prefix_length: int) -> InterfaceAddress:
+    """An address of either IP version with its prefix length."""
+    if isinstance(address, IPv4Address):
+        return IPv4Interface((address, prefix_length))
+    return IPv6Interface((address, prefix_length))
 
 
 def host_prefix(address: IPv4Address | int) -> IPv4Network:
@@ -123,10 +144,10 @@ def bridge(
         yield from addresses(interface, address)
 
 
-def addresses(interface: Interface, *interface_addresses: IPv4Interface) -> Iterator[Resource]:
-    """Addresses of a device. For a /32 it does not matter whether there is a connected route."""
+def addresses(interface: Interface, *interface_addresses: InterfaceAddress) -> Iterator[Resource]:
+    """Addresses of a device. For a /32 or /128 it does not matter whether there is a connected route."""
     for address in interface_addresses:
-        yield Address(interface, address, None if address.network.prefixlen == 32 else True)
+        yield Address(interface, address, None if address.network.prefixlen == address.max_prefixlen else True)
 
 
 def default_route(ns: str, gateway: IPv4Address, dev: str = "eth0", why: Reason | None = None) -> Route:

@@ -31,7 +31,7 @@ def test_a_name_finds_its_file_and_text(name: str) -> None:
 def test_the_name_of_a_product_finds_its_usual_network(alias: str, name: str) -> None:
     assert catalog.find(alias) == catalog.find(name)
     assert alias not in catalog.names()
-    assert name.startswith(("azure", alias, "docker"))
+    assert name.startswith(("azure", alias, "docker", "podman"))
 
 
 def test_products_that_people_type() -> None:

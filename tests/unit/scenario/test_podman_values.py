@@ -18,13 +18,13 @@ def test_podman_publishes_ports_of_sctp_and_docker_does_not() -> None:
     assert PODMAN_PORT.convert("80:80") == DOCKER_PORT.convert("80:80")
     assert re.fullmatch(PODMAN_PORT.json["pattern"], text)
     assert not re.fullmatch(DOCKER_PORT.json["pattern"], text)
-    with pytest.raises(InvalidValue, match="'sctp' is not one of tcp, udp$"):
+    with pytest.raises(InvalidValue, match=r"'sctp' is not one of tcp, udp$"):
         DOCKER_PORT.convert(text)
 
 
 def test_another_protocol_is_refused_with_the_similar_one() -> None:
-    with pytest.raises(InvalidValue, match="'stcp' is not one of tcp, udp, sctp") as caught:
-        PODMAN_PORT.convert("80:80/stcp")
+    with pytest.raises(InvalidValue, match="'sctpp' is not one of tcp, udp, sctp") as caught:
+        PODMAN_PORT.convert("80:80/sctpp")
     assert caught.value.hint == "did you mean 'sctp'?"
 
 
