@@ -21,7 +21,7 @@ from labctl.cni.spec import (
     PLUGIN_NOT_AVAILABLE,
     Result,
 )
-from labctl.cni_plugin import iptables_rules, node, wiring
+from labctl.cni_plugin import iptables_rules, nft_rules, node, wiring
 from labctl.cni_plugin.config import Config, Failure, Request
 from labctl.cni_plugin.ipam import Ipam
 from labctl.cni_plugin.node import PluginNode
@@ -69,7 +69,10 @@ class Invocation:
             plan = wiring.wiring(request, result, ipv6=node.has_ipv6(), existing=plugin_node.observe())
             plan = wiring.with_result_macs(request, plan)
             lines = [line for change in plugin_node.differences(plan) for line in change_lines(change)]
-        lines += [f"missing {line}" for line in node.missing_rules(self._rules(_ipv4_addresses(result)))]
+        addresses = _ipv4_addresses(result)
+        lines += [f"missing {line}" for line in node.missing_rules(self._rules(addresses))]
+        if self._with_nft():
+            lines += [f"missing {line}" for line in nft_rules.missing(node.masquerade_table(), self._nft(addresses))]
         if lines:
             raise Failure(
                 FIRST_PLUGIN_CODE,
@@ -83,12 +86,13 @@ class Invocation:
         with PluginNode() as plugin_node:
             plugin_node.remove(Interface(HOST, self.host_veth))
         node.remove_rules(rules)
+        self._remove_nft_rules()
         self.ipam.call("DEL")
 
     def gc(self) -> None:
         """Remove everything of this network that belongs to no valid attachment, and release its addresses; then call
-        the GC of the IPAM plugin. An attachment that lost its veth pair is known only from its masquerade rules, which
-        do not name its device: it is then FIRST_DEVICE.
+        the GC of the IPAM plugin. An attachment that lost its veth pair is known only from its masquerade rules. Those
+        of iptables do not name its device: it is then FIRST_DEVICE.
 
         Continues after an error, and raises Failure for the first error at the end.
         """
@@ -98,12 +102,17 @@ class Invocation:
         aliases = self._link_aliases()
         dropped = [(alias.container_id, alias.ifname) for alias in aliases.values()]
         known = {container for container, _ in dropped} | valid_containers
+        by_nft = tuple(nft_rules.parse_chain(node.masquerade_table()))
+        dropped += [pair for pair in nft_rules.attachments(by_nft, self.config.name) if pair not in dropped]
+        known |= {container for container, _ in dropped}
         masqueraded = iptables_rules.masqueraded_containers(self.config, node.table_rules("nat"))
         dropped += [(container, FIRST_DEVICE) for container in masqueraded if container not in known]
         for device, alias in aliases.items():
             if (alias.container_id, alias.ifname) not in valid:
                 failed += _failing(partial(self._discard, device, alias))
         failed += _failing(lambda: self._remove_stale_rules(lambda container: container not in valid_containers))
+        gone = nft_rules.stale(by_nft, self.config.name, valid)
+        failed += _failing(lambda: node.run_nft(nft_rules.delete_script(gone)))
         for container, ifname in dropped:
             if (container, ifname) not in valid:
                 failed += _failing(partial(self.ipam.release, container, ifname))
@@ -118,10 +127,14 @@ class Invocation:
             raise Failure(
                 PLUGIN_NOT_AVAILABLE, f"this kernel has no {' and no '.join(lacking)}", "ip link add ... type ..."
             )
-        tools = node.missing_programs() if self.config.ip_masq or self.config.firewall else []
+        by_nft = self.config.ip_masq and self._with_nft()
+        by_iptables = self.config.firewall or (self.config.ip_masq and not by_nft)
+        tools = node.missing_programs() if by_iptables else []
+        tools += ["nft"] if by_nft and not node.has_nft() else []
         if tools:
+            package = "nftables" if tools == ["nft"] else "iptables"
             raise Failure(
-                PLUGIN_NOT_AVAILABLE, f"there is no {' and no '.join(tools)} on PATH", "apt-get install iptables"
+                PLUGIN_NOT_AVAILABLE, f"there is no {' and no '.join(tools)} on PATH", f"apt-get install {package}"
             )
         try:
             self.ipam.call("STATUS")
@@ -150,6 +163,8 @@ class Invocation:
         )
         node.set_alias(self.host_veth, alias)
         node.add_rules(self._rules(_ipv4_addresses(ipam_result)))
+        if wanted := self._nft(_ipv4_addresses(ipam_result)):
+            node.run_nft(nft_rules.add_script(wanted, self._earlier_nft_rules()))
         node.wait_for_carrier(self.host_veth)
 
     def _undo(self, plugin_node: PluginNode, ipam_result: Result) -> None:
@@ -157,13 +172,37 @@ class Invocation:
         actions = (
             lambda: plugin_node.remove(Interface(HOST, self.host_veth)),
             lambda: node.remove_rules(self._rules(_ipv4_addresses(ipam_result))),
+            self._remove_nft_rules,
             lambda: self.ipam.call("DEL"),
         )
         for failure in (failure for action in actions for failure in _failing(action)):
             print(f"labctl-cni: {failure.error}", file=sys.stderr)  # the ADD returns its first error
 
+    def _with_nft(self) -> bool:
+        """Whether masquerade rules are written with nft: as configured, else where it is there and iptables is not."""
+        if self.config.ip_masq_backend:
+            return self.config.ip_masq_backend == "nftables"
+        return bool(node.missing_programs()) and node.has_nft()
+
     def _rules(self, addresses: Iterable[IPv4Interface]) -> tuple[iptables_rules.ContainerRules, ...]:
-        return iptables_rules.rules(self.config, self.request.container_id, addresses)
+        """The rules of iptables."""
+        config = replace(self.config, ip_masq=False) if self._with_nft() else self.config
+        return iptables_rules.rules(config, self.request.container_id, addresses)
+
+    def _nft(self, addresses: Iterable[IPv4Interface]) -> tuple[nft_rules.MasqueradeRule, ...]:
+        """The masquerade rules of nft; none if iptables has them, or nothing is masqueraded."""
+        if not (self.config.ip_masq and self._with_nft()):
+            return ()
+        return nft_rules.rules(self.config.name, self.request.ifname, self.request.container_id, addresses)
+
+    def _earlier_nft_rules(self) -> tuple[nft_rules.MasqueradeRule, ...]:
+        """The rules of nft that this attachment has now, whatever addresses they are for."""
+        digest = nft_rules.attachment_digest(self.config.name, self.request.ifname, self.request.container_id)
+        return nft_rules.belonging(nft_rules.parse_chain(node.masquerade_table()), digest)
+
+    def _remove_nft_rules(self) -> None:
+        """Remove the rules of nft of this attachment: it may have been created with another configuration."""
+        node.run_nft(nft_rules.delete_script(self._earlier_nft_rules()))
 
     def _link_aliases(self) -> dict[str, LinkAlias]:
         """Every veth pair of this network, by its end in the host."""
@@ -183,11 +222,11 @@ class Invocation:
         addresses = alias.addresses if alias is not None else ()
         addresses = addresses or _ipv4_addresses(wiring.attachment_part(self.request))
         if addresses:
-            return self._rules(addresses)
+            return iptables_rules.rules(self.config, container, addresses)
         if any(other.container_id == container for other in aliases.values()):
             return ()
         stale = iptables_rules.stale_rules(self.config, lambda other: other == container, node.table_rules("nat"))
-        return (*stale, *self._rules(()))
+        return (*stale, *iptables_rules.rules(self.config, container, ()))
 
     def _remove_stale_rules(self, is_gone: Callable[[str], bool]) -> None:
         """Remove the rules of containers that lost their veth pairs together with their namespaces."""

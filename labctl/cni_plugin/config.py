@@ -39,6 +39,7 @@ from labctl.core.names import did_you_mean
 
 SUPPORTED_VERSIONS = tuple(version for version in VERSIONS if version_tuple(version) >= (0, 3, 0))
 SHAPES = ("bridge", "routed")
+MASQUERADE_BACKENDS = ("iptables", "nftables")
 REQUIRED_VARIABLES = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
     "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
@@ -52,6 +53,7 @@ KEYS: dict[str, tuple[str, type, str]] = {
     "shape": ("shape", str, ""),
     "ipam": ("ipam", dict, ""),
     "ipMasq": ("ip_masq", bool, ""),
+    "ipMasqBackend": ("ip_masq_backend", str, ""),
     "mtu": ("mtu", int, ""),
     "firewall": ("firewall", bool, ""),
     "bridge": ("bridge", str, "bridge"),
@@ -63,8 +65,7 @@ KEYS: dict[str, tuple[str, type, str]] = {
 }
 # keys of the reference plugins for which labctl-cni does nothing: the values that ask for nothing, and what it lacks
 REFERENCE_KEYS: dict[str, tuple[tuple[Any, ...], str]] = {
-    "ipMasqBackend": (("", "iptables"), "labctl-cni writes its rules with iptables"),
-    "macspoofchk": ((False,), "labctl-cni writes no rules of nft, which the plugin bridge filters MAC addresses with"),
+    "macspoofchk": ((False,), "labctl-cni filters no MAC addresses, as the plugin bridge does with rules of nft"),
     "vlan": ((0,), "the bridges of labctl-cni have no VLANs"),
     "vlanTrunk": (([],), "the bridges of labctl-cni have no VLANs"),
     "preserveDefaultVlan": ((False, True), ""),  # it has no effect without vlan
@@ -98,6 +99,7 @@ class Config:
     is_gateway: bool = False
     is_default_gateway: bool = False
     ip_masq: bool = False
+    ip_masq_backend: str = ""  # one of MASQUERADE_BACKENDS; "": iptables, unless only nft is installed
     hairpin: bool = False
     promisc: bool = False
     isolated: bool = False
@@ -258,6 +260,10 @@ def _validate(found: dict[str, Any]) -> None:
     """Refuse keys with invalid values, and keys that exclude each other."""
     if found.get("hairpin") and found.get("promisc"):
         raise Failure(INVALID_NETWORK_CONFIG, "hairpinMode and promiscMode cannot both be on", "keep one of them")
+    backend = found.get("ip_masq_backend", "")
+    if backend and backend not in MASQUERADE_BACKENDS:
+        message = f"ipMasqBackend {short_value(backend)} is none of {', '.join(MASQUERADE_BACKENDS)}"
+        raise Failure(INVALID_NETWORK_CONFIG, message)
     if "bridge" in found and not is_ifname(found["bridge"]):
         raise Failure(INVALID_NETWORK_CONFIG, f"bridge {short_value(found['bridge'])} is not a valid name for a device")
     if not 0 <= found.get("mtu", 0) <= 65535 or 0 < found.get("mtu", 0) < 68:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from labctl.cni.spec import FIRST_PLUGIN_CODE, INVALID_ENVIRONMENT_VARIABLES, IO_FAILURE, UNKNOWN_CONTAINER
+from labctl.cni_plugin import nft_rules
 from labctl.cni_plugin.config import Failure
 from labctl.cni_plugin.iptables_rules import ContainerRules
 from labctl.cni_plugin.wiring import HOST, POD
@@ -178,7 +179,7 @@ def remove_rules(wanted: Iterable[ContainerRules]) -> None:
     if missing_programs():
         return  # without these programs the plugin has written no rules
     for rules in wanted:
-        chains, existing = _read_table(rules.table)
+        chains, existing = _existing_rules(rules.table)
         own_rules = {(name, rule(text)) for name, text in rules.appends if name not in rules.chains}
         dropped, removed = own_rules.intersection(existing), []
         for chain in chains.intersection(rules.chains):
@@ -190,7 +191,26 @@ def remove_rules(wanted: Iterable[ContainerRules]) -> None:
 
 def table_rules(table: str) -> tuple[tuple[str, FirewallRule], ...]:
     """The rules of a table, each with its chain's name. Empty if no rules can be written."""
-    return () if missing_programs() else tuple(_read_table(table)[1])
+    return () if missing_programs() else tuple(_existing_rules(table)[1])
+
+
+def masquerade_table() -> str:
+    """The listing of the table of nft for masquerading, with handles; "" without it, or without nft."""
+    try:
+        return _run(["nft", "-a", "list", "table", *nft_rules.TABLE.split()]) if has_nft() else ""
+    except Failure:
+        return ""
+
+
+def run_nft(script: str) -> None:
+    """Carry out commands of nft, all or none; nothing for an empty text. Raises Failure."""
+    if script:
+        _run(["nft", "-f", "-"], script)
+
+
+def has_nft() -> bool:
+    """Whether the program nft is installed."""
+    return shutil.which("nft", path=_path()) is not None
 
 
 def unsupported_link_kinds(kinds: Iterable[str]) -> list[str]:
@@ -232,8 +252,18 @@ def has_ipv6() -> bool:
 
 
 def _read_table(table: str) -> tuple[set[str], dict[tuple[str, FirewallRule], None]]:
-    """The chains of a table, and its rules, each once and with its chain's name, in their order."""
-    chains = [one.chain for one in parse_save(HOST, "ip", _run(["iptables-save", "-t", table]))]
+    """The chains of a table, and its rules, each once and with its chain's name, in their order. With iptables-legacy,
+    the table exists afterwards."""
+    return _saved_table(_run(["iptables-save", "-t", table]), table)
+
+
+def _existing_rules(table: str) -> tuple[set[str], dict[tuple[str, FirewallRule], None]]:
+    """The same for a table that need not exist, and is not made."""
+    return _saved_table(_run(["iptables-save"]), table)
+
+
+def _saved_table(text: str, table: str) -> tuple[set[str], dict[tuple[str, FirewallRule], None]]:
+    chains = [one.chain for one in parse_save(HOST, "ip", text) if one.chain.table == table]
     rules = dict.fromkeys((chain.name, one) for chain in chains for one in chain.rules)
     return {chain.name for chain in chains}, rules
 
