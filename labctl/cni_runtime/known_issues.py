@@ -1,4 +1,4 @@
-"""Known bugs of plugins: errors of a CHECK that do not concern the pod. Pure.
+"""Known bugs of plugins: errors of a CHECK that do not concern the pod, and of a DEL that has removed all. Pure.
 
 An entry here needs an upstream report, and a reason why the error cannot hide a real problem.
 """
@@ -17,6 +17,12 @@ from labctl.core.resources import Net, Route
 GO_PANIC_EXIT_CODE = 2  # of a Go program that crashed
 _ROUTE_WITHOUT_GATEWAY = re.compile(
     r"Expected Route \{Dst:\{IP:(\S+) Mask:([0-9a-f]+)\} GW:<nil>\} not found in routing table"
+)
+# ip6?tables could not delete the jump to a chain that does not exist: with the back end nft, and with legacy
+_NO_IPTABLES_CHAIN = re.compile(
+    r"\S*ip6?tables -t nat -D POSTROUTING .*-j (CNI-[0-9a-f]+) .*"
+    r"(?:Chain '\1' does not exist|Couldn't load target `\1':No such file or directory).*",
+    re.DOTALL,
 )
 _IPV4_DNAT = re.compile(r"--to-destination [0-9.]+:")
 
@@ -46,6 +52,22 @@ def known_issue(call: PluginCall, error: Error, result: Json, routes: Callable[[
     if destination is not None and any(route.dst == destination and route.via is not None for route in routes()):
         return f"{call.plugin} does not find the route to {destination}, which is there, a known bug: plugins#886"
     return ""
+
+
+def is_known_del_error(call: PluginCall, error: Error) -> bool:
+    """Whether the error of a DEL is a known bug: everything of the pod is removed all the same.
+
+    Since 1.6, DEL of bridge and ptp removes the masquerade rules of both back ends, whichever the ADD used. Of iptables
+    1.8.9 it does not understand that there is no such rule, and reports that as an error, after the rules of nft are
+    gone (findings/bridge-nftables-del-fails.sh). A chain that does not exist holds no rule.
+    """
+    runs = error.msg.split("running [")
+    return (
+        call.config.get("ipMasqBackend") == "nftables"
+        and len(runs) > 1
+        and not runs[0].strip()
+        and all(_NO_IPTABLES_CHAIN.fullmatch(run) for run in runs[1:])
+    )
 
 
 def known_crash(call: PluginCall, exit_code: int) -> str:

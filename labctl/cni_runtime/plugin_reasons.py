@@ -2,7 +2,8 @@
 
 labctl sees what plugins made only afterwards, and does not know which plugin made which object. Devices, addresses and
 routes are explained by what they are. The rules of `portmap`, `firewall` and of masquerading (`ipMasq`) have chains
-with known names, so these plugins are known by them. Everything else was made by some plugin of the list.
+with known names (`plugin_nft_reasons` has those of nft), so these plugins are known by them. Everything else was made
+by some plugin of the list.
 
 Follows containernetworking/plugins 1.1.1: plugins/meta/portmap, plugins/meta/firewall, pkg/ip/ipmasq_linux.go.
 """
@@ -13,8 +14,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
+from labctl.cni_runtime import plugin_nft_reasons
 from labctl.core.iptables import BUILTIN
-from labctl.core.resources import Address, Chain, Link, Resource, Route
+from labctl.core.resources import Address, Chain, Link, NftObject, Resource, Route
 from labctl.core.why import Component, RuleShapes, Source, Why
 
 _PROJECT, _VERSION = "containernetworking/plugins", "1.1.1"
@@ -114,6 +116,8 @@ RULES = RuleShapes(
 def with_reason(item: Resource, planned: Resource | None, pods: Collection[str]) -> Resource:
     """What plugins made, with its reason. `planned` is the object of the plan that they changed, if there is one: the
     plan goes on to explain its own rules. `pods` are the machines that plugins attached."""
+    if isinstance(item, NftObject):
+        return _of_nft(item, planned)
     if not isinstance(item, Chain):
         return replace(item, why=_reason(item, pods))
     own = planned.rule_whys if isinstance(planned, Chain) else ()
@@ -121,6 +125,13 @@ def with_reason(item: Resource, planned: Resource | None, pods: Collection[str])
     made = None if built_in else RULES.of_chain(item) or MADE_BY_PLUGINS
     why = made if planned is None else planned.why
     return replace(item, why=why, rule_whys=own if _any_rule in own else (*own, RULES, _any_rule))
+
+
+def _of_nft(item: NftObject, planned: Resource | None) -> NftObject:
+    """An object of nft that plugins made or changed; a planned one goes on to explain its own rules."""
+    own = planned.rule_whys if isinstance(planned, NftObject) else ()
+    why = planned.why if planned is not None else plugin_nft_reasons.RULES.of_chain(item) or MADE_BY_PLUGINS
+    return replace(item, why=why, rule_whys=(*own, plugin_nft_reasons.RULES, _any_rule))
 
 
 def _any_rule(chain: Any, rule: Any) -> Why:

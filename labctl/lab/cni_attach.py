@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from labctl.cni.conflist import NetworkConfigList, parse_config_list
 from labctl.cni.spec import DecodeError, Json, json_object, result_from_json, supports
 from labctl.cni_runtime.invocation import PluginCall, calls, container_of, takes_prev_result
-from labctl.cni_runtime.known_issues import known_crash, known_issue
+from labctl.cni_runtime.known_issues import is_known_del_error, known_crash, known_issue
 from labctl.cni_runtime.observed_state import (
     attachments_of,
     changed_sysctls,
@@ -285,6 +285,9 @@ def _del(plugins: Plugins, record: attachment_records.AttachmentRecord) -> Itera
     for call in _plugin_calls(plugins.lab, "DEL", config_list, record):
         try:
             plugins.call(node, call, result)
+        except PluginError as error:
+            if error.error is None or not is_known_del_error(call, error.error):
+                yield error.message
         except LabError as error:
             yield error.message
         except OSError as error:

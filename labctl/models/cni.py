@@ -56,7 +56,7 @@ FOLLOWS = "CNI 1.1.0 (versions 0.1.0 to 1.1.0), with the plugins of this machine
 MACHINES = ("nodes", "pods")
 PARTS = (
     faithful("the order of plugins, their environment, input and prevResult; ADD, CHECK, DEL, GC, STATUS, VERSION"),
-    faithful("links, addresses, routes, rules and settings in nodes and pods: real plugins make them"),
+    faithful("links, addresses, routes, settings, rules of iptables and nft in nodes and pods: real plugins make them"),
     faithful("ip-masq-agent of June 2026: every key of its configuration and every flag that shapes its chains"),
     approximation(
         "the plugins' files",

@@ -47,7 +47,7 @@ conflist: {cniVersion: 1.1.0, name: n, type: writer}
 nodes: {node1: {pods: [a, bb]}}
 """
 RULE = (
-    "nft inet pods_masq checks: ip saddr 192.0.2.7 ip daddr != { 192.0.2.0/24, 198.51.100.0/24 }"
+    "nft rule inet pods_masq checks ip saddr 192.0.2.7 ip daddr != { 192.0.2.0/24, 198.51.100.0/24 }"
     ' masquerade comment "id: a"'
 )
 
@@ -78,7 +78,7 @@ def test_each_rule_counts_and_is_restored(definition: lifecycle.Definition) -> N
     handle = next(line for line in nft("-a list ruleset").splitlines() if '"id: a"' in line).split()[-1]
     for words, lines in (
         (f"delete rule inet pods_masq checks handle {handle}", [f"missing {RULE}"]),
-        ("add rule inet pods_masq checks drop", ["extra nft inet pods_masq checks: drop"]),
+        ("add rule inet pods_masq checks drop", ["extra nft rule inet pods_masq checks drop"]),
         ("add chain inet pods_masq mine", ["extra nft chain inet pods_masq mine"]),
         (
             "delete table inet pods_masq",
@@ -94,9 +94,9 @@ def test_each_rule_counts_and_is_restored(definition: lifecycle.Definition) -> N
 
 def test_a_hook_with_another_policy_is_drift(definition: lifecycle.Definition) -> None:
     nft("add chain inet pods_masq postrouting { type nat hook postrouting priority srcnat ; policy drop ; }")
-    assert [line.split(": ")[0] for line in drift("rules")] == [
-        "extra nft inet pods_masq postrouting",
-        "missing nft inet pods_masq postrouting",
+    assert drift("rules") == [
+        "changed nft chain inet pods_masq postrouting: it is type nat hook postrouting priority srcnat; policy drop;,"
+        " should be type nat hook postrouting priority srcnat; policy accept;"
     ]
     lifecycle.up(definition)
     assert drift("rules") == []

@@ -15,7 +15,7 @@ import pytest
 from labctl.cni.conflist import capabilities, parse_config_list
 from labctl.cni.spec import Error
 from labctl.cni_runtime.invocation import MODELS, PluginCall, calls, container_of, takes_prev_result, version_call
-from labctl.cni_runtime.known_issues import known_crash, known_issue
+from labctl.cni_runtime.known_issues import is_known_del_error, known_crash, known_issue
 from labctl.core.resources import Attachment, Route
 from labctl.kernel.cni import plugins
 from labctl.models import model_names
@@ -152,6 +152,28 @@ def test_a_route_without_a_gateway_is_looked_for_in_the_pod(ip: str, mask: str, 
     assert known_issue(check_call("bridge"), error, {}, lambda: (replace(there, via=None),)) == ""
     broken = Error(999, error.msg.replace(ip, "nowhere"))
     assert known_issue(check_call("bridge"), broken, {}, lambda: (there,)) == ""
+
+
+NOT_THERE = {
+    "nft": "iptables v1.8.9 (nf_tables): Chain 'CNI-98d2' does not exist\nTry `iptables -h' for more information.\n",
+    "legacy": "iptables v1.8.9 (legacy): Couldn't load target `CNI-98d2':No such file or directory\n\nTry ...\n",
+}
+
+
+@pytest.mark.parametrize("backend", NOT_THERE)
+def test_a_del_that_misses_a_chain_of_iptables_is_known(backend: str) -> None:
+    run = (
+        'running [/usr/sbin/{} -t nat -D POSTROUTING -s 10.244.1.3 -j CNI-98d2 -m comment --comment name: "kubenet"'
+        ' id: "c-two" --wait]: exit status 2: {}'
+    )
+    four, six = (run.format(tool, NOT_THERE[backend]) for tool in ("iptables", "ip6tables"))
+    with_nft = check_call("bridge", ipMasqBackend="nftables")
+    assert is_known_del_error(with_nft, Error(999, four))
+    assert is_known_del_error(with_nft, Error(999, f"{four}\n{six}"))
+    assert not is_known_del_error(check_call("bridge"), Error(999, four))
+    assert not is_known_del_error(with_nft, Error(999, f"cannot remove eth0\n{four}"))
+    assert not is_known_del_error(with_nft, Error(999, four.replace("-j CNI-98d2", "-j CNI-0000")))
+    assert not is_known_del_error(with_nft, Error(999, f"{four}\nrunning [/usr/sbin/nft -f -]: no"))
 
 
 def test_a_check_that_asks_for_ipam_without_any_is_known() -> None:

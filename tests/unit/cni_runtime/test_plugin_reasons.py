@@ -7,10 +7,12 @@ from dataclasses import replace
 from labctl.cni_runtime.observed_state import merge
 from labctl.cni_runtime.plugin_reasons import MADE_BY_PLUGINS
 from labctl.core.iptables import rule
-from labctl.core.resources import Chain, Interface, Link, Plan
+from labctl.core.nft_ruleset import parse_ruleset
+from labctl.core.resources import Chain, Interface, Link, NftObject, Plan
 from labctl.core.scenario_types import Lab
 from labctl.core.why import KERNEL, RuleByRule
 from labctl.explanation.explanation import Explainer, Subject, find_reason
+from tests.support.paths import GOLDEN
 from tests.support.reasons import problems
 from tests.support.samples import ATTACHMENT
 from tests.unit.cni_runtime.test_observed_state import MADE, PLAN
@@ -62,13 +64,22 @@ CHAINS = (
 )  # fmt: skip
 
 
+WRITTEN = GOLDEN / "cni-plugins-1.9.1"
+# what plugins wrote with nft, and one table of a plugin that nobody knows
+NATIVE = (
+    *parse_ruleset("node1", (WRITTEN / "ipmasq-dual-stack.txt").read_text()),
+    *parse_ruleset("node1", (WRITTEN / "portmap-dual-stack.txt").read_text()),
+    *parse_ruleset("node1", "table inet mine { chain c { accept; } }"),
+)
+
+
 def lab() -> Lab:
     """A lab with a plan that explains itself, and what plugins made and changed in it."""
     own = Chain("node1", "nat", "POSTROUTING", (rule("-j RETURN"),), "ACCEPT")
     own = replace(own, rule_whys=(RuleByRule(own.rules, (OWN,)),))
     planned: Plan = tuple(own if item.key == own.key else replace(item, why=item.why or OWN) for item in PLAN)
     made = [item for item in MADE if not isinstance(item, Chain)]
-    return Lab("t", "cni", merge(planned, (*made, *CHAINS)), (), ())
+    return Lab("t", "cni", merge(planned, (*made, *NATIVE, *CHAINS)), (), ())
 
 
 def test_everything_that_plugins_made_has_a_reason() -> None:
@@ -94,3 +105,12 @@ def test_the_ends_of_a_cable_name_each_other() -> None:
     found = next(item for item in lab().plan if isinstance(item, Link) and item.at == Interface("node1", "veth1"))
     assert Explainer(lab()).why(Subject(found)).sentence.endswith("The other end is eth0 of a.")
     assert ATTACHMENT.pod == "a"
+
+
+def test_the_rules_of_nft_are_those_of_a_known_plugin() -> None:
+    found = lab()
+    subjects = [Subject(item, entry) for item in found.plan if isinstance(item, NftObject) for entry in item.entries]
+    unknown = [subject for subject in subjects if find_reason(subject) == MADE_BY_PLUGINS]
+    assert [(subject.item.table, subject.rule) for subject in unknown] == [("inet mine", "accept")]  # type: ignore[union-attr]
+    told = [Explainer(found).why(subject).sentence for subject in subjects]
+    assert "It is the host port: packets to port 8080 of node1 go to 10.244.1.2:80 instead" in " ".join(told)
