@@ -317,30 +317,47 @@ subjects() {
     quietly "fetching ${wanted[*]} again" "${download[@]}" || return 1
   fi
   for package in *.deb; do dpkg-deb -x "$package" "$copy/tree" || return 1; done
+  newer_plugins "$copy/tree/forky" || say "the CNI plugins of Debian forky cannot be downloaded here"
   chmod 755 "$copy/tree"
   mv -T "$copy/tree" "$target"
 }
 
-# engines DIRECTORY: unpack one tree for each newer Debian, from the mirror that this Debian uses; apt's own lists and
-# its list of installed packages do not change
+# newer_plugins DIRECTORY: unpack the CNI plugins of Debian forky (1.9), which write rules of nft, too
+newer_plugins() {
+  local own=$copy/forky package
+  of_suite forky "$own" || return 1
+  cd "$own/archives" || return 1
+  quietly "fetching the CNI plugins of Debian forky" "${apt[@]}" download containernetworking-plugins || return 1
+  for package in "$own"/archives/*.deb; do dpkg-deb -x "$package" "$1" || return 1; done
+}
+
+# of_suite SUITE FOLDER: read the package lists of another Debian, from the mirror that this one uses, into a folder;
+# `apt` is then the command for it. apt's own lists and its list of installed packages do not change.
+of_suite() {
+  local suite=$1 own=$2 mirror
+  mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" && !found++ {print $2}')
+  [[ -n $mirror ]] || return 1
+  mkdir -p "$own/lists/partial" "$own/archives/partial" || return 1
+  : >"$own/status"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$own/sources.list"
+  apt=(apt-get -q -o "Dir::Etc::SourceList=$own/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    -o "Dir::State::Lists=$own/lists" -o "Dir::State::Status=$own/status" -o "Dir::Cache::Archives=$own/archives"
+    -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root
+    -o Acquire::Check-Valid-Until=false -o Acquire::Languages=none)
+  quietly "reading the package lists of Debian $suite" "${apt[@]}" update
+}
+
+# engines DIRECTORY: unpack one tree for each newer Debian
 engines() {
-  local target=$1 suite mirror own package
+  local target=$1 suite own package
   lock "$target"
   [[ ! -e $target ]] || return 0
   if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then return 1; fi
-  mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" && !found++ {print $2}')
-  [[ -n $mirror ]] || return 1
   copy=$(mktemp -d "$target.XXXXXX")
   for suite in trixie forky; do
     own=$copy/apt/$suite
-    mkdir -p "$own/lists/partial" "$own/archives/partial" "$copy/trees/$suite" || return 1
-    : >"$own/status"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$own/sources.list"
-    local -a apt=(apt-get -q -o "Dir::Etc::SourceList=$own/sources.list" -o Dir::Etc::SourceParts=/dev/null
-      -o "Dir::State::Lists=$own/lists" -o "Dir::State::Status=$own/status" -o "Dir::Cache::Archives=$own/archives"
-      -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root
-      -o Acquire::Check-Valid-Until=false -o Acquire::Languages=none)
-    quietly "reading the package lists of Debian $suite" "${apt[@]}" update || return 1
+    mkdir -p "$copy/trees/$suite"
+    of_suite "$suite" "$own" || return 1
     quietly "fetching docker.io of Debian $suite" "${apt[@]}" -y --no-install-recommends --download-only install \
       docker.io iptables || return 1
     for package in "$own"/archives/*.deb; do dpkg-deb -x "$package" "$copy/trees/$suite" || return 1; done

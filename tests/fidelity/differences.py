@@ -11,7 +11,11 @@ from dataclasses import dataclass
 
 REPLAYS = ("kubenet", "hairpin", "ipMasq", "ptp", "portmap", "firewall", "tuning")
 SHAPES = ("bridge", "hairpin", "promisc", "ipMasq", "default gateway", "ptp", "firewall", "portmap")
-FOLLOWED = tuple(f"labctl-cni {shape}" for shape in SHAPES)
+WITH_NFT = ("bridge", "ptp", "portmap")  # compared with the plugins of 1.9
+FOLLOWED = (
+    *(f"labctl-cni {shape}" for shape in SHAPES),
+    *(f"labctl-cni {shape} with nft" for shape in WITH_NFT),
+)
 RELEASES = ("20.10", "26", "28")  # of docker-bridge that a daemon was seen of
 WIRED = ("docker-bridge", "docker networks", "docker without its proxy")
 DOCKER = tuple(f"{case} {release}" for release in RELEASES for case in WIRED)
@@ -43,6 +47,15 @@ DIFFERENCES = (
         " (which the plugins of that release do not know) and a DEL that is told nothing find what is theirs",
         FOLLOWED,
         ("node1: ip link veth-?-eth0: ifalias was labctl-cni net ? eth0 10.244.0.?/24, should be None",),
+    ),
+    Reason(
+        "the plugins of 1.9 give a container's device a queue, as the kernel does; those of 1.1, which labctl's plugin"
+        " follows in this, give it none",
+        tuple(case for case in FOLLOWED if case.endswith("with nft")),
+        (
+            "?: changed link eth0: txqueuelen was 0, should be 1000",
+            "?: ip link eth0: txqlen was None, should be 1000",
+        ),
     ),
     Reason(
         "the models are of IPv4, and labctl's links keep silent in IPv6 unless a file asks for it: no link-local"

@@ -63,9 +63,16 @@ def write(lab: str, node: str, settings: dict[str, int]) -> None:
         inside(lab, node, "sh", "-c", f"echo {value} > /proc/sys/net/{name.replace('.', '/')}")
 
 
-def inside(lab: str, node: str, *words: str | Path, env: dict[str, str] | None = None, text: str | None = None) -> str:
+def inside(
+    lab: str,
+    node: str,
+    *words: str | Path,
+    env: dict[str, str] | None = None,
+    text: str | None = None,
+    check: bool = True,
+) -> str:
     """Run a command in the network of a namespace, and nothing else of it."""
-    return run("nsenter", f"--net={paths.netns_path(lab, node)}", *words, env=env, text=text)
+    return run("nsenter", f"--net={paths.netns_path(lab, node)}", *words, env=env, text=text, check=check)
 
 
 def cable(lab: str, node: str, other: str, device: str) -> None:
@@ -82,6 +89,12 @@ def cable(lab: str, node: str, other: str, device: str) -> None:
 def cni_folder() -> Path | None:
     """Where the reference plugins of CNI are; None if they are nowhere."""
     folders = (UNPACKED / "usr/lib/cni", Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+    return next((folder for folder in folders if (folder / "bridge").exists()), None)
+
+
+def newer_cni_folder() -> Path | None:
+    """Where the reference plugins of CNI 1.9 are, which write rules of nft; None if they are nowhere."""
+    folders = (UNPACKED / "forky/usr/lib/cni", NEWER / "forky/usr/lib/cni")
     return next((folder for folder in folders if (folder / "bridge").exists()), None)
 
 
@@ -104,11 +117,19 @@ class Cni:
         self, pod: str, plugins: list[dict[str, Any]], result: dict[str, Any], runtime: dict[str, Any] | None = None
     ) -> None:
         """Take one pod's wiring away again, by the same chain the other way round."""
-        for plugin in reversed(plugins):
-            self._call("DEL", pod, plugin, result, runtime)
+        for plugin in reversed(plugins):  # with nft, DEL of the reference plugins fails after it has removed all
+            check = plugin.get("ipMasqBackend") != "nftables"
+            self._call("DEL", pod, plugin, result, runtime, check=check)
 
     def _call(
-        self, command: str, pod: str, plugin: dict[str, Any], result: dict[str, Any], runtime: dict[str, Any] | None
+        self,
+        command: str,
+        pod: str,
+        plugin: dict[str, Any],
+        result: dict[str, Any],
+        runtime: dict[str, Any] | None,
+        *,
+        check: bool = True,
     ) -> str:
         asked = {"cniVersion": "0.4.0", "name": "net", **plugin}
         if "ipam" in asked:
@@ -126,7 +147,7 @@ class Cni:
             "PATH": self.path,
         }
         file = next(folder / plugin["type"] for folder in self.folders if (folder / plugin["type"]).exists())
-        return inside(self.lab, self.node, file, env=env, text=json.dumps(asked))
+        return inside(self.lab, self.node, file, env=env, text=json.dumps(asked), check=check)
 
 
 # ---- Docker ------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from labctl.core.iptables import BACKENDS, Backend
+from labctl.core.resources import NftObject
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
 from tests.fidelity import subjects
@@ -17,6 +18,8 @@ from tests.fidelity.alike import AT_ONCE, Side, differences, observed
 from tests.fidelity.differences import unexplained
 from tests.fidelity.replay import replayed, settled
 from tests.fidelity.subjects import Cni, add, cable, ip, write
+from tests.support.drift import drift
+from tests.support.paths import GOLDEN
 
 pytestmark = pytest.mark.root
 
@@ -66,13 +69,14 @@ def bare_node(
     own: Path | None = None,
     image: dict[str, int] = IMAGE,
     backend: Backend = subjects.BACKEND,
+    folder: Path | None = None,
 ) -> Iterator[Cni]:
     """A node without a network for its pods, as the image leaves it, and two pods without any.
 
     `born` are settings that all namespaces have before they get devices, `own` a folder of plugins to use first,
-    `image` the settings of the node's image.
+    `image` the settings of the node's image, `folder` is where the reference plugins are.
     """
-    folder = subjects.cni_folder()
+    folder = folder or subjects.cni_folder()
     if folder is None:
         pytest.skip("no CNI plugins here: scripts/test unpacks Debian's containernetworking-plugins")
     name = paths.netns_name(lab, NODE)
@@ -220,6 +224,76 @@ def test_labctl_as_a_plugin_wires_as_the_reference_does(tmp_path: Path, own_plug
         made = come_and_gone(node, ours)
     for is_made, is_real in zip(made, real, strict=True):
         assert unexplained(f"labctl-cni {shape}", differences(is_made, is_real)) == []
+
+
+NFT = {"ipMasqBackend": "nftables"}
+OWN_NFT = OWN | {"ipMasq": True} | NFT
+FOLLOWED_WITH_NFT: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
+    "bridge": ([BRIDGE | {"ipMasq": True} | NFT], [OWN_NFT | {"isGateway": True}]),
+    "ptp": ([{"type": "ptp", "ipMasq": True, "ipam": IPAM} | NFT], [OWN_NFT | {"shape": "routed"}]),
+    "portmap": (
+        [BRIDGE | {"ipMasq": True} | NFT, PORTMAP | {"backend": "nftables"}],
+        [OWN_NFT | {"isGateway": True}, PORTMAP | {"backend": "nftables"}],
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", FOLLOWED_WITH_NFT)
+def test_labctl_as_a_plugin_writes_the_rules_of_nft_of_the_reference(
+    tmp_path: Path, own_plugin: Path, shape: str
+) -> None:
+    """Against the plugins of 1.9, which have the back end."""
+    folder = subjects.newer_cni_folder()
+    if folder is None:
+        pytest.skip("no CNI plugins 1.9 here: scripts/test unpacks those of Debian forky")
+    theirs, ours = FOLLOWED_WITH_NFT[shape]
+    with bare_node(tmp_path / "real", AT_ONCE, folder=folder) as node:
+        real = come_and_gone(node, theirs)
+    with bare_node(tmp_path / "ours", AT_ONCE, "ours", own_plugin, folder=folder) as node:
+        made = come_and_gone(node, ours)
+    tables = {item.table for item in real[0].plan if isinstance(item, NftObject)}
+    assert "inet cni_plugins_masquerade" in tables
+    for is_made, is_real in zip(made, real, strict=True):
+        assert unexplained(f"labctl-cni {shape} with nft", differences(is_made, is_real)) == []
+
+
+WITH_PLUGINS = """
+name: nft-plugins
+model: cni
+cni_path: {folder}
+conflist:
+  cniVersion: 1.1.0
+  name: kubenet
+  plugins:
+    - {{type: bridge, bridge: cbr0, isGateway: true, ipMasq: true, ipMasqBackend: nftables, hairpinMode: true,
+       ipam: {{type: host-local, ranges: [[{{subnet: "{{pod_cidr}}"}}]], routes: [{{dst: 0.0.0.0/0}}]}}}}
+    - {{type: portmap, snat: true, backend: nftables, capabilities: {{portMappings: true}}}}
+nodes: {{node1: {{pods: [a]}}, node2: {{pods: {{c-one: {{host_ports: ["8080:80"]}}, c-two: }}}}}}
+"""
+
+
+def test_a_lab_wants_the_rules_of_nft_that_plugins_wrote(tmp_path: Path) -> None:
+    """They are those of the files in tests/golden/cni-plugins-1.9.1, with nft 1.0.6 or later; and they come back."""
+    folder = subjects.newer_cni_folder()
+    if folder is None:
+        pytest.skip("no CNI plugins 1.9 here: scripts/test unpacks those of Debian forky")
+    golden = GOLDEN / "cni-plugins-1.9.1"
+    wanted = (golden / "ipmasq.txt").read_text() + (golden / "portmap.txt").read_text()
+    file = tmp_path / "lab.yaml"
+    file.write_text(WITH_PLUGINS.format(folder=folder))
+    try:
+        lifecycle.up(lifecycle.define(str(file)))
+        listed = subjects.inside("nft-plugins", "node2", "nft", "list", "ruleset")
+        assert listed.replace("output priority -100", "output priority dstnat") == wanted  # as nft 1.1 prints it
+        for words in ("flush chain ip cni_hostport hostports", "delete table inet cni_plugins_masquerade"):
+            subjects.inside("nft-plugins", "node2", "nft", *words.split())
+        assert "missing nft table inet cni_plugins_masquerade" in drift("nft-plugins")
+        lifecycle.up(lifecycle.define(str(file)))
+        assert drift("nft-plugins") == []
+    finally:
+        warnings: list[str] = []
+        lifecycle.down("nft-plugins", warn=warnings.append)
+    assert warnings == []  # the known error of DEL is none
 
 
 def come_and_gone(node: Cni, plugins: list[dict[str, Any]]) -> tuple[Side, Side]:
