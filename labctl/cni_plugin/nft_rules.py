@@ -2,7 +2,7 @@
 
 Each address of a container has a rule in the chain `masq_checks`. Its comment begins with two digests, of the network,
 and of the device and the container: by these the rules of an attachment are found again, whatever addresses it had.
-Unlike with iptables, the device counts, so two devices of one container have rules of their own.
+Unlike with iptables, the device counts, so two devices of one container have separate rules.
 
 The texts are those of the plugins bridge and ptp of containernetworking/plugins 1.9.1 (pkg/ip/ipmasq_nftables_linux.go,
 pkg/utils.FormatHash): both may share the table.
@@ -85,7 +85,7 @@ def parse_chain(listing: str) -> Iterator[MasqueradeRule]:
 
 
 def belonging(existing: Iterable[MasqueradeRule], digest: str) -> tuple[MasqueradeRule, ...]:
-    """The rules whose comments begin with a digest."""
+    """The rules with a comment that begins with a digest."""
     return tuple(rule for rule in existing if rule.comment.startswith(digest))
 
 
@@ -98,8 +98,8 @@ def stale(
 
 
 def attachments(existing: Iterable[MasqueradeRule], network: str) -> tuple[tuple[str, str], ...]:
-    """The attachments of a network that have rules, each once: a pair of container and device. Those whose comments
-    were cut off are left out: their digests are of other names."""
+    """The attachments of a network that have rules, each once: a pair of container and device. Those with a comment
+    that was cut off are left out: their digests are of other names."""
     found: dict[tuple[str, str], None] = {}
     for rule in belonging(existing, network_digest(network)):
         told = _ATTACHMENT.fullmatch(rule.comment)

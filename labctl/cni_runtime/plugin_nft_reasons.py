@@ -66,6 +66,6 @@ RULES = RuleShapes(
     (
         _PORTS + "masquerading",
         "saddr",
-        _PORTMAP.why("A pod uses a host port of its own: it would see a packet from itself, and not answer {ns}."),
+        _PORTMAP.why("A pod uses its own host port: it would see a packet from itself, and not answer {ns}."),
     ),
 )  # fmt: skip
