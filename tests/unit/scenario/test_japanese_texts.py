@@ -59,8 +59,8 @@ def test_a_lesson_is_whole_in_japanese(one: lesson_catalog.LessonEntry) -> None:
     assert problems(lesson_texts(one.lesson, one.lesson.in_language("ja"))) == []
 
 
-def test_there_are_twelve_lessons_and_each_ends_with_an_exercise() -> None:
-    assert len(LESSONS) == 12
+def test_there_are_thirteen_lessons_and_each_ends_with_an_exercise() -> None:
+    assert len(LESSONS) == 13
     assert {one.lesson.exercise for one in LESSONS} <= {one.name for one in EXERCISES}
 
 
