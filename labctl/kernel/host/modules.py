@@ -15,7 +15,8 @@ from pathlib import Path
 
 from labctl.core.features import kernel_module, used_extensions
 from labctl.core.iptables import Backend, FirewallRule
-from labctl.core.resources import Chain, Link, Resource, Sysctl
+from labctl.core.nft_features import nft_features
+from labctl.core.resources import Chain, Link, NftObject, Resource, Sysctl
 from labctl.errors import KernelError
 from labctl.kernel.host.work_record import WorkRecord
 
@@ -151,14 +152,22 @@ def _module_name(path: str) -> str:
 
 def _needs(plan: Iterable[Resource], backend: Backend) -> Iterator[str]:
     chains: list[Chain] = []
+    native: list[NftObject] = []
     for item in plan:
         if isinstance(item, Chain):
             chains.append(item)
+        elif isinstance(item, NftObject):
+            native.append(item)
         elif isinstance(item, Link):
             if item.kind != "loopback":
                 yield kernel_module(item.kind)
         elif isinstance(item, Sysctl) and item.name.startswith("net.bridge."):
             yield "br_netfilter"
+    if native:
+        yield NFT_MODULES[0]
+        if any(one.header and one.header[0].startswith("type nat ") for one in native):
+            yield NFT_MODULES[2]
+        yield from map(kernel_module, nft_features(native))
     for family, table in dict.fromkeys([(one.family, one.table) for one in chains]):
         if family == "bridge" or backend == "nft":
             yield from NFT_MODULES

@@ -10,7 +10,7 @@ import pytest
 
 from labctl.core.features import kernel_module
 from labctl.core.iptables import rule
-from labctl.core.resources import Chain, Interface, Link, Netns, Sysctl
+from labctl.core.resources import Chain, Interface, Link, Netns, NftObject, Sysctl
 from labctl.errors import KernelError
 from labctl.kernel import leftovers
 from labctl.kernel.host import modules
@@ -194,3 +194,12 @@ def test_bridges_of_the_machine_are_restored_after_a_kill(machine: Path, monkeyp
 
 def settings(machine: Path) -> set[str]:
     return {(machine / "proc/sys" / name.replace(".", "/")).read_text().strip() for name in modules.BRIDGE_CALLS}
+
+
+def test_objects_of_nft_need_nf_tables_and_what_their_rules_use() -> None:
+    hook = ("type nat hook postrouting priority srcnat; policy accept;",)
+    chain = NftObject("n", "ip t", "chain", "c", hook, ("fib daddr type local counter masquerade",))
+    table = NftObject("n", "ip t", "table")
+
+    assert modules.modules_for([table]) == ("nf_tables",)
+    assert modules.modules_for([table, chain]) == ("nf_tables", "nft_chain_nat", "nft_fib_inet", "nft_masq")
