@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from labctl.core.iptables_save import ChainCounters
+    from labctl.core.nft_counters import NftCounters
     from labctl.core.observations import Flow
 
 PortState: TypeAlias = Literal["disabled", "listening", "learning", "forwarding", "blocking"]
@@ -63,8 +64,8 @@ class ListeningSocket:
 @dataclass(frozen=True, slots=True)
 class NodeState:
     """One namespace: its connected routes (the kernel's own), the number of its connections and the connections,
-    bridge ports, forwarding entries, listening sockets, veth ends that are up without carrier, and firewall chains with
-    counters and sysctls by name."""
+    bridge ports, forwarding entries, listening sockets, veth ends that are up without carrier, firewall chains with
+    counters, sysctls by name, and the tables of nft with counters that are not those of iptables."""
 
     node: str
     connected_routes: tuple[Route, ...] = ()
@@ -76,3 +77,4 @@ class NodeState:
     no_carrier: tuple[str, ...] = ()
     chains: tuple[ChainCounters, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    nft: tuple[NftCounters, ...] = ()

@@ -15,6 +15,7 @@ from labctl.report.plain_text import with_sudo
 if TYPE_CHECKING:
     from labctl.core.diff import Change
     from labctl.core.fidelity import Fidelity
+    from labctl.core.nft_counters import NftCounters
     from labctl.core.node_state import BridgePort, FdbEntry, ListeningSocket
     from labctl.core.observations import Flow
     from labctl.core.results import Outcome, PairCounts, Report, RunningSummary, Sighting, UpResult
@@ -345,6 +346,7 @@ def node(view: NodeView) -> Document:
         "node": view.node,
         **objects,
         "chains": _chains(view),
+        "nft": [_nft_object(one) for one in view.state.nft],
         "settings": settings(view),
         "connected": [resource_json(route) for route in view.state.connected_routes],
         "ports": [_port(one) for one in view.state.ports],
@@ -390,6 +392,16 @@ def _socket(one: ListeningSocket) -> Document:
         "port": one.port,
         "processes": list(one.processes),
     }
+
+
+def _nft_object(counted: NftCounters) -> Document:
+    item = counted.item
+    numbers = [(None, None) if one is None else one for one in counted.counters]
+    lines = [
+        {"line": line, "packets": packets, "bytes": size}
+        for line, (packets, size) in zip(item.entries, numbers, strict=True)
+    ]
+    return {"table": item.table, "kind": item.kind, "name": item.name, "header": list(item.header), "lines": lines}
 
 
 def _chains(view: NodeView) -> list[Document]:

@@ -27,6 +27,7 @@ from labctl.core.resources import (
 
 if TYPE_CHECKING:
     from labctl.core.iptables_save import ChainCounters
+    from labctl.core.nft_counters import NftCounters
     from labctl.core.node_state import NodeState
     from labctl.core.resources import Resource
     from labctl.core.scenario_types import Lab
@@ -71,6 +72,7 @@ def sections(view: NodeView, reasons: PlannedReasons | None = None) -> tuple[Tab
     why: Why = (lambda item: "") if reasons is None else reasons.of
     found = [_links(plan, why), _options(plan), _ports(state), _addresses(plan, why), _routes(plan, state, why)]
     found += [_rules(plan, why), _neighbours(plan, why), _forwarding(state), *_firewall(state.chains, reasons)]
+    found += _nft(state.nft, reasons)
     found += [_connections(state), _sockets(state), _processes(plan, why)]
     set_by_lab = {item.name: item for item in plan if isinstance(item, Sysctl)}
     rows = [
@@ -273,3 +275,22 @@ def _firewall(chains: Iterable[ChainCounters], reasons: PlannedReasons | None) -
             rows.append(("", str(packets), str(size), str(rule), why))
     columns = ("chain", "packets", "bytes", "rule", "why")
     return [trim(f"{CHAIN_TOOLS[family]} -t {table}", columns, rows, 4) for (family, table), rows in tables.items()]
+
+
+def _nft(objects: Iterable[NftCounters], reasons: PlannedReasons | None) -> list[TableSection]:
+    """The tables of nft: each chain with its rules and what they counted, each set and map with its elements."""
+    tables: dict[str, list[Row]] = {}
+    for counted in objects:
+        item = counted.item
+        rows = tables.setdefault(item.table, [])
+        if item.kind == "table":
+            continue
+        name = item.name if item.kind == "chain" else f"{item.kind} {item.name}"
+        entries = "" if item.kind == "chain" else f"{{ {', '.join(item.entries)} }}"
+        header = " ".join(line for line in item.header if not line.startswith("comment "))
+        rows.append((name, "", "", f"{header} {entries}".strip(), "" if reasons is None else reasons.of(item)))
+        for rule, counter in zip(item.entries, counted.counters, strict=True) if item.kind == "chain" else ():
+            numbers = ("", "") if counter is None else tuple(map(str, counter))
+            rows.append(("", *numbers, rule, "" if reasons is None else reasons.of_rule(item, rule)))
+    columns = ("chain", "packets", "bytes", "rule", "why")
+    return [trim(f"nft table {table}", columns, rows, 4) for table, rows in tables.items()]

@@ -34,6 +34,7 @@ from labctl.core.lesson_types import (
     StepTexts,
 )
 from labctl.core.neighbour_tables import FullTable
+from labctl.core.nft_counters import parse_counters
 from labctl.core.node_state import BridgePort, FdbEntry, ListeningSocket, NodeState
 from labctl.core.observations import Flow, KernelEvent, RouteLookup
 from labctl.core.resources import (
@@ -150,6 +151,19 @@ BALANCED = Outcome(
 UNSURE = Outcome(PING, "inconclusive", ("packets were lost on the way to the tap",), "", (), 0.5)
 SKIPPED = Outcome(PING, "skip", ("tcpdump is not here",))
 COUNTED = (ChainCounters(NAT, ((3, 252), (1, 84)), (9, 900)), ChainCounters(OWN, ()))
+NFT_TEXT = """
+table inet masq {
+    set pods {
+        type ipv4_addr
+        elements = { 10.244.0.2 }
+    }
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname "eth0" counter packets 7 bytes 420 masquerade
+        accept
+    }
+}
+"""
 STATE = NodeState(
     "node1",
     (Route("node1", IPv4Network("10.224.0.0/24"), dev="eth0", src=IPv4Address("10.224.0.4"), proto=2),),
@@ -169,6 +183,7 @@ STATE = NodeState(
     ("veth1",),
     COUNTED,
     {"net.ipv4.ip_forward": "1"},
+    tuple(parse_counters("node1", NFT_TEXT)),
 )  # fmt: skip
 VIEW = NodeView("node1", PLAN, STATE)
 RUNNING = (

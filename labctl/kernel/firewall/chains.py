@@ -162,6 +162,13 @@ def start_reading_counters(ns: str, backend: Backend, held: ExitStack) -> Callab
     return lambda: tuple(one for read in reading for one in read())
 
 
+def native_tables(backend: Backend) -> tuple[Table, ...]:
+    """The tables of nft in this thread's namespace that are not those of ebtables or, with the nft backend, of
+    iptables."""
+    families = {"bridge", *(("ip", "ip6") if backend == "nft" else ())}
+    return tuple(one for one in nft_tables.tables() if one[0] not in families or one not in BUILTIN)
+
+
 def _stray_counters(run: tools.SaveRun) -> Iterator[ChainCounters]:
     for one in run.chain_counters():
         yield replace(one, chain=replace(one.chain, family=LEGACY_FAMILIES[one.chain.family]))

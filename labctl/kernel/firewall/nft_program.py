@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 
 from labctl.core.nft_changes import change_script, needs_present
+from labctl.core.nft_counters import NftCounters, parse_counters
 from labctl.core.nft_refusals import refusals
 from labctl.core.nft_ruleset import parse_ruleset
 from labctl.core.resources import NftObject
@@ -93,6 +94,25 @@ class NftWrite:
         """End it, if it still runs."""
         if self._running is not None:
             self._running.close()
+
+
+def read_counters(ns: str, tables: Collection[Table]) -> tuple[NftCounters, ...]:
+    """What is in these tables of this thread's namespace, with what the rules counted. Nothing without the program.
+    Raises KernelError."""
+    if not tables:
+        return ()
+    try:
+        program = commands.find("nft")
+    except MissingError:
+        return ()
+    running = commands.RunningTool([program, "list", *_what(tables)])
+    try:
+        done = running.finish()
+    finally:
+        running.close()
+    names = {" ".join(one) for one in tables}
+    found = parse_counters(ns, done.stdout) if not done.returncode else ()
+    return tuple(one for one in found if one.item.table in names)
 
 
 def start_counting_denied(tables: Iterable[Table], held: ExitStack) -> Callable[[], int]:

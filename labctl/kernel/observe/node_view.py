@@ -66,7 +66,7 @@ def read_nodes(lab: str, nodes: Iterable[str], *, details: bool = True) -> dict[
 
 def _read_node(node: str, path: Path, backend: Backend | None) -> NodeState:
     """The state of this thread's namespace, which is bound to `path`. Without `backend`, no details."""
-    from labctl.kernel.firewall import chains
+    from labctl.kernel.firewall import chains, nft_program
 
     with closing(Channel()) as channel:
         links = snapshot.Snapshot(complete=False)
@@ -85,6 +85,7 @@ def _read_node(node: str, path: Path, backend: Backend | None) -> NodeState:
         tuple(_without_carrier(links.links[node].values())),
         chains.read_chain_counters(node, backend) if backend is not None else (),
         read_sysctls() if backend is not None else {},
+        nft_program.read_counters(node, chains.native_tables(backend)) if backend is not None else (),
     )
 
 

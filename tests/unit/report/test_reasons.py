@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 from labctl.core.diff import diff
 from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters
+from labctl.core.nft_counters import parse_counters
 from labctl.core.node_state import NodeState
 from labctl.core.resources import Chain, NftObject, Route
 from labctl.core.scenario_types import Lab
@@ -101,6 +102,18 @@ def test_show_has_a_column_with_the_reasons() -> None:
     rules = [row for row in found["iptables -t nat"].rows if row[0] == ""]
     assert all(row[-1].endswith("[ip-masq-agent]") for row in rules)
     assert all("why" not in section.columns for section in sections(view))
+
+
+def test_show_has_the_reasons_of_objects_of_nft() -> None:
+    shapes = RuleShapes(("ip t/c", "", LABCTL.why("It is a chain.")), ("ip t/c", "drop", LABCTL.why("It drops.")))
+    chain = NftObject("node1", "ip t", "chain", "c", entries=("counter drop",), why=shapes.of_chain)
+    chain = replace(chain, rule_whys=shapes.reasons)
+    lab = replace(kubenet(), plan=(*kubenet().plan, chain))
+    text = "table ip t { chain c { counter packets 1 bytes 84 drop; }; set s { type ipv4_addr; }; }"
+    view = NodeView("node1", (), NodeState("node1", nft=tuple(parse_counters("node1", text))))
+
+    (section,) = sections(view, PlannedReasons(lab))
+    assert [row[-1] for row in section.rows] == ["It is a chain. [labctl]", "It drops. [labctl]", FOREIGN]
 
 
 def notes(name: str) -> dict[str, list[tuple[str, str]]]:

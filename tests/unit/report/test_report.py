@@ -353,10 +353,21 @@ def test_show_has_a_table_for_every_kind_that_is_there() -> None:
 
     assert titles == [
         "links", "link options", "bridge ports", "addresses", "routes", "rules", "neighbours", "forwarding entries",
-        "iptables -t nat", "iptables -t filter", "connections (conntrack)", "listening sockets", "processes",
-        "settings",
+        "iptables -t nat", "iptables -t filter", "nft table inet masq", "connections (conntrack)", "listening sockets",
+        "processes", "settings",
     ]  # fmt: skip
     assert sections(NodeView("x", (), NodeState("x"))) == ()
+
+
+def test_show_has_tables_of_nft_with_what_their_rules_counted() -> None:
+    tables = {section.title: section for section in sections(samples.VIEW)}
+
+    assert tables["nft table inet masq"].rows == (
+        ("set pods", "", "", "type ipv4_addr { 10.244.0.2 }"),
+        ("postrouting", "", "", "type nat hook postrouting priority srcnat; policy accept;"),
+        ("", "7", "420", 'oifname "eth0" counter masquerade'),
+        ("", "", "", "accept"),
+    )
 
 
 def test_a_route_shows_its_maker_and_its_tunnel() -> None:
