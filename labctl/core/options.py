@@ -26,7 +26,18 @@ def option(
     minimum: int | None = None,
     maximum: int | None = None,
     form: Literal[
-        "", "name", "device", "network", "mac", "rate", "labels", "publish", "publish-sctp", "section", "endpoint"
+        "",
+        "name",
+        "device",
+        "network",
+        "endpoint",
+        "mac",
+        "rate",
+        "labels",
+        "publish",
+        "publish-sctp",
+        "binding",
+        "section",
     ] = "",
     old: tuple[str, ...] = (),
     single: bool = False,
@@ -37,8 +48,8 @@ def option(
     device), `network` (a name or container:NAME), `endpoint` (the same, or a name with options behind a colon), `mac`
     (a MAC address), `rate` (a number of bits per second), `labels` (a mapping of Kubernetes labels, kept as a tuple of
     pairs), `publish` (a PublishedPort with all forms that docker run takes: ranges, IPv6 addresses of the host),
-    `publish-sctp` (the same, also of sctp). With `section`, the annotation is a dataclass of such fields, and the file
-    has a mapping, or one word for the first field.
+    `publish-sctp` (the same, also of sctp), `binding` (an IPv4 address to listen at, also of loopback). With `section`,
+    the annotation is a dataclass of such fields, and the file has a mapping, or one word for the first field.
     `old` has the names that the key had before, which files may still use. In a file, `single` allows one value
     in place of a list.
     """

@@ -50,37 +50,29 @@ and the documents in integration/network/bridge/nftablesdoc/generated); `release
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Address, Interface, Link, Process, Resource, Route, Sysctl
+from labctl.core.resources import IP, Interface, Link, Process, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, ListeningPort, Machine, PublishedPort, Scenario, ScenarioNode
-from labctl.core.why import LABCTL, explained
-from labctl.models.lib import (
-    common_reasons,
-    docker_checks,
-    docker_nft_reasons,
-    docker_reasons,
-    docker_underlay,
-    primitives,
-)
-from labctl.models.lib.docker_hosts import GATEWAY_MODES, BridgeNetwork, DockerHost
+from labctl.core.why import LABCTL
+from labctl.models.lib import common_reasons, docker_checks, docker_reasons, docker_underlay, docker_wiring, primitives
+from labctl.models.lib.docker_hosts import GATEWAY_MODES, DockerHost
 from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, UNPRIVILEGED_SYSCTLS
 from labctl.models.lib.docker_networks import (
+    PLAIN_HABITS,
     ContainerEndpoint,
+    Habits,
     bridge_networks,
     container_programs,
     host_endpoints,
     network_owners,
-    refuse_addresses,
-    refuse_names,
-    refuse_ports,
-    refuse_programs,
-    refuse_sizes,
 )
 from labctl.models.lib.docker_nftables import NftablesTables
+from labctl.models.lib.docker_range_refusals import refuse_addresses, refuse_modes, refuse_sizes
+from labctl.models.lib.docker_refusals import refuse_names, refuse_ports, refuse_programs
 
 FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
@@ -115,11 +107,9 @@ _ROUTE_TO_CONTAINERS = LABCTL.why(
 )
 _INTERNET_END = LABCTL.why("It is the network card of the machine that stands for the internet and is the gateway.")
 # before 25, internal networks add a default route, which ends at a DROP (moby 46603)
-INTERNAL_DEFAULT_ROUTE_RELEASES = ("20.10",)
+HABITS = {"20.10": Habits(internal_default_route=True), "29": Habits(routed_ports=True)}
 # the daemon of 28 listens on published ports with a backlog of zero, if it has no docker-proxy
 ZERO_BACKLOG_RELEASES = ("28",)
-# 20.10 sets the MTU of a network on the veths only, and the bridge takes the smallest MTU of its ports
-PORTS_SET_BRIDGE_MTU_RELEASES = ("20.10",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +126,12 @@ class Options:
         "DROP",
         "policy of FORWARD: DROP if the daemon enabled IP forwarding, ACCEPT if it was on before",
         choices=("DROP", "ACCEPT"),
+    )
+    underlay_ipv6: IPv6Network = option(
+        IPv6Network("fd00:50::/64"), "the IPv6 network of the hosts, if a network of Docker has IPv6"
+    )
+    internet_ipv6: IPv6Address = option(
+        IPv6Address("2001:db8::1"), "the IPv6 address of `internet`, if a network of Docker has IPv6"
     )
     routed: bool = option(False, "give `internet` a route to the containers through the first host")
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=65535)
@@ -197,6 +193,7 @@ class Network:
     host_binding_ipv4: IPv4Address | None = option(
         None,
         "the address at which ports are published that name none (com.docker.network.bridge.host_binding_ipv4)",
+        form="binding",
     )
 
 
@@ -239,14 +236,28 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from _uplinks(scenario)
     for number, node in enumerate(scenario.nodes):
         host_address = docker_underlay.host_address(options.underlay, number)
-        yield Machine(node.name, "host", (host_address, *(net.gateway for net in nets.values())))
+        host_addresses = docker_underlay.host_addresses(options, number, nets.values())
+        yield Machine(node.name, "host", host_addresses)
         yield from primitives.host_netns(node.name)
         yield from docker_underlay.attach_host(node.name, host_address, options.underlay)
-        internal_default_route = options.release in INTERNAL_DEFAULT_ROUTE_RELEASES
-        ends = host_endpoints(node, nets, internal_default_route=internal_default_route)
-        yield from _bridges(node, tuple(nets.values()), {end.endpoint.network for end in ends}, options)
-        yield from _containers(node, ends, (host_address, *(net.gateway for net in nets.values())))
-        yield from _endpoints(node.name, ends, options)
+        if docker_underlay.has_ipv6(nets.values()):
+            host_address6 = docker_underlay.host_address_ipv6(options.underlay_ipv6, number)
+            yield from docker_underlay.attach_host_ipv6(node.name, host_address6, options.underlay_ipv6)
+        ends = host_endpoints(node, nets, HABITS.get(options.release, PLAIN_HABITS))
+        every = tuple(nets.values())
+        with_ports = {end.endpoint.network for end in ends}
+        yield from docker_wiring.bridges(node.name, every, with_ports, options.release, options.mtu)
+        yield from docker_wiring.host_settings(
+            node.name,
+            every,
+            options.release,
+            userland_proxy=options.userland_proxy,
+            dockerd_forwards=options.firewall_backend != "nftables",
+        )
+        yield from _containers(node, ends, host_addresses)
+        yield from docker_wiring.endpoints(
+            node.name, ends, options.release, options.mtu, hairpin=not options.userland_proxy
+        )
         endpoints = tuple(end.endpoint for end in ends)
         host = DockerHost(
             node.name,
@@ -261,7 +272,10 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         else:
             yield from CHAINS_OF_RELEASE[options.release](host).chains()
         yield from _processes(node, host, options.release)
-    yield Machine("internet", "internet", (options.internet_ip, gateway))
+    of_internet: tuple[IP, ...] = (options.internet_ip, gateway)
+    if docker_underlay.has_ipv6(nets.values()):
+        of_internet += (options.internet_ipv6, options.underlay_ipv6.network_address + 1)
+    yield Machine("internet", "internet", of_internet)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
@@ -279,66 +293,49 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what Docker does not allow, and for a bridge, a subnet or an underlay that is too small."""
     options: Options = scenario.options
-    if options.firewall_backend == "nftables" and options.release != "29":
-        what = f"firewall_backend: release {options.release} of Docker has no nftables backend"
-        yield "firewall_backend", what, "set release: 29"
+    yield from refuse_modes(scenario)
     yield from refuse_names(scenario)
     yield from refuse_addresses(scenario)
-    yield from refuse_ports(scenario)
+    yield from refuse_ports(scenario, HABITS.get(options.release, PLAIN_HABITS))
     yield from refuse_programs(scenario)
     yield from refuse_sizes(scenario)
     yield from docker_underlay.refuse_underlay(options.underlay, len(scenario.nodes))
+    yield from docker_underlay.refuse_underlay_ipv6(options.underlay_ipv6, len(scenario.nodes))
 
 
 def _uplinks(scenario: Scenario) -> Iterator[Resource | Machine]:
     """One host is connected directly to the internet; several share an Ethernet with it."""
     options: Options = scenario.options
     hosts = [node.name for node in scenario.nodes]
+    nets = bridge_networks(scenario).values()
+    with_ipv6 = docker_underlay.has_ipv6(nets)
     internet = Interface("internet", "eth0")
     if len(hosts) == 1:
         host = Interface(hosts[0], "eth0")
         macs = (primitives.mac(str(host)), primitives.mac(str(internet)))
         whys = (common_reasons.CABLE, _INTERNET_END)
-        yield from primitives.veth_pair(host, internet, mtu=options.mtu, macs=macs, whys=whys)
+        cable = primitives.veth_pair(host, internet, mtu=options.mtu, macs=macs, whys=whys)
+        yield from (_with_autoconf(item) if with_ipv6 else item for item in cable)
     else:
-        yield from primitives.ethernet_segment("fabric", [*hosts, "internet"], mtu=options.mtu)
+        segment = primitives.ethernet_segment("fabric", [*hosts, "internet"], mtu=options.mtu)
+        yield from (_with_autoconf(item) if with_ipv6 and item.ns != "fabric" else item for item in segment)
         yield Machine("fabric", "fabric")
     yield from docker_underlay.internet(options.underlay, options.internet_ip)
+    if with_ipv6:
+        yield from docker_underlay.internet_ipv6(options.underlay_ipv6, options.internet_ipv6)
     if options.routed and hosts:
         first = docker_underlay.host_address(options.underlay, 0)
-        for net in bridge_networks(scenario).values():
+        first6 = docker_underlay.host_address_ipv6(options.underlay_ipv6, 0)
+        for net in nets:
             why = _ROUTE_TO_CONTAINERS
             yield Route("internet", net.subnet, first, "eth0", src=options.internet_ip, why=why)
+            if net.subnet6 is not None:
+                yield Route("internet", net.subnet6, first6, "eth0", src=options.internet_ipv6, why=why)
 
 
-def _bridges(
-    node: ScenarioNode, nets: tuple[BridgeNetwork, ...], with_ports: set[BridgeNetwork], options: Options
-) -> Iterator[Resource]:
-    """A host's bridges, with its settings for them. `with_ports` are the networks with containers on this host."""
-    mac_prefix = "02" if options.release in RANDOM_MAC_RELEASES else "02:42"
-    reasons = {Link: docker_reasons.BRIDGE, Address: docker_reasons.BRIDGE_ADDRESS}
-    for net in nets:
-        gateway = primitives.with_prefix_length(net.gateway, net.subnet.prefixlen)
-        has_mtu = net in with_ports or options.release not in PORTS_SET_BRIDGE_MTU_RELEASES
-        made = primitives.bridge(
-            Interface(node.name, net.device),
-            mtu=(net.mtu if has_mtu else None) or options.mtu,
-            address=gateway,
-            mac_prefix=mac_prefix,
-            txqueuelen=primitives.NO_QUEUE,
-        )
-        yield from explained(reasons, made)
-    why = docker_nft_reasons.FORWARDS if options.firewall_backend == "nftables" else docker_reasons.FORWARDS
-    yield from primitives.forwarding_sysctls(node.name, True, rp_filter=2, devices=(), why=why)
-    bridged_frames_filtered = any(not net.icc for net in nets) or (
-        options.release in RANDOM_MAC_RELEASES and not options.userland_proxy
-    )
-    why = docker_reasons.BRIDGED_FRAMES if bridged_frames_filtered else docker_reasons.BRIDGED_FRAMES_OFF
-    yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", str(int(bridged_frames_filtered)), why=why)
-    if not options.userland_proxy:
-        for net in nets:
-            name = f"net.ipv4.conf.{net.device.replace('.', '/')}.route_localnet"
-            yield Sysctl(node.name, name, "1", why=docker_reasons.ROUTE_LOCALNET)
+def _with_autoconf(item: Resource) -> Resource:
+    """A network card with a link-local address, as IPv6 needs it."""
+    return replace(item, autoconf=True) if isinstance(item, Link) else item
 
 
 def _processes(node: ScenarioNode, host: DockerHost, release: str) -> Iterator[Resource]:
@@ -347,30 +344,35 @@ def _processes(node: ScenarioNode, host: DockerHost, release: str) -> Iterator[R
     for name, owner, ports in container_programs(node, dict(node.settings)):
         command = ("serve", name, *(f"{listening.protocol}:{listening.port}" for listening in ports))
         yield Process(owner, name, command, why=docker_reasons.PROGRAM)
+    bindings = [port for _, port in (host.bindings if release in RANDOM_MAC_RELEASES else host.bindings_until_26)]
+    bindings = [port for port in bindings if port.host_port]
     if not host.userland_proxy:
-        held = tuple(
-            f"{port.protocol}:{port.address or '0.0.0.0'}:{port.host_port}" for _, port in host.published_ports
-        )
+        held = tuple(f"{port.protocol}:{_in_brackets(port.host_address)}:{port.host_port}" for port in bindings)
         if held:
             backlog = "0" if release in ZERO_BACKLOG_RELEASES else "4096"
             yield Process(node.name, "dockerd", ("dockerd", backlog, *held), why=docker_reasons.PORT_HOLDER)
         return
-    for end, port in host.published_ports:
-        host_args = ("-host-ip", str(port.address or "0.0.0.0"), "-host-port", str(port.host_port))
-        container_args = ("-container-ip", str(end.address), "-container-port", str(port.port))
-        name = f"docker-proxy {port.address or '0.0.0.0'}:{port.host_port}/{port.protocol}"
+    for port in bindings:
+        host_args = ("-host-ip", str(port.host_address), "-host-port", str(port.host_port))
+        container_args = ("-container-ip", str(port.address), "-container-port", str(port.port))
+        name = f"docker-proxy {_in_brackets(port.host_address)}:{port.host_port}/{port.protocol}"
         command = ("docker-proxy", "-proto", port.protocol, *host_args, *container_args)
         command += ("-use-listen-fd",) if release in RANDOM_MAC_RELEASES else ()
         yield Process(node.name, name, command, why=docker_reasons.PORT_PROXY)
 
 
+def _in_brackets(address: IP) -> str:
+    """An address before a colon and a port."""
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
 def _containers(
-    node: ScenarioNode, ends: Iterable[ContainerEndpoint], host_addresses: tuple[IPv4Address, ...]
+    node: ScenarioNode, ends: Iterable[ContainerEndpoint], host_addresses: tuple[IP, ...]
 ) -> Iterator[Resource | Machine]:
     """A host's containers, without their devices: each a namespace, or a user of another machine's."""
-    addresses_of: dict[str, list[IPv4Address]] = {name: [] for name in node.pods}
+    addresses_of: dict[str, list[IP]] = {name: [] for name in node.pods}
     for end in ends:
-        addresses_of[end.container].append(end.endpoint.address)
+        addresses_of[end.container] += filter(None, (end.endpoint.address, end.endpoint.address6))
     shared = network_owners(node)
     for name, addresses in addresses_of.items():
         if name in shared:
@@ -382,28 +384,3 @@ def _containers(
         yield from primitives.container_netns(name, docker_reasons.NETWORK_OF_CONTAINER)
         for setting, value in UNPRIVILEGED_SYSCTLS:
             yield Sysctl(name, setting, value, why=docker_reasons.UNPRIVILEGED[setting])
-
-
-def _endpoints(host: str, ends: tuple[ContainerEndpoint, ...], options: Options) -> Iterator[Resource]:
-    """The endpoints of a host's containers: veth pairs, addresses and default routes."""
-    labels = [end.container if end.device == "eth0" else f"{end.container}/{end.device}" for end in ends]
-    devices = primitives.device_names("veth", 7, labels)
-    for end, label, device in zip(ends, labels, devices, strict=True):
-        net, address = end.endpoint.network, end.endpoint.address
-        inner, outer = Interface(end.container, end.device), Interface(host, device)
-        random_mac = options.release in RANDOM_MAC_RELEASES
-        yield from primitives.veth_pair(
-            outer,
-            inner,
-            mtu=net.mtu or options.mtu,
-            macs=(None, primitives.mac(label) if random_mac else "02:42:" + address.packed.hex(":")),
-            master=net.device,
-            hairpin=not options.userland_proxy,
-            txqueuelen=primitives.NO_QUEUE,
-            whys=(docker_reasons.HOST_END, docker_reasons.CONTAINER_END),
-        )
-        interface_address = primitives.with_prefix_length(address, net.subnet.prefixlen)
-        yield from explained(docker_reasons.CONTAINER_ADDRESS, primitives.addresses(inner, interface_address))
-        if end.default_route:
-            why = docker_reasons.CONTAINER_ROUTE
-            yield Route(end.container, primitives.ANYWHERE, net.gateway, inner.dev, why=why)

@@ -101,10 +101,10 @@ class Options:
     )
     underlay: IPv4Network = option(cidr("192.168.50.0/24"), "the network of the hosts; host1 has its 11th address")
     internet_ip: IPv4Address = option(address("203.0.113.1"), "the address of the machine `internet`")
-    underlay6: IPv6Network = option(
+    underlay_ipv6: IPv6Network = option(
         IPv6Network("fd00:192:168:50::/64"), "the IPv6 network of the hosts, if a network of the lab has IPv6"
     )
-    internet_ip6: IPv6Address = option(IPv6Address("2001:db8:203:113::1"), "the IPv6 address of `internet`, then")
+    internet_ipv6: IPv6Address = option(IPv6Address("2001:db8:203:113::1"), "the IPv6 address of `internet`, then")
     routed: bool = option(False, "give `internet` a route to the containers through the first host")
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=65535)
 
@@ -174,7 +174,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield Machine("fabric", "fabric")
     yield from docker_underlay.internet(options.underlay, options.internet_ip)
     if with_ipv6:
-        yield from docker_underlay.internet_ipv6(options.underlay6, options.internet_ip6)
+        yield from docker_underlay.internet_ipv6(options.underlay_ipv6, options.internet_ipv6)
     for number, node in enumerate(scenario.nodes):
         ends = host_endpoints(node, nets)
         host_addresses = _host_addresses(options, number, with_ipv6)
@@ -183,7 +183,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from primitives.netns(node.name, why=podman_reasons.HOST)
         yield from docker_underlay.attach_host(node.name, _host_ipv4(options, number), options.underlay)
         if with_ipv6:
-            yield from docker_underlay.attach_host_ipv6(node.name, _host_ipv6(options, number), options.underlay6)
+            yield from docker_underlay.attach_host_ipv6(node.name, _host_ipv6(options, number), options.underlay_ipv6)
         yield from _bridges(node, ends, options)
         yield from _containers(node, ends, (*host_addresses, *gateways))
         yield from _endpoints(node.name, ends, options)
@@ -192,7 +192,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         if options.routed and number == 0:
             yield from _routes_of_internet(ends, options)
     addresses = (options.internet_ip, options.underlay.network_address + 1)
-    more = (options.internet_ip6, options.underlay6.network_address + 1) if with_ipv6 else ()
+    more = (options.internet_ipv6, options.underlay_ipv6.network_address + 1) if with_ipv6 else ()
     yield Machine("internet", "internet", (*addresses, *more))
 
 
@@ -216,7 +216,7 @@ def _host_ipv4(options: Options, number: int) -> IPv4Address:
 
 
 def _host_ipv6(options: Options, number: int) -> IPv6Address:
-    return options.underlay6.network_address + docker_underlay.FIRST_HOST_OFFSET + number
+    return options.underlay_ipv6.network_address + docker_underlay.FIRST_HOST_OFFSET + number
 
 
 def _with_ipv6(items: Iterator[Resource], with_ipv6: bool) -> Iterator[Resource]:

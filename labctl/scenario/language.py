@@ -168,6 +168,7 @@ _FORMS = {
     "mac": values.MAC,
     "publish": port_values.DOCKER_PORT,
     "publish-sctp": port_values.PODMAN_PORT,
+    "binding": values.address(4),
     "rate": values.RATE,
 }
 

@@ -18,7 +18,8 @@ FOLLOWED = (
 )
 RELEASES = ("20.10", "26", "28")  # of docker-bridge that a daemon was seen of
 WIRED = ("docker-bridge", "docker networks", "docker without its proxy")
-DOCKER = tuple(f"{case} {release}" for release in RELEASES for case in WIRED)
+WIDE = (*(f"docker dual {release}" for release in RELEASES), "docker modes 28")  # networks with IPv6 beside others
+DOCKER = (*(f"{case} {release}" for release in RELEASES for case in WIRED), *WIDE)
 USER_DEFINED = tuple(case for case in DOCKER if not case.startswith("docker-bridge"))
 CASES = (
     *FOLLOWED,
@@ -109,16 +110,27 @@ DIFFERENCES = (
         ),
     ),
     Reason(
-        "IPv6 again: unlike 26, 28 keeps its chains in ip6tables, too, and they lead nowhere without a network of IPv6",
-        tuple(case for case in DOCKER if case.endswith("28")),
+        "networks with IPv6: all their addresses are usable at once, also those that the kernel makes of MAC addresses",
+        WIDE,
         (
-            "host1: missing ip6tables -t filter -N DOCKER*",
-            "host1: missing ip6tables -t filter -A FORWARD -j DOCKER-*",
-            "host1: missing ip6tables -t filter -A DOCKER-FORWARD -j DOCKER-*",
-            "host1: missing ip6tables -t nat -N DOCKER",
-            "host1: missing ip6tables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
-            "host1: missing ip6tables -t nat -A OUTPUT *-m addrtype --dst-type LOCAL -j DOCKER",
+            "??: changed sysctl net.ipv6.conf.eth?.accept_dad: value was 0, should be 1",
+            "host1: changed sysctl net.ipv6.conf.*.accept_dad: value was 0, should be 1",
         ),
+    ),
+    Reason(
+        "in a lab the host forwards IPv6 before its devices come: they join the groups of routers of every scope",
+        WIDE,
+        ("host1: ip maddr * ff01::2: extra", "host1: ip maddr * ff05::2: extra"),
+    ),
+    Reason(
+        "the bridge of an isolated network has no address, and no link-local one in a lab",
+        ("docker modes 28",),
+        ("host1: ip addr net2: extra",),
+    ),
+    Reason(
+        "and before 28 dockerd left the detection of duplicates to the kernel on its bridges",
+        ("docker dual 20.10", "docker dual 26"),
+        ("host1: ip addr net? *: nodad was True, should be None",),
     ),
     Reason(
         "from 26 on Docker switches IPv6 off on a device that is there, and the group of all nodes, which the device"

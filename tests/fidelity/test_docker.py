@@ -207,10 +207,98 @@ def test_a_daemon_without_its_proxy(tree: str, tmp_path_factory: pytest.TempPath
     assert unexplained(f"docker without its proxy {release}", found) == []
 
 
-def recorded(lab_name: str, record: GoldenFile) -> None:
+# networks with IPv6 and the forms of `-p`; and, of releases that have them, the gateway modes of both families. The
+# words of a scenario are in tests/golden/daemons/{dual,modes}.yaml
+DUAL = {
+    "networks": {
+        "user": "--ipv6 --subnet 10.80.64.0/24 --subnet fd00:20::/64",
+        "inner": "--internal --ipv6 --subnet 10.80.65.0/24 --subnet fd00:21::/64",
+        "late": "--subnet 10.80.66.0/24 --ip-range 10.80.66.128/25 -o com.docker.network.bridge.enable_icc=false",
+        "gate": "--ipv6 --subnet 10.80.67.0/24 --gateway 10.80.67.9 --subnet fd00:23::/64 --gateway fd00:23::9"
+        " -o com.docker.network.bridge.enable_ip_masquerade=false",
+    },
+    "containers": {
+        "c1": "-p 9000-9002:9000-9002 -p [::]:9100:9100",
+        "d1": "-p 8188:88",
+        "d2": "--network user -p 8180:80 -p 127.0.0.1:8181:81 -p [::1]:8182:82 -p 5354:53/udp",
+        "d3": "--network user -p [::]:8183:83 -p 0.0.0.0:8184:84",
+        "d4": "--network inner",
+        "d5": "--network late -p 8185:85",
+        "d6": "--network late --ip 10.80.66.7",
+        "d7": "--network gate --ip 10.80.67.77 --ip6 fd00:23::77 -p 8186-8187:80-81",
+        "d8": "--network gate",
+    },
+    "connect": {"d1": "gate", "d2": "inner", "d3": "gate", "d7": "late"},
+}
+_MODE = "-o com.docker.network.bridge.gateway_mode_ipv"
+MODES = {
+    "networks": {
+        "lane": f"{_MODE}4=routed --subnet 10.80.64.0/24",
+        "open": f"{_MODE}4=nat-unprotected --subnet 10.80.65.0/24",
+        "alone": f"--internal {_MODE}4=isolated --subnet 10.80.66.0/24",
+        "mix": f"--ipv6 --subnet 10.80.67.0/24 --subnet fd00:23::/64 {_MODE}4=nat-unprotected {_MODE}6=routed",
+        "xim": f"--ipv6 --subnet 10.80.68.0/24 --subnet fd00:24::/64 {_MODE}4=routed {_MODE}6=nat-unprotected"
+        " -o com.docker.network.bridge.enable_icc=false",
+        "off": f"--internal --ipv6 --subnet 10.80.69.0/24 --subnet fd00:25::/64 {_MODE}4=isolated {_MODE}6=isolated"
+        " -o com.docker.network.bridge.enable_icc=false",
+        "trust": "--ipv6 --subnet 10.80.70.0/24 --subnet fd00:26::/64"
+        " -o com.docker.network.bridge.trusted_host_interfaces=eth0:net0"
+        " -o com.docker.network.bridge.host_binding_ipv4=127.0.0.1",
+    },
+    "containers": {
+        "c1": "-p 8179:80",
+        "d1": "-p 8180:80",
+        "d2": "--network lane -p 8181:81 -p 127.0.0.1:8182:82",
+        "d3": "--network open -p 8183:83 -p 192.168.50.11:8184:84 -p 5353:53/udp -p 9999:83",
+        "d4": "--network alone",
+        "d5": "--network alone",
+        "d6": "--network mix -p 8185:85 -p [::1]:8186:86",
+        "d7": "--network xim -p 8187:87 -p [::]:8188:88",
+        "d8": "--network off",
+        "d9": "--network trust -p 8190:90 -p 192.168.50.11:8191:91",
+    },
+    "connect": {"d1": "lane", "d7": "mix"},
+}
+
+
+@pytest.mark.parametrize("name", ["dual", "modes"])
+def test_ipv6_and_gateway_modes(name: str, tree: str, tmp_path_factory: pytest.TempPathFactory, golden: Golden) -> None:
+    wanted = {"dual": DUAL, "modes": MODES}[name]
+    nodes = (HOST, *wanted["containers"])
+    with engine("wide", tmp_path_factory.mktemp("wide") / "work", tree=tree) as daemon:
+        release = release_of(daemon)
+        if name == "modes" and release not in ("28", "29"):
+            pytest.skip(f"Docker {release} has no gateway modes")
+        write("wide", HOST, {"bridge.bridge-nf-call-ip6tables": 0, "ipv6.conf.eth0.accept_dad": 0})
+        host = paths.netns_name("wide", HOST)
+        ip(f"-n {host} addr add fd00:50::b/64 dev eth0 nodad")
+        ip(f"-n {host} route add default via fd00:50::1 dev eth0")
+        for number, (network, options) in enumerate(wanted["networks"].items()):
+            daemon(f"network create {options} -o com.docker.network.bridge.name=net{number} {network}")
+        for container, options in wanted["containers"].items():
+            daemon.start(container, options)
+        for container, network in wanted["connect"].items():
+            daemon(f"network connect {network} {container}")
+        settled("wide", daemon.shown())
+        at_last(lambda: re.findall("tentative", subjects.inside("wide", HOST, "ip", "-6", "addr")))
+        recorded("wide", golden(f"daemons/{name}-{release}.txt"))
+        recorded("wide", golden(f"daemons/{name}-{release}.ip6.txt"), "ip6tables")
+        real, proxies, sockets = observed("wide", nodes), _proxies(daemon), _sockets("wide")
+    made = lifecycle.up(lifecycle.define(str(DAEMONS / f"{name}.yaml"), overrides=(f"release={release}",))).lab
+    try:
+        found = differences(observed(name, nodes), real)
+        assert _sockets(name) == sockets
+    finally:
+        lifecycle.down(name)
+    commands = [list(item.command) for item in made.plan if isinstance(item, Process) and item.name[:6] == "docker"]
+    assert sorted(words[1:] for words in commands) == sorted(proxies)
+    assert unexplained(f"docker {name} {release}", found) == []
+
+
+def recorded(lab_name: str, record: GoldenFile, tool: str = "iptables") -> None:
     """The rules on the host are those in a golden file, which tests without a daemon compare docker-bridge with.
     Counters and built-in chains that accept are left out. The order of chains differs between the back ends."""
-    lines = subjects.inside(lab_name, HOST, f"iptables-{subjects.BACKEND}-save").splitlines()
+    lines = subjects.inside(lab_name, HOST, f"{tool}-{subjects.BACKEND}-save").splitlines()
     kept = [line for line in lines if not line.startswith("#") and line != "COMMIT" and " ACCEPT [" not in line]
     text = "\n".join(re.sub(r"\[\d+:\d+\]", "[0:0]", line) for line in kept) + "\n"
     record.record(text)
@@ -229,18 +317,18 @@ def _chains(text: str) -> dict[str, list[str]]:
 
 
 def _proxies(docker: Docker) -> list[list[str]]:
-    """The command lines of docker-proxy on the host, behind its name; those at IPv6 addresses are left out."""
+    """The command lines of docker-proxy on the host, behind its name."""
     found = []
     for pid in occupants.find([paths.netns_path(docker.lab, HOST)]):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
-        if words and words[0].endswith("docker-proxy") and "::" not in words:
+        if words and words[0].endswith("docker-proxy"):
             found.append(words[1:])
     return found
 
 
 def _sockets(lab_name: str) -> set[tuple[str, ...]]:
-    """The listening and bound sockets of the host: protocol, state, how many may wait, address; none of IPv6."""
-    lines = subjects.inside(lab_name, HOST, "ss", "-H", "-4ltun").splitlines()
+    """The listening and bound sockets of the host: protocol, state, how many may wait, address."""
+    lines = subjects.inside(lab_name, HOST, "ss", "-H", "-ltun").splitlines()
     return {(words[0], words[1], words[3], words[4]) for words in map(str.split, lines)}
 
 

@@ -147,6 +147,7 @@ class Values:
             "network": [*self.network_names * 3, "bridge", "bridge", "host", "none", *shared],
             "mac": ["02:00:00:00:00:07", "aa:bb:cc:dd:ee:fe"],
             "rate": ["1M", "100k", "10000000"],
+            "binding": ["127.0.0.1", "0.0.0.0", "192.168.50.11"],
         }[form])  # fmt: skip
 
 

@@ -3,7 +3,8 @@
     -proto tcp|udp -host-ip ADDRESS -host-port PORT -container-ip ADDRESS -container-port PORT [-use-listen-fd]
 
 It listens on the host's port and forwards every connection to the container's port. The container therefore sees the
-host's address on its bridge as the source. Like the original, it forgets a UDP client that is silent for 90 s.
+host's address on its bridge as the source. One address may be IPv6 and the other IPv4. Like the original, it forgets a
+UDP client that is silent for 90 s.
 
 Since release 28 the reply to a datagram has as its source the address that the datagram was sent to (moby pull request
 48571). Before, the kernel chose the source address. A client that reached the host's address through another device
@@ -63,7 +64,7 @@ def start_connection(client: socket.socket, container: tuple[str, int]) -> None:
 
 def connection(client: socket.socket, container: tuple[str, int]) -> None:
     """Forward one TCP connection in both directions, until both sides have finished sending."""
-    with client, socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+    with client, socket.socket(_family(container), socket.SOCK_STREAM) as server:
         reply_thread = threading.Thread(target=copy_stream, args=(server, client), daemon=True)
         try:
             server.connect(container)
@@ -72,6 +73,10 @@ def connection(client: socket.socket, container: tuple[str, int]) -> None:
             return  # no server there, or no thread: the client sees that its connection is closed
         copy_stream(client, server)
         reply_thread.join()
+
+
+def _family(address: tuple[str, int]) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
 
 
 def copy_stream(source: socket.socket, target: socket.socket) -> None:
@@ -102,7 +107,7 @@ def datagrams(front: socket.socket, container: tuple[str, int]) -> None:
                     data, ancdata, _, client = front.recvmsg(MAX_DATAGRAM_BYTES, ANCDATA_BYTES)
                     if client not in clients:
                         reply_ancdata[client] = reply_pktinfo(ancdata)
-                        clients[client] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                        clients[client] = socket.socket(_family(container), socket.SOCK_DGRAM)
                         clients[client].connect(container)
                         selector.register(clients[client], selectors.EVENT_READ, client)
                     clients[client].send(data)

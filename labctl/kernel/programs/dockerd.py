@@ -1,4 +1,4 @@
-"""Docker's daemon, as far as its sockets show it: `dockerd BACKLOG tcp:0.0.0.0:8080 udp:127.0.0.1:53 ...`.
+"""Docker's daemon, as far as its sockets show it: `dockerd BACKLOG tcp:0.0.0.0:8080 udp:[::1]:53 ...`.
 
 Without its userland proxy the daemon itself listens on every published port, so that no other program of the host can
 take it. It accepts no connection and reads no datagram (moby/moby libnetwork/portmapper, `dummyProxy`). BACKLOG is the

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import NamedTuple
 
 from labctl.core.iptables import FirewallRule
-from labctl.core.resources import IP, Chain
+from labctl.core.resources import IP, Chain, InterfaceAddress
 from labctl.core.scenario_types import PublishedPort
-from labctl.core.why import RuleShapes
+from labctl.core.why import Reason, RuleShapes
 from labctl.models.lib import docker_reasons, primitives
 
 GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")  # com.docker.network.bridge.gateway_mode_ipv4, _ipv6
@@ -44,13 +44,30 @@ class BridgeNetwork(NamedTuple):
 
     @property
     def gateway(self) -> IPv4Address:
-        """The bridge's address: the requested one, else the first of the subnet."""
-        return self.requested_gateway or self.subnet.network_address + 1
+        """The bridge's address: the requested one, else the first that Docker gives in this network."""
+        return self.requested_gateway or IPv4Address(self.first_address(4))
 
     @property
     def gateway6(self) -> IPv6Address | None:
-        """The bridge's IPv6 address: the requested one, else the first of the subnet; None without IPv6."""
-        return self.requested_gateway6 or (None if self.subnet6 is None else self.subnet6.network_address + 1)
+        """The bridge's IPv6 address, found in the same way; None without IPv6."""
+        return None if self.subnet6 is None else self.requested_gateway6 or IPv6Address(self.first_address(6))
+
+    @property
+    def bridge_addresses(self) -> tuple[InterfaceAddress, ...]:
+        """The addresses that the bridge has: none of a family with the gateway mode `isolated`."""
+        found: list[InterfaceAddress] = []
+        if self.gateway_mode_ipv4 != "isolated":
+            found.append(IPv4Interface((int(self.gateway), self.subnet.prefixlen)))
+        if self.gateway6 is not None and self.subnet6 is not None and self.gateway_mode_ipv6 != "isolated":
+            found.append(IPv6Interface((int(self.gateway6), self.subnet6.prefixlen)))
+        return tuple(found)
+
+    def first_address(self, version: int) -> int:
+        """The first address of a family that Docker gives: of the range, without the address of the subnet itself."""
+        subnet: IPv4Network | IPv6Network | None = self.subnet_of(version)
+        assert subnet is not None
+        first = int((self.ip_range if version == 4 and self.ip_range is not None else subnet).network_address)
+        return min(first + (first == int(subnet.network_address)), (1 << subnet.max_prefixlen) - 1)
 
     def gateway_mode(self, version: int) -> str:
         """The gateway mode of one family: 4 or 6."""
@@ -106,23 +123,37 @@ class DockerHost:
         return tuple(net for net in self.networks if not net.internal)
 
     @property
-    def published_ports(self) -> Iterator[tuple[Endpoint, PublishedPort]]:
-        """Every published port with the endpoint it leads to."""
-        return ((endpoint, port) for endpoint in self.endpoints for port in endpoint.ports)
-
-    @property
     def bindings(self) -> Iterator[tuple[Endpoint, PortBinding]]:
         """Every published port with its endpoint, at each address where it is bound, in the order in which Docker 28
         and later bind them: the endpoints as they are, and for each the smallest container port first."""
         return ((end, binding) for end in self.endpoints for binding in port_bindings(end, self.userland_proxy))
 
+    @property
+    def bindings_until_26(self) -> Iterator[tuple[Endpoint, PortBinding]]:
+        """The same for Docker 20.10 and 26: for each endpoint the largest port of the host first, together with the
+        others of the same container port (SortPortMap in nat/sort.go of docker/go-connections). They have no gateway
+        modes."""
+        for end in self.endpoints:
+            groups: dict[tuple[int, str], list[PublishedPort]] = {}
+            for port in sorted(end.ports, key=lambda port: (-port.host_port, -port.port, port.protocol != "tcp")):
+                groups.setdefault((port.port, port.protocol), []).append(port)
+            for port in (port for group in groups.values() for port in group):
+                one = end._replace(ports=(port,), ports6=(port,))
+                yield from ((end, binding) for binding in port_bindings(one, self.userland_proxy))
+
     def chain(
-        self, table: str, name: str, rules: Iterable[str | FirewallRule] = (), policy: str | None = None
+        self,
+        table: str,
+        name: str,
+        rules: Iterable[str | FirewallRule] = (),
+        policy: str | None = None,
+        family: str = "ip",
+        why: Reason | None = None,
     ) -> Chain:
-        """A chain of this host, without duplicate rules."""
-        made = primitives.chain(self.name, table, name, *dict.fromkeys(rules), policy=policy)
-        why = docker_reasons.policy_reason(policy) if policy else self.reasons.of_chain
-        return replace(made, why=why, rule_whys=self.reasons.reasons)
+        """A chain of this host, without duplicate rules. `why` is the reason of its policy, if it is not the usual."""
+        made = primitives.chain(self.name, table, name, *dict.fromkeys(rules), policy=policy, family=family)
+        usual = docker_reasons.policy_reason(policy) if policy else self.reasons.of_chain
+        return replace(made, why=why or usual, rule_whys=self.reasons.reasons)
 
 
 def port_bindings(end: Endpoint, userland_proxy: bool) -> tuple[PortBinding, ...]:

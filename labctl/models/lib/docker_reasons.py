@@ -34,6 +34,20 @@ CONTAINER_ROUTE = LIBNETWORK.why(
 FORWARDS = LIBNETWORK.why(
     "dockerd turns IP forwarding on: with 0, {ns} drops every packet of a container to elsewhere."
 )
+FORWARDS_IPV6 = LIBNETWORK.why(
+    "A network of Docker has IPv6, so dockerd turns IPv6 forwarding on: with 0, {ns} drops every IPv6 packet of a"
+    " container to elsewhere."
+)
+NO_ROUTER_ADVERTISEMENTS = LIBNETWORK.why(
+    "The host is the router on {dev}: it takes no route from a router advertisement that a container sends."
+)
+ISOLATED_BRIDGE = LIBNETWORK.why(
+    "The network is isolated: its bridge {dev} has no IPv6 address, so no packet leaves it."
+)
+NO_DAD = LIBNETWORK.why(
+    "IPv6 addresses are usable at once: dockerd gives them without duplicate address detection, because it alone"
+    " assigns them."
+)
 BRIDGED_FRAMES = LIBNETWORK.why(
     "Frames between two containers of one network pass the iptables of {ns} too. dockerd needs it, because a rule there"
     " must stop containers that may not reach each other (icc off), or the daemon has no docker-proxy."
@@ -62,6 +76,9 @@ POLICY_DROP = LIBNETWORK.why(
 )
 POLICY_ACCEPT = LIBNETWORK.why(
     "The policy is ACCEPT, because IP forwarding was on before dockerd started: then dockerd does not change it."
+)
+POLICY_WITHOUT_IPV6 = LIBNETWORK.why(
+    "The policy stays ACCEPT: no network has IPv6, so dockerd does not turn IPv6 forwarding on."
 )
 
 

@@ -272,7 +272,7 @@ def _refuse_ports(scenario: Scenario) -> Iterator[Refusal]:
     nets = networks(scenario)
     for number, node in enumerate(scenario.nodes):
         own = [docker_underlay.host_address(scenario.options.underlay, number)]
-        own6 = scenario.options.underlay6.network_address + docker_underlay.FIRST_HOST_OFFSET + number
+        own6 = scenario.options.underlay_ipv6.network_address + docker_underlay.FIRST_HOST_OFFSET + number
         gateways = [gateway for net in nets.values() for gateway in net.gateways]
         addresses: set[IP] = {*own, own6, *gateways}
         taken: list[tuple[PublishedPort, str]] = []
@@ -356,9 +356,9 @@ def _refuse_ranges(scenario: Scenario) -> Iterator[Refusal]:
         for subnet in net.subnets:
             key = "default_subnet" if name == DEFAULT_NETWORK else f"networks/{name}/subnet"
             found.append((key, f"network {name}", subnet))
-    found += [("underlay", "underlay", options.underlay), ("underlay6", "underlay6", options.underlay6)]
+    found += [("underlay", "underlay", options.underlay), ("underlay_ipv6", "underlay_ipv6", options.underlay_ipv6)]
     found += [("internet_ip", "internet_ip", IPv4Network(options.internet_ip))]
-    found += [("internet_ip6", "internet_ip6", IPv6Network(options.internet_ip6))]
+    found += [("internet_ipv6", "internet_ipv6", IPv6Network(options.internet_ipv6))]
     for position, (key, label, range_) in enumerate(found):
         for _, other, before in found[:position]:
             if _overlap(range_, before):

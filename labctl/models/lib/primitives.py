@@ -6,7 +6,7 @@ and the same scenario always gives the same plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
@@ -21,6 +21,7 @@ from labctl.core.resources import (
     Interface,
     InterfaceAddress,
     Link,
+    Net,
     Netns,
     NftObject,
     Resource,
@@ -244,12 +245,12 @@ def ethernet_segment(
     yield Sysctl(ns, "net.bridge.bridge-nf-call-iptables", "0", why=common_reasons.SWITCH_NO_IPTABLES)
 
 
-def refuse_overlaps(ranges: dict[str, IPv4Network]) -> Iterator[tuple[str, str, str]]:
+def refuse_overlaps(ranges: Mapping[str, Net]) -> Iterator[tuple[str, str, str]]:
     """Errors for ranges that overlap but must not, each reported at the later of the two."""
     items = list(ranges.items())
     for number, (key, network) in enumerate(items):
         for other, before in items[:number]:
-            if network.overlaps(before):
+            if network.version == before.version and network.overlaps(before):
                 yield key, f"{key} {network} overlaps {other} {before}", "give each a separate range"
 
 

@@ -32,14 +32,14 @@ def lab(web: str = WEB, net: str = "", more: str = "", c1: str = "c1: {}") -> La
     return parse_and_compile(text, "t.yaml")[1]
 
 
-def saved(built: Lab) -> Tables:
+def saved(built: Lab, family: str = "ip") -> Tables:
     """A host's rules by table and chain; a built-in chain without rules and with policy ACCEPT is not there."""
     tables: Tables = {}
     for item in built.plan:
-        if isinstance(item, Chain) and item.ns == "host1":
+        if isinstance(item, Chain) and item.ns == "host1" and item.family == family:
             policy = [f"-P {item.policy}"] if item.policy == "DROP" else []
             rules = [*policy, *map(str, item.rules)]
-            if rules or item.name not in BUILTIN["ip", item.table]:
+            if rules or item.name not in BUILTIN[family, item.table]:
                 tables.setdefault(item.table, {})[item.name] = rules
     return tables
 
@@ -137,9 +137,10 @@ def test_20_10_writes_its_whole_rule_set(release: str) -> None:
 def test_the_rules_are_those_that_a_daemon_wrote(record: Path) -> None:
     """tests/fidelity/test_docker.py recorded them, of hosts with every kind of network and of published port; and those
     of `publish` and `noproxy` are of a host with Docker 29.7.2 and its iptables backend."""
-    scenario, release = record.stem.split("-")
+    name, dot, _ = record.stem.partition(".ip6")
+    scenario, release = name.split("-")
     built = parse_and_compile((DAEMONS / f"{scenario}.yaml").read_text() + f"release: {release}\n", "t.yaml")[1]
-    assert saved(built) == parse_tables(record.read_text())
+    assert saved(built, "ip6" if dot else "ip") == parse_tables(record.read_text())
 
 
 def test_29_writes_its_whole_rule_set() -> None:
