@@ -21,6 +21,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha224
 
 from labctl.core import nft_objects
@@ -164,19 +165,7 @@ class _Writer:
 
     def entry(self, rule: FirewallRule) -> str:
         """A rule as nft prints it."""
-        comments: list[str] = []
-        felix, printed = [], []
-        for ours, nfts in _clauses(rule, comments):
-            felix.append(ours)
-            printed.append(nfts)
-        target = next((part for part in rule.parts if part.flag in ("-j", "-g")), None)
-        if target is not None:
-            ours, nfts = self._action(target)
-            felix += ["counter", ours]
-            printed += ["counter", nfts]
-        elif not felix:
-            felix = printed = ["continue"]
-        return self._commented(" ".join(felix), " ".join(one for one in printed if one), comments)
+        return self._commented(*_words(self.layer, _without_digest(rule.args)))
 
     def lookup(self, text: str) -> str:
         """A rule that only looks up a verdict."""
@@ -189,22 +178,49 @@ class _Writer:
         share = (MAX_COMMENT - len(own)) // len(comments) if comments else 0
         return f'{printed} comment "{" ".join((own, *(one[:share] for one in comments)))[:MAX_COMMENT]}"'
 
-    def _action(self, target: RulePart) -> tuple[str, str]:
-        """What a rule does, in Felix's spelling and in nft's."""
-        name = target.name
-        if name.startswith("cali-"):
-            text = f"{'goto' if target.flag == '-g' else 'jump'} {self.layer}-{name}"
-        elif name == "MARK":
-            return _set_mark(target.options[0].values[0])
-        elif name == "CT":
-            text = "notrack"
-        elif name == "MASQUERADE":
-            text = "masquerade fully-random"
-        elif name in ("ACCEPT", "DROP", "RETURN"):
-            text = name.lower()
-        else:
-            raise ValueError(f"Felix has no action {name} in nftables")
-        return text, text
+
+def _without_digest(args: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of a rule without the comment with Felix's digest, which is another one in each chain."""
+    at = next((number for number, word in enumerate(args) if word.startswith("cali:")), None)
+    return args if at is None else (*args[: at - 3], *args[at + 1 :])
+
+
+@lru_cache(maxsize=65536)
+def _words(layer: str, args: tuple[str, ...]) -> tuple[str, str, tuple[str, ...]]:
+    """A rule in Felix's spelling and as nft prints it, both without a comment, and its comments. Most rules of a pod's
+    chain are in those of all pods."""
+    rule = FirewallRule(args)
+    comments: list[str] = []
+    felix, printed = [], []
+    for ours, nfts in _clauses(rule, comments):
+        felix.append(ours)
+        printed.append(nfts)
+    target = next((part for part in rule.parts if part.flag in ("-j", "-g")), None)
+    if target is not None:
+        ours, nfts = _action(layer, target)
+        felix += ["counter", ours]
+        printed += ["counter", nfts]
+    elif not felix:
+        felix = printed = ["continue"]
+    return " ".join(felix), " ".join(one for one in printed if one), tuple(comments)
+
+
+def _action(layer: str, target: RulePart) -> tuple[str, str]:
+    """What a rule does, in Felix's spelling and in nft's."""
+    name = target.name
+    if name.startswith("cali-"):
+        text = f"{'goto' if target.flag == '-g' else 'jump'} {layer}-{name}"
+    elif name == "MARK":
+        return _set_mark(target.options[0].values[0])
+    elif name == "CT":
+        text = "notrack"
+    elif name == "MASQUERADE":
+        text = "masquerade fully-random"
+    elif name in ("ACCEPT", "DROP", "RETURN"):
+        text = name.lower()
+    else:
+        raise ValueError(f"Felix has no action {name} in nftables")
+    return text, text
 
 
 def _set_mark(value_and_mask: str) -> tuple[str, str]:
