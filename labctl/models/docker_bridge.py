@@ -247,12 +247,9 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         every = tuple(nets.values())
         with_ports = {end.endpoint.network for end in ends}
         yield from docker_wiring.bridges(node.name, every, with_ports, options.release, options.mtu)
+        nftables = options.firewall_backend == "nftables"
         yield from docker_wiring.host_settings(
-            node.name,
-            every,
-            options.release,
-            userland_proxy=options.userland_proxy,
-            dockerd_forwards=options.firewall_backend != "nftables",
+            node.name, every, options.release, userland_proxy=options.userland_proxy, nftables=nftables
         )
         yield from _containers(node, ends, host_addresses)
         yield from docker_wiring.endpoints(
@@ -267,7 +264,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
             options.forward_policy,
             allow_direct_routing=options.allow_direct_routing,
         )
-        if options.firewall_backend == "nftables":
+        if nftables:
             yield from NftablesTables(host).objects()
         else:
             yield from CHAINS_OF_RELEASE[options.release](host).chains()

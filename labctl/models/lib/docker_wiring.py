@@ -53,12 +53,12 @@ def _autoconf(net: BridgeNetwork) -> bool:
 
 
 def host_settings(
-    host: str, nets: tuple[BridgeNetwork, ...], release: str, *, userland_proxy: bool, dockerd_forwards: bool = True
+    host: str, nets: tuple[BridgeNetwork, ...], release: str, *, userland_proxy: bool, nftables: bool = False
 ) -> Iterator[Resource]:
-    """The kernel's settings that dockerd changes: forwarding, and whether bridged frames pass the firewall. Without
-    `dockerd_forwards` the host forwards already: a daemon with the nftables backend only looks."""
-    why = docker_reasons.FORWARDS if dockerd_forwards else docker_nft_reasons.FORWARDS
-    yield from primitives.forwarding_sysctls(host, True, rp_filter=2, devices=(), why=why)
+    """The kernel's settings that dockerd changes: forwarding, and whether bridged frames pass the firewall. With the
+    backend nftables, forwarding is on before dockerd starts."""
+    forwards = docker_nft_reasons.FORWARDS if nftables else docker_reasons.FORWARDS
+    yield from primitives.forwarding_sysctls(host, True, rp_filter=2, devices=(), why=forwards)
     every_network = release in RANDOM_MAC_RELEASES and not userland_proxy
     filtered = every_network or any(not net.icc for net in nets)
     why = docker_reasons.BRIDGED_FRAMES if filtered else docker_reasons.BRIDGED_FRAMES_OFF
@@ -66,7 +66,7 @@ def host_settings(
     with_ipv6 = tuple(net for net in nets if net.subnet6 is not None)
     if with_ipv6:
         for scope in ("all", "default"):
-            why = docker_reasons.FORWARDS_IPV6 if dockerd_forwards else docker_nft_reasons.FORWARDS
+            why = forwards if nftables else docker_reasons.FORWARDS_IPV6
             yield Sysctl(host, f"net.ipv6.conf.{scope}.forwarding", "1", why=why)
         filtered = release in RANDOM_MAC_RELEASES and (every_network or any(not net.icc for net in with_ipv6))
         why = docker_reasons.BRIDGED_FRAMES if filtered else docker_reasons.BRIDGED_FRAMES_OFF
