@@ -51,10 +51,18 @@ def _chain_header(table: str, lines: Sequence[str]) -> list[str]:
     if found is None:
         return comment
     policy = next((line for line in lines if line.startswith("policy ")), "policy accept")
+    return [f"{base_line(table, found[0])}; {policy};", *comment]
+
+
+def base_line(table: str, line: str) -> str:
+    """The line `type ... hook ... priority ...` of a chain in nft's spelling; another line as it is."""
+    found = _BASE.fullmatch(line)
+    if found is None:
+        return line
     family, hook = table.partition(" ")[0], found["hook"]
     priority = _priority(found["priority"], family, hook)
     on = re.sub(r'(devices?(?: =)?) ("?)([\w.@:-]+)\2$', r'\1 "\3"', found["on"])
-    return [f"type {found['type']} hook {hook}{on} priority {priority}; {policy};", *comment]
+    return f"type {found['type']} hook {hook}{on} priority {priority}"
 
 
 def _flags(line: str) -> str:

@@ -156,8 +156,9 @@ class _Reader:
         if what.text == "ruleset":
             self.tokens.take()
             family = self._statement()
-            for key in [key for key in self.into.objects if not family or key[0].startswith(f"{family[0].text} ")]:
-                self.into.objects.pop(key)
+            for key, item in list(self.into.objects.items()):
+                if item.present is None and (not family or key[0].startswith(f"{family[0].text} ")):
+                    self.into.objects.pop(key)
             return
         kind = self._kind(())
         table = self._table(kind == "table")
@@ -169,7 +170,8 @@ class _Reader:
             found = self.into.find(table, kind, name.text, name.at)
             chains = [] if found is None else [found]
         for chain in chains:
-            chain.entries.clear()
+            if self.into.may_lose(chain, what.at):
+                chain.entries.clear()
         self._require_end()
 
     def _rename(self, what: Token) -> None:
@@ -177,7 +179,8 @@ class _Reader:
         if kind != "chain":
             raise TextError(what.at, f"nft renames chains only, no {kind}")
         name, new = self._name(kind), self._name(kind)
-        if (item := self.into.find(table, kind, name.text, name.at)) is not None:
+        item = self.into.find(table, kind, name.text, name.at)
+        if item is not None and self.into.may_lose(item, name.at):
             self.into.remove(table, kind, name.text)
             item.name = new.text
             self.into.objects[table, kind, new.text] = item
@@ -194,7 +197,8 @@ class _Reader:
         name = self._name(kind) if kind != "table" else None
         key = (table, kind, name.text if name is not None else "")
         if key in self.into.objects:
-            self.into.remove(*key)
+            if self.into.may_lose(self.into.objects[key], (name or what).at):
+                self.into.remove(*key)
         elif must_exist:
             at = (name or what).at
             text, hint = missing(self.into.objects, *key)
@@ -242,7 +246,7 @@ class _Reader:
         item = self._set(table, name)
         if item is None:
             return
-        for line in self._element_lines(found, name):
+        for line in self._element_lines(found, name) if self.into.may_lose(item, name.at) else ():
             left = [one for one in item.entries if _key(one.text) != _key(line.text)]
             if must_exist and len(left) == len(item.entries):
                 hint = did_you_mean(line.text, [_key(one.text) for one in item.entries])

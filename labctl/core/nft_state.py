@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from labctl.core.names import did_you_mean
-from labctl.core.nft_declarations import header_lines
+from labctl.core.nft_declarations import base_line, header_lines
 from labctl.core.nft_ruleset import one_line
 from labctl.core.nft_tokens import Token, joined
 from labctl.core.resources import NftObject
 
 IPTABLES_HINT = "paste this table as iptables-save prints it, under firewall: (ip) or firewall6: (ip6)"
+
+BEFORE = -1  # the place of what was there before the text
 
 
 @dataclass(slots=True)
@@ -33,6 +35,7 @@ class ScriptObject:
     at: int
     header: list[Line] = field(default_factory=list)
     entries: list[Line] = field(default_factory=list)
+    present: NftObject | None = None  # as it was before the text, if it was there
 
     def resource(self, ns: str) -> NftObject:
         """The object of a plan, in nft's words."""
@@ -72,6 +75,26 @@ class Ruleset:
         if (table, "table", "") not in self.objects:
             self.objects[table, "table", ""] = ScriptObject(table, "table", "", at)
         return self.objects.setdefault((table, kind, name), ScriptObject(table, kind, name, at))
+
+    def keep(self, item: NftObject) -> None:
+        """Add an object that is there already. The text may add to it, and not remove it or anything of it."""
+        known = ScriptObject(item.table, item.kind, item.name, BEFORE, present=item)
+        base, _, policy = (
+            item.header[0].partition("; policy ") if item.kind == "chain" and item.header else ("", "", "")
+        )
+        lines = [base, f"policy {policy.rstrip(';')}", *item.header[1:]] if policy else item.header
+        known.header = [Line(line, BEFORE) for line in lines]
+        known.entries = [Line(entry, BEFORE) for entry in item.entries]
+        self.objects[item.table, item.kind, item.name] = known
+
+    def may_lose(self, item: ScriptObject, at: int) -> bool:
+        """Whether the text may remove an object or what is in it. Records a mistake if it was there before."""
+        if item.present is not None:
+            name = f"{item.kind} {item.name or item.table}"
+            self.refuse(
+                at, f"the {name} is the model's, and nothing of it can be removed", "rules and elements can be added"
+            )
+        return item.present is None
 
     def find(self, table: str, kind: str, name: str, at: int) -> ScriptObject | None:
         """The object of this name; None, with a mistake recorded, if there is none."""
@@ -128,11 +151,14 @@ def add_header(item: ScriptObject, line: Line, into: Ruleset) -> None:
     """Add a line that says what an object is. One of the same beginning must be the same."""
     if not line.text:  # it said only what the kernel counts
         return
+    if item.kind == "chain" and line.text.startswith("type "):
+        line = Line(base_line(item.table, line.text), line.at)
     first = line.text.split(maxsplit=1)[0]
     for number, known in enumerate(item.header):
         if known.text.split(maxsplit=1)[0] == first:
-            if known.text != line.text and first != "policy":
-                into.refuse(line.at, f"the {item.kind} {item.name} has {known.text!r} already")
-            item.header[number] = line
+            if known.text != line.text:
+                if first != "policy":
+                    into.refuse(line.at, f"the {item.kind} {item.name} has {known.text!r} already")
+                item.header[number] = line
             return
     item.header.append(line)

@@ -283,7 +283,8 @@ class Scenario:
     `substitute_features` are the kernel features for which substitutes are built. `use_substitutes` is the file's key
     `approximate`: True wants substitutes for missing features, False forbids them, None leaves the decision to the
     command line. `kubernetes` has the Services, policies and other API objects
-    (`labctl.kubernetes.api.declared.Declared`), None without any.
+    (`labctl.kubernetes.api.declared.Declared`), None without any. `own` is what the scenario adds to the model's lab
+    (`labctl.core.own_objects.OwnObjects`), None if it adds nothing.
     """
 
     name: str
@@ -300,6 +301,7 @@ class Scenario:
     use_substitutes: bool | None = None
     faults: tuple[ScenarioFault, ...] = ()
     kubernetes: Any = None
+    own: Any = None
 
     @property
     def pods(self) -> tuple[tuple[ScenarioNode, str], ...]:

@@ -170,6 +170,13 @@ def parse_and_compile(
     lab = with_kubernetes(parsed.scenario)
     if parsed.scenario.kubernetes is not None:
         lab = _with_object_warnings(lab, parsed, reader)
+    scenario = parsed.scenario
+    if parsed.located_own:
+        from labctl.core.own_objects import with_own_objects
+        from labctl.scenario.raw_parser import read_own_objects
+
+        scenario = replace(scenario, own=read_own_objects(parsed.located_own, lab, reader))
+        lab = with_own_objects(lab, scenario.own)
     resolve(lab, parsed.located_checks, reader)
     if parsed.located_faults:
         fault_field.resolve(lab, parsed.located_faults, reader)
@@ -184,19 +191,24 @@ def parse_and_compile(
         lesson = lesson_parser.read_lesson(parsed.located_lesson, reader)
         lab = lesson_parser.resolve(lab, lesson, parsed.located_lesson, reader)
     reader.raise_problems()
-    return parsed.scenario, lab
+    return scenario, lab
 
 
 def with_kubernetes(scenario: Scenario) -> Lab:
-    """The lab of a scenario: compiled by its model, with its Services, policies and the like on top."""
+    """The lab of a scenario: compiled by its model, with its Services, policies and the like on top, and the objects
+    that the scenario states itself."""
     from labctl import models
 
     lab = models.compile_lab(scenario)
-    if scenario.kubernetes is None:
-        return lab
-    from labctl.kubernetes.composition import compose
+    if scenario.kubernetes is not None:
+        from labctl.kubernetes.composition import compose
 
-    return compose(lab, scenario, getattr(models.find_model(lab.model), "CLUSTER", None))
+        lab = compose(lab, scenario, getattr(models.find_model(lab.model), "CLUSTER", None))
+    if scenario.own is None:
+        return lab
+    from labctl.core.own_objects import with_own_objects
+
+    return with_own_objects(lab, scenario.own)
 
 
 def _with_object_warnings(lab: Lab, parsed: ParsedScenario, reader: Reader) -> Lab:

@@ -177,6 +177,7 @@ class Key:
     required: bool = False
     allow_dashes: bool = False  # whether `-` and `_` are the same in this key
     old: tuple[str, ...] = ()  # the names that it had before: files may still use them
+    listed: bool = True  # whether the hint for an unknown key names it, even if it is not similar
 
     def matches(self, text: str) -> bool:
         """Whether a key in the file means this key."""
@@ -288,7 +289,7 @@ def read_keys(node: Map, keys: Iterable[Key], label: str, reader: Reader) -> dic
     for text, value in node.items:
         key = exact.get(text.value) or next((key for key in keys if key.matches(text.value)), None)
         if key is None:
-            hint = _suggest_key(text.value, keys) or f"known keys: {', '.join(exact)}"
+            hint = _suggest_key(text.value, keys) or f"known keys: {', '.join(key.name for key in keys if key.listed)}"
             reader.add_problem(text, f"{label}: unknown key {quote_text(text.value)}", hint)
         elif key.name in written:
             reader.add_problem(text, *_repetition(key, written[key.name], text))

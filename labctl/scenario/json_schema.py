@@ -26,6 +26,7 @@ from labctl.scenario.manifests.keys import CLUSTER_KEYS, OBJECT_KEYS
 from labctl.scenario.nftables_field import CHAIN as NFT_CHAIN
 from labctl.scenario.nftables_field import FLOWTABLE, SET, TABLE
 from labctl.scenario.nodes_field import singular
+from labctl.scenario.own_language import definitions, own_keys
 from labctl.scenario.raw_language import CHAIN, LINK, NAMESPACE
 from labctl.scenario.settings_field import SettingsField
 
@@ -44,7 +45,7 @@ def schema() -> Json:
         "required": ["model"],
         "properties": base,
         "allOf": [_branch(name) for name in known],
-        "$defs": {_definition(name): _model_schema(name, known) for name in known},
+        "$defs": {**{_definition(name): _model_schema(name, known) for name in known}, **definitions()},
     }
 
 
@@ -104,6 +105,8 @@ def _reference() -> Iterator[str]:
             yield from _table(f"Model `{name}`", _model_rows(model), summary(model) + ".")
             for title, keys in inner_keys(model):
                 yield from _table(f"{title} of `{name}`", keys, "")
+    yield from _table("On top of every model", own_keys(), _ON_TOP)
+    yield from _ON_TOP_EXAMPLE.splitlines()
     yield from _raw_tables()
     yield from _VALUES.splitlines()
 
@@ -227,6 +230,48 @@ checks:
 ```
 
 An answer that is not as claimed fails the check at once; another try could have another answer.
+"""
+_ON_TOP = "The keys of `raw`, beside those of the model: this model, plus mine."
+_ON_TOP_EXAMPLE = """
+What is stated is verified as in a raw scenario, against the objects of the model and of Kubernetes:
+
+- Names of machines and devices are those of the lab (`labctl graph`). New ones must not be there already; an address, a
+  route, a neighbour, a rule or a set that the model makes cannot be stated again.
+- Rules of `firewall` are put behind those that the chain has. A built-in chain keeps its policy if none is given.
+- A text of `nftables` continues the tables that are there: `insert rule` puts a rule before the model's, `add rule`
+  behind them. It can add to them, and remove nothing of them; `flush ruleset` removes only what the text itself made.
+- A sysctl takes the place of the model's.
+- `machines` is `namespaces` of `raw`: models of Kubernetes have that key for its namespaces.
+
+```yaml
+name: plus-mine
+model: docker-bridge
+hosts:
+  host1: {containers: [c1]}
+machines: [admin]
+links:
+  - veth: [admin/eth0, host1/eth9]
+addresses:
+  admin/eth0: 198.18.0.2/24
+  host1/eth9: 198.18.0.1/24
+routes: {admin: default via 198.18.0.1}
+sysctls: {host1: {net.ipv4.conf.eth9.rp_filter: 1}}
+firewall:
+  host1:
+    filter:
+      INPUT: [-i eth9 -p tcp --dport 22 -j DROP]
+nftables:
+  host1: |
+    table inet mine {
+      chain input {
+        type filter hook input priority filter + 10; policy accept;
+        iifname eth9 tcp dport 23 counter drop
+      }
+    }
+checks:
+  - {ping: admin -> host1/eth9}
+  - {tcp: admin -> host1/eth9:22, expect: timeout}
+```
 """
 _PASTED = """
 ## A firewall as it is

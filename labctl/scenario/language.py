@@ -116,11 +116,16 @@ def _field_keys(settings_class: Any) -> tuple[Key, ...]:
 
 
 def model_keys(model: Any, model_names: tuple[str, ...]) -> tuple[Key, ...]:
-    """Every key of a scenario of this model, in the usual order."""
+    """Every key of a scenario of this model, in the usual order; those on top of the model come last."""
     *first_keys, checks = common_keys(model_names)
     checks = dataclasses.replace(checks, field_type=ListOf(check_section(model)))
     machines = (*machine_keys(model), *network_keys(model), *object_keys(model))
-    return (*first_keys, *machines, *option_keys(model), checks)
+    keys = (*first_keys, *machines, *option_keys(model), checks)
+    if not model.MACHINES[1]:
+        return keys
+    from labctl.scenario.own_language import with_own_keys
+
+    return with_own_keys(keys)
 
 
 def older_names(model: Any | None) -> dict[str, str]:

@@ -57,6 +57,7 @@ class ParsedScenario:
     object_places: ObjectPlaces | None = None  # where the API objects of `scenario.kubernetes` stand
     located_exercise: dict[str, Located] | None = None  # the section `exercise`, as it was read
     located_lesson: dict[str, Located] | None = None  # the section `lesson`, as it was read
+    located_own: dict[str, Located] = dataclasses.field(default_factory=dict)  # what it adds to the model's lab
 
 
 def parse_scenario(
@@ -123,6 +124,7 @@ class _Parser:
         self.object_places: ObjectPlaces | None = None
         self.key_positions = {key.value.replace("-", "_"): key.position for key, _ in root.items}
         self.located: dict[str, Located] = {}
+        self.own: dict[str, Located] = {}  # what is on top of the model, by raw keys
 
     def run(self) -> ParsedScenario:
         """Read everything: first all keys but `checks`, `break`, `exercise` and `lesson`, which do not prevent that the
@@ -136,6 +138,10 @@ class _Parser:
         names = (value.value for key, value in self.root.items if key.value == "model" and isinstance(value, Text))
         keys = model_keys(model, tuple(names))  # the model is known here, so its own name is enough
         self.located = read_keys(others, keys, "scenario", self.reader)
+        if model.MACHINES[1]:
+            from labctl.scenario.own_language import take_own
+
+            self.own = take_own(self.located)
         older = {old: key.name for key in keys for old in key.old}
         self.key_positions = {older.get(name, name): position for name, position in self.key_positions.items()}
         scenario = self._scenario(model)
@@ -148,7 +154,7 @@ class _Parser:
             self.reader.raise_problems()
         checks = tuple(item.check for item in located_checks)
         scenario = dataclasses.replace(scenario, checks=checks, faults=tuple(item.value for item in faults))
-        return ParsedScenario(scenario, located_checks, faults, self.object_places, exercise, lesson)
+        return ParsedScenario(scenario, located_checks, faults, self.object_places, exercise, lesson, self.own)
 
     def _refused_object_keys(self, model: Any) -> tuple[str, ...]:
         """The keys for API objects that a model without them cannot have, each with a problem recorded."""

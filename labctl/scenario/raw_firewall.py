@@ -29,25 +29,35 @@ _ParsedRule = tuple[FirewallRule, RuleText]
 class TableParser:
     """Makes the chains of one table of one machine."""
 
-    def __init__(self, ns: str, family: str, table: str, ipsets: frozenset[str], reader: Reader) -> None:
+    def __init__(
+        self,
+        ns: str,
+        family: str,
+        table: str,
+        ipsets: frozenset[str],
+        reader: Reader,
+        present: Sequence[Chain] = (),
+    ) -> None:
         self.ns, self.family, self.table, self.ipsets, self.reader = ns, family, table, ipsets, reader
+        self.present = present
 
-    def chains(self, rows: Sequence[tuple[Located, Located]]) -> Iterator[Chain]:
-        """The chains, in order: pairs of a name and {policy, rules}. Problems are recorded."""
+    def chains(self, rows: Sequence[tuple[Located, Located]], *, added: bool = False) -> Iterator[Chain]:
+        """The chains, in order: pairs of a name and {policy, rules}. Problems are recorded. If they are `added` to
+        those that are present, a built-in chain without a policy keeps the one it has."""
         parsed = {name.value: self._parse_rules(name.value, body.value) for name, body in rows}
-        jumps = {name: [one.target or "" for one, _ in pairs] for name, pairs in parsed.items()}
+        jumps = {chain.name: [one.target or "" for one in chain.rules] for chain in self.present}
+        for name, pairs in parsed.items():
+            jumps[name] = [*jumps.get(name, ()), *(one.target or "" for one, _ in pairs)]
         self._check_loop(rows, jumps)
         hooks = hooks_by_chain(jumps, self.family, self.table)
         for name, body in rows:
             if not self._check_name(name):
                 continue
-            context = RuleContext(
-                self.family, self.table, name.value, hooks[name.value], frozenset(parsed), self.ipsets
-            )
+            context = RuleContext(self.family, self.table, name.value, hooks[name.value], frozenset(jumps), self.ipsets)
             for one, text in parsed[name.value]:
                 self._check_rule(one, text, context)
             kept = tuple(one for one, _ in parsed[name.value])
-            policy = self._policy(name, body.value)
+            policy = None if added and "policy" not in body.value else self._policy(name, body.value)
             whys = RuleByRule(kept, tuple(stated(text.node.position) for _, text in parsed[name.value]))
             yield Chain(
                 self.ns, self.table, name.value, kept, policy, self.family, why=stated(name.at), rule_whys=(whys,)
@@ -91,7 +101,7 @@ class TableParser:
 
     def _check_loop(self, rows: Sequence[tuple[Located, Located]], jumps: dict[str, list[str]]) -> None:
         if loop := find_loop(jumps):
-            at = next(name.at for name, _ in rows if name.value == loop[0])
+            at = next((name.at for name, _ in rows if name.value in loop), rows[0][0].at)
             way = " -> ".join((*loop, loop[0]))
             self.reader.add_problem(at, f"{self.table}: the chains jump in a circle ({way})", "the kernel refuses this")
 

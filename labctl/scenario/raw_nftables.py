@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from labctl.core.nft_references import device_names, verify
 from labctl.core.nft_ruleset import one_line
 from labctl.core.nft_script import read_script
-from labctl.core.nft_state import Line, Ruleset, ScriptObject, add_header, rule_line
+from labctl.core.nft_state import BEFORE, Line, Ruleset, ScriptObject, add_header, rule_line
 from labctl.core.nft_tokens import Token, joined, tokens
 from labctl.core.resources import NftObject
 from labctl.core.why import RuleByRule
@@ -28,8 +29,10 @@ CheckDevice = Callable[[str, Position], object]  # records a problem at this pla
 class NftablesParser:
     """Makes the objects of one machine from all that its `nftables` says."""
 
-    def __init__(self, ns: str, reader: Reader) -> None:
+    def __init__(self, ns: str, reader: Reader, present: Sequence[NftObject] = ()) -> None:
         self.ns, self.reader, self.ruleset = ns, reader, Ruleset()
+        for item in present:
+            self.ruleset.keep(item)
         self._sources: list[tuple[int, Text]] = []  # the texts, and what is added to the offsets in each
         self._end = 0
 
@@ -41,20 +44,24 @@ class NftablesParser:
             else:
                 for table, body in part.value:
                     self._table(table, body.value)
-        if not any(part.value for part in parts) or not (self.ruleset.objects or self.ruleset.mistakes):
+        stated_objects = any(item.present is None or _grew(item) for item in self.ruleset.objects.values())
+        if not any(part.value for part in parts) or not (stated_objects or self.ruleset.mistakes):
             self._report_empty(parts)
         verify(self.ruleset)
         self._report()
         for item in self.ruleset.in_order():
-            self._check_devices(item, check_device)
-            made = item.resource(self.ns)
-            places = {line.text: self.position(line.at) for line in reversed(item.entries)}
-            whys = tuple(stated(places[entry]) for entry in made.entries)
-            yield NftObject(
-                *(self.ns, made.table, made.kind, made.name, made.header, made.entries),
-                why=stated(self.position(item.at)),
-                rule_whys=(RuleByRule(made.entries, whys),) if whys else (),
-            )
+            if item.present is None or _grew(item):
+                self._check_devices(item, check_device)
+                yield self._made(item)
+
+    def _made(self, item: ScriptObject) -> NftObject:
+        """The object, with the reasons of its lines: their places in the file, or those of the model."""
+        made = item.resource(self.ns)
+        own = {line.text: stated(self.position(line.at)) for line in reversed(item.entries) if line.at != BEFORE}
+        whys = (RuleByRule(tuple(own), tuple(own.values())),) if own else ()
+        before = item.present
+        why = stated(self.position(item.at)) if before is None else before.why
+        return replace(made, why=why, rule_whys=whys if before is None else (*whys, *before.rule_whys))
 
     def position(self, at: int, word: str = "") -> Position:
         """Where an offset stands in the file, or the first of these words after it."""
@@ -72,7 +79,8 @@ class NftablesParser:
         return base
 
     def _report(self) -> None:
-        for one in sorted(self.ruleset.mistakes, key=lambda mistake: mistake.at):
+        mistakes = [one for one in self.ruleset.mistakes if one.at != BEFORE]
+        for one in sorted(mistakes, key=lambda mistake: mistake.at):
             _, node = self._sources[bisect_right(self._sources, one.at, key=lambda pair: pair[0]) - 1]
             folded = node.start is None and not node.plain and "\n" not in node.value.strip()
             self.reader.add_problem(
@@ -85,7 +93,8 @@ class NftablesParser:
 
     def _check_devices(self, item: ScriptObject, check: CheckDevice) -> None:
         """Verify the devices that the kernel keeps by their numbers: they must exist when the rule is made."""
-        for line in (*item.header, *item.entries) if item.kind in ("chain", "flowtable") else ():
+        lines = [line for line in (*item.header, *item.entries) if line.at != BEFORE]
+        for line in lines if item.kind in ("chain", "flowtable") else ():
             for name in device_names(line.text):
                 check(name, self.position(line.at, name))
 
@@ -208,3 +217,8 @@ class NftablesParser:
     def _place(self, at: Position) -> int:
         """An offset for a place in the file that no text has."""
         return self._register(Text(at, "", True, at))
+
+
+def _grew(item: ScriptObject) -> bool:
+    """Whether a text added to an object that was there."""
+    return any(line.at != BEFORE for line in (*item.header, *item.entries))

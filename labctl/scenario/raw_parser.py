@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from labctl.core.own_objects import OwnObjects
 from labctl.core.resources import (
     Address,
     Chain,
@@ -22,11 +23,12 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
-from labctl.core.scenario_types import Machine, MachineRole
+from labctl.core.scenario_types import Lab, Machine, MachineRole
 from labctl.scenario import iproute2_syntax
 from labctl.scenario.document import Map, Position, Reader
 from labctl.scenario.field_types import Located
 from labctl.scenario.ipset_field import make_ipset
+from labctl.scenario.model_objects import NOTHING, ModelObjects, model_objects
 from labctl.scenario.raw_address_rules import AddressRules, has_connected_route
 from labctl.scenario.raw_devices import Devices, sysctl_path
 from labctl.scenario.raw_firewall import FAMILIES, TableParser
@@ -37,6 +39,17 @@ from labctl.scenario.raw_policy_rules import PolicyRules
 from labctl.scenario.raw_route_rules import RouteRules
 from labctl.scenario.raw_symbols import ACCEPT_DAD, LOOPBACK, RawSymbols, stated
 from labctl.scenario.raw_sysctl_rules import check_sysctls, write_order
+
+
+def read_own_objects(found: dict[str, Located], lab: Lab, reader: Reader) -> OwnObjects:
+    """What a scenario adds to the lab of its model, from the sections that were read."""
+    raw = _RawParser(found, reader, model_objects(lab))
+    plan = tuple(raw.resources())
+    machines = tuple(raw.machines())
+    more = (
+        (ns, item.addr.ip) for ns, those in raw.addresses.items() for item in those if ns not in raw.symbols.namespaces
+    )
+    return OwnObjects(plan, machines, tuple(more))
 
 
 def read_raw(found: dict[str, Located], root: Map, reader: Reader) -> tuple[Plan, tuple[Machine, ...]]:
@@ -51,11 +64,11 @@ def read_raw(found: dict[str, Located], root: Map, reader: Reader) -> tuple[Plan
 class _RawParser:
     """Makes the objects, section by section. Later sections can refer to the objects of earlier ones."""
 
-    def __init__(self, found: dict[str, Located], reader: Reader) -> None:
-        self.found, self.reader = found, reader
-        self.symbols = RawSymbols(reader)
+    def __init__(self, found: dict[str, Located], reader: Reader, model: ModelObjects = NOTHING) -> None:
+        self.found, self.reader, self.model = found, reader, model
+        self.symbols = RawSymbols(reader, model)
         self.addresses: dict[str, list[Address]] = {}
-        self.ipsets: dict[str, frozenset[str]] = {}
+        self.ipsets: dict[str, frozenset[str]] = dict(model.ipsets)
         self.accept_dad_sysctls: list[Sysctl] = []  # for devices that need their link-local address at once
         self.devices = Devices({})  # of the scenario, as soon as its links and sysctls are read
 
@@ -66,7 +79,8 @@ class _RawParser:
         rows = sorted(self._sysctls(), key=lambda row: write_order(row[0]))
         yield from (item for item, _ in rows)
         yield from self._accept_dad_sysctls()
-        self.devices = Devices(self.symbols.links, (item for item, _ in rows))
+        sysctls = (*self.model.sysctls, *(item for item, _ in rows))
+        self.devices = Devices(self.symbols.links, sysctls)
         check_sysctls(rows, self.devices, self.reader)
         check_links(self.devices, self.symbols.link_rows, self.reader)
         entries = AddressRules(self.devices, self.reader)
@@ -77,8 +91,8 @@ class _RawParser:
             self._routes(), key=lambda row: row[0].via is not None or bool(row[0].nexthops)
         )  # a gateway needs the route to it
         yield from (route for route, _ in routes)
-        addresses = [item for those in self.addresses.values() for item in those]
-        RouteRules(self.devices, addresses, self.reader).check(routes)
+        addresses = [*self.model.addresses, *(item for those in self.addresses.values() for item in those)]
+        RouteRules(self.devices, addresses, self.reader).check(routes, self.model.routes)
         yield from self._rules()
         yield from self._ipsets()
         for section, family in FAMILIES.items():
@@ -103,7 +117,10 @@ class _RawParser:
 
     def _namespaces(self) -> Iterator[Resource]:
         for name, about in self._rows("namespaces"):
-            if self.symbols.check_unique(("netns", name.value), f"the namespace {name.value!r}", name.at):
+            what = f"the {'machine' if self.model.model else 'namespace'} {name.value!r}"
+            if name.value in self.model.names - self.model.namespaces:
+                self.reader.add_problem(name.at, f"{what} is there already: the model {self.model.model} makes it")
+            elif self.symbols.check_unique(("netns", name.value), what, name.at):
                 self.symbols.namespaces[name.value] = about
                 lo = Interface(name.value, "lo")
                 self.symbols.links[lo] = Link(lo, "loopback", why=LOOPBACK)
@@ -193,18 +210,21 @@ class _RawParser:
     def _ipsets(self) -> Iterator[IpSet]:
         for ns, sets in self._rows("ipsets"):
             exists = self.symbols.check_namespace(ns.value, "ipsets", ns.at)
-            self.ipsets[ns.value] = frozenset(name.value for name, _ in sets.value)
+            of_model = self.ipsets.get(ns.value, frozenset())
+            self.ipsets[ns.value] = of_model | {name.value for name, _ in sets.value}
             for name, body in sets.value:
                 item = make_ipset(ns.value, name, body.value, self.reader)
-                if exists:
+                if exists and self.symbols.check_unique(item.key, f"the set {name.value}", name.at):
                     yield replace(item, why=stated(name.at))
 
     def _firewall(self, section: str, family: str) -> Iterator[Chain]:
         for ns, tables in self._rows(section):
             exists = self.symbols.check_namespace(ns.value, section, ns.at)
             for table, chains in tables.value:
-                parser = TableParser(ns.value, family, table.value, self.ipsets.get(ns.value, frozenset()), self.reader)
-                for chain in parser.chains(chains.value):
+                present = self.model.chains.get((ns.value, family, table.value), ())
+                sets = self.ipsets.get(ns.value, frozenset())
+                parser = TableParser(ns.value, family, table.value, sets, self.reader, present)
+                for chain in parser.chains(chains.value, added=bool(self.model.model)):
                     if exists:
                         yield chain
 
@@ -213,9 +233,10 @@ class _RawParser:
             exists = self.symbols.check_namespace(ns.value, "nftables", ns.at)
 
             def check_device(dev: str, at: Position, name: str = ns.value) -> None:
-                if name in self.symbols.namespaces:
+                if name in self.symbols.namespaces or name in self.model.namespaces:
                     self.symbols.check_interface(Interface(name, dev), "nftables", at)
 
-            for item in NftablesParser(ns.value, self.reader).objects(parts.value, check_device):
+            present = self.model.nftables.get(ns.value, ())
+            for item in NftablesParser(ns.value, self.reader, present).objects(parts.value, check_device):
                 if exists:
                     yield item

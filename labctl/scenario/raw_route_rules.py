@@ -87,10 +87,13 @@ class RouteRules:
         for address in addresses:
             self._add_address(address)
 
-    def check(self, routes: Iterable[tuple[Route, Position]]) -> None:
-        """Record a problem for each route that the kernel refuses, or makes a different one of."""
+    def check(self, routes: Iterable[tuple[Route, Position]], present: Iterable[Route] = ()) -> None:
+        """Record a problem for each route that the kernel refuses, or makes a different one of.
+
+        `present` are routes that there are already.
+        """
         rows = list(routes)
-        for route, _ in rows:
+        for route in (*present, *(route for route, _ in rows)):
             near = route.via is None and route.dev is not None and route.scope not in ("global", "site")
             if near or route.dst.version == 6:
                 target = _Target(route.dev or "", route.kind, near, route.metric or _IPV6_METRIC)
