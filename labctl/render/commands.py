@@ -157,6 +157,10 @@ def script_steps(
             created_peers.add(item.peer)
         for command in commands(item, peer_exists=second, netns_name=netns_name):
             yield (None if isinstance(item, Netns) else item.ns), command, item, None
+    native = [item for item in plan if isinstance(item, NftObject)]
+    for ns in dict.fromkeys(item.ns for item in native):  # before iptables, as `up` does: the later chain runs first
+        inside = [item for item in native if item.ns == ns]
+        yield ns, f"nft -f - <<'END'\n{input_text(inside)}END", inside[0], None
     for ns in dict.fromkeys(chain.ns for chain in chains):
         here = (rule for chain in chains if chain.ns == ns for rule in chain.rules)
         for name in accounting_objects(here):
@@ -167,10 +171,6 @@ def script_steps(
     for chain in chains:
         for rule, command in zip(chain.rules, _append_rules(chain), strict=True):
             yield chain.ns, command, chain, rule
-    native = [item for item in plan if isinstance(item, NftObject)]
-    for ns in dict.fromkeys(item.ns for item in native):
-        inside = [item for item in native if item.ns == ns]
-        yield ns, f"nft -f - <<'END'\n{input_text(inside)}END", inside[0], None
     for attachment in attachments:
         for command in commands(attachment, netns_name=netns_name, state_dir=state_dir, firewall=firewall):
             yield attachment.node, command, attachment, None

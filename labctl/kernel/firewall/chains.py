@@ -213,7 +213,11 @@ class ChainWriter:
 
     def start(self, ns: str, changes: Iterable[Change]) -> None:
         """Start what `write` does, in this thread's namespace. Few rules are written at once, others by a program that
-        `finish` waits for. Raises KernelError, MissingError."""
+        `finish` waits for. Raises KernelError, MissingError.
+
+        Tables of nft are there before chains of iptables: of two chains at one priority of a hook, the kernel runs the
+        one first that was registered later, and so this order is always the same.
+        """
         changes = tuple(changes)
         native = [change for change in changes if isinstance(change.subject, NftObject)]
         families: dict[str, list[TableEdit]] = {}
@@ -225,6 +229,8 @@ class ChainWriter:
         running = self._running.setdefault(ns, [])
         if native:
             running.append(NftWrite(ns, native))
+            if families:
+                running.pop().finish()
         for family, changing in families.items():
             if family == "ip" and backend == "legacy" and sum(edit.rule_count for edit in changing) <= MAX_IPTC_RULES:
                 from labctl.kernel.firewall import iptc_legacy
