@@ -48,7 +48,7 @@ class RawSymbols:
         if name in self.namespaces or name in self.model.namespaces:
             return True
         if name in self.model.names:
-            self.reader.add_problem(at, f"{label}: {name} has no network namespace of its own")
+            self.reader.add_problem(at, f"{label}: {name} has no separate network namespace")
             return False
         word = "machines" if self.model.model else "namespaces"
         hint = suggest(name, (*self.namespaces, *self.model.namespaces)) or f"add it under {word}:"

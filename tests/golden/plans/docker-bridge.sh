@@ -101,6 +101,15 @@ in_node host1 iptables-legacy -t filter -N DOCKER-FORWARD
 in_node host1 iptables-legacy -t filter -N DOCKER-ISOLATION-STAGE-1
 in_node host1 iptables-legacy -t filter -N DOCKER-ISOLATION-STAGE-2
 in_node host1 iptables-legacy -t filter -N DOCKER-USER
+in_node host1 ip6tables-legacy -t nat -N DOCKER
+in_node host1 ip6tables-legacy -t filter -P FORWARD ACCEPT
+in_node host1 ip6tables-legacy -t filter -N DOCKER
+in_node host1 ip6tables-legacy -t filter -N DOCKER-BRIDGE
+in_node host1 ip6tables-legacy -t filter -N DOCKER-CT
+in_node host1 ip6tables-legacy -t filter -N DOCKER-FORWARD
+in_node host1 ip6tables-legacy -t filter -N DOCKER-ISOLATION-STAGE-1
+in_node host1 ip6tables-legacy -t filter -N DOCKER-ISOLATION-STAGE-2
+in_node host1 ip6tables-legacy -t filter -N DOCKER-USER
 in_node host1 iptables-legacy -t raw -A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP
 in_node host1 iptables-legacy -t raw -A PREROUTING -d 172.17.0.3/32 ! -i docker0 -j DROP
 in_node host1 iptables-legacy -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
@@ -118,3 +127,10 @@ in_node host1 iptables-legacy -t filter -A DOCKER-FORWARD -j DOCKER-BRIDGE
 in_node host1 iptables-legacy -t filter -A DOCKER-FORWARD -i docker0 -j ACCEPT
 in_node host1 iptables-legacy -t filter -A DOCKER-ISOLATION-STAGE-1 -i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2
 in_node host1 iptables-legacy -t filter -A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP
+in_node host1 ip6tables-legacy -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+in_node host1 ip6tables-legacy -t nat -A OUTPUT ! -d ::1/128 -m addrtype --dst-type LOCAL -j DOCKER
+in_node host1 ip6tables-legacy -t filter -A FORWARD -j DOCKER-USER
+in_node host1 ip6tables-legacy -t filter -A FORWARD -j DOCKER-FORWARD
+in_node host1 ip6tables-legacy -t filter -A DOCKER-FORWARD -j DOCKER-CT
+in_node host1 ip6tables-legacy -t filter -A DOCKER-FORWARD -j DOCKER-ISOLATION-STAGE-1
+in_node host1 ip6tables-legacy -t filter -A DOCKER-FORWARD -j DOCKER-BRIDGE
