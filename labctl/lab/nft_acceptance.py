@@ -6,24 +6,52 @@ reads the rules, in a namespace that is thrown away, and what it refuses is repo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from labctl.core.iptables import BUILTIN
 from labctl.core.nft_refusals import NftRefusal
-from labctl.core.resources import NftObject
+from labctl.core.resources import Chain, NftObject
 from labctl.core.scenario_types import Lab
 from labctl.core.why import reason_of, reason_of_rule
 from labctl.errors import LabError, Problem, ScenarioError
 from labctl.scenario.definition import Definition
 
+_TOOLS = {"ip": "iptables", "ip6": "ip6tables"}
+_SECTIONS = {"ip": "firewall", "ip6": "firewall6"}
 MAX_LINES = 5000  # rules and elements of a machine that are tried before the build; more are judged by the build itself
 
 
 def require_accepted(definition: Definition, lab: Lab) -> None:
     """Raise ScenarioError with all that nft refuses of what the file states. Other errors are those of
     `labctl.kernel.firewall.nft_check.find_refusals`."""
-    problems = find_problems(definition, lab)
+    problems = (*taken_tables(definition, lab), *find_problems(definition, lab))
     if problems:
         raise ScenarioError(problems)
+
+
+def taken_tables(definition: Definition, lab: Lab) -> Iterator[Problem]:
+    """The tables of nft that have the name of one that iptables-nft or ebtables keeps the lab's rules in. With the nft
+    back end, every command `iptables` in the lab makes such tables; ebtables has no other back end."""
+    bridges = {
+        (item.ns, f"bridge {item.table}") for item in lab.plan if isinstance(item, Chain) and item.family == "bridge"
+    }
+    for item in lab.plan:
+        if not isinstance(item, NftObject) or item.kind != "table":
+            continue
+        family, _, name = item.table.partition(" ")
+        if (item.ns, item.table) in bridges:
+            what = f"the table {item.table} of {item.ns} is that of ebtables, which the lab has rules of, too"
+            hint = "give the table another name"
+        elif lab.firewall == "nft" and family in _TOOLS and (family, name) in BUILTIN:
+            program = _TOOLS[family]
+            what = f"with --firewall nft, the table {item.table} of {item.ns} is that of {program}-nft"
+            hint = f"give it another name, write its rules under {_SECTIONS[family]}:, or use --firewall legacy"
+        else:
+            continue
+        rows = definition.text.split("\n")
+        line = _line_of(item) or 1
+        row = rows[line - 1] if line <= len(rows) else ""
+        yield Problem(definition.file, line, max(1, row.find("table") + 1), f"nftables: {what}", hint)
 
 
 def problems_if_possible(definition: Definition, lab: Lab) -> tuple[Problem, ...]:

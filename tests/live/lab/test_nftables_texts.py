@@ -151,3 +151,25 @@ def test_every_sample_is_accepted_or_has_a_reason() -> None:
     assert all(reason and "syntax" not in reason for reason in missing.values())
     old = [name for name, reason in missing.items() if reason == UNKNOWN_TO_NFT]
     assert set(old) <= {"nft last"}  # nft 1.0.6 does not know it
+
+
+def test_a_table_of_iptables_nft_is_refused_with_that_back_end() -> None:
+    text = scenario(
+        "table ip filter { chain c { accept; }; }\ntable ip6 nat { }\ntable ip own { }\ntable inet filter { }"
+    )
+    definition = define_text("taken.yaml", text, "nft-taken", firewall="nft")
+    with pytest.raises(ScenarioError) as caught:
+        lifecycle.up(definition)
+    assert [one.what.partition(", ")[2] for one in caught.value.problems] == [
+        "the table ip filter of node is that of iptables-nft", "the table ip6 nat of node is that of ip6tables-nft",
+    ]  # fmt: skip
+    assert "write its rules under firewall6:" in caught.value.problems[1].hint
+    assert "nft-taken" not in paths.labs()
+
+
+def test_a_table_of_ebtables_is_refused_beside_its_rules() -> None:
+    text = (
+        scenario("table bridge filter { chain c { accept; }; }") + "ebtables:\n  node: {filter: {FORWARD: [-j DROP]}}\n"
+    )
+    with pytest.raises(ScenarioError, match="the table bridge filter of node is that of ebtables"):
+        lifecycle.up(define_text("taken.yaml", text, "nft-taken"))
