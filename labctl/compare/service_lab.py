@@ -24,6 +24,7 @@ from labctl.scenario.definition import Definition, scenario_of, with_kubernetes
 
 NAMESPACE, CLUSTER, LOCAL, POLICY = "default", "compare-cluster", "compare-local", "compare-policy"
 PORT, TARGET_PORT, DENIED_PORT = 80, 8080, 8081
+WRONG_PORT = 81  # a port that no Service has
 
 
 def backend(roles: Roles) -> str | None:

@@ -22,6 +22,7 @@ from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kubernetes.api.api_objects import Service
 from labctl.kubernetes.api.ingress_objects import MODES
 from labctl.kubernetes.ingress.ingress_rules import HTTP_PORT
+from labctl.kubernetes.services.kube_proxy_config import LOOPBACK
 
 
 def service_probes(lab: Lab, roles: Roles) -> Mapping[str, ServiceProbe | str]:
@@ -46,6 +47,8 @@ def _checks(lab: Lab, roles: Roles) -> Iterator[tuple[str, Check | str]]:
     cluster, local = services[service_lab.CLUSTER], services[service_lab.LOCAL]
     ips = [ip for ip in cluster.cluster_ips if ip.version == 4]
     yield "cluster_ip", _tcp(roles.pod, str(ips[0]), service_lab.PORT) if ips else "no range for Services"
+    yield "wrong_port", _tcp(roles.pod, str(ips[0]), service_lab.WRONG_PORT) if ips else "no range for Services"
+    yield "node_port_loopback", _tcp(roles.node, str(LOOPBACK[4]), cluster.ports[0].node_port)
     backend_node = lab.machine(pod).on if lab.machine(pod) is not None else None  # type: ignore[union-attr]
     if outside is None:
         yield "node_port", "no machine outside"

@@ -61,6 +61,8 @@ ROWS = (
         SERVICES,
         partial(visibility.service_source, key="node_port_local"),
     ),
+    Row("wrong_port", "ClusterIP, another port gets", SERVICES, visibility.wrong_port),
+    Row("node_port_loopback", "nodePort at 127.0.0.1", SERVICES, visibility.loopback_port),
     Row("ingress_instance", "Ingress, mode instance", SERVICES, partial(ingress.hops, key="ingress_instance")),
     Row("ingress_ip", "Ingress, mode ip", SERVICES, partial(ingress.hops, key="ingress_ip")),
     Row("refusal", "TCP that is denied gets", SERVICES, visibility.refusal),

@@ -250,9 +250,40 @@ def refusal(measurements: Measurements) -> Cell:
     probe = service_probe(measurements, "denied")
     if isinstance(probe, Cell):
         return probe
-    evidence = (*(f"seen {one}" for one in (*probe.requests, *probe.replies)), probe.detail)
     if probe.answer == "reply":
-        return Cell("it is not denied", evidence=evidence)
+        return Cell("it is not denied", evidence=_evidence(probe))
+    return _end(probe)
+
+
+def wrong_port(measurements: Measurements) -> Cell:
+    """How a TCP connection ends to a port of a cluster IP that the Service does not have."""
+    probe = service_probe(measurements, "wrong_port")
+    if isinstance(probe, Cell):
+        return probe
+    if probe.answer == "timeout" and probe.requests:
+        return Cell(f"no answer: it ends in {probe.requests[-1].at.ns}", evidence=_evidence(probe))
+    if probe.answer == "reply":
+        return Cell("an answer", evidence=_evidence(probe))
+    return _end(probe)
+
+
+def loopback_port(measurements: Measurements) -> Cell:
+    """Whether a node reaches a Service at a nodePort of its own 127.0.0.1. The packet is translated before it leaves:
+    only the client's result counts."""
+    probe = service_probe(measurements, "node_port_loopback")
+    if isinstance(probe, Cell):
+        return probe
+    texts = {"reply": "answered", "refused": "refused", "timeout": "no answer"}
+    return Cell(texts.get(probe.answer, probe.answer), evidence=(probe.detail,))
+
+
+def _evidence(probe: ServiceProbe) -> tuple[str, ...]:
+    return (*(f"seen {one}" for one in (*probe.requests, *probe.replies)), probe.detail)
+
+
+def _end(probe: ServiceProbe) -> Cell:
+    """How a connection without an answer ended."""
+    evidence = _evidence(probe)
     if not probe.requests and not probe.replies:
         return inconclusive("no packet of the connection was captured", (probe.detail,))
     if probe.answer == "timeout":

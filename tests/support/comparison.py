@@ -114,6 +114,8 @@ SERVED: dict[str, ServiceProbe | str] = {
     "cluster_ip": connection("reply", seen("node1/va", "in"), seen("c/eth0", "in", 61)),
     "node_port": connection("reply", seen("c/eth0", "in", 61, "10.9.0.1")),
     "node_port_local": connection("timeout", seen("fabric/vm", "in", 64, "10.9.0.9")),
+    "wrong_port": connection("refused", seen("node1/va", "in")),
+    "node_port_loopback": connection("reply"),
     "ingress_instance": connection(
         "reply",
         seen("lb/eth0", "in"),

@@ -142,6 +142,8 @@ def test_every_question_about_the_sample_has_its_answer() -> None:
         "cluster_ip": "pod",
         "node_port": "node",
         "node_port_local": "no: it ends in fabric",
+        "wrong_port": "an ICMP error",
+        "node_port_loopback": "answered",
         "ingress_instance": "2 hops, sees node",
         "ingress_ip": "1 hop, sees the load balancer",
         "refusal": "no answer, a timeout",
@@ -186,6 +188,30 @@ SYN = seen("node2/eth0", "in", 62)
 def test_how_a_denied_connection_ends(probe: Any, text: str, state: str) -> None:
     cell = answers(facts(service_probes={**comparing.SERVED, "denied": probe}))["refusal"]
     assert (cell.text, cell.state) == (text, state)
+
+
+@pytest.mark.parametrize(
+    ("probe", "text", "state"),
+    [
+        (comparing.connection("refused", SYN), "an ICMP error", "measured"),
+        (comparing.connection("refused", SYN, replies=(RESET,)), "a TCP reset", "measured"),
+        (comparing.connection("timeout", SYN), "no answer: it ends in node2", "measured"),
+        (comparing.connection("reply", SYN), "an answer", "measured"),
+        (comparing.connection("timeout"), "inconclusive: no packet of the connection was captured", "inconclusive"),
+        ("no range for Services", "(no range for Services)", "absent"),
+    ],
+)
+def test_how_a_connection_to_another_port_of_a_service_ends(probe: Any, text: str, state: str) -> None:
+    cell = answers(facts(service_probes={**comparing.SERVED, "wrong_port": probe}))["wrong_port"]
+    assert (cell.text, cell.state) == (text, state)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"), [("reply", "answered"), ("refused", "refused"), ("timeout", "no answer"), ("broken", "broken")]
+)
+def test_a_node_port_at_loopback_is_answered_or_not(answer: Any, text: str) -> None:
+    probes = {**comparing.SERVED, "node_port_loopback": comparing.connection(answer)}
+    assert answers(facts(service_probes=probes))["node_port_loopback"].text == text
 
 
 def test_a_service_that_gave_no_evidence_has_no_answer() -> None:
