@@ -52,6 +52,20 @@ VARIANTS = [
     ("calico-bgp", ("peer_with_router=false", "default_endpoint_to_host_action=reject", "checks=[]")),
     ("cilium", ("masquerade=false", "node_prefix=28", "checks=[]")),
     ("antrea-hybrid", ("traffic_mode=no-encap", "elsewhere=[]", "checks=[]")),
+    (
+        "services",
+        (
+            "kube_proxy.mode=nftables",
+            "kube_proxy.version=1.31",
+        ),
+    ),
+    (
+        "load-balancer",
+        (
+            "kube_proxy.mode=nftables",
+            "kube_proxy.version=1.36",
+        ),
+    ),
     ("cni", ("conflist.cniVersion=0.3.1",)),
     (
         "cni",
