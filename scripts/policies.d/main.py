@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"default: {', '.join(MODELS)}")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only each Nth set of policies (default 1)")
     parser.add_argument("--tables", action="store_true", help="only the truth tables of Kubernetes")
+    parser.add_argument("--engine", metavar="NAME", help="policy_engine of all labs (default: the one of the model)")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
@@ -36,6 +37,7 @@ def main() -> int:
     for model in options.models or MODELS:
         words = [sys.executable, __file__, "--inside", model, "--every", str(options.every)]
         words += ["--tables"] if options.tables else []
+        words += ["--engine", options.engine] if options.engine else []
         sandbox = ["unshare", "-nm", "--propagation", "private", "sh", "-ec", SANDBOX, "sandbox", *words]
         environment = {**os.environ, "LABCTL_SANDBOX": "1"}
         failed |= subprocess.run(sandbox, check=False, env=environment).returncode
@@ -62,7 +64,7 @@ def inside(options: argparse.Namespace) -> int:
     begun, wrong, name = time.monotonic(), 0, ""
     for case in cases[:: options.every]:
         ports = generated_policies.named_containers() if not case.denied and case.name[-1].isdigit() else None
-        lab = policy_live.build(model, case, ports)
+        lab = policy_live.build(model, case, ports, options.engine)
         name = lab.name
         kinds = {case.protocol} - {"SCTP"} | {"TCP"}
         problems = [

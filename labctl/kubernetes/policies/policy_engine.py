@@ -169,6 +169,9 @@ def policy_problems(state: ClusterState, lab: Lab) -> Iterator[ObjectProblem]:
             yield problem(what, f"kube-router's rules match addresses: policy_engine: {on_bridge}")
             return
     yield from _cluster_policy_problems(state, engine)
+    if engine == "calico-nftables" and state.cluster.services and state.kube_proxy.get("mode") != "nftables":
+        what = "Calico in nftables needs kube-proxy in the mode nftables in a cluster; here it writes iptables"
+        yield problem(what, "kube_proxy: {mode: nftables}", warning=True)
     own = OWN_ENGINES.get(lab.model)
     if own is not None:
         what = f"the model {lab.model} has policies of its own engine, {own}, which labctl does not write"

@@ -164,6 +164,16 @@ def test_another_engine_than_the_model_s_own_is_a_warning(model: str, own: str) 
     assert own in warning.what
 
 
+def test_calico_in_nftables_beside_kube_proxy_in_iptables_is_a_warning() -> None:
+    (warning,) = lab("calico", service(), policy_engine="calico-nftables").kubernetes.problems
+    together = lab("calico", service(), policy_engine="calico-nftables", kube_proxy={"mode": "nftables"})
+
+    assert warning.warning
+    assert "kube-proxy in the mode nftables" in warning.what
+    assert together.kubernetes.problems == ()
+    assert len({one.table for one in together.plan if isinstance(one, NftObject)}) == 2
+
+
 def test_the_model_s_claims_leave_out_pods_that_a_policy_isolates() -> None:
     meshes = {one.say: one.groups for one in lab("kubenet").checks if one.probe == "mesh"}
     before = {one.say: one.groups for one in plain("kubenet").checks if one.probe == "mesh"}
