@@ -59,7 +59,9 @@ PARTS = (
     ),
     faithful("pods: a /32, 169.254.1.1 and its permanent neighbour; the names of their veths"),
     faithful("loose reverse-path filtering on eth0, strict elsewhere"),
-    faithful("`hostPort`: portmap's chains, with its own mark"),
+    faithful(
+        "`hostPort`: portmap's chains, with its own mark, or its table of nft; compared with the CNI plugin's text"
+    ),
     approximation(
         "the VPC",
         "is a bridge for each subnet and a router, which counts as a hop; ebtables rules answer ARP"
@@ -105,6 +107,11 @@ class Options:
         "1.22",
         "release of the VPC CNI: 1.23 marks connections in a table of nft, as it does where iptables is iptables-nft",
         choices=eks_node.RELEASES,
+    )
+    portmap_backend: str = option(
+        "iptables",
+        "`backend` of the plugin portmap in the network list, for host ports (nftables: CNI plugins 1.6 and later)",
+        choices=("iptables", "nftables"),
     )
     randomize_snat: str = option("prng", "how SNAT chooses ports", choices=("prng", "hashrandom", "none"))
     node_port_support: bool = option(True, "AWS_VPC_CNI_NODE_PORT_SUPPORT: answers leave the way that requests came")

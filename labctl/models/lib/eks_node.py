@@ -9,7 +9,7 @@ from typing import Any
 from labctl.core.resources import Address, Interface, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Machine, Scenario, ScenarioNode
 from labctl.core.why import Component, Source, explained
-from labctl.models.lib import aws, cloud_vpc, common_reasons, eks_connmark, pods, portmap, primitives
+from labctl.models.lib import aws, cloud_vpc, common_reasons, eks_connmark, pods, portmap, portmap_nft, primitives
 from labctl.models.lib.aws import Eni
 
 _PROJECT = "aws/amazon-vpc-cni-k8s"
@@ -156,7 +156,10 @@ def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.HostPortPod]) -> I
     yield primitives.chain(node, "mangle", "PREROUTING", *marking)
     if snat and options.release not in NFT_RELEASES:
         yield from eks_connmark.jumps(node, _RESTORE)
-    yield from portmap.host_port_chains(node, CNI_NETWORK_NAME, ports, portmap.PLUGIN_MARK_CHAIN)
+    if options.portmap_backend == "nftables":
+        yield from portmap_nft.host_port_tables(node, ports)
+    else:
+        yield from portmap.host_port_chains(node, CNI_NETWORK_NAME, ports, portmap.PLUGIN_MARK_CHAIN)
     if not snat:
         yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0", why=_SNAT_EMPTY)
         return

@@ -30,7 +30,7 @@ PLUGIN_MARK_CHAIN = "CNI-HOSTPORT-SETMARK"
 _SNAT = '-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully'
 
 KUBELET = Component("the kubelet", Source("kubernetes/kubernetes", "pkg/kubelet/kubelet_network_linux.go", "1.23"))
-_WHY_ROUTE_LOCALNET = plugin_reasons.PORTMAP.why(
+WHY_ROUTE_LOCALNET = plugin_reasons.PORTMAP.why(
     "With 0, the kernel drops packets from 127.0.0.1 that leave {ns} by a device: a client on {ns} could not use a host"
     " port at 127.0.0.1."
 )
@@ -77,7 +77,7 @@ def host_port_chains(
         yield primitives.chain(ns, "nat", _name(network_name, pod.pod), *rules, why=plugin_reasons.POD_CHAIN)
     yield from _kubelet_mark_chains(ns) if mark_chain == KUBELET_MARK_CHAIN else _plugin_mark_chains(ns)
     for device in dict.fromkeys(pod.device for pod in pods):
-        yield Sysctl(ns, f"net.ipv4.conf.{device}.route_localnet", "1", why=_WHY_ROUTE_LOCALNET)
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.route_localnet", "1", why=WHY_ROUTE_LOCALNET)
 
 
 def _kubelet_mark_chains(ns: str) -> Iterator[Resource]:
