@@ -59,7 +59,7 @@ def run(
         for check in chosen:
             outcome = _run_check(context, check)
             if save_pcap is not None and probe_kind(check).has_path:
-                names = {ip: machine.name for machine in reversed(lab.machines) for ip in machine.addresses}
+                names = topology.machine_by_address
                 outcome = replace(outcome, pcap=save_pcap(check, pcapng(taps.frames(), names, check.say)))
             outcomes.append(outcome)
             if progress is not None:

@@ -20,3 +20,9 @@ class AddressUse:
     def left(self) -> int:
         """The free addresses."""
         return self.usable - sum(addresses for _, addresses in self.taken)
+
+
+class OverlapRefusal(str):
+    """What a model says of ranges that overlap. A scenario with `overlap: true` allows them."""
+
+    __slots__ = ()

@@ -284,7 +284,8 @@ class Scenario:
     `approximate`: True wants substitutes for missing features, False forbids them, None leaves the decision to the
     command line. `kubernetes` has the Services, policies and other API objects
     (`labctl.kubernetes.api.declared.Declared`), None without any. `own` is what the scenario adds to the model's lab
-    (`labctl.core.own_objects.OwnObjects`), None if it adds nothing.
+    (`labctl.core.own_objects.OwnObjects`), None if it adds nothing. `overlap` is the file's key: whether ranges and
+    addresses may overlap.
     """
 
     name: str
@@ -302,6 +303,7 @@ class Scenario:
     faults: tuple[ScenarioFault, ...] = ()
     kubernetes: Any = None
     own: Any = None
+    overlap: bool = False
 
     @property
     def pods(self) -> tuple[tuple[ScenarioNode, str], ...]:

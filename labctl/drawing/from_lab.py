@@ -83,7 +83,8 @@ class _Artist:
                 self.routes.setdefault(item.ns, []).append(item)
             elif isinstance(item, Address):
                 self.addresses.setdefault(item.at, []).append(item)
-                self.owners.setdefault(item.addr.ip, item.ns)
+                if self.owners.setdefault(item.addr.ip, item.ns) != item.ns:
+                    self.owners[item.addr.ip] = ""  # several have it
             elif isinstance(item, Fdb) and item.dst is not None:
                 self.remote_ips.setdefault(item.at, []).append(item.dst)
             elif isinstance(item, Attachment):

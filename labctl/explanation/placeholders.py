@@ -29,6 +29,7 @@ from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from labctl.core.address_names import AddressNames
 from labctl.core.iptables import FirewallRule
 from labctl.core.names import summarize_names
 from labctl.core.nft_ruleset import hook_of, policy_of
@@ -115,7 +116,7 @@ class Placeholders:
 
     @cached_property
     def _main_owners(self) -> dict[IP, str]:
-        return {ip: one.name for one in self.lab.machines for ip in one.addresses}
+        return AddressNames((one.name, one.on, one.addresses) for one in self.lab.machines).unique
 
     @cached_property
     def _leaves(self) -> frozenset[str]:

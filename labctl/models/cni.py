@@ -43,6 +43,7 @@ from typing import Any
 
 from labctl.cni.conflist import Conflist, parse_config_list
 from labctl.cni.list_effects import ListEffects, list_effects
+from labctl.core.address_use import OverlapRefusal
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Attachment, Interface, Resource, Route, Sysctl
@@ -224,10 +225,10 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         for range_ in list_effects(config_list, options.pod_cidr).node_ranges:
             for key in ("node_cidr", "internet_cidr"):
                 if isinstance(range_, IPv4Network) and range_.overlaps(getattr(options, key)):
-                    what = (
+                    overlap = OverlapRefusal(
                         f"{name} gives its bridge an address of {range_}, which overlaps {key} {getattr(options, key)}"
                     )
-                    yield "conflist", what, f"give each a separate range, such as {key}: 172.30.0.0/24"
+                    yield "conflist", overlap, f"give each a separate range, such as {key}: 172.30.0.0/24"
         if "sbr" in config_list.types:
             hint = "it is made for a second device; labctl attaches one to each pod"
             yield "conflist", f"{name} leaves a pod without a route: sbr moves those of its only device", hint

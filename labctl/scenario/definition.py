@@ -175,8 +175,9 @@ def parse_and_compile(
         from labctl.core.own_objects import with_own_objects
         from labctl.scenario.raw_parser import read_own_objects
 
-        scenario = replace(scenario, own=read_own_objects(parsed.located_own, lab, reader))
-        lab = with_own_objects(lab, scenario.own)
+        own = read_own_objects(parsed.located_own, lab, reader, overlap=scenario.overlap)
+        scenario = replace(scenario, own=own)
+        lab = with_own_objects(lab, own)
     resolve(lab, parsed.located_checks, reader)
     if parsed.located_faults:
         fault_field.resolve(lab, parsed.located_faults, reader)
@@ -222,7 +223,7 @@ def _with_object_warnings(lab: Lab, parsed: ParsedScenario, reader: Reader) -> L
         return lab
     declared = parsed.scenario.kubernetes
     refuse = getattr(getattr(models.find_model(lab.model), "CLUSTER", None), "refuse_service_cidr", None)
-    of_ranges = tuple(range_problems(declared.service_cidrs, lab))
+    of_ranges = tuple(range_problems(declared.service_cidrs, lab, overlap=parsed.scenario.overlap))
     known = {one.path for one in of_ranges}
     of_cloud = cloud_refusals(declared.service_cidrs, refuse, parsed.scenario.options)
     found = (

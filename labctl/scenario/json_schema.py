@@ -108,6 +108,7 @@ def _reference() -> Iterator[str]:
     yield from _table("On top of every model", own_keys(), _ON_TOP)
     yield from _ON_TOP_EXAMPLE.splitlines()
     yield from _raw_tables()
+    yield from _OVERLAP.splitlines()
     yield from _VALUES.splitlines()
 
 
@@ -384,6 +385,37 @@ that is deleted by its handle, and the rules of iptables-nft that nft prints as 
 compare names. What is inside a rule, nft itself reads: `up` asks it before anything is built, `validate` does it for
 root. What nft or the kernel refuses is reported with its line.
 """
+_OVERLAP = """
+## Addresses that overlap
+
+Two networks that nobody planned together often have the same ranges: a VPN and Docker's 172.17.0.0/16, a subnet of the
+company and the range of Services. `overlap: true` allows it: for the ranges in a model's options, for `service_cidr`,
+and for the addresses on top of a model. A raw scenario may have equal addresses without it. In checks, the name of a
+machine means its own address, and who answers is known by the namespace that the packet entered. Traces, drawings and
+captures name the machine of an address only where one alone has it, or one is nearer than all others:
+
+```yaml
+name: same-range
+model: docker-bridge
+overlap: true
+hosts:
+  host1: {containers: [c1]}
+machines: [office]
+links:
+  - veth: [office/eth0, host1/eth9]
+addresses:
+  office/eth0: [172.17.0.2/24, 198.18.0.2/24]
+  host1/eth9: 198.18.0.1/24
+routes:
+  office: 192.168.50.0/24 via 198.18.0.1
+checks:
+  - say: the host takes the address of the office for its container's
+    ping: host1 -> 172.17.0.2
+    see: {at: c1/eth0, dst: c1}
+    not see: {at: office/eth0, dst: c1}
+  - {ping: office -> host1/eth9, see: {at: host1/eth9, src: 198.18.0.2}}
+```
+"""
 _VALUES = """
 ## Values
 
@@ -391,7 +423,8 @@ _VALUES = """
   `fabric`, `internet`, `vm` and `localhost` are reserved, and the names of other machines that the model creates.
 - A **point** is a device of a machine: `node1/eth0`. Where an address is needed, a point means the device's address.
 - A **duration** is `500ms`, `5s`, `1m`, or a number of seconds.
-- A **range** is in CIDR notation without host bits. The ranges of one lab do not overlap.
+- A **range** is in CIDR notation without host bits. The ranges of one lab do not overlap, unless it says
+  [`overlap: true`](#addresses-that-overlap).
 - YAML's implicit types are not used: `on` is a boolean where a boolean is needed, and a text elsewhere.
 - `nodes: {count: 3, pods: 2}` makes `node1` to `node3`, each with `pod1-1`, `pod1-2`, and so on.
 - `--set KEY=VALUE` sets a key: `routing=host`, `nodes.count=5`, `nodes.node1.pods=[a, b]`, `checks.0.within=2s`.

@@ -47,6 +47,13 @@ def common_keys(model_names: tuple[str, ...]) -> tuple[Key, ...]:
             "as the command line says",
         ),
         Key(
+            "overlap",
+            values.BOOLEAN,
+            "whether ranges may overlap, and machines have equal addresses, as in two networks that nobody planned"
+            " together",
+            "false",
+        ),
+        Key(
             "break",
             ListOf(FaultField(), allow_single=True),
             "faults that the lab has from the start, such as `forwarding-off`, or `forwarding-off: node1` with the"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labctl import models
+from labctl.core.address_use import OverlapRefusal
 from labctl.core.scenario_types import Scenario
 from labctl.errors import ScenarioError
 from labctl.scenario import values
@@ -211,6 +212,7 @@ class _Parser:
             say=say,
             file=self.file,
             use_substitutes=self._use_substitutes(),
+            overlap=bool(self.located["overlap"].value) if "overlap" in self.located else False,
             substitute_features=frozenset(self.substitute_features or ()),
         )
         if not model.MACHINES[1]:
@@ -289,6 +291,8 @@ class _Parser:
             return
         places = self.object_places
         for path, what, hint in model.refuse(scenario):
+            if scenario.overlap and isinstance(what, OverlapRefusal):
+                continue
             key = path.partition("/")[0]
             if places is not None and places.report_pod(path, what, hint, scenario, self.reader):
                 continue

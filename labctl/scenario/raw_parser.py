@@ -41,9 +41,12 @@ from labctl.scenario.raw_symbols import ACCEPT_DAD, LOOPBACK, RawSymbols, stated
 from labctl.scenario.raw_sysctl_rules import check_sysctls, write_order
 
 
-def read_own_objects(found: dict[str, Located], lab: Lab, reader: Reader) -> OwnObjects:
-    """What a scenario adds to the lab of its model, from the sections that were read."""
-    raw = _RawParser(found, reader, model_objects(lab))
+def read_own_objects(found: dict[str, Located], lab: Lab, reader: Reader, *, overlap: bool = False) -> OwnObjects:
+    """What a scenario adds to the lab of its model, from the sections that were read.
+
+    `overlap` is whether an address may be one that another machine has.
+    """
+    raw = _RawParser(found, reader, model_objects(lab), overlap)
     plan = tuple(raw.resources())
     machines = tuple(raw.machines())
     more = (
@@ -64,8 +67,11 @@ def read_raw(found: dict[str, Located], root: Map, reader: Reader) -> tuple[Plan
 class _RawParser:
     """Makes the objects, section by section. Later sections can refer to the objects of earlier ones."""
 
-    def __init__(self, found: dict[str, Located], reader: Reader, model: ModelObjects = NOTHING) -> None:
+    def __init__(
+        self, found: dict[str, Located], reader: Reader, model: ModelObjects = NOTHING, overlap: bool = True
+    ) -> None:
         self.found, self.reader, self.model = found, reader, model
+        self.taken = {} if overlap else {item.addr.ip: item.at for item in model.addresses if item.at.dev != "lo"}
         self.symbols = RawSymbols(reader, model)
         self.addresses: dict[str, list[Address]] = {}
         self.ipsets: dict[str, frozenset[str]] = dict(model.ipsets)
@@ -165,6 +171,9 @@ class _RawParser:
             exists = self.symbols.check_interface(point.value, "addresses", point.at)
             for row in rows.value:
                 what = f"{row.value.ip} on {point.value}"
+                if (other := self.taken.get(row.value.ip, point.value)) != point.value:
+                    hint = "choose another, or write overlap: true"
+                    self.reader.add_problem(row.at, f"addresses: {other} has {row.value.ip} already", hint)
                 if exists and self.symbols.check_unique(("address", point.value, row.value.ip), what, row.at):
                     address = Address(point.value, row.value, why=stated(row.at))
                     if not has_connected_route(address):

@@ -10,9 +10,9 @@ from labctl.core.scenario_types import Lab
 from labctl.kubernetes.api.problems import SCENARIO, ObjectProblem
 
 
-def range_problems(service_cidrs: tuple[Net, ...], lab: Lab) -> Iterator[ObjectProblem]:
+def range_problems(service_cidrs: tuple[Net, ...], lab: Lab, *, overlap: bool = False) -> Iterator[ObjectProblem]:
     """The mistakes in the ranges that the author of a scenario wrote: an API server refuses two of one family, and a
-    cluster with a range of Services in which machines have addresses loses their packets."""
+    cluster with a range of Services in which machines have addresses loses their packets (which `overlap` allows)."""
     versions: set[int] = set()
     for number, cidr in enumerate(service_cidrs):
         if cidr.version in versions:
@@ -21,7 +21,7 @@ def range_problems(service_cidrs: tuple[Net, ...], lab: Lab) -> Iterator[ObjectP
             )
         versions.add(cidr.version)
         other = next((one for one in lab.plan if isinstance(one, Address) and _overlaps(cidr, one.addr.network)), None)
-        if other is not None:
+        if other is not None and not overlap:
             what = f"{cidr} overlaps {other.addr.network}, the network of {other.at}"
             yield _problem(number, what, "choose another range")
 

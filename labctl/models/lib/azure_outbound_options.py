@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from labctl.core.address_use import OverlapRefusal
 from labctl.core.options import cidr, option
 from labctl.core.scenario_types import NetworkRule
 from labctl.models.lib import primitives
@@ -151,7 +152,8 @@ def _refuse_firewall_subnet(options: Any, outbound: Outbound) -> Iterator[tuple[
     ranges = {name: value for name in names if isinstance(value := getattr(options, name), IPv4Network)}
     for name, other in ranges.items():
         if subnet.overlaps(other):
-            yield key, f"firewall_cidr {subnet} overlaps {name} {other}", "give each a separate range"
+            what = OverlapRefusal(f"firewall_cidr {subnet} overlaps {name} {other}")
+            yield key, what, "give each a separate range"
     vnet = getattr(options, "vnet_cidr", None)
     if vnet is not None and not subnet.subnet_of(vnet):
         what = f"firewall_cidr {subnet} is not in vnet_cidr {vnet}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from labctl.core.address_use import OverlapRefusal
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Address, Interface, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
@@ -225,7 +226,9 @@ def refuse(
     yield from _refuse_peer_name(scenario)
     for network in exempt_ranges(options):
         if options.internet_cidr.overlaps(network):
-            what = f"internet_cidr {options.internet_cidr} overlaps {network}, where pods keep their addresses"
+            what = OverlapRefusal(
+                f"internet_cidr {options.internet_cidr} overlaps {network}, where pods keep their addresses"
+            )
             yield "internet_cidr", what, "use a public range, such as 8.8.8.0/24"
 
 

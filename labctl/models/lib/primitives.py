@@ -12,6 +12,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import TypeAlias
 
+from labctl.core.address_use import OverlapRefusal
 from labctl.core.fidelity import approximation
 from labctl.core.iptables import FirewallRule, rule
 from labctl.core.resources import (
@@ -251,7 +252,8 @@ def refuse_overlaps(ranges: Mapping[str, Net]) -> Iterator[tuple[str, str, str]]
     for number, (key, network) in enumerate(items):
         for other, before in items[:number]:
             if network.version == before.version and network.overlaps(before):
-                yield key, f"{key} {network} overlaps {other} {before}", "give each a separate range"
+                what = OverlapRefusal(f"{key} {network} overlaps {other} {before}")
+                yield key, what, "give each a separate range"
 
 
 def refuse_public_ip(internet_cidr: IPv4Network, public_ip: IPv4Address) -> Iterator[tuple[str, str, str]]:
