@@ -6,7 +6,7 @@
 #   provision.sh --remove                    remove that; packages of the system stay
 #   provision.sh --source run|dev DIRECTORY  only make a virtual environment that runs this source tree
 #   provision.sh --subjects DIRECTORY        only unpack, for tests/fidelity, the real software that models follow
-#   provision.sh --engines DIRECTORY         the same for the Docker Engines of newer Debians, with their libraries
+#   provision.sh --engines DIRECTORY         the same for Docker Engines and netavark of newer Debians, with libraries
 #
 # PYTHON=... chooses the interpreter (3.10 or newer, with venv and headers); the default is the system's.
 # No package is installed into the system Python. Every step is reported on stderr in one line.
@@ -325,46 +325,59 @@ subjects() {
 # newer_plugins DIRECTORY: unpack the CNI plugins of Debian forky (1.9), which write rules of nft, too
 newer_plugins() {
   local own=$copy/forky package
-  of_suite forky "$own" || return 1
+  of_suite "$own" forky || return 1
   cd "$own/archives" || return 1
   quietly "fetching the CNI plugins of Debian forky" "${apt[@]}" download containernetworking-plugins || return 1
   for package in "$own"/archives/*.deb; do dpkg-deb -x "$package" "$1" || return 1; done
 }
 
-# of_suite SUITE FOLDER: read the package lists of another Debian, from the mirror that this one uses, into a folder;
+# of_suite FOLDER SUITE...: read the package lists of another Debian, from the mirror that this one uses, into a folder;
 # `apt` is then the command for it. apt's own lists and its list of installed packages do not change.
 of_suite() {
-  local suite=$1 own=$2 mirror
+  local own=$1 mirror
+  shift
   mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" && !found++ {print $2}')
   [[ -n $mirror ]] || return 1
   mkdir -p "$own/lists/partial" "$own/archives/partial" || return 1
   : >"$own/status"
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$own/sources.list"
+  printf "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror %s main\n" "$@" >"$own/sources.list"
   apt=(apt-get -q -o "Dir::Etc::SourceList=$own/sources.list" -o Dir::Etc::SourceParts=/dev/null
     -o "Dir::State::Lists=$own/lists" -o "Dir::State::Status=$own/status" -o "Dir::Cache::Archives=$own/archives"
     -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root
     -o Acquire::Check-Valid-Until=false -o Acquire::Languages=none)
-  quietly "reading the package lists of Debian $suite" "${apt[@]}" update
+  quietly "reading the package lists of Debian $*" "${apt[@]}" update
 }
 
-# engines DIRECTORY: unpack one tree for each newer Debian
+# engines DIRECTORY: unpack one tree for each newer Debian; only that of experimental may be missing
 engines() {
-  local target=$1 suite own package
+  local target=$1 suite own
   lock "$target"
   [[ ! -e $target ]] || return 0
   if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then return 1; fi
   copy=$(mktemp -d "$target.XXXXXX")
-  for suite in trixie forky; do
+  for suite in trixie forky experimental; do
     own=$copy/apt/$suite
-    mkdir -p "$copy/trees/$suite"
-    of_suite "$suite" "$own" || return 1
-    quietly "fetching docker.io of Debian $suite" "${apt[@]}" -y --no-install-recommends --download-only install \
-      docker.io iptables || return 1
-    for package in "$own"/archives/*.deb; do dpkg-deb -x "$package" "$copy/trees/$suite" || return 1; done
+    if ! engine "$suite" "$own"; then
+      [[ $suite == experimental ]] || return 1
+      rm -rf "$copy/trees/$suite"
+    fi
     rm -rf "$copy/trees/$suite/usr/share" "$own"
   done
   chmod 755 "$copy/trees"
   mv -T "$copy/trees" "$target"
+}
+
+# engine SUITE FOLDER: unpack the programs of one Debian below $copy/trees
+engine() {
+  local suite=$1 own=$2 package
+  local -a wanted=(docker.io iptables) suites=("$suite")
+  [[ $suite != forky ]] || wanted+=(netavark)
+  [[ $suite != experimental ]] || wanted=(netavark) suites=(sid experimental)
+  mkdir -p "$copy/trees/$suite"
+  of_suite "$own" "${suites[@]}" || return 1
+  quietly "fetching ${wanted[*]} of Debian $suite" "${apt[@]}" -y --no-install-recommends -t "$suite" \
+    --download-only install "${wanted[@]}" || return 1
+  for package in "$own"/archives/*.deb; do dpkg-deb -x "$package" "$copy/trees/$suite" || return 1; done
 }
 
 case ${1:-} in
