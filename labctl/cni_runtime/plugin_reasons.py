@@ -14,7 +14,6 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from labctl.cni_runtime import plugin_nft_reasons
 from labctl.core.iptables import BUILTIN
 from labctl.core.resources import Address, Chain, Link, NftObject, Resource, Route
 from labctl.core.why import Component, RuleShapes, Source, Why
@@ -129,6 +128,8 @@ def with_reason(item: Resource, planned: Resource | None, pods: Collection[str])
 
 def _of_nft(item: NftObject, planned: Resource | None) -> NftObject:
     """An object of nft that plugins made or changed; a planned one goes on to explain its own rules."""
+    from labctl.cni_runtime import plugin_nft_reasons  # most labs have no such objects
+
     own = planned.rule_whys if isinstance(planned, NftObject) else ()
     why = planned.why if planned is not None else plugin_nft_reasons.RULES.of_chain(item) or MADE_BY_PLUGINS
     return replace(item, why=why, rule_whys=(*own, plugin_nft_reasons.RULES, _any_rule))

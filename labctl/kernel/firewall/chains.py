@@ -32,12 +32,12 @@ from labctl.core.iptables_save import (
 from labctl.core.resources import Chain, NftObject
 from labctl.errors import KernelError
 from labctl.kernel.firewall import commands, tools
-from labctl.kernel.firewall.nft_program import NftRead, NftWrite
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import nfacct, nft_rules, nft_tables
 
 if TYPE_CHECKING:
     from labctl.core.diff import Change
+    from labctl.kernel.firewall.nft_program import NftWrite
 
 MAX_IPTC_RULES = 12  # up to so many rules python-iptables (0.1 ms each) is faster than one restore (1.5 ms), measured
 MANY_RULES = 1000  # a plan with so many rules for a namespace has large tables
@@ -89,6 +89,8 @@ def start_reading(
     others = [table for table in made if table not in native]
     runs = _start_saving_nft(ns, others, backend, held, bridge, wanted=wanted_chains)
     candidates = {table for run in runs for table in run.tables}
+    from labctl.kernel.firewall.nft_program import NftRead  # a trace reads only counters, and needs no such program
+
     listed = held.enter_context(NftRead(ns, [table for table in made if table not in candidates], wanted_nft))
     netns = _open_netns(held) if candidates else -1
 
@@ -115,6 +117,8 @@ def _table_of(item: NftObject) -> Table:
 
 def _read_tables(ns: str, tables: list[Table]) -> tuple[NftObject, ...]:
     """What is in these tables of nft, in this thread's namespace."""
+    from labctl.kernel.firewall.nft_program import NftRead
+
     with NftRead(ns, tables) as listed:
         return listed.objects()
 
@@ -228,6 +232,8 @@ class ChainWriter:
             families.setdefault(edit.family, []).append(edit)
         running = self._running.setdefault(ns, [])
         if native:
+            from labctl.kernel.firewall.nft_program import NftWrite
+
             running.append(NftWrite(ns, native))
             if families:
                 running.pop().finish()
