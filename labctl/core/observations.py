@@ -98,6 +98,26 @@ class RouteQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class NftMatch:
+    """Where and how a rule of an nft table ended or led a packet, as the kernel reported it.
+
+    `handle` is the rule's number in its table, 0 for a policy. `verdict` is nft's word with the chain that it leads to:
+    `drop`, `jump NAME`. `base` is the chain through which the packet came there from `hook`, with its `type` and
+    `priority`. `element` is the one of a set or map that decided, "" if it is not certain. `ct` is what the kernel says
+    of the packet's connection (Linux 6.16 and later).
+    """
+
+    handle: int
+    verdict: str
+    base: str
+    hook: str
+    priority: int
+    type: str
+    element: str = ""
+    ct: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeMatch:
     """Packets of one protocol that have the bytes `value` at `offset` (in bytes) of their transport header."""
 

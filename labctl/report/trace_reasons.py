@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from labctl.core.iptables import FirewallRule
-from labctl.core.resources import Chain
+from labctl.core.resources import Chain, NftObject
 from labctl.core.scenario_types import Lab
 from labctl.explanation.planned_reasons import PlannedReasons
 from labctl.tracing.evidence import RuleHit, TraceEvidence
@@ -48,5 +48,7 @@ def _reasons(node: str, note: Note, evidence: TraceEvidence, reasons: PlannedRea
 
 
 def _of_hit(hit: RuleHit, reasons: PlannedReasons) -> str:
+    if hit.nft is not None:
+        return reasons.of_rule(NftObject(hit.node, f"{hit.family} {hit.table}", "chain", hit.chain), hit.rule)
     chain = Chain(hit.node, hit.table, hit.chain, family=hit.family)
     return reasons.of_rule(chain, FirewallRule.from_text(hit.rule))

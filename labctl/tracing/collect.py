@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from labctl.core.iptables import LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallRule
 from labctl.core.iptables_save import ChainCounters, counter_increases
-from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery, RuleRole
+from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery
 from labctl.core.resources import (
     IP,
     Address,
@@ -31,25 +31,20 @@ from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters
 from labctl.kernel.namespaces import device_state
 from labctl.kernel.netlink import conntrack, route_lookup
-from labctl.kernel.rule_trace import nflog
-from labctl.packets.decode import ECHO_TYPES, ICMP, ICMPV6, TCP, UDP, Frame, decode
-from labctl.packets.probe_id import ProbeId, role_of
-from labctl.tracing.datagram_roles import DatagramRoles, roles_of_trace
-from labctl.tracing.evidence import CounterIncrease, NamespaceState, NatTable, RuleHit, TraceEvidence
+from labctl.packets.decode import ECHO_TYPES, ICMP, ICMPV6, TCP, UDP
+from labctl.packets.probe_id import ProbeId
+from labctl.tracing.evidence import CounterIncrease, NamespaceState, NatTable, TraceEvidence
 from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries, translated_port
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.neighbour_questions import neighbour_route_queries
-from labctl.tracing.rule_context import RuleKind, matched_rule, only_some_sources, passing_states, skipped_translation
+from labctl.tracing.reported_rules import rule_hits
+from labctl.tracing.rule_context import only_some_sources
 
 if TYPE_CHECKING:
     from labctl.core.topology import Topology
-    from labctl.kernel.rule_trace.nflog import RuleReport
     from labctl.tracing.instruments import Instruments
     from labctl.tracing.silence import AnswerTimes
 
-KINDS: dict[str, RuleKind] = {"rule": "rule", "policy": "policy", "return": "return"}
-# the role of the probe's packets if the report does not contain the marker
-TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "reply", "error": "error"}
 FULL_READ_LIMIT = 24  # in labs with up to this many namespaces, each namespace is read
 MAX_EVENTS = 1500  # events that are kept at most
 NODE_SYSCTLS = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter",
@@ -116,13 +111,14 @@ def add_rules_and_flows(
     nodes = _namespaces_to_read(topology, evidence)
     flows = tuple(flow for node in nodes for flow in _flows(instruments, node, evidence))
     evidence = evidence.with_details(flows=flows)
-    reports = {node: log.read() for node, log in instruments.rule_logs.items()}
-    lost = any(missed for _, missed in reports.values())
-    reported = {node for node, (found, _) in reports.items() if found}
+    reports = {node: [log.read() for log in logs] for node, logs in instruments.rule_logs.items()}
+    lost = any(missed for streams in reports.values() for _, missed in streams)
+    reported = {node for node, streams in reports.items() if any(found for found, _ in streams)}
     after = instruments.chains_before
     if evidence.answer != "reply":
         after = instruments.read_chains(node for node in after if node in nodes or node in reported)
-    met = tuple(_rule_hits(instruments, probe_id, evidence, reports, after))
+    streams = {node: [found for found, _ in streams] for node, streams in reports.items()}
+    met = tuple(rule_hits(instruments, probe_id, evidence, streams, after))
     moved = tuple(_counter_increases(instruments.chains_before, {node: after[node] for node in nodes if node in after}))
     instruments.unwatch_rules()
     evidence = evidence.with_details(rule_hits=met)
@@ -130,8 +126,10 @@ def add_rules_and_flows(
     tables = tuple(_nat_tables(instruments, dict.fromkeys(flow.node for flow in before)))
     if evidence.answer != "reply":
         evidence = evidence.with_details(port_uses=tuple(_port_uses(instruments, evidence)))
-    unknown = (*evidence.unknown, *((sentence("reports of firewall rules were lost: too many"),) if lost else ()))
-    return evidence.with_details(flows_before=before, nat_tables=tables, counter_increases=moved, unknown=unknown)
+    if lost:
+        text = sentence("reports of firewall rules were lost: too many")
+        evidence = evidence.with_details(rules_traced=False, unknown=(*evidence.unknown, text))
+    return evidence.with_details(flows_before=before, nat_tables=tables, counter_increases=moved)
 
 
 def add_namespace_state(instruments: Instruments, topology: Topology, evidence: TraceEvidence) -> TraceEvidence:
@@ -274,8 +272,10 @@ def _flow_tuples(evidence: TraceEvidence, item: PacketObservation) -> Iterator[c
 def _port_uses(instruments: Instruments, evidence: TraceEvidence) -> Iterator[PortUse]:
     """How many ports are in use of each rule that would have translated the request's source to a range of ports."""
     for hit in evidence.rule_hits:
+        if hit.role != "request" or hit.table != "nat" or hit.dport is None or hit.nft is not None:
+            continue
         rule = FirewallRule.from_text(hit.rule)
-        if hit.role != "request" or hit.table != "nat" or hit.dport is None or snat_ports(rule) is None:
+        if snat_ports(rule) is None:
             continue
         with suppress(OSError):
             flows = instruments.run(hit.node, conntrack.flows, hit.node, hit.dst.version)
@@ -307,7 +307,8 @@ def _nat_tables(instruments: Instruments, nodes: Iterable[str]) -> Iterator[NatT
             continue
         own = [one for one in found if not _is_of_trace(one, instruments.setup.name)]
         chains = [one for one in own if isinstance(one, Chain)]
-        if len(chains) == len(own) and all(
+        others = [one for one in own if isinstance(one, NftObject) and one.kind == "chain"]
+        if not any(one.header and one.header[0].startswith("type nat ") for one in others) and all(
             (chain.family, chain.table) != (LEGACY_FAMILIES[family], "nat") for chain in chains
         ):
             yield NatTable(node, tuple(chain for chain in chains if (chain.family, chain.table) == (family, "nat")))
@@ -363,34 +364,6 @@ def _lookup(
         yield plain if replace(marked, mark=0) == plain else marked
 
 
-def _rule_hits(
-    instruments: Instruments,
-    probe_id: ProbeId,
-    evidence: TraceEvidence,
-    reported: Mapping[str, tuple[list[RuleReport], bool]],
-    after: Mapping[str, tuple[ChainCounters, ...]],
-) -> Iterator[RuleHit]:
-    """The rules that the probe met, from the kernel's reports, with their texts from the chains."""
-    found: list[RuleHit] = []
-    wanted = _neighbours_asked_for(evidence)
-    question = evidence.question
-    roles = roles_of_trace((question.address, question.port), evidence.observations, evidence.flows)
-    for node, (reports, _) in reported.items():
-        if reports:
-            chains = {(one.chain.family, one.chain.table, one.chain.name): one for one in after.get(node, ())}
-            indexes = {index for one in reports for index in (one.iif, one.oif) if index}
-            names = instruments.run(node, nflog.device_names, indexes)
-            found += (met for one in reports for met in _rule_hit(node, one, probe_id, chains, names, wanted, roles))
-    yield from (one for one in found if one.neighbour is None)
-    yield from dict.fromkeys(one for one in found if one.neighbour is not None)  # each is sent three times
-
-
-def _neighbours_asked_for(evidence: TraceEvidence) -> frozenset[IP]:
-    """The IPv6 addresses about which neighbour solicitations or advertisements were seen."""
-    asked = {one.ip for one in evidence.neighbour_observations} | {one.ip for one in evidence.unanswered_neighbours}
-    return frozenset(ip for ip in asked if ip.version == 6)
-
-
 def _missing_neighbours(evidence: TraceEvidence) -> frozenset[IP]:
     """The IPv6 addresses of neighbours for which the kernel has no MAC address."""
     failed = {
@@ -398,44 +371,6 @@ def _missing_neighbours(evidence: TraceEvidence) -> frozenset[IP]:
     }
     asked = {one.ip for one in evidence.unanswered_neighbours}
     return frozenset(ip for ip in failed | asked if ip.version == 6)
-
-
-def _rule_hit(
-    node: str,
-    report: RuleReport,
-    probe_id: ProbeId,
-    chains: Mapping[tuple[str, str, str], ChainCounters],
-    names: Mapping[int, str],
-    neighbours: frozenset[IP],
-    roles: DatagramRoles,
-) -> Iterator[RuleHit]:
-    protocol = 0x0800 if report.family == "ip" else 0x86DD
-    packet = decode(Frame(Interface(node, ""), 0, "in", report.payload, protocol, 65534))
-    role: RuleRole | None = role_of(probe_id, packet) if packet is not None else None
-    neighbour = None
-    if role is None and report.family == "ip6":
-        from labctl.packets.neighbour_discovery import find_neighbour
-
-        role, neighbour = find_neighbour(report.payload, neighbours)
-    if role is None and report.ours and packet is not None:
-        role = TRUNCATED_ROLES.get(packet.kind)
-    if packet is not None and packet.kind == "udp" and role == "request":
-        role = roles.role((packet.src, packet.sport), (packet.dst, packet.dport), role)
-    parts = report.prefix.rsplit(":", 2)
-    if packet is None or role is None or len(parts) != 3 or parts[1] not in KINDS or not parts[2].isdigit():
-        return
-    table, _, chain = parts[0].partition(":")
-    number = int(parts[2])
-    counted = chains.get((report.family, table, chain))
-    kind, rule, target = matched_rule(KINDS[parts[1]], number, counted.chain if counted is not None else None)
-    yield RuleHit(
-        node, role, report.family, report.hook, table, chain, kind, number, packet.src, packet.dst,
-        names.get(report.iif, ""), names.get(report.oif, ""), report.fwmark, rule, target,
-        packet.dport if packet.kind in ("tcp", "udp") else None, neighbour,
-        skipped_translation(chains, counted, number) if (kind, table, report.hook) == ("rule", "nat", 4) else "",
-        target in TERMINATING_TARGETS and counted is not None and only_some_sources(counted.chain, number),
-        passing_states(chains, counted.chain, number) if target in TERMINATING_TARGETS and counted is not None else (),
-    )  # fmt: skip
 
 
 def _counter_increases(

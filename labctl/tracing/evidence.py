@@ -12,13 +12,14 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from labctl.core.neighbour_tables import FullTable
-from labctl.core.observations import Answer, Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
+from labctl.core.observations import Answer, Flow, KernelEvent, NftMatch, PacketRole, RouteLookup, RuleRole
 from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neighbour, Route, Rule
 from labctl.core.sentence import sentence
 from labctl.core.snat_ports import PortUse
 from labctl.core.text import count, short_repr
 from labctl.tracing.hops import Hop, PacketDirection, PacketObservation, path
 
+BEFORE_CONNTRACK = -200  # chains of this priority and below meet a packet before conntrack does
 ROLES: tuple[PacketRole, ...] = ("request", "reply", "error")
 TraceProtocol: TypeAlias = Literal["icmp", "tcp", "udp"]
 
@@ -69,7 +70,8 @@ class RuleHit:
     same chain that would have translated the source: `MASQUERADE in rule 5`. `only_some_sources` means that the rule
     or policy ends the way of all packets except those with certain source addresses: it has `! -s`, or rules with `-s`
     before it let packets pass. `passing_states` are the states of conntrack, ESTABLISHED and NEW, that do not end
-    there: the rule matches other states only, or rules before it accept them."""
+    there: the rule matches other states only, or rules before it accept them. `nft` is set for a rule of an nft table
+    that iptables did not write: then `rule` is in nft's words, and `target` is what iptables would call the same."""
 
     node: str
     role: RuleRole
@@ -91,6 +93,23 @@ class RuleHit:
     skipped: str = ""
     only_some_sources: bool = False
     passing_states: tuple[str, ...] = ()
+    nft: NftMatch | None = None
+
+    @property
+    def purpose(self) -> str:
+        """What the table is for, in the words of iptables: `nat`, `raw` (before conntrack), `mangle`, `filter`."""
+        if self.nft is None:
+            return self.table
+        if self.nft.type == "nat":
+            return "nat"
+        return "raw" if self.nft.priority <= BEFORE_CONNTRACK else "filter"
+
+    @property
+    def base(self) -> tuple[str, ...]:
+        """What identifies the base chain by which the packet came to the rule."""
+        if self.nft is None:
+            return ("iptables", self.family, self.table, str(self.hook))
+        return ("nft", self.family, self.table, self.nft.base)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,10 @@ def _notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, once: bool) -> I
     yield from _filter_note(hits)
     yield from _rule_notes([one for one in hits if one.hook == POSTROUTING_HOOK], seen)
     yield from to_source
+    if any(one.nft is not None for one in hits):
+        from labctl.tracing.hook_order import visit_note
+
+        yield from visit_note(hits)
     if role == "request" and any(turn.iif is not None for turn in asked):
         yield from _source_kept_note(hop, hits)
     if hop.flooded:
@@ -117,7 +121,7 @@ def _notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, once: bool) -> I
 
 def _is_before_routing(hit: RuleHit) -> bool:
     """Whether a rule was met before the packet was routed (a sent packet: before it was filtered)."""
-    return hit.hook == PREROUTING_HOOK or (hit.hook == OUTPUT_HOOK and hit.table != "filter")
+    return hit.hook == PREROUTING_HOOK or (hit.hook == OUTPUT_HOOK and hit.purpose != "filter")
 
 
 def _route_notes(evidence: TraceEvidence, hop: Hop, asked: Sequence[RouteQuery]) -> Iterator[Note]:
@@ -255,7 +259,7 @@ def _source_kept_note(hop: Hop, hits: Sequence[RuleHit]) -> Iterator[Note]:
         hop.outside_tunnel[-1].dst,
     ):
         return
-    nat_hits = [one for one in hits if one.table == "nat" and one.hook == POSTROUTING_HOOK]
+    nat_hits = [one for one in hits if one.purpose == "nat" and one.hook == POSTROUTING_HOOK]
     if nat_hits and not any(one.kind == "rule" and one.target in NAT_TARGETS for one in nat_hits):
         returned = source_keeping_rule(nat_hits)
         text = sentence("no POSTROUTING rule translates, source kept")

@@ -99,8 +99,9 @@ def is_relayed(evidence: TraceEvidence, came: PacketObservation, left: PacketObs
         return False
     flows = [flow for flow in evidence.flows if flow.node == came.node and flow.is_translated]
     ends = {(flow.src, flow.dst) for flow in flows} | {(flow.reply_src, flow.reply_dst) for flow in flows}
+    wanted = came.node, "nat", "rule", came.role
     nat = any(
-        (one.node, one.table, one.kind, one.role) == (came.node, "nat", "rule", came.role) and one.target in NAT_TARGETS
+        (one.node, one.purpose, one.kind, one.role) == wanted and one.target in NAT_TARGETS
         for one in evidence.rule_hits
     )
     return (came.src, came.dst) not in ends and not nat
@@ -124,7 +125,7 @@ def untranslated(evidence: TraceEvidence, item: PacketObservation) -> tuple[IP, 
 def nat_rule(evidence: TraceEvidence, item: PacketObservation) -> RuleHit | None:
     """The rule that translated the destination of a request that came in there."""
     for hit in evidence.rule_hits:
-        here = (hit.node, hit.role, hit.table, hit.hook, hit.kind)
+        here = (hit.node, hit.role, hit.purpose, hit.hook, hit.kind)
         if here != (item.node, "request", "nat", PREROUTING_HOOK, "rule") or hit.target not in ("DNAT", "REDIRECT"):
             continue
         if (hit.src, hit.dst) == (item.src, item.dst):
@@ -139,6 +140,10 @@ def translated_port(hit: RuleHit) -> int | None:
 
 def _translation_of(hit: RuleHit) -> tuple[str, int | None]:
     """The address and the port in the text of a DNAT or REDIRECT rule; "" and None if it does not name exactly one."""
+    if hit.nft is not None:
+        from labctl.tracing.nft_rules import translation_of
+
+        return translation_of(hit.rule, hit.nft.element)
     rule = FirewallRule.from_text(hit.rule)
     option = rule.option("--to-destination") or rule.option("--to-ports")
     text = option.args[-1] if option is not None else ""
@@ -272,5 +277,7 @@ def source_keeping_rule(hits: Sequence[RuleHit]) -> RuleHit | None:
 
 
 def _names_address(hit: RuleHit) -> bool:
+    if hit.nft is not None:
+        return any(word in hit.rule for word in ("saddr", "daddr", "fib "))
     rule = FirewallRule.from_text(hit.rule)
     return any(rule.option(name) is not None for name in ADDRESS_OPTIONS)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from labctl.core.iptables import LEGACY_FAMILIES
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.observations import Flow
 from labctl.core.sentence import sentence
@@ -18,7 +19,7 @@ from labctl.kernel.firewall import backend, chains
 from labctl.kernel.host import counters, modules, paths
 from labctl.kernel.host.signals import ignore_signals
 from labctl.kernel.namespaces.thread import NetnsThread
-from labctl.kernel.netlink import conntrack
+from labctl.kernel.netlink import conntrack, nft_tables
 from labctl.kernel.probes import trace_probes
 from labctl.kernel.rule_trace import nflog
 from labctl.kernel.rule_trace.nft_mark import ProbeMarkTable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PORT_PROTOCOLS = {"tcp": 6, "udp": 17}  # the numbers of the protocols that have ports
 MODULES = ("nf_tables", "nfnetlink_log", "nf_conntrack_netlink")  # needed for the reports of rules and connections
+LEGACY = tuple(LEGACY_FAMILIES.values())
 READ_AT_ONCE = 8  # namespaces whose firewall is read at the same time
 MAX_FIREWALL_NAMESPACES = 64  # namespaces with a firewall whose rules are watched at most
 
@@ -61,7 +63,7 @@ class Instruments:
         self.unknown: list[str] = []
         self.thread = NetnsThread()
         self.taps: Taps | None = None
-        self.rule_logs: dict[str, nflog.NfLog | NftLog] = {}
+        self.rule_logs: dict[str, list[nflog.NfLog | NftLog]] = {}
         self.nft_tables: dict[str, ProbeMarkTable] = {}
         self.nflog_settings: dict[str, dict[str, str]] = {}
         self.flows_before: list[Flow] = []
@@ -145,15 +147,14 @@ class Instruments:
         before: dict[str, dict[str, str]] = {}
         for node in self.chains_before:
             with suppress(OSError):
-                before[node] = self.run(node, nflog.read_loggers) if self.backend == "legacy" else {}
+                before[node] = self.run(node, nflog.read_loggers) if self._has_legacy(node) else {}
         self.nflog_settings = before
         for node in before:
             self.setup.record.note("nft_table", lab=self.lab, node=node, name=self.setup.name)
             if before[node]:
                 self.setup.record.note("nf_log", lab=self.lab, node=node, before=before[node])
             try:
-                self.rule_logs[node] = self.run(node, self._open_rule_log)
-                self.nft_tables[node] = self.run(node, ProbeMarkTable, self._matches, self.setup.name)
+                self.run(node, self._watch_rules_of, node)
             except OSError as error:
                 text = sentence(
                     "the rules that the probe met in {node} are known only by their counters: {reason}",
@@ -180,12 +181,36 @@ class Instruments:
                         found[node] = read()
         return found
 
-    def _open_rule_log(self) -> nflog.NfLog | NftLog:
-        if self.backend == "legacy":
-            return nflog.NfLog()
-        from labctl.kernel.rule_trace.nft_trace import NftLog
+    def _has_legacy(self, node: str) -> bool:
+        """Whether the reports of legacy rules are wanted: of the lab's, or of those that a stranger made."""
+        return self.backend == "legacy" or any(one.chain.family in LEGACY for one in self.chains_before[node])
 
-        return NftLog(self.setup.name)
+    def _watch_rules_of(self, node: str) -> None:
+        """Get reports of the rules of a node, in its namespace: of legacy tables, and of those of nf_tables."""
+        logs = self.rule_logs.setdefault(node, [])
+        if self._has_legacy(node):
+            logs.append(nflog.NfLog())
+        named = {(one.chain.family, one.chain.table) for one in self.chains_before[node]}
+        iptables = named if self.backend == "nft" else {one for one in named if one[0] == "bridge"}
+        native = [table for table in nft_tables.tables() if table not in iptables]
+        bridge, devices = False, []
+        if native or self.backend == "nft":
+            from labctl.kernel.netlink import nft_chains
+            from labctl.kernel.rule_trace.nft_trace import NftLog
+
+            ebtables = {one for one in named if one[0] == "bridge"}
+            logs.append(NftLog(self.setup.name, iptables - ebtables, ebtables))
+            bases = [chain for chain in nft_chains.base_chains() if (chain.family, chain.table) in native]
+            bridge = any(chain.family in ("bridge", "netdev") for chain in bases)
+            devices = sorted({device for chain in bases if chain.hook == "ingress" for device in chain.devices})
+        self.nft_tables[node] = ProbeMarkTable(self._matches, self.setup.name, bridge, devices)
+        for family in self.nft_tables[node].missing:
+            text = sentence(
+                "the rules of the family {family} in {node} are not traced: the kernel refused it",
+                family=family,
+                node=node,
+            )
+            self.unknown.append(text)
 
     def _has_firewall(self, node: str) -> bool:
         try:
@@ -209,5 +234,5 @@ class Instruments:
             with suppress(OSError):
                 self.run(node, nflog.restore_loggers, before)
         logs, self.rule_logs = self.rule_logs, {}
-        for log in logs.values():
+        for log in (one for some in logs.values() for one in some):
             self.setup.beside(log.close)

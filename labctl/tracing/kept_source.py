@@ -12,7 +12,8 @@ from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import NAT_TARGETS, POSTROUTING_HOOK, PREROUTING_HOOK, find_lookup, source_keeping_rule
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_place, rule_text
+from labctl.tracing.nft_rules import names_address
+from labctl.tracing.result import TOOLS, Cause, Note, chain_command, exec_command, rule_place, rule_text
 from labctl.tracing.stale_connection import find_stale_connection
 from labctl.tracing.untracked import is_notrack
 
@@ -42,7 +43,7 @@ class KeptSource:
                 "{nodes} kept the source {ip}: no rule of nat/POSTROUTING translates it", nodes=nodes, ip=self.ip
             )
         rule = rule_place(self.rule)
-        if self.rule.table == "raw":
+        if self.rule.purpose == "raw":
             return sentence("{node} kept the source {ip} ({rule}: not tracked)", node=self.node, ip=self.ip, rule=rule)
         return sentence("{node} kept the source {ip} ({rule})", node=self.node, ip=self.ip, rule=rule)
 
@@ -52,7 +53,7 @@ class KeptSource:
         if self.rule is None:
             return sentence("{node}: no rule of nat/POSTROUTING translates the source {ip}", node=self.node, ip=self.ip)
         text = sentence("{node}: source {ip} kept: {rule}", node=self.node, ip=self.ip, rule=rule_text(self.rule))
-        if self.rule.table == "raw":
+        if self.rule.purpose == "raw":
             return sentence(
                 "{text}, so that conntrack does not track the packet and no rule of the table nat sees it", text=text
             )
@@ -79,7 +80,7 @@ def find_kept_source(evidence: TraceEvidence, ip: IP) -> KeptSource | None:
         hits = [
             one
             for one in evidence.rule_hits
-            if (one.node, one.role, one.table, one.hook) == (hop.node, "request", "nat", POSTROUTING_HOOK)
+            if (one.node, one.role, one.purpose, one.hook) == (hop.node, "request", "nat", POSTROUTING_HOOK)
         ]
         if any(one.kind == "rule" and one.target in NAT_TARGETS for one in hits):
             continue
@@ -102,8 +103,8 @@ def with_kept_source(loss_point: LossPoint, cause: Cause) -> Cause:
     if kept is None or not _is_beyond(loss_point, kept.node):
         return cause
     tool = TOOLS["ip" if kept.ip.version == 4 else "ip6"]
-    table, chain = (kept.rule.table, kept.rule.chain) if kept.rule is not None else ("nat", "POSTROUTING")
-    command = exec_command(loss_point.evidence, kept.node, f"{tool} -t {table} -L {chain} -n -v --line-numbers")
+    words = f"{tool} -t nat -L POSTROUTING -n -v --line-numbers"
+    command = exec_command(loss_point.evidence, kept.node, chain_command(kept.rule) if kept.rule else words)
     told = any(note.text.endswith(kept.text) for note in cause.facts)
     return replace(
         cause,
@@ -146,6 +147,8 @@ def _has_no_way_back(loss_point: LossPoint, ip: IP) -> bool:
 def _drops_that_destination(loss_point: LossPoint) -> bool:
     """Whether the rule that ended the way of a reply names its destination, the source's own address."""
     ended = [one for one in loss_point.rule_hits if one.target in TERMINATING_TARGETS and one.role == loss_point.role]
+    if ended and ended[-1].nft is not None:
+        return names_address(ended[-1].rule, "daddr")
     option = FirewallRule.from_text(ended[-1].rule).option("-d") if ended else None
     return option is not None and not option.negated
 

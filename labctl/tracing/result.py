@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from labctl.core.iptables import CHAIN_TOOLS, FirewallRule
-from labctl.core.observations import Flow, RouteLookup
+from labctl.core.observations import Flow, NftMatch, RouteLookup
 from labctl.core.resources import IP
 from labctl.core.sentence import Sentence, joined, sentence
 from labctl.core.text import short_repr
@@ -117,7 +117,10 @@ def flow_with_state(flow: Flow) -> Sentence:
 
 
 def rule_text(hit: RuleHit | CounterIncrease) -> Sentence:
-    """A rule with its place: `nat/POSTROUTING rule 1: -o eth0 -j MASQUERADE`, with its comment as in iptables -L."""
+    """A rule with its place: `nat/POSTROUTING rule 1: -o eth0 -j MASQUERADE`, with its comment as in iptables -L; of an
+    nft table `inet fw/input handle 7: tcp dport @closed drop (element 22)`."""
+    if isinstance(hit, RuleHit) and hit.nft is not None:
+        return _nft_rule_text(hit, hit.nft)
     tool = "" if hit.family == "ip" else f"{TOOLS.get(hit.family, hit.family)} "
     policy = hit.kind == "policy" if isinstance(hit, RuleHit) else hit.number == 0
     if policy:
@@ -138,8 +141,23 @@ def rule_text(hit: RuleHit | CounterIncrease) -> Sentence:
     )
 
 
+def _nft_rule_text(hit: RuleHit, nft: NftMatch) -> Sentence:
+    place = f"{hit.family} {hit.table}/{hit.chain}"
+    if hit.kind == "policy":
+        return sentence("{table}/{chain} policy {target}", table=f"{hit.family} {hit.table}", chain=hit.chain,
+                        target=nft.verdict)  # fmt: skip
+    text = hit.rule or sentence("(its text could not be read)")
+    words = {"place": place, "handle": nft.handle, "text": text}
+    if nft.element:
+        return sentence("{place} handle {handle}: {text} (element {element})", **words, element=nft.element)
+    return sentence("{place} handle {handle}: {text}", **words)
+
+
 def rule_place(hit: RuleHit) -> Sentence:
-    """Where a rule is: `nat/POSTROUTING rule 1`."""
+    """Where a rule is: `nat/POSTROUTING rule 1`, of an nft table `inet fw/input handle 7`."""
+    if hit.nft is not None:
+        place = f"{hit.family} {hit.table}/{hit.chain}"
+        return sentence("{place} handle {handle}", place=place, handle=hit.nft.handle)
     return sentence("{table}/{chain} rule {number}", table=hit.table, chain=hit.chain, number=hit.number)
 
 
@@ -211,6 +229,13 @@ def with_command(result: TraceResult, command: str, sudo: str) -> TraceResult:
 
     why = None if result.why is None else replace(result.why, tries=typed(result.why.tries))
     return replace(result, why=why, tries=typed(result.tries))
+
+
+def chain_command(hit: RuleHit) -> str:
+    """The command that lists the chain of a rule, in the machine."""
+    if hit.nft is not None:
+        return f"nft -a list chain {hit.family} {hit.table} {hit.chain}"
+    return f"{TOOLS.get(hit.family, 'iptables')} -t {hit.table} -L {hit.chain} -n -v --line-numbers"
 
 
 def exec_command(evidence: TraceEvidence, node: str, command_line: str) -> str:

@@ -50,6 +50,8 @@ def _with_out_device(loss_point: LossPoint, cause: Cause) -> Cause:
     found = loss_point.lookup
     if not ended or found is None or found.error or found.via is not None or ended[-1].oif != found.dev:
         return cause
+    if ended[-1].nft is not None:
+        return cause
     option = FirewallRule.from_text(ended[-1].rule).option("-o")
     networks = [one.addr.network for one in loss_point.namespace.addresses if one.at.dev == found.dev]
     if option is None or option.negated or not networks or any(found.dst in one for one in networks):

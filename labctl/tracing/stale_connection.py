@@ -101,7 +101,8 @@ def _stale(evidence: TraceEvidence, table: NatTable, flow: Flow, hop: Hop | None
     if not _is_translating(table, hop, source_after, target_after):
         return None
     packet = _packet(evidence, before, came, hop)
-    asked = {hit.hook for hit in evidence.rule_hits if (hit.node, hit.role, hit.table) == (flow.node, "request", "nat")}
+    here = flow.node, "request", "nat"
+    asked = {hit.hook for hit in evidence.rule_hits if (hit.node, hit.role, hit.purpose) == here}
     local = packet.local_addresses
     chosen = choices(table.chains, "OUTPUT" if came is None else "PREROUTING", replace(packet, oifs=frozenset()))
     possible = any(one.can_give("destination", before[1], target_after, local) for one in chosen)

@@ -15,7 +15,8 @@ from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import CounterIncrease, RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import INPUT_HOOK, NAT_TARGETS, POSTROUTING_HOOK, untranslated
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_place, rule_text
+from labctl.tracing.nft_rules import names_address
+from labctl.tracing.result import Cause, Note, chain_command, exec_command, rule_place, rule_text
 
 # the causes that can be the effect of an address that a packet has
 EFFECTS = (
@@ -69,7 +70,7 @@ def _translating_rule(evidence: TraceEvidence, node: str) -> RuleHit | None:
         (
             one
             for one in evidence.rule_hits
-            if (one.node, one.role, one.table, one.kind) == (node, "request", "nat", "rule")
+            if (one.node, one.role, one.purpose, one.kind) == (node, "request", "nat", "rule")
             and one.hook in (POSTROUTING_HOOK, INPUT_HOOK)
             and one.target in NAT_TARGETS
         ),
@@ -88,9 +89,7 @@ def with_translated_source(loss_point: LossPoint, cause: Cause, found: Translate
     """The cause with the translation behind it."""
     tries = cause.tries
     if found.rule is not None:
-        tool = TOOLS["ip" if found.new.version == 4 else "ip6"]
-        words = f"{tool} -t nat -L {found.rule.chain} -n -v --line-numbers"
-        tries += (exec_command(loss_point.evidence, found.node, words),)
+        tries += (exec_command(loss_point.evidence, found.node, chain_command(found.rule)),)
     facts = (*cause.facts, Note("nat", found.text))
     text = sentence("{cause}, and {reason}", cause=cause.sentence, reason=found.short)
     return replace(cause, sentence=text, facts=facts, tries=tries)
@@ -131,6 +130,8 @@ def _address_of_rule(loss_point: LossPoint) -> IP | None:
 
 def _names(one: RuleHit | CounterIncrease, *options: str) -> bool:
     """Whether a rule names an address with one of these options."""
+    if isinstance(one, RuleHit) and one.nft is not None:
+        return names_address(one.rule, "saddr" if "-s" in options else "daddr")
     rule = FirewallRule.from_text(one.rule) if one.rule and not one.rule.startswith("policy ") else None
     return rule is not None and any(rule.option(name) is not None for name in options)
 

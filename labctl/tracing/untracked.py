@@ -8,12 +8,12 @@ from labctl.core.iptables import TERMINATING_TARGETS
 from labctl.core.sentence import sentence
 from labctl.tracing.evidence import RuleHit
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import ROLE_WORDS, TOOLS, Cause, Note, exec_command, rule_place, rule_text
+from labctl.tracing.result import ROLE_WORDS, Cause, Note, chain_command, exec_command, rule_place, rule_text
 
 
 def is_notrack(hit: RuleHit, node: str, role: str) -> bool:
     """Whether a rule of the namespace excludes the packet from connection tracking."""
-    if (hit.node, hit.role, hit.table, hit.kind) != (node, role, "raw", "rule"):
+    if (hit.node, hit.role, hit.purpose, hit.kind) != (node, role, "raw", "rule"):
         return False
     return hit.target == "NOTRACK" or "--notrack" in hit.rule.split()
 
@@ -33,8 +33,6 @@ def with_notrack_rule(loss_point: LossPoint, cause: Cause) -> Cause:
             break
     else:
         return cause
-    tool = TOOLS["ip" if loss_point.version == 4 else "ip6"]
-    words = f"{tool} -t raw -L {rule.chain} -n -v --line-numbers"
     packet = ROLE_WORDS[untracked]
     text = sentence(
         "{cause}, because {node} does not track the {packet} ({rule}: notrack)",
@@ -48,5 +46,5 @@ def with_notrack_rule(loss_point: LossPoint, cause: Cause) -> Cause:
         cause,
         sentence=text,
         facts=(*cause.facts, Note("nat", fact)),
-        tries=(*cause.tries, exec_command(loss_point.evidence, node, words)),
+        tries=(*cause.tries, exec_command(loss_point.evidence, node, chain_command(rule))),
     )

@@ -34,9 +34,10 @@ from labctl.core.lesson_types import (
     StepTexts,
 )
 from labctl.core.neighbour_tables import FullTable
+from labctl.core.netfilter_hooks import HookChain
 from labctl.core.nft_counters import parse_counters
 from labctl.core.node_state import BridgePort, FdbEntry, ListeningSocket, NodeState
-from labctl.core.observations import Flow, KernelEvent, RouteLookup
+from labctl.core.observations import Flow, KernelEvent, NftMatch, RouteLookup
 from labctl.core.resources import (
     Address,
     Attachment,
@@ -185,6 +186,12 @@ STATE = NodeState(
     {"net.ipv4.ip_forward": "1"},
     tuple(parse_counters("node1", NFT_TEXT)),
 )  # fmt: skip
+HOOK_CHAINS = (
+    HookChain("ip", "filter", "FORWARD", "filter", "forward", 0, "drop", rules=2, tool="iptables"),
+    HookChain("inet", "fw", "late", "filter", "forward", 0, rules=1, handle=4, table_handle=2),
+    HookChain("inet", "fw", "early", "filter", "forward", -10, handle=2, table_handle=2),
+    HookChain("netdev", "dev", "in", "filter", "ingress", 0, devices=("eth0",), rules=1, handle=1, table_handle=3),
+)
 VIEW = NodeView("node1", PLAN, STATE)
 RUNNING = (
     RunningSummary("kubenet", ("a", "c", "fabric", "node1"), "kubenet", "/labs/kubenet.yaml", ("vlan",), "nft"),
@@ -220,7 +227,25 @@ TRACE = TraceEvidence(
         ),
     ),
     (PacketObservation("node1", "eth0", "in", 3_000, "request", A, B, 63, 74, 40000, 80),),
-    (RuleHit("node1", "request", "ip", 2, "filter", "FORWARD", "rule", 1, A, B, "eth0", "", 0, "-j DROP", "DROP"),),
+    (
+        RuleHit(
+            "node1",
+            "request",
+            "inet",
+            0,
+            "fw",
+            "pre",
+            "rule",
+            1,
+            A,
+            B,
+            "eth0",
+            rule="tcp dport @web accept",
+            target="ACCEPT",
+            nft=NftMatch(4, "accept", "pre", "prerouting", -150, "filter", "80", "ct state new"),
+        ),
+        RuleHit("node1", "request", "ip", 2, "filter", "FORWARD", "rule", 1, A, B, "eth0", "", 0, "-j DROP", "DROP"),
+    ),
     (CounterIncrease("node1", "ip", "filter", "FORWARD", 1, 1, "-j DROP", "DROP"),),
     (
         KernelEvent(

@@ -12,17 +12,23 @@ from labctl.cli.session import Session
 from labctl.errors import LabError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from labctl.core.scenario_types import Lab
 
 
 @click.command("show", short_help="Show the state of a node, or one line for each machine.")
 @click.argument("node", required=False, type=NODE)
+@click.option("--hooks", is_flag=True, help="Show the chains that the kernel calls at each hook of NODE, in order.")
 @why_option("Say why each object of NODE is there, and what makes it.")
 @global_options("lab", "json", "verbose", verbose="Without NODE: how faithful each part of the lab is.")
 @click.pass_obj
-def show(session: Session, node: str | None, why: bool) -> int:
+def show(session: Session, node: str | None, hooks: bool, why: bool) -> int:
     """Show all that the kernel holds in a node: links, bridge ports, addresses, routes, policy rules, neighbours,
     forwarding entries, firewall rules with counters, connections (conntrack), listening sockets, sysctls.
+
+    With --hooks, show in what order the kernel calls the chains of iptables and of nft's tables in a node: at each hook
+    by their priority, with their policies and numbers of rules, and whether they are the lab's.
 
     Without NODE, there is one line for each machine: its role, the node that it runs on, its addresses, what is down,
     the numbers of its firewall rules and of the connections that it tracks, and the ports on which it listens. One line
@@ -35,6 +41,7 @@ def show(session: Session, node: str | None, why: bool) -> int:
       sudo labctl show -v
       sudo labctl show node1
       sudo labctl show node1 --why
+      sudo labctl show node1 --hooks
       sudo labctl show --json
     """
     from labctl.lab import lifecycle
@@ -47,9 +54,13 @@ def show(session: Session, node: str | None, why: bool) -> int:
         raise UsageError("--why needs a node", "labctl show NODE --why; `labctl explain LAB` is about the whole lab")
     if why and session.json:
         raise UsageError("--why and --json cannot be used together", "labctl explain NODE --json has the reasons")
+    if hooks and why:
+        raise UsageError("--hooks and --why cannot be used together", "labctl show NODE --why is about single objects")
     session.require_root()
     name = lifecycle.resolve_lab_name(session.lab)
     nodes = find_nodes(name, node)
+    if hooks:
+        return _show_hooks(session, name, nodes)
     if why:
         from labctl.lab import fault_records
 
@@ -89,6 +100,32 @@ def show(session: Session, node: str | None, why: bool) -> int:
         for section in sections(view, reasons):
             terminal.line()
             terminal.section(section)
+    return 0
+
+
+def _show_hooks(session: Session, name: str, nodes: Sequence[str]) -> int:
+    from labctl.kernel.firewall.backend import backend_of
+    from labctl.kernel.observe.hooks import read_hooks
+    from labctl.report import hooks as report
+    from labctl.translation.language import gettext
+
+    lab, backend = _lab_or_none(name), backend_of(name)
+    found = [
+        report.node_hooks(node, chains, listed, lab.plan if lab is not None else None, backend)
+        for node, (chains, listed) in read_hooks(name, nodes).items()
+    ]
+    if session.json:
+        session.print_document(report.hooks_document(name, found))
+        return 0
+    terminal = session.terminal
+    for number, one in enumerate(found):
+        terminal.lines(["", ""][: 1 if number else 0])
+        terminal.line(terminal.paint(f"{name}/{one.node}", "bold"))
+        for section in report.hook_sections(one):
+            terminal.line()
+            terminal.section(section)
+        terminal.line()
+        terminal.lines([gettext(text) for text in report.notes(one)], fold=0)
     return 0
 
 

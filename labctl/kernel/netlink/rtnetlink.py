@@ -140,6 +140,16 @@ def attributes(data: bytes, start: int, end: int) -> dict[int, tuple[int, int]]:
     return found
 
 
+def iter_attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    """The attributes in a part of a message in order, also several of one type: each with its type, start and end."""
+    while start + 4 <= end:
+        length, kind = _attr.unpack_from(data, start)
+        if length < 4:
+            return
+        yield kind & TYPE_MASK, (start + 4, start + length)
+        start += (length + 3) & ~3
+
+
 def encode_attribute(kind: int, payload: bytes) -> bytes:
     """An encoded attribute, with its header and padding."""
     return _attr.pack(4 + len(payload), kind) + payload + bytes(-len(payload) % 4)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from labctl.core.observations import NftMatch
 from labctl.kernel.netlink.nfnetlink import NFNL_SUBSYS_ULOG, NfnetlinkSocket, nfgenmsg
 from labctl.kernel.netlink.rtnetlink import attributes, encode_attribute
 
@@ -26,7 +27,7 @@ _SETTING = "/proc/sys/net/netfilter/nf_log"
 @dataclass(frozen=True, slots=True)
 class RuleReport:
     """One rule, policy or return that a traced packet matched: the kernel's text, the devices by index, the fwmark, and
-    the packet from its network header on."""
+    the packet from its network header on. `nft` is what is known of a rule that iptables did not write."""
 
     family: str
     hook: int
@@ -36,6 +37,8 @@ class RuleReport:
     fwmark: int
     payload: bytes
     ours: bool = False  # it is certainly of the probe, although the payload is cut off
+    nft: NftMatch | None = None
+    legacy: bool = True  # it is from ip_tables; False: from nf_tables
 
 
 class NfLog:

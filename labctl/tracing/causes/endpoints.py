@@ -143,7 +143,8 @@ def reply_not_tracked(loss_point: LossPoint) -> Cause | None:
     )
     tool = "ip6tables" if loss_point.version == 6 else "iptables"
     tries = (exec_command(loss_point.evidence, tip.node, f"{tool} -t raw -L PREROUTING -n -v --line-numbers"),)
-    met = next((one for one in loss_point.rule_hits if one.role == "reply" and "--notrack" in one.rule.split()), None)
+    hits = (one for one in loss_point.rule_hits if one.role == "reply")
+    met = next((one for one in hits if {"--notrack", "notrack"} & {*one.rule.split()}), None)
     if met is None:
         text = sentence("{text}: conntrack does not count it to the connection", text=text)
         return Cause("not-untranslated", text, (), tries)

@@ -10,7 +10,7 @@ from labctl.tracing.hop_routing import OUTPUT_HOOK
 from labctl.tracing.kept_source import find_kept_source
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.policy_rules import find_denial, why_command
-from labctl.tracing.result import ROLE_WORDS, TOOLS, Cause, Note, exec_command, rule_note
+from labctl.tracing.result import ROLE_WORDS, TOOLS, Cause, Note, chain_command, exec_command, rule_note, rule_place
 
 FIREWALL_FUNCTIONS = (
     "nf_hook_slow",
@@ -43,6 +43,12 @@ def rule(loss_point: LossPoint) -> Cause | None:
             " another module",
             node=loss_point.sending_namespace,
         )
+        if not loss_point.evidence.rules_traced:
+            place = sentence(
+                "a netfilter hook of {node} dropped it; which rule is not known, because not all rules that the packet"
+                " met were recorded",
+                node=loss_point.sending_namespace,
+            )
         words = "nft list ruleset  # nft is in the package nftables"
         return Cause("rule", place, (), (exec_command(loss_point.evidence, loss_point.sending_namespace, words),))
     return None
@@ -67,22 +73,43 @@ def _rule_cause(loss_point: LossPoint, one: RuleHit | CounterIncrease, *, sure: 
     denial = find_denial(loss_point, one)
     if denial is not None:
         text = denial.reason
+    order: list[Note] = []
+    if isinstance(one, RuleHit) and one.node in _nodes_with_nft(loss_point):
+        from labctl.tracing.hook_order import hooks_note, leading_rules, undone_accept
+
+        order = [rule_note(jump) for jump in leading_rules(loss_point.rule_hits, one)]
+        accept = undone_accept(loss_point.rule_hits, one)
+        if accept is not None:
+            text = sentence(
+                "{text}, although {rule} had accepted it: an accept ends only its own base chain",
+                text=text,
+                rule=rule_place(accept),
+            )
+            order.append(rule_note(accept))
+        order += hooks_note(loss_point.rule_hits, one)
+        order += [Note("ct", f"{one.node}: {one.nft.ct}")] if one.nft is not None and one.nft.ct else []
     if not sure:
         text = sentence("probably {text} ({uncertainty})", text=text, uncertainty=uncertainty(one))
     facts = [rule_note(one), *_bridge_nf_note(loss_point, one)]
     if denial is not None:
         return Cause("rule", text, tuple(facts), (why_command(loss_point.evidence, denial),))
+    facts += order
     facts += _source_note(loss_point, one)
     facts += _promiscuous_note(loss_point, one)
     return Cause("rule", text, tuple(facts), (list_command(loss_point, one),))
 
 
+def _nodes_with_nft(loss_point: LossPoint) -> set[str]:
+    """The namespaces where the packet met rules of nft tables that iptables did not write."""
+    return {hit.node for hit in loss_point.rule_hits if hit.nft is not None}
+
+
 def chain_rule(one: RuleHit | CounterIncrease) -> Sentence:
     """A rule by its chain: `a rule of FORWARD`, `the policy of FORWARD`."""
     policy = one.kind == "policy" if isinstance(one, RuleHit) else one.number == 0
-    return (
-        sentence("the policy of {chain}", chain=one.chain) if policy else sentence("a rule of {chain}", chain=one.chain)
-    )
+    nft = isinstance(one, RuleHit) and one.nft is not None
+    chain = f"{one.family} {one.table}/{one.chain}" if nft else one.chain
+    return sentence("the policy of {chain}", chain=chain) if policy else sentence("a rule of {chain}", chain=chain)
 
 
 def uncertainty(one: RuleHit | CounterIncrease) -> Sentence:
@@ -94,6 +121,8 @@ def uncertainty(one: RuleHit | CounterIncrease) -> Sentence:
 
 def list_command(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> str:
     """The command that lists the chain of a rule, with the numbers and counters of its rules."""
+    if isinstance(one, RuleHit) and one.nft is not None:
+        return exec_command(loss_point.evidence, one.node, chain_command(one))
     flags = "--Ln --Lc" if one.family == "bridge" else "-n -v --line-numbers"
     command = f"{TOOLS.get(one.family, 'iptables')} -t {one.table} -L {one.chain} {flags}"
     if one.family == "nft":
@@ -116,7 +145,8 @@ def _bridge_nf_note(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> li
         and loss_point.last_observation.mac is not None
         and loss_point.last_observation.mac[1] == master.mac
     )
-    name = f"net.bridge.bridge-nf-call-{TOOLS[one.family]}"
+    tool = TOOLS["ip" if loss_point.version == 4 else "ip6"]
+    name = f"net.bridge.bridge-nf-call-{tool}"
     if routed or loss_point.sysctl(name) != "1":
         return []
     text = sentence(
@@ -124,7 +154,7 @@ def _bridge_nf_note(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> li
         node=loss_point.node,
         name=name,
         bridge=link.master,
-        tool=TOOLS[one.family],
+        tool=tool,
     )
     return [Note("sysctl", text)]
 

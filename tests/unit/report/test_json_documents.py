@@ -23,6 +23,7 @@ from labctl.report import faults, json_documents
 from labctl.report import lesson_json as lessons
 from labctl.report.class_board import board_document
 from labctl.report.comparison_json import comparison_document
+from labctl.report.hooks import hooks_document, node_hooks
 from labctl.report.policy_json import matrix_document, why_document
 from labctl.report.profile import profile_json
 from labctl.report.trace_json import trace_comparison_document, trace_document
@@ -65,6 +66,7 @@ DOCUMENTS: dict[str, Any] = {
     "view": json_documents.view_document("kubenet", "http://127.0.0.1:8080/token/", 8080),
     "view --export": json_documents.view_export_document("kubenet", "kubenet.html", 6),
     "show": json_documents.show_document("kubenet", [samples.VIEW], samples.LAB, shows_all=True),
+    "show --hooks": hooks_document("kubenet", [node_hooks("node1", samples.HOOK_CHAINS, "", samples.LAB.plan)]),
     "trace": trace_document(samples.TRACE, samples.STORY),
     "trace --compare": trace_comparison_document(
         (samples.TRACE, samples.TRACE), compare_traces(samples.STORY, replace(samples.STORY, verdict="answered"))
