@@ -199,7 +199,8 @@ ENDPOINT = Scalar(
 
 def _port_range(text: str) -> PortRange:
     first, dash, last = (part.strip() for part in text.partition("-"))
-    found = PortRange(PORT.convert(first), PORT.convert(last if dash else first))
+    lowest = PORT.convert(first)
+    found = PortRange(lowest, PORT.convert(last) if dash else lowest)
     if found.first > found.last:
         raise InvalidValue(f"{quote_text(text)} begins after its end", f"write {found.last}-{found.first}")
     return found
