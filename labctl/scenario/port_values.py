@@ -52,9 +52,14 @@ PUBLISHED_PORT = Scalar(
 DOCKER_EXAMPLES = "such as 8080:80, 127.0.0.1:8080:80, [::1]:8080:80, 8000-8010:9000-9010 or 53:53/udp"
 
 
+_PLAIN_PORTS = re.compile("([0-9]{1,5}):([0-9]{1,5})")
+
+
 def _docker_port(text: str, protocols: tuple[PublishedProtocol, ...] = ("tcp", "udp")) -> PublishedPort:
     """`-p` of docker run: also two ranges of as many ports, and an IPv6 address of the host in brackets. The forms that
     let Docker choose a port of the host are refused."""
+    if plain := _PLAIN_PORTS.fullmatch(text):  # nearly all are such
+        return PublishedPort(PORT.convert(plain[1]), PORT.convert(plain[2]))
     body, slash, protocol = text.partition("/")
     found = re.fullmatch(r"(?:(?:\[(?P<six>.*)\]|(?P<four>[^:]*\.[^:]*)):)?(?:(?P<host>[^:]*):)?(?P<port>[^:]+)", body)
     if found is None:

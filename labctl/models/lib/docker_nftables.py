@@ -118,8 +118,9 @@ class _Table:
             yield 'counter accept comment "UNPROTECTED"'
             return
         for _, ip, bindings in self._endpoints_of(net):
+            to_it = f"{self.family} daddr {ip}"
             for one in bindings:
-                yield f"{self.family} daddr {ip} {one.protocol} dport {one.port} counter accept"
+                yield f"{to_it} {one.protocol} dport {one.port} counter accept"
         yield 'counter drop comment "UNPUBLISHED PORT DROP"'
 
     def _rules_out(self, net: BridgeNetwork) -> Iterator[str]:
@@ -158,7 +159,7 @@ class _Table:
         local = NOT_LINK_LOCAL[self.family]
         for net, ip, bindings in self.endpoints:
             skip = f'iifname != "{net.device}" ' if self.host.userland_proxy else ""
-            to = ip if self.version == 4 else f"[{ip}]"
+            to = str(ip) if self.version == 4 else f"[{ip}]"
             for one in self._translated(bindings):
                 at = "" if one.host_address.is_unspecified else f"{self.family} daddr {one.host_address} "
                 match = f"{skip}{local}{at}{one.protocol} dport {one.host_port}"
