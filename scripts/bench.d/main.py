@@ -17,8 +17,9 @@ from topology import Network
 DESCRIPTION = """Build and remove docker-bridge with 10, 100 and 1000 containers and kubenet with 20 nodes of
 20 pods: by labctl, by a minimal C program (the floor), by one ip process per object, by ip -batch, by plain
 pyroute2, by the real CNI bridge plugin and by Mininet. In every lab, the objects are counted and a ping is sent.
-Then 1,000 Services with 10 endpoints each on 3 nodes, compared with iptables-restore of the same rules. Prints
-medians and ratios to the floor."""
+Then 1,000 Services with 10 endpoints each on 3 nodes, compared with iptables-restore of the same rules, and 1,000
+published ports of Docker's nftables backend, compared with nft -f of the same text. Prints medians and ratios to the
+floor."""
 
 
 def docker(count: int) -> Network:
@@ -132,6 +133,7 @@ def commands(runs: int, commit: str | None) -> dict[str, float]:
     """The times of single commands: the default kubenet and traces in it, each from a new process, --help, and a lab
     with 1,000 Services. With a commit, also the ratios of the traces' times to those of that commit."""
     from proof import wait_until_gone
+    from published_ports import published_ports
     from services import services
     from traces import traces
     from variants import run
@@ -145,6 +147,8 @@ def commands(runs: int, commit: str | None) -> dict[str, float]:
     times = {"kubenet_cold_ms": 1000 * median(cold), "help_cpu_ms": 1000 * median(help_cpu), **traces(runs, commit)}
     wait_until_gone()
     times |= services(runs)
+    wait_until_gone()
+    times |= published_ports(runs)
     wait_until_gone()
     return times
 

@@ -41,6 +41,8 @@ def targets(results: dict[str, Any], command_times: dict[str, float]) -> list[di
             None,
             "",
         ),
+        ("1,000 published ports of Docker's nftables: up / nft -f", command_times.get("ports_up_ratio"), 1.5, "<="),
+        ("the same: status / nft -f", command_times.get("ports_status_ratio"), 1.5, "<="),
         ("trace of a delivered probe / the other commit", command_times.get("trace_delivered_ratio"), 0.5, "<="),
         ("trace to a silent neighbour / the other commit", command_times.get("trace_neighbour_ratio"), 0.45, "<="),
         ("9 x 9 pods: connections with policies / without", command_times.get("policy_matrix_ratio"), 1.5, "<="),
