@@ -87,6 +87,19 @@ def test_a_rule_that_is_missing_is_drift_and_comes_back(
         assert nft(name, "-s list ruleset") == before
 
 
+@pytest.mark.parametrize(("nftables", "seen"), [("false", "node1"), ("true", "vm")])
+def test_a_stranger_on_the_way_to_a_pod_of_another_node(nftables: str, seen: str) -> None:
+    """flanneld's rules differ: those of nft let a packet from outside keep its source, whichever node has the pod."""
+    with running("flannel-host-gw", (f"nftables={nftables}",)):
+        known = lifecycle.load_compiled_lab("flannel-host-gw")
+        gateway = next(str(machine.addresses[0]) for machine in known.machines if machine.name == "node1")
+        route = ["ip", "-n", paths.netns_name(known.name, "vm"), "route", "add", "10.244.2.0/24", "via", gateway]
+        subprocess.run(route, check=True)
+        check = Check("c is reached", "tcp", "vm", "c", 80, sees=(See(Interface("c", "eth0"), src=seen, dst="c"),))
+        (outcome,) = runner.run(replace(known, checks=(check,)), "").outcomes
+        assert outcome.verdict == "pass", outcome
+
+
 def test_connections_are_marked_after_services_are_translated() -> None:
     """With both chains at -100 the later one runs first: it marks the connection, which then leaves by eth0."""
     name, sets = EKS
