@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labctl.core.resources import Interface
+from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import Check, Expect, PublishedPort, Scenario, See
 from labctl.core.sentence import sentence
 from labctl.models.lib.docker_hosts import BridgeNetwork
@@ -81,12 +81,19 @@ def cross_network_checks(scenario: Scenario, networks_by_name: dict[str, BridgeN
             )
             caller = next(callers, None)
             for port in end.ports if caller is not None and name not in listening_machines else ():
-                at_host = port.address is None or port.address in options.underlay
-                if port.protocol == "udp" and port.address is None and options.release not in RANDOM_MAC_RELEASES:
+                where = _bound_at(port, end.network)
+                at_host = where is None or where in options.underlay
+                if port.protocol == "udp" and where is None and options.release not in RANDOM_MAC_RELEASES:
                     continue  # docker-proxy answers from a wrong address (moby 48571)
                 if caller is not None and at_host and port.protocol not in checked_protocols:
                     checked_protocols.add(port.protocol)
                     yield _cross_network_check(node.name, caller, name, end.network, port, open_to_all)
+
+
+def _bound_at(port: PublishedPort, net: BridgeNetwork) -> IP | None:
+    """The address of the host where a port is published; None for all IPv4 addresses."""
+    where = port.address or net.host_binding
+    return None if where is None or (where.version == 4 and where.is_unspecified) else where
 
 
 def _is_masqueraded(net: BridgeNetwork) -> bool:
@@ -218,7 +225,8 @@ def internal_network_checks(scenario: Scenario, networks_by_name: dict[str, Brid
         caller = next((name for name, end in ends.items() if end.network.internal and _has_gateway(end.network)), None)
         for name, end in ends.items():
             is_nat = not end.network.internal and end.network.gateway_mode_ipv4 != "routed"
-            port = next((one for one in end.ports if one.protocol == "tcp" and one.address is None), None)
+            everywhere = (one for one in end.ports if one.protocol == "tcp" and _bound_at(one, end.network) is None)
+            port = next(everywhere, None)
             if caller is None or port is None or not is_nat or name in listening:
                 continue
             say = sentence(

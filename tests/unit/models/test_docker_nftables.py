@@ -178,3 +178,37 @@ def test_only_29_has_the_backend(release: str) -> None:
     with pytest.raises(ScenarioError, match="has no nftables backend") as raised:
         parse_and_compile(text, "t.yaml")
     assert [one.hint for one in raised.value.problems] == ["set release: 29"]
+
+
+def says(built: Lab) -> list[str]:
+    """The checks that follow from the options."""
+    return [str(check.say) for check in built.checks]
+
+
+def test_an_internal_network_reaches_ports_that_are_published_everywhere() -> None:
+    networks = ("inner: {internal: true}", "bound: {host_binding_ipv4: 127.0.0.1}", "open: {gateway_mode_ipv4: routed}")
+    web = "web: {{networks: [{}], publish: ['{}80:80']}}"
+    found = {
+        place: [
+            one for one in says(lab(networks, (web.format(*place), "db: {networks: [inner]}"))) if "internal" in one
+        ]
+        for place in (("bridge", ""), ("bridge", "0.0.0.0:"), ("bridge", "127.0.0.1:"), ("bound", ""), ("open", ""))
+    }
+    assert [place for place, checks in found.items() if checks] == [("bridge", ""), ("bridge", "0.0.0.0:")]
+
+
+def test_a_routed_network_is_open_for_its_published_ports_only() -> None:
+    built = lab(
+        ("open: {gateway_mode_ipv4: routed}",), ("web: {networks: [open], publish: ['80:80']}",), "routed: true"
+    )
+    assert [(check.target, check.port, check.expect) for check in built.checks if check.probe == "tcp"] == [
+        ("web", 80, "reply"),
+        ("web", 81, "timeout"),
+    ]
+
+
+def test_who_is_seen_with_the_bridge_has_a_masqueraded_network() -> None:
+    web, other = "web: {publish: ['80:80']}", "other: {networks: [net]}"
+    with_port = [one for one in says(lab(("net: {}",), (web, other))) if "other networks reach" in one]
+    routed = [one for one in says(lab(("net: {gateway_mode_ipv4: routed}",), (web, other))) if "other networks" in one]
+    assert (len(with_port), routed) == (1, [])
