@@ -7,8 +7,8 @@ knows only one. `labctl.scenario.raw_firewall` verifies them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from labctl.core.iptables import BUILTIN, split_words
@@ -86,19 +86,39 @@ class FirewallField:
 
     @property
     def what(self) -> str:
-        return f"{self.tables.what}, or the text of {self.program}"
+        return f"{self.tables.what}, or the text of {self.program}, or a list of both"
 
     def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
+        if isinstance(node, Seq):
+            return _together([self.read(one, label, reader) or () for one in node.items])
         if isinstance(node, Text) and not node.is_null:
             return _DumpReader(node, label, self, reader).read()
         return self.tables.read(node, label, reader)
 
     def schema(self) -> Json:
-        return {"anyOf": [self.tables.schema(), {"type": "string", "description": f"the text of {self.program}"}]}
+        one = [self.tables.schema(), {"type": "string", "description": f"the text of {self.program}"}]
+        return {"anyOf": [*one, {"type": "array", "items": {"anyOf": one}}]}
 
     def table_names(self) -> tuple[str, ...]:
         """The tables that a machine of this family has."""
         return tuple(table for family, table in BUILTIN if family == self.family)
+
+
+def _together(parts: Sequence[Sequence[tuple[Located, Located]]]) -> tuple[tuple[Located, Located], ...]:
+    """The tables of several parts as those of one: a chain has the rules of each part in turn, and the last policy."""
+    tables: dict[str, tuple[Located, dict[str, tuple[Located, Located]]]] = {}
+    for table, chains in (pair for part in parts for pair in part):
+        _, known = tables.setdefault(table.value, (table, {}))
+        for name, body in chains.value:
+            before = known[name.value][1].value if name.value in known else {}
+            rules = (
+                (*before["rules"].value, *body.value["rules"].value)
+                if "rules" in before and "rules" in body.value
+                else ()
+            )
+            merged = {**before, **body.value} | ({"rules": replace(body.value["rules"], value=rules)} if rules else {})
+            known[name.value] = known.get(name.value, (name, body))[0], replace(body, value=merged)
+    return tuple((name, replace(name, value=tuple(chains.values()))) for name, chains in tables.values())
 
 
 @dataclass(slots=True)

@@ -278,7 +278,8 @@ _PASTED = """
 ## A firewall as it is
 
 What `iptables-save` prints can be the firewall of a machine, also with counters (`-c`), which are left out. The text of
-`ip6tables-save` belongs to `firewall6`, that of `ebtables-save` to `ebtables`, that of `ipset save` to `ipsets`:
+`ip6tables-save` belongs to `firewall6`, that of `ebtables-save` to `ebtables`, that of `ipset save` to `ipsets`. A list
+may have texts and mappings; rules of one chain follow each other.
 
 ```yaml
 name: pasted
@@ -388,7 +389,7 @@ root. What nft or the kernel refuses is reported with its line.
 _OVERLAP = """
 ## Addresses that overlap
 
-Two networks that nobody planned together often have the same ranges: a VPN and Docker's 172.17.0.0/16, a subnet of the
+Two networks that were planned apart often have the same ranges: a VPN and Docker's 172.17.0.0/16, a subnet of the
 company and the range of Services. `overlap: true` allows it: for the ranges in a model's options, for `service_cidr`,
 and for the addresses on top of a model. A raw scenario may have equal addresses without it. In checks, the name of a
 machine means its own address, and who answers is known by the namespace that the packet entered. Traces, drawings and

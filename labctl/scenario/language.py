@@ -49,8 +49,7 @@ def common_keys(model_names: tuple[str, ...]) -> tuple[Key, ...]:
         Key(
             "overlap",
             values.BOOLEAN,
-            "whether ranges may overlap, and machines have equal addresses, as in two networks that nobody planned"
-            " together",
+            "whether ranges may overlap, and machines have equal addresses, as in two networks that were planned apart",
             "false",
         ),
         Key(

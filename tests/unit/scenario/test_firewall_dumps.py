@@ -48,3 +48,54 @@ def test_a_damaged_dump_is_refused_in_its_place_or_still_valid(data: st.DataObje
             assert 1 <= problem.line <= len(lines)
             assert 1 <= problem.column <= len(lines[problem.line - 1]) + 1
             assert (problem.what + problem.hint).isprintable()
+
+
+MIXED = """
+model: raw
+namespaces: [node]
+firewall:
+  node:
+    - |
+      *filter
+      :INPUT DROP [0:0]
+      :OWN - [0:0]
+      -A INPUT -j OWN
+      -A OWN -p tcp --dport 22 -j ACCEPT
+      COMMIT
+    - filter: {INPUT: [-i lo -j ACCEPT], OTHER: [-j OWN2], OWN2: []}
+      nat: {POSTROUTING: [-o eth0 -j MASQUERADE]}
+    - |
+      *filter
+      :OWN - [0:0]
+      -A OWN -j DROP
+      COMMIT
+"""
+
+
+def test_texts_and_mappings_are_one_firewall() -> None:
+    plan = parse_and_compile(MIXED, "x.yaml")[1].plan
+    found = {(item.table, item.name): item for item in plan if isinstance(item, Chain)}
+    assert set(found) == {("filter", name) for name in ("INPUT", "OWN", "OTHER", "OWN2")} | {("nat", "POSTROUTING")}
+    assert found["filter", "INPUT"].policy == "DROP"
+    assert [str(rule) for rule in found["filter", "INPUT"].rules] == ["-j OWN", "-i lo -j ACCEPT"]
+    assert [str(rule)[-9:] for rule in found["filter", "OWN"].rules] == ["-j ACCEPT", "-j DROP"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("    *filter\n    COMMIT\n    *filter\n    COMMIT\n", "the table filter is there twice"),
+        ("    *filter\n    -A MINE -j DROP\n    COMMIT\n", "the chain MINE is not declared"),
+        ("    *filter\n    :INPUT ACCEPT [0:0]\n    -A INPUT -j MINE\n    COMMIT\n", "no chain MINE in filter"),
+        ("    *filter\n    -F INPUT\n    COMMIT\n", "is not a line of iptables-save"),
+    ],
+)
+def test_a_text_of_which_a_restore_would_lose_something_is_refused(text: str, what: str) -> None:
+    with pytest.raises(ScenarioError, match=what):
+        parse_and_compile(f"model: raw\nnamespaces: [node]\nfirewall:\n  node: |\n{text}", "x.yaml")
+
+
+def test_a_text_of_one_table_leaves_the_others_without_rules() -> None:
+    text = "model: raw\nnamespaces: [node]\nfirewall:\n  node: |\n    *filter\n    :INPUT DROP [0:0]\n    COMMIT\n"
+    chains = [item for item in parse_and_compile(text, "x.yaml")[1].plan if isinstance(item, Chain)]
+    assert [(item.table, item.name) for item in chains] == [("filter", "INPUT")]
