@@ -65,10 +65,7 @@ PARTS = (
         "NetworkPolicies: Felix's chains, IP sets, their names and comments; ClusterNetworkPolicies as two more tiers"
     ),
     skipped("Calico's own kinds of policies, host policies and host endpoints, quality of service, flow logs"),
-    faithful(
-        "with policies and `policy_engine: calico-nftables`: Felix's table of nft in place of its chains of iptables,"
-        " with its verdict maps, sets and base chains"
-    ),
+    faithful("`policy_engine: calico-nftables`: Felix's table of nft, with its verdict maps, sets and base chains"),
     approximation("digests in comments of nft", "are computed as Felix's source says, not compared with a real node"),
     skipped("nftables without policies; the eBPF dataplane, WireGuard, Typha, hostPort, IPv6"),
     *primitives.PARTS,

@@ -55,9 +55,7 @@ PARTS = (
         "tunnels to nodes behind a router",
         instead="a program on a TUN device of the same name, which sends and receives IP in IP packets",
     ),
-    faithful(
-        "with policies and `policy_engine: kube-router-nftables`: its table of nft, chains, sets and comments"
-    ),
+    faithful("with policies and `policy_engine: kube-router-nftables`: its table of nft, chains, sets and comments"),
     approximation("BGP", "is left out: the routes that nodes would learn by it are there from the start"),
     approximation("names of pods' chains", "have no time of the last sync in their digest, so they stay the same"),
     approximation("the jump to KUBE-NWPLCY-COMMON", "has no comment here"),
