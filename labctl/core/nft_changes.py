@@ -30,18 +30,20 @@ def change_script(changes: Iterable[Change], present: Sequence[NftObject] = ()) 
     elements: list[str] = []
     gone: set[tuple[str, str]] = set()  # table and name of what is deleted or made again
     handled: set[tuple[object, ...]] = set()
-    removed_tables: set[str] = set()
-    for want, have in _pairs(changes):
+    pairs = list(_pairs(changes))
+    removed_tables = {have.table for want, have in pairs if want is None and have is not None and have.kind == "table"}
+    for want, have in pairs:
         item = want or have
         assert item is not None
         handled.add(item.key)
         if item.kind == "table":
             if want is None:
                 deleted.append(f"delete table {item.table}")
-                removed_tables.add(item.table)
             else:
                 added.append(want)
             continue
+        if want is None and item.table in removed_tables:
+            continue  # it goes with its table
         if have is not None and (_goes(want, have) or _is_made_again(want, have)):
             gone.add((item.table, item.name))
             flushed += _flush(have)

@@ -178,3 +178,13 @@ def test_elements_with_a_timeout_go_by_themselves() -> None:
     assert not same(want, replace(want, entries=(*want.entries, "192.0.2.3")))
     every = replace(want, header=(*want.header, "timeout 1h"))
     assert same(every, replace(every, entries=()))
+
+
+def test_a_table_that_goes_takes_its_objects_along() -> None:
+    table = NftObject("n", "inet x", "table")
+    chain = NftObject("n", "inet x", "chain", "c", (), ("accept",))
+    mapped = NftObject("n", "inet x", "map", "m", ("type ifname : verdict",), ('"a" : jump c',))
+
+    script = change_script([Change(None, table), Change(None, chain), Change(None, mapped)])
+
+    assert script == "delete table inet x\n"
