@@ -106,7 +106,7 @@ def traced_places(evidence: TraceEvidence, result: TraceResult) -> Iterator[Plac
     for hit in point.rule_hits:
         if hit.target in ENDS:
             tool = {"ip": "", "ip6": "ip6tables/"}.get(hit.family, f"{hit.family}/")
-            tool = tool if hit.nft is None else f"nft/{hit.family} "
+            tool = tool if hit.nft is None else f"{hit.family} "
             yield Place(hit.node, f"{tool}{hit.table}/{hit.chain}")
             yield Place(hit.node, f"{tool}{hit.table}/{hit.chain}/{hit.number}")
 

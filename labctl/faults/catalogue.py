@@ -24,6 +24,7 @@ from labctl.faults import (
     listeners,
     mtu,
     neighbours,
+    nft_tables,
     routing,
     source_nat,
     tunnels,
@@ -48,6 +49,7 @@ MODULES = (
     listeners,
     cloud_checks,
     docker_chains,
+    nft_tables,
 )
 
 

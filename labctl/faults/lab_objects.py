@@ -184,7 +184,11 @@ class LabObjects:
         self, ns: str, *, towards: Net | None = None, back: Net | None = None, **options: Any
     ) -> tuple[Traffic, ...]:
         """The first probes of `pairs`, with these options of a probe."""
-        pairs = self.pairs(ns, towards=towards, back=back)
+        return self.traffic_of(self.pairs(ns, towards=towards, back=back), **options)
+
+    @staticmethod
+    def traffic_of(pairs: Iterable[tuple[str, str]], **options: Any) -> tuple[Traffic, ...]:
+        """The first of these pairs of source and target as probes, with these options."""
         return tuple(Traffic(source, target, **options) for source, target in islice(pairs, MAX_TRAFFIC))
 
     @cached_property

@@ -85,7 +85,9 @@ def _address(objects: LabObjects, name: str) -> str:
     return text_of(objects, name).partition("/")[0]
 
 
-def _kept(objects: LabObjects, ns: str, source: str) -> tuple[tuple[ExpectedCause, ...], tuple[ExpectedCause, ...]]:
+def expect_kept_source(
+    objects: LabObjects, ns: str, source: str
+) -> tuple[tuple[ExpectedCause, ...], tuple[ExpectedCause, ...]]:
     """The causes, and the symptoms, where a machine does not translate a source: there is no way back to it, or a
     machine refuses it, and the machine that kept it is the cause."""
     address = _address(objects, source)
@@ -111,7 +113,7 @@ def _masquerade_faults(
         for one in _translations(objects):
             source = one.paths[0].source
             paths = tuple(path for path in one.paths if kind != "masquerade-shadowed" or path.source == source)
-            causes, symptoms = _kept(objects, one.ns, source)
+            causes, symptoms = expect_kept_source(objects, one.ns, source)
             yield Fault(kind, one.name, (change(objects, one),), causes, probes(paths), symptoms)
 
     return find
@@ -205,7 +207,7 @@ def _ipset_member_missing(objects: LabObjects) -> Iterator[Fault]:
             if not paths:
                 continue
             broken = replace(one, members=tuple(other for other in one.members if other != member))
-            causes, symptoms = _kept(objects, one.ns, paths[0].source)
+            causes, symptoms = expect_kept_source(objects, one.ns, paths[0].source)
             causes = (ExpectedCause(("rule",), (one.ns,)), *causes)
             name = f"{one.ns}/{one.name}/{member}"
             yield Fault("ipset-member-missing", name, (Change(broken, one),), causes, probes(paths), symptoms)

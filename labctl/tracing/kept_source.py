@@ -33,10 +33,16 @@ class KeptSource:
     ip: IP
     rule: RuleHit | None
     others: tuple[str, ...] = ()
+    nft: RuleHit | None = None  # the end of a nat chain of nft that the packet came to without a translation
 
     @property
     def short(self) -> Sentence:
         """The router and its rule in a few words."""
+        if self.rule is None and self.nft is not None:
+            chain = f"{self.nft.family} {self.nft.table}/{self.nft.chain}"
+            return sentence(
+                "{node} kept the source {ip}: no rule of {chain} translates it", node=self.node, ip=self.ip, chain=chain
+            )
         if self.rule is None:
             nodes = all_of((self.node, *self.others))
             return sentence(
@@ -50,6 +56,11 @@ class KeptSource:
     @property
     def text(self) -> Sentence:
         """The router and its rule."""
+        if self.rule is None and self.nft is not None:
+            chain = f"{self.nft.family} {self.nft.table}/{self.nft.chain}"
+            return sentence(
+                "{node}: no rule of {chain} translates the source {ip}", node=self.node, chain=chain, ip=self.ip
+            )
         if self.rule is None:
             return sentence("{node}: no rule of nat/POSTROUTING translates the source {ip}", node=self.node, ip=self.ip)
         text = sentence("{node}: source {ip} kept: {rule}", node=self.node, ip=self.ip, rule=rule_text(self.rule))
@@ -88,7 +99,8 @@ def find_kept_source(evidence: TraceEvidence, ip: IP) -> KeptSource | None:
         if untracked is not None and not hits:
             candidates.append(KeptSource(hop.node, ip, untracked))
         elif hits or (evidence.rules_traced and table in evidence.namespace(hop.node).tables):
-            candidates.append(KeptSource(hop.node, ip, source_keeping_rule(hits)))
+            end = next((one for one in reversed(hits) if one.nft is not None and one.kind == "policy"), None)
+            candidates.append(KeptSource(hop.node, ip, source_keeping_rule(hits), nft=end))
     decided = next((one for one in candidates if one.rule is not None), None)
     if decided is not None or not candidates:
         return decided
@@ -104,7 +116,8 @@ def with_kept_source(loss_point: LossPoint, cause: Cause) -> Cause:
         return cause
     tool = TOOLS["ip" if kept.ip.version == 4 else "ip6"]
     words = f"{tool} -t nat -L POSTROUTING -n -v --line-numbers"
-    command = exec_command(loss_point.evidence, kept.node, chain_command(kept.rule) if kept.rule else words)
+    rule = kept.rule or kept.nft
+    command = exec_command(loss_point.evidence, kept.node, chain_command(rule) if rule else words)
     told = any(note.text.endswith(kept.text) for note in cause.facts)
     return replace(
         cause,
