@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from collections.abc import Collection
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -31,6 +32,12 @@ from labctl.scenario.labels_field import LabelsField
 from labctl.scenario.manifests.keys import object_keys
 from labctl.scenario.nodes_field import RESERVED, NodesField
 from labctl.scenario.settings_field import SettingsField
+
+# the keys of raw scenarios, and `machines`: what a scenario of any model can have on top of it
+OWN_KEYS = (
+    "machines", "namespaces", "links", "addresses", "routes", "rules", "neighbours", "fdb", "sysctls", "ipsets",
+    "firewall", "firewall6", "ebtables", "nftables",
+)  # fmt: skip
 
 
 def common_keys(model_names: tuple[str, ...]) -> tuple[Key, ...]:
@@ -121,14 +128,17 @@ def _field_keys(settings_class: Any) -> tuple[Key, ...]:
     return tuple(keys)
 
 
-def model_keys(model: Any, model_names: tuple[str, ...]) -> tuple[Key, ...]:
-    """Every key of a scenario of this model, in the usual order; those on top of the model come last."""
+def model_keys(model: Any, model_names: tuple[str, ...], used: Collection[str] | None = None) -> tuple[Key, ...]:
+    """Every key of a scenario of this model, in the usual order; those on top of the model come last. They are left out
+    if the file has only keys of the model: `used` are its keys."""
     *first_keys, checks = common_keys(model_names)
     checks = dataclasses.replace(checks, field_type=ListOf(check_section(model)))
     machines = (*machine_keys(model), *network_keys(model), *object_keys(model))
     keys = (*first_keys, *machines, *option_keys(model), checks)
     if not model.MACHINES[1]:
         return keys
+    if used is not None and all(name not in OWN_KEYS and any(key.matches(name) for key in keys) for name in used):
+        return keys  # most scenarios; the language of raw scenarios is large
     from labctl.scenario.own_language import with_own_keys
 
     return with_own_keys(keys)

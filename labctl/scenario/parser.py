@@ -30,6 +30,7 @@ from labctl.scenario.document import (
 from labctl.scenario.fault_field import FaultField
 from labctl.scenario.field_types import InvalidValue, ListOf, Located, plain_values, read_keys, suggest
 from labctl.scenario.language import (
+    OWN_KEYS,
     common_keys,
     machine_keys,
     model_keys,
@@ -137,9 +138,10 @@ class _Parser:
         later = (*LATER_KEYS, *self._refused_object_keys(model))
         others = Map(self.root.position, tuple(pair for pair in self.root.items if pair[0].value not in later))
         names = (value.value for key, value in self.root.items if key.value == "model" and isinstance(value, Text))
-        keys = model_keys(model, tuple(names))  # the model is known here, so its own name is enough
+        used = [key.value for key, _ in others.items]
+        keys = model_keys(model, tuple(names), used)  # the model is known here, so its own name is enough
         self.located = read_keys(others, keys, "scenario", self.reader)
-        if model.MACHINES[1]:
+        if model.MACHINES[1] and any(name in self.located for name in OWN_KEYS):
             from labctl.scenario.own_language import take_own
 
             self.own = take_own(self.located)

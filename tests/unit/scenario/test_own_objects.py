@@ -11,6 +11,7 @@ from labctl.core.resources import Address, Chain, IpSet, Link, Netns, NftObject,
 from labctl.core.scenario_types import Lab
 from labctl.core.why import reason_of, reason_of_rule
 from labctl.errors import ScenarioError
+from labctl.scenario import language, raw_language
 from labctl.scenario.definition import define_text, parse_and_compile
 from labctl.scenario.json_schema import schema
 
@@ -191,3 +192,7 @@ def test_the_schema_has_the_keys_of_every_model_by_reference() -> None:
         for key, value in found["$defs"]["model-raw"]["properties"]["firewall"].items()
         if key != "description"
     }
+
+
+def test_the_table_of_the_language_names_every_raw_key() -> None:
+    assert set(language.OWN_KEYS) == {"machines", *(key.name for key in raw_language.RAW)}
