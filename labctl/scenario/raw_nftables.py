@@ -6,6 +6,7 @@ verified by the same code.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -34,6 +35,7 @@ class NftablesParser:
         for item in present:
             self.ruleset.keep(item)
         self._sources: list[tuple[int, Text]] = []  # the texts, and what is added to the offsets in each
+        self._line_starts: dict[int, list[int]] = {}  # the offsets at which the lines of each text begin, once asked
         self._end = 0
 
     def objects(self, parts: Sequence[Located], check_device: CheckDevice) -> Iterator[NftObject]:
@@ -69,7 +71,14 @@ class NftablesParser:
         offset = at - base
         if word:
             offset = max(offset, node.value.find(word, offset))
-        return node.position_at(offset)
+        if node.start is None or not 0 <= offset <= len(node.value):
+            return node.position
+        begins = self._line_starts.get(base)
+        if begins is None:
+            begins = [0, *(match.end() for match in re.finditer("\n", node.value))]
+            self._line_starts[base] = begins
+        number = bisect_right(begins, offset) - 1
+        return Position(node.start.file, node.start.line + number, node.start.column + offset - begins[number])
 
     # -- places
 
