@@ -6,7 +6,7 @@
 #   provision.sh --remove                    remove that; packages of the system stay
 #   provision.sh --source run|dev DIRECTORY  only make a virtual environment that runs this source tree
 #   provision.sh --subjects DIRECTORY        only unpack, for tests/fidelity, the real software that models follow
-#   provision.sh --engines DIRECTORY         the same for Docker Engines and netavark of newer Debians, with libraries
+#   provision.sh --engines DIRECTORY         the same for the Docker Engines of newer Debians, with their libraries
 #
 # PYTHON=... chooses the interpreter (3.10 or newer, with venv and headers); the default is the system's.
 # No package is installed into the system Python. Every step is reported on stderr in one line.
@@ -317,18 +317,20 @@ subjects() {
     quietly "fetching ${wanted[*]} again" "${download[@]}" || return 1
   fi
   for package in *.deb; do dpkg-deb -x "$package" "$copy/tree" || return 1; done
-  newer_plugins "$copy/tree/forky" || say "the CNI plugins of Debian forky cannot be downloaded here"
+  newer forky "$copy/tree/forky" containernetworking-plugins netavark libc6 libgcc-s1 &&
+    newer experimental "$copy/tree/experimental" netavark || say "newer CNI plugins and netavark cannot be downloaded here"
   chmod 755 "$copy/tree"
   mv -T "$copy/tree" "$target"
 }
 
-# newer_plugins DIRECTORY: unpack the CNI plugins of Debian forky (1.9), which write rules of nft, too
-newer_plugins() {
-  local own=$copy/forky package
-  of_suite "$own" forky || return 1
+# newer SUITE DIRECTORY PACKAGE...: unpack packages of another Debian. Forky has CNI plugins that write rules of nft (1.9),
+# and netavark 1.17, with the C library that it needs; experimental has netavark 2.0.
+newer() {
+  local suite=$1 tree=$2 own=$copy/$1 package
+  of_suite "$own" "$suite" || return 1
   cd "$own/archives" || return 1
-  quietly "fetching the CNI plugins of Debian forky" "${apt[@]}" download containernetworking-plugins || return 1
-  for package in "$own"/archives/*.deb; do dpkg-deb -x "$package" "$1" || return 1; done
+  quietly "fetching ${*:3} of Debian $suite" "${apt[@]}" download "${@:3}" || return 1
+  for package in "$own"/archives/*.deb; do dpkg-deb -x "$package" "$tree" || return 1; done
 }
 
 # of_suite FOLDER SUITE...: read the package lists of another Debian, from the mirror that this one uses, into a folder;
@@ -348,19 +350,16 @@ of_suite() {
   quietly "reading the package lists of Debian $*" "${apt[@]}" update
 }
 
-# engines DIRECTORY: unpack one tree for each newer Debian; only that of experimental may be missing
+# engines DIRECTORY: unpack one tree for each newer Debian
 engines() {
   local target=$1 suite own
   lock "$target"
   [[ ! -e $target ]] || return 0
   if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then return 1; fi
   copy=$(mktemp -d "$target.XXXXXX")
-  for suite in trixie forky experimental; do
+  for suite in trixie forky; do
     own=$copy/apt/$suite
-    if ! engine "$suite" "$own"; then
-      [[ $suite == experimental ]] || return 1
-      rm -rf "$copy/trees/$suite"
-    fi
+    engine "$suite" "$own" || return 1
     rm -rf "$copy/trees/$suite/usr/share" "$own"
   done
   chmod 755 "$copy/trees"
@@ -370,13 +369,10 @@ engines() {
 # engine SUITE FOLDER: unpack the programs of one Debian below $copy/trees
 engine() {
   local suite=$1 own=$2 package
-  local -a wanted=(docker.io iptables) suites=("$suite")
-  [[ $suite != forky ]] || wanted+=(netavark)
-  [[ $suite != experimental ]] || wanted=(netavark) suites=(sid experimental)
   mkdir -p "$copy/trees/$suite"
-  of_suite "$own" "${suites[@]}" || return 1
-  quietly "fetching ${wanted[*]} of Debian $suite" "${apt[@]}" -y --no-install-recommends -t "$suite" \
-    --download-only install "${wanted[@]}" || return 1
+  of_suite "$own" "$suite" || return 1
+  quietly "fetching docker.io of Debian $suite" "${apt[@]}" -y --no-install-recommends --download-only install \
+    docker.io iptables || return 1
   for package in "$own"/archives/*.deb; do dpkg-deb -x "$package" "$copy/trees/$suite" || return 1; done
 }
 

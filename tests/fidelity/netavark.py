@@ -1,7 +1,7 @@
 """The program netavark, called as Podman calls it: once for each network of each container.
 
-`scripts/test` unpacks it from newer Debians (LABCTL_ENGINES). It runs with the C library of its own distribution, and
-with the `nft` and `iptables` of this machine.
+`scripts/test` unpacks it from newer Debians (LABCTL_SUBJECTS). It runs with the C library of Debian forky, and with the
+`nft` and `iptables` of this machine.
 """
 
 from __future__ import annotations
@@ -20,26 +20,25 @@ from labctl.kernel.host import paths
 from labctl.models.lib.podman_networks import Endpoint, host_endpoints, networks
 from tests.fidelity import subjects
 
-SUITES = ("", "forky", "experimental", "trixie")  # the machine itself, and the trees below LABCTL_ENGINES
+TREES = (Path("/"), subjects.UNPACKED / "forky", subjects.UNPACKED / "experimental")
 PLACES = ("usr/lib/podman/netavark", "usr/libexec/podman/netavark")
 
 
 def find(release: str) -> list[str] | None:
     """The words that start a netavark of a release; None if there is none here."""
-    for suite in SUITES:
-        tree = subjects.NEWER / suite if suite else Path("/")
+    for tree in TREES:
         for place in PLACES:
             if (tree / place).exists():
-                words = [*_loader(tree), str(tree / place)] if suite else [str(tree / place)]
+                words = [*(_loader() if tree != Path("/") else ()), str(tree / place)]
                 done = subprocess.run([*words, "version"], capture_output=True, text=True)
                 if done.returncode == 0 and json.loads(done.stdout)["version"].startswith(f"{release}."):
                     return words
     return None
 
 
-def _loader(tree: Path) -> list[str]:
-    """The dynamic loader of another distribution, with its libraries."""
-    loader = next(iter(sorted(tree.glob("usr/lib/*/ld-linux-*.so.*"))), None)
+def _loader() -> list[str]:
+    """The dynamic loader of Debian forky, with its libraries."""
+    loader = next(iter(sorted((subjects.UNPACKED / "forky").glob("usr/lib/*/ld-linux-*.so.*"))), None)
     return [] if loader is None else [str(loader), "--library-path", str(loader.parent)]
 
 

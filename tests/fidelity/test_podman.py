@@ -44,7 +44,7 @@ def wired(scenario: Scenario, work: Path, driver: str) -> Iterator[Netavark]:
     release = scenario.options.release
     words = netavark.find(release)
     if words is None:
-        pytest.skip(f"no netavark {release} here: scripts/test unpacks it where LABCTL_ENGINES says")
+        pytest.skip(f"no netavark {release} here: scripts/test unpacks it where LABCTL_SUBJECTS says")
     if shutil.which("nft") is None or (problem := kernels.backend_problem("nft")):
         pytest.skip("no nft program here" if shutil.which("nft") is None else problem)
     containers = [name for node in scenario.nodes for name in node.pods]
@@ -53,7 +53,7 @@ def wired(scenario: Scenario, work: Path, driver: str) -> Iterator[Netavark]:
         for container in containers:
             write(LAB, container, {"ipv4.ip_forward": 0})
         cable(LAB, HOST, "internet", "eth0")
-        write(LAB, HOST, IMAGE)
+        write(LAB, HOST, IMAGE | {"ipv6.conf.eth0.accept_dad": 0})
         name = paths.netns_name(LAB, HOST)
         ip(f"-n {name} link set lo up")
         ip(f"-n {name} addr add 192.168.50.11/24 broadcast + dev eth0")
@@ -78,6 +78,8 @@ def test_what_netavark_makes(case: str, tmp_path: Path, golden: Golden, monkeypa
     nodes = (HOST, *(name for node in scenario.nodes for name in node.pods))
     with wired(scenario, tmp_path, driver):
         settled(LAB, nodes)
+        words = ("ip", "-6", "-o", "addr", "show", "tentative")
+        assert at_last(lambda: subjects.inside(LAB, HOST, *words).splitlines()) == []
         golden(f"netavark/whole-{case.replace(' ', '-')}.txt").check(written(driver))
         real = observed(LAB, nodes)
     lifecycle.up(definition)
