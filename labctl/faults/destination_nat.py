@@ -28,11 +28,11 @@ def _published(objects: LabObjects, *, translated: bool) -> Iterator[tuple[Chain
     """The DNAT rules behind which a check claims a server: their chain, their number, and the check's probe.
 
     Left out are those of machines where a program takes the packets with the fault: docker-proxy, and if they are not
-    `translated`, Docker's daemon.
+    `translated`, those of Docker's daemon and of Podman's conmon, which listen on published ports.
     """
     for ns in namespaces_by_role(objects):
         programs = {process.command[0] for process in objects.all(Process, ns)}
-        if "docker-proxy" in programs or ("dockerd" in programs and not translated):
+        if "docker-proxy" in programs or (programs & {"dockerd", "conmon"} and not translated):
             continue
         for chain, number in rules_with_target(objects, ns, "nat", "PREROUTING", lambda one: one.target == "DNAT"):
             for one in claimed_paths(objects):
