@@ -111,12 +111,13 @@ def test_of_several_default_routes_the_last_networks_is_used_and_ipv6_has_all_of
         ("x: {networks: [inner]}", "0", "0"),
         ("x: {networks: [inner]}, y: ", "1", "1"),
         ("y: , x: {networks: [inner]}", "1", "0"),
+        ("y: , x: {networks: [inner]}, z: {networks: [out]}", "1", "0"),
     ],
 )
 def test_the_first_network_with_a_way_out_turns_forwarding_on_everywhere(
     containers: str, host: str, bridge: str
 ) -> None:
-    made = plan("inner: {internal: true}", containers)
+    made = plan("inner: {internal: true}, out: ", containers)
 
     assert setting(made, "host1", "net.ipv4.ip_forward") == host
     assert setting(made, "host1", "net.ipv4.conf.podman1.forwarding") == bridge
