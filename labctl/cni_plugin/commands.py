@@ -113,6 +113,8 @@ class Invocation:
         failed += _failing(lambda: self._remove_stale_rules(lambda container: container not in valid_containers))
         gone = nft_rules.stale(by_nft, self.config.name, valid)
         failed += _failing(lambda: node.run_nft(nft_rules.delete_script(gone)))
+        accepted = replace(self.config, ip_masq=False)
+        failed += _failing(lambda: node.remove_rules(iptables_rules.rules(accepted, "", _addresses_of(gone, by_nft))))
         for container, ifname in dropped:
             if (container, ifname) not in valid:
                 failed += _failing(partial(self.ipam.release, container, ifname))
@@ -213,14 +215,17 @@ class Invocation:
 
     def _attachment_rules(self) -> tuple[iptables_rules.ContainerRules, ...]:
         """The rules of this attachment, from the alias of its veth, or else from the result of its ADD, which may be
-        that of an earlier one. If both are gone, the namespace is gone too: then rules with the container's name are
-        left over, unless it still has another device."""
+        that of an earlier one, or from its rules of nft. If all are gone, the namespace is gone too: then rules with
+        the container's name are left over, unless it still has another device."""
         if not (self.config.ip_masq or self.config.firewall):
             return ()
         container, aliases = self.request.container_id, self._link_aliases()
         alias = aliases.get(self.host_veth)
         addresses = alias.addresses if alias is not None else ()
         addresses = addresses or _ipv4_addresses(wiring.attachment_part(self.request))
+        addresses = addresses or _addresses_of(
+            self._earlier_nft_rules(), nft_rules.parse_chain(node.masquerade_table())
+        )
         if addresses:
             return iptables_rules.rules(self.config, container, addresses)
         if any(other.container_id == container for other in aliases.values()):
@@ -237,6 +242,15 @@ class Invocation:
         with PluginNode() as plugin_node:
             plugin_node.remove(Interface(HOST, device))
         node.remove_rules(iptables_rules.rules(replace(self.config, ip_masq=True), alias.container_id, alias.addresses))
+
+
+def _addresses_of(
+    rules: Iterable[nft_rules.MasqueradeRule], existing: Iterable[nft_rules.MasqueradeRule]
+) -> tuple[IPv4Interface, ...]:
+    """The IPv4 addresses that rules of nft are for, without those that another container has now."""
+    rules = tuple(rules)
+    taken = {rule.address for rule in existing if rule not in rules}
+    return tuple(rule.address for rule in rules if rule.address is not None and rule.address not in taken)
 
 
 def _ipv4_addresses(result: Result) -> tuple[IPv4Interface, ...]:

@@ -25,6 +25,7 @@ POSTROUTING_TYPE = "type nat hook postrouting priority srcnat"
 POSTROUTING_RULES = ("ip daddr 224.0.0.0/4 return", "ip6 daddr ff00::/8 return", f"goto {CHECKS}")
 MAX_COMMENT = 128  # bytes, of nft
 _RULE = re.compile(r'(.*?)(?: comment "([^"]*)")?(?: # handle (\d+))?')
+_IPV4 = re.compile(r"ip saddr ([0-9.]+) ip daddr != [0-9.]+(?:/(\d+))? masquerade")
 _ATTACHMENT = re.compile(r"([0-9a-f]{16}-[0-9a-f]{16}), net: (.*), if: (.*), id: (.*)")
 
 
@@ -35,6 +36,12 @@ class MasqueradeRule:
     text: str
     comment: str
     handle: int = 0
+
+    @property
+    def address(self) -> IPv4Interface | None:
+        """The IPv4 address that it is for, with the prefix length of its network."""
+        found = _IPV4.fullmatch(self.text)
+        return IPv4Interface(f"{found[1]}/{found[2] or 32}") if found is not None else None
 
     def __str__(self) -> str:
         return f'{self.text} comment "{self.comment}"'

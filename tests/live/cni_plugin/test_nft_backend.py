@@ -17,7 +17,7 @@ from labctl.cni_plugin import nft_rules
 from labctl.core.nft_ruleset import parse_ruleset
 from labctl.kernel.firewall import commands
 from tests.support import kernels
-from tests.support.cni_node import Runtime, node_with_pods
+from tests.support.cni_node import ABSENT, Runtime, node_with_pods
 from tests.support.paths import GOLDEN
 
 pytestmark = pytest.mark.root
@@ -135,6 +135,24 @@ def test_an_attachment_that_was_made_with_the_other_backend_goes_as_well(runtime
         assert runtime("DEL", "pod1", **KEYS | {"ipMasqBackend": after}) == (0, None)
         assert there() == []
         assert "pod1" not in runtime.save()
+
+
+@pytest.mark.parametrize("command", ["DEL", "GC"])
+def test_accepted_addresses_are_known_from_the_rules_of_nft(runtime: Runtime, command: str) -> None:
+    """The namespace is gone, and with it the device with the alias; nobody gives the result of the ADD."""
+    keys = KEYS | {"firewall": True}
+    for pod in ("pod1", "pod2"):
+        runtime.add(pod, **keys)
+    (reused,) = nft_rules.rules("net", "eth0", "pod9", [IPv4Interface("10.9.0.3/24")])
+    nft("-f -", f"add rule {nft_rules.TABLE} masq_checks {reused}\n")  # a stale rule for the address of pod2
+    subprocess.run(["ip", "netns", "del", "pod1"], check=True)
+    if command == "DEL":
+        assert runtime("DEL", "pod1", {"CNI_NETNS": ABSENT}, **keys) == (0, None)
+    else:
+        assert runtime("GC", **keys, **{VALID_ATTACHMENTS: [{"containerID": "pod2", "ifname": "eth0"}]}) == (0, None)
+    assert runtime.rules("10.9.0.2/32") == []
+    assert len(runtime.rules("10.9.0.3/32")) == 2
+    assert there()[:1] == rules("pod2")
 
 
 def test_a_failed_add_leaves_no_rule(runtime: Runtime) -> None:
