@@ -37,6 +37,15 @@ separate table, where an accept is not final. dockerd does not switch forwarding
 and leaves the policy of forwarding alone (`forward_policy` has no effect). What goes to a network is decided before
 what leaves one: so an internal network reaches published ports at its own bridge, which iptables drops.
 
+A network has a gateway mode for IPv4 and one for IPv6. In `nat` published ports are DNAT rules, and nothing from
+outside reaches a container's address. In `nat-unprotected` everything does, beside DNAT. In `routed` there is no NAT:
+packets keep both addresses, published ports are open at the container's address, and the host's neighbours need a
+route. In `isolated` (internal networks only) the bridge has no address: not even the host reaches the containers.
+`trusted_host_interfaces` and `allow_direct_routing` open the way that `nat` closes, for some devices or for all.
+
+A network with `enable_ipv6` has a second subnet. Docker masquerades and publishes IPv6 in the same way as IPv4, with
+the same chains in ip6tables. At `::`, docker-proxy leads from IPv6 also to a container that has only IPv4.
+
 A container on the network `host` is a process of the host, and has its ports. A container on `container:NAME` is
 a process in that container's network. Two programs cannot listen on one port of a network. A container on `none`
 has only a loopback device.
@@ -58,7 +67,15 @@ from labctl.core.options import address, cidr, option
 from labctl.core.resources import IP, Interface, Link, Process, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, ListeningPort, Machine, PublishedPort, Scenario, ScenarioNode
 from labctl.core.why import LABCTL
-from labctl.models.lib import common_reasons, docker_checks, docker_reasons, docker_underlay, docker_wiring, primitives
+from labctl.models.lib import (
+    common_reasons,
+    docker_checks,
+    docker_mode_checks,
+    docker_reasons,
+    docker_underlay,
+    docker_wiring,
+    primitives,
+)
 from labctl.models.lib.docker_hosts import GATEWAY_MODES, DockerHost
 from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, UNPRIVILEGED_SYSCTLS
 from labctl.models.lib.docker_networks import (
@@ -71,7 +88,7 @@ from labctl.models.lib.docker_networks import (
     network_owners,
 )
 from labctl.models.lib.docker_nftables import NftablesTables
-from labctl.models.lib.docker_range_refusals import refuse_addresses, refuse_modes, refuse_sizes
+from labctl.models.lib.docker_range_refusals import refuse_addresses, refuse_modes, refuse_sizes, refuse_sources
 from labctl.models.lib.docker_refusals import refuse_names, refuse_ports, refuse_programs
 
 FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
@@ -84,9 +101,16 @@ PARTS = (
     faithful("29's nftables backend: both tables as 29.7.2 lists them, and what 46 connections met"),
     faithful("published ports: their rules, the sockets, docker-proxy's command line and what it serves"),
     faithful(
-        "networks with a gateway, an MTU, without masquerading; a container's address; networks connected afterwards"
+        "networks with a gateway, a range, an MTU, without masquerading; fixed addresses; networks connected later"
     ),
-    faithful("a default route and published ports in the network with the first name that is not internal"),
+    faithful(
+        "gateway modes, trusted_host_interfaces, host_binding_ipv4, allow_direct_routing; all compared with 28.5.2"
+    ),
+    faithful("IPv6: addresses, routes, settings, ip6tables' chains (also empty ones), docker-proxy at IPv6 addresses"),
+    faithful(
+        "default routes and published ports in the network with the first name that is not internal, those with IPv6"
+        " before others; in 29 also the ports of routed networks"
+    ),
     faithful("`host`, `none`, `container:NAME`"),
     faithful("the FORWARD policy of a daemon that enabled IP forwarding itself"),
     faithful("bridge-nf-call-iptables, hairpin and route_localnet where each release sets them"),
@@ -94,12 +118,16 @@ PARTS = (
     approximation("MAC addresses", "are made from names; Docker 28 chooses them at random"),
     approximation("`networks`", "exist on every host of the lab"),
     approximation("several hosts", "are on one plain Ethernet (`fabric`)"),
+    approximation("an IPv6 subnet that no option names", "is of one range for all; Docker draws a range for each host"),
+    approximation(
+        "IPv6 addresses", "are usable at once, also link-local ones; the IPv6 of hosts and `internet` is labctl's"
+    ),
     approximation("rp_filter", "is 2, as systemd's distributions set it"),
     approximation("send_redirects", "is 0, so that ICMP redirects do not shorten a path"),
     skipped("the embedded DNS"),
-    skipped("docker-proxy at IPv6 addresses, and the empty chains that 28 keeps in ip6tables"),
-    skipped("IPv6; gateway modes, priorities of gateways, inhibit_ipv4, trusted_host_interfaces, host_binding_ipv4"),
-    skipped("--ip-range, --aux-address, --link-local-ip, --mac-address, names of a container's devices"),
+    skipped("networks without IPv4, priorities of gateways, inhibit_ipv4; ranges of IPv6 subnets"),
+    skipped("--aux-address, --link-local-ip, --mac-address, names of a container's devices, --bridge-accept-fwmark"),
+    skipped("ip6tables up to 26, where it is an experiment that nobody switched on"),
 )
 _ROUTE_TO_CONTAINERS = LABCTL.why(
     "The scenario gives the internet a way to the containers (routed): a packet can come straight to {dst}, without a"
@@ -195,6 +223,12 @@ class Network:
         "the address at which ports are published that name none (com.docker.network.bridge.host_binding_ipv4)",
         form="binding",
     )
+    host_ipv4: IPv4Address | None = option(
+        None, "the source of IPv4 packets that leave it, in place of masquerading (com.docker.network.host_ipv4)"
+    )
+    host_ipv6: IPv6Address | None = option(
+        None, "the source of IPv6 packets that leave it, in place of masquerading (com.docker.network.host_ipv6)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +319,9 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     yield from docker_checks.routed_access_checks(scenario, nets)
     yield from docker_checks.routed_network_checks(scenario, nets)
     yield from docker_checks.internal_network_checks(scenario, nets)
+    yield from docker_mode_checks.direct_access_checks(scenario, nets)
+    yield from docker_mode_checks.isolated_network_checks(scenario, nets)
+    yield from docker_mode_checks.ipv6_checks(scenario, nets)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
@@ -293,6 +330,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from refuse_modes(scenario)
     yield from refuse_names(scenario)
     yield from refuse_addresses(scenario)
+    yield from refuse_sources(scenario)
     yield from refuse_ports(scenario, HABITS.get(options.release, PLAIN_HABITS))
     yield from refuse_programs(scenario)
     yield from refuse_sizes(scenario)
@@ -325,8 +363,9 @@ def _uplinks(scenario: Scenario) -> Iterator[Resource | Machine]:
         first6 = docker_underlay.host_address_ipv6(options.underlay_ipv6, 0)
         for net in nets:
             why = _ROUTE_TO_CONTAINERS
-            yield Route("internet", net.subnet, first, "eth0", src=options.internet_ip, why=why)
-            if net.subnet6 is not None:
+            if net.gateway_mode_ipv4 != "isolated":
+                yield Route("internet", net.subnet, first, "eth0", src=options.internet_ip, why=why)
+            if net.subnet6 is not None and net.gateway_mode_ipv6 != "isolated":
                 yield Route("internet", net.subnet6, first6, "eth0", src=options.internet_ipv6, why=why)
 
 

@@ -9,6 +9,7 @@ from labctl.core.scenario_types import Check, Expect, PublishedPort, Scenario, S
 from labctl.core.sentence import sentence
 from labctl.models.lib.docker_hosts import BridgeNetwork
 from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, Chains28
+from labctl.models.lib.docker_mode_checks import trusts_outside
 from labctl.models.lib.docker_networks import (
     DEFAULT_NETWORK,
     container_endpoints,
@@ -98,7 +99,8 @@ def _bound_at(port: PublishedPort, net: BridgeNetwork) -> IP | None:
 
 def _is_masqueraded(net: BridgeNetwork) -> bool:
     """Whether packets that leave a network get another source."""
-    return net.masquerade and not net.internal and net.gateway_mode_ipv4 in ("nat", "nat-unprotected")
+    is_nat = net.gateway_mode_ipv4 in ("nat", "nat-unprotected")
+    return net.masquerade and not net.internal and is_nat and net.host_ipv4 is None
 
 
 def _cross_network_check(
@@ -169,7 +171,10 @@ def routed_access_checks(scenario: Scenario, networks_by_name: dict[str, BridgeN
     reachable = [
         (name, end)
         for name, end in ends
-        if not end.network.internal and not (guarded and end.network.gateway_mode_ipv4 != "nat") and not direct
+        if not end.network.internal
+        and not (guarded and end.network.gateway_mode_ipv4 != "nat")
+        and not direct
+        and not trusts_outside(end.network)
     ]
     if reachable and (guarded or options.forward_policy == "DROP"):
         name, end = reachable[0]
@@ -184,7 +189,7 @@ def routed_access_checks(scenario: Scenario, networks_by_name: dict[str, BridgeN
             yield Check(say, "tcp", "internet", name, port.port, expect="timeout", sees=sees, origin="model")
             break
     for name, end in ends:
-        if end.network.internal:
+        if end.network.internal and end.network.gateway_mode_ipv4 != "isolated":
             say = sentence(
                 "an internal network cannot be reached from outside, even by a machine that has a route to it"
             )

@@ -53,6 +53,8 @@ def bridge_networks(scenario: Scenario) -> dict[str, BridgeNetwork]:
                 settings.trusted_host_interfaces,
                 settings.ip_range,
                 settings.host_binding_ipv4,
+                settings.host_ipv4,
+                settings.host_ipv6,
             )
     return nets
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from labctl.core.resources import IP, Net
 from labctl.core.scenario_types import Scenario
-from labctl.models.lib import primitives
+from labctl.models.lib import docker_underlay, primitives
 from labctl.models.lib.docker_hosts import BridgeNetwork
 from labctl.models.lib.docker_networks import (
     DEFAULT_NETWORK,
@@ -40,9 +40,9 @@ def refuse_modes(scenario: Scenario) -> Iterator[Refusal]:
         yield "fixed_cidr_v6", "fixed_cidr_v6: docker0 has no IPv6", "set ipv6: true, too"
     for name, network in scenario.networks:
         at = f"networks/{name}"
-        for key in ("gateway_mode_ipv4", "gateway_mode_ipv6", "trusted_host_interfaces"):
-            if old and getattr(network, key) not in ("nat", ()):
-                what = f"{key}: release {options.release} of Docker has no such option"
+        for key in ("gateway_mode_ipv4", "gateway_mode_ipv6", "trusted_host_interfaces", "host_ipv4", "host_ipv6"):
+            if old and getattr(network, key) not in ("nat", (), None):
+                what = f"{key}: not with the rules of release {options.release}"
                 yield f"{at}/{key}", what, "set release: 28 or 29"
         for version in (4, 6):
             key = f"gateway_mode_ipv{version}"
@@ -57,7 +57,7 @@ def refuse_modes(scenario: Scenario) -> Iterator[Refusal]:
         if old and network.enable_ipv6 and network.subnet_ipv6 is None:
             what = f"enable_ipv6: release {options.release} of Docker chooses no IPv6 subnets"
             yield f"{at}/enable_ipv6", what, "set subnet_ipv6, or release: 28"
-        for key in ("subnet_ipv6", "gateway_ipv6", "gateway_mode_ipv6"):
+        for key in ("subnet_ipv6", "gateway_ipv6", "gateway_mode_ipv6", "host_ipv6"):
             if not network.enable_ipv6 and getattr(network, key) not in (None, "nat"):
                 yield f"{at}/{key}", f"{key}: the network has no IPv6", "set enable_ipv6: true, too"
         if network.enable_ipv6 and (network.mtu or options.mtu) < MIN_IPV6_MTU:
@@ -65,6 +65,22 @@ def refuse_modes(scenario: Scenario) -> Iterator[Refusal]:
             yield (f"{at}/mtu" if network.mtu else "mtu"), what, f"IPv6 needs at least {MIN_IPV6_MTU}"
     if options.ipv6 and options.mtu < MIN_IPV6_MTU:
         yield "mtu", f"mtu: {options.mtu} is too small for IPv6", f"IPv6 needs at least {MIN_IPV6_MTU}"
+
+
+def refuse_sources(scenario: Scenario) -> Iterator[Refusal]:
+    """Errors for source addresses (SNAT) that no host has: no answer would come back."""
+    nets = bridge_networks(scenario)
+    known = {
+        address
+        for number, _ in enumerate(scenario.nodes)
+        for address in docker_underlay.host_addresses(scenario.options, number, nets.values())
+    }
+    for name, network in scenario.networks:
+        for key in ("host_ipv4", "host_ipv6"):
+            address = getattr(network, key)
+            if address is not None and address not in known:
+                some = ", ".join(str(one) for one in sorted(known, key=lambda one: (one.version, int(one))))
+                yield f"networks/{name}/{key}", f"{key}: no host has the address {address}", f"they have {some}"
 
 
 def refuse_addresses(scenario: Scenario) -> Iterator[Refusal]:
