@@ -9,7 +9,7 @@ from labctl.core.scenario_types import Check, Expect, PublishedPort, Scenario, S
 from labctl.core.sentence import sentence
 from labctl.models.lib.docker_hosts import BridgeNetwork
 from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, Chains28
-from labctl.models.lib.docker_mode_checks import trusts_outside
+from labctl.models.lib.docker_mode_checks import closed_port, is_closed, open_ports
 from labctl.models.lib.docker_networks import (
     DEFAULT_NETWORK,
     container_endpoints,
@@ -127,7 +127,8 @@ def _cross_network_check(
 
 def masquerade_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetwork]) -> Iterator[Check]:
     """A network without masquerading: its containers keep their addresses outside. An answer needs a route to them,
-    and a host up to 26: later ones drop every packet to a container's address that comes from outside, also an answer.
+    and a host up to 26, or an open way: else later ones drop every packet to a container's address that comes from
+    outside, also an answer.
     """
     options = scenario.options
     guarded = issubclass(CHAINS_OF_RELEASE[options.release], Chains28)
@@ -139,7 +140,7 @@ def masquerade_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetw
             if net.masquerade or net.internal or item.device != "eth0" or not item.default_route:
                 continue
             routed = options.routed and number == 0
-            answered = routed and not guarded
+            answered = routed and not (guarded and is_closed(net, scenario))
             sees = (See(Interface(node.name, "eth0"), src=name, dst="internet", direction="out"),)
             say = sentence("outside, a container of a network without masquerading has its own address")
             expect: Expect = "reply" if answered else "fail"
@@ -167,14 +168,10 @@ def routed_access_checks(scenario: Scenario, networks_by_name: dict[str, BridgeN
     endpoints_of = container_endpoints(first, networks_by_name)
     ends = [(name, endpoints[0]) for name, endpoints in endpoints_of.items() if endpoints]
     guarded = issubclass(CHAINS_OF_RELEASE[options.release], Chains28)
-    direct = guarded and options.allow_direct_routing
     reachable = [
         (name, end)
         for name, end in ends
-        if not end.network.internal
-        and not (guarded and end.network.gateway_mode_ipv4 != "nat")
-        and not direct
-        and not trusts_outside(end.network)
+        if not end.network.internal and (not guarded or is_closed(end.network, scenario))
     ]
     if reachable and (guarded or options.forward_policy == "DROP"):
         name, end = reachable[0]
@@ -205,14 +202,14 @@ def routed_network_checks(scenario: Scenario, networks_by_name: dict[str, Bridge
         return
     first = scenario.nodes[0]
     for name, ends in container_endpoints(first, networks_by_name).items():
-        ports = [port.port for port in ends[0].ports if port.protocol == "tcp"] if ends else []
+        ports = open_ports(ends[0]) if ends else []
         if not ports or ends[0].network.gateway_mode_ipv4 != "routed":
             continue
         say = sentence("from outside, a published port of a routed network is open at the container's address")
         sees = (See(Interface(name, "eth0"), src="internet", dst=name),)
         server = (name, ports[0])
         yield Check(say, "tcp", "internet", name, ports[0], "reply", server=server, sees=sees, origin="model")
-        closed = next(port for port in range(ports[0] + 1, ports[0] + len(ports) + 1) if port not in ports)
+        closed = closed_port(ports)
         say = sentence("from outside, the other ports of a routed network are closed: its last rule drops the packet")
         dropped = _sees_dropped(first.name, ends[0].network, name)
         yield Check(say, "tcp", "internet", name, closed, expect="timeout", sees=dropped, origin="model")

@@ -27,18 +27,37 @@ def direct_access_checks(scenario: Scenario, networks_by_name: Networks) -> Iter
         net = ends[0].network if ends else None
         if net is None or net.internal or name in listening:
             continue
-        published = [port.port for port in ends[0].ports if port.protocol == "tcp"]
+        published = open_ports(ends[0])
         port, say = 0, ""
         if net.gateway_mode_ipv4 == "nat-unprotected":
-            port = next(number for number in range(80, 80 + len(published) + 1) if number not in published)
+            port = closed_port(published)
             say = sentence("from outside, every port of an unprotected network is open at the container's address")
-        elif published and net.gateway_mode_ipv4 == "nat" and (options.allow_direct_routing or trusts_outside(net)):
+        elif published and net.gateway_mode_ipv4 == "nat" and not is_closed(net, scenario):
             port = published[0]
             say = sentence("the host trusts packets from outside: a published port is open at the container's address")
         if say and say not in told:
             told.add(say)
             sees = (See(Interface(name, "eth0"), src="internet", dst=name),)
             yield Check(say, "tcp", "internet", name, port, server=(name, port), sees=sees, origin="model")
+
+
+def is_closed(net: BridgeNetwork, scenario: Scenario) -> bool:
+    """Whether the host drops packets from outside to the addresses of a network's containers (in 28 and 29)."""
+    return net.gateway_mode_ipv4 == "nat" and not scenario.options.allow_direct_routing and not trusts_outside(net)
+
+
+def open_ports(end: Endpoint) -> list[int]:
+    """The TCP ports of a container that are published for its IPv4 address."""
+    return [
+        port.port
+        for port in end.ports
+        if port.protocol == "tcp" and (port.address is None or port.address.version == 4)
+    ]
+
+
+def closed_port(published: list[int]) -> int:
+    """A port that is not published."""
+    return next(port for port in range(80, 81 + len(published)) if port not in published)
 
 
 def trusts_outside(net: BridgeNetwork) -> bool:

@@ -42,7 +42,9 @@ def refuse_modes(scenario: Scenario) -> Iterator[Refusal]:
         at = f"networks/{name}"
         for key in ("gateway_mode_ipv4", "gateway_mode_ipv6", "trusted_host_interfaces", "host_ipv4", "host_ipv6"):
             if old and getattr(network, key) not in ("nat", (), None):
-                what = f"{key}: not with the rules of release {options.release}"
+                what = f"{key}: release {options.release} of Docker has no such option"
+                if key in ("host_ipv4", "host_ipv6"):
+                    what = f"{key}: labctl has no rules with it for release {options.release}"
                 yield f"{at}/{key}", what, "set release: 28 or 29"
         for version in (4, 6):
             key = f"gateway_mode_ipv{version}"
@@ -212,7 +214,8 @@ def _refuse_full_range(host: str, name: str, net: BridgeNetwork, given: set[IPv4
 def _refuse_full_ipv6_subnet(
     host: str, name: str, net: BridgeNetwork, addresses: list[IPv6Address | None]
 ) -> Iterator[Refusal]:
-    if net.subnet6 is not None and any(one is None or one not in net.subnet6 for one in (net.gateway6, *addresses)):
+    given = addresses if net.requested_gateway6 else [net.gateway6, *addresses]
+    if net.subnet6 is not None and any(one is None or one not in net.subnet6 for one in given):
         at = "fixed_cidr_v6" if name == DEFAULT_NETWORK else f"networks/{name}/subnet_ipv6"
         what = f"{net.subnet6} has too few addresses for the bridge and the containers of {host}"
         yield at, what, "give the network a larger IPv6 subnet"

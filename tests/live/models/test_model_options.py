@@ -37,6 +37,26 @@ LARGE_MTU = "model: docker-overlay\nnetworks: {n: {mtu: 65585}}\nhosts: {h: {con
 DOCKER = (
     f"model: docker-bridge\nnetworks: {{plain: {{{NETWORK}}}}}\nhosts: {{host1: {{containers: {{{CONTAINERS}}}}}}}\n"
 )
+MODES = """
+model: docker-bridge
+routed: true
+networks:
+  open: {gateway_mode_ipv4: nat-unprotected}
+  lane: {gateway_mode_ipv4: routed}
+  shut: {gateway_mode_ipv4: isolated, internal: true}
+  trust: {trusted_host_interfaces: eth0}
+  six: {enable_ipv6: true, subnet_ipv6: "fd00:9::/64"}
+hosts:
+  host1:
+    containers:
+      a: {networks: [open], publish: ["8080:80"]}
+      b: {networks: [lane], publish: ["8081:80"]}
+      c: {networks: [shut]}
+      d: {networks: [shut]}
+      e: {networks: [trust], publish: ["8082-8083:80-81"]}
+      f: {networks: [six], publish: ["8084:80", "[::1]:8085:80"]}
+      g: {publish: ["[::]:8086:80"]}
+"""
 SCENARIOS = {
     "gke-vpc-native, pods outside of the reserved ranges": f"model: gke-vpc-native\npod_cidr: 11.0.0.0/14\n{PODS}",
     "gke-routes-based, the same": f"model: gke-routes-based\npod_cidr: 9.4.0.0/14\n{PODS}",
@@ -48,6 +68,14 @@ SCENARIOS = {
     "docker-bridge, with a route back": DOCKER + "routed: true\n",
     "docker-bridge 26, with a route back": DOCKER + "routed: true\nrelease: 26\n",
     "docker-bridge, without docker-proxy": DOCKER + "userland_proxy: false\n",
+    "docker-bridge, gateway modes and IPv6": MODES,
+    "docker-bridge 29, the same": MODES + "release: 29\n",
+    "docker-bridge 29 in nftables": MODES + "release: 29\nfirewall_backend: nftables\n",
+    "docker-bridge 29, direct routing": MODES + "release: 29\nallow_direct_routing: true\n",
+    "docker-bridge, IPv6 before there were rules for it": (
+        'model: docker-bridge\nrelease: 26\nnetworks: {six: {enable_ipv6: true, subnet_ipv6: "fd00:9::/64"}}\n'
+        'hosts: {h1: {containers: {a: {networks: [six], publish: ["8080:80"]}}}, h2: {containers: {b: }}}\n'
+    ),
     "docker-overlay, the largest MTU": LARGE_MTU,
 }
 
@@ -66,6 +94,25 @@ def failures(text: str) -> list[str]:
     found = runner.run(lab).outcomes
     bad = [f"{one.verdict}: {one.check.say}: {one.evidence}" for one in found if one.verdict not in ("pass", "skip")]
     return [*drift(NAME), *bad]
+
+
+def test_docker_proxy_leads_between_the_families(gone: None) -> None:
+    """From IPv6 to a container that has only IPv4, and from the host's own ::1 to one that has IPv6."""
+    text = """
+model: docker-bridge
+networks: {six: {enable_ipv6: true}}
+hosts:
+  host1:
+    containers:
+      a: {publish: ["8080:80", "53:53/udp"], listen: [80, 53/udp]}
+      b: {networks: [six], publish: ["[::1]:8081:81"], listen: [81]}
+checks:
+  - {say: "from IPv6 to IPv4", tcp: "internet -> [fd00:50::b]:8080", listen: false}
+  - {say: "a datagram, too", udp: "internet -> [fd00:50::b]:53", listen: false}
+  - {say: "at loopback", tcp: "host1 -> [::1]:8081", listen: false}
+  - {say: "not from elsewhere", tcp: "internet -> [fd00:50::b]:8081", listen: false, expect: refused}
+"""
+    assert failures(text) == []
 
 
 @pytest.mark.parametrize("text", SCENARIOS.values(), ids=SCENARIOS)
