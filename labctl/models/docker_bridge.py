@@ -107,10 +107,8 @@ PARTS = (
         "gateway modes, trusted_host_interfaces, host_binding_ipv4, allow_direct_routing; all compared with 28.5.2"
     ),
     faithful("IPv6: addresses, routes, settings, ip6tables' chains (also empty ones), docker-proxy at IPv6 addresses"),
-    faithful(
-        "default routes and published ports in the network with the first name that is not internal, those with IPv6"
-        " before others; in 29 also the ports of routed networks"
-    ),
+    faithful("default routes and ports in the first network by name: not internal, with IPv6 before others"),
+    faithful("in 29, a container's ports in all its routed networks"),
     faithful("`host`, `none`, `container:NAME`"),
     faithful("the FORWARD policy of a daemon that enabled IP forwarding itself"),
     faithful("bridge-nf-call-iptables, hairpin and route_localnet where each release sets them"),
@@ -127,7 +125,7 @@ PARTS = (
     skipped("the embedded DNS"),
     skipped("networks without IPv4, priorities of gateways, inhibit_ipv4; ranges of IPv6 subnets"),
     skipped("--aux-address, --link-local-ip, --mac-address, names of a container's devices, --bridge-accept-fwmark"),
-    skipped("ip6tables up to 26, where it is an experiment that nobody switched on"),
+    skipped("ip6tables up to 26, where it is an experiment (dockerd --ip6tables)"),
 )
 _ROUTE_TO_CONTAINERS = LABCTL.why(
     "The scenario gives the internet a way to the containers (routed): a packet can come straight to {dst}, without a"

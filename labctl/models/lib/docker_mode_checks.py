@@ -149,5 +149,5 @@ def _has_ip6tables(scenario: Scenario) -> bool:
 
 
 def _listening(node: ScenarioNode) -> set[str]:
-    """The machines whose programs listen already: a check starts no server there."""
+    """The machines with programs that listen already: a check starts no server there."""
     return {home for _, home, listens in container_programs(node, dict(node.settings)) if listens}

@@ -93,6 +93,11 @@ def shapes(version: str, file: str) -> RuleShapes:
         ),
         (
             "raw/PREROUTING",
+            "-j ACCEPT",
+            why("{ns} trusts {iif}: packets from there may go straight to the address of {dst_machines}."),
+        ),
+        (
+            "raw/PREROUTING",
             "-j DROP",
             why(
                 "A packet straight to the address of {dst_machines} that does not come from its network is not"
@@ -112,6 +117,11 @@ def shapes(version: str, file: str) -> RuleShapes:
                 "There is no docker-proxy: the host's own packets to a container get the address of the bridge,"
                 " because the container cannot answer 127.0.0.1."
             ),
+        ),
+        (
+            "nat/POSTROUTING",
+            "-s .* ! -o .* -j SNAT",
+            why("Packets of containers in {src} that leave their network get a fixed address of the host."),
         ),
         (
             "nat/POSTROUTING",
@@ -172,6 +182,16 @@ def shapes(version: str, file: str) -> RuleShapes:
         ("filter/DOCKER", "", why("It accepts new connections to published ports, and nothing else from outside.")),
         (
             "filter/DOCKER",
+            "-p (ipv6-)?icmp -j ACCEPT",
+            why("The network on {oif} is routed: everybody may ping its containers, and errors reach them."),
+        ),
+        (
+            "filter/DOCKER",
+            "^! -i .* -o .* -j ACCEPT",
+            why("The network on {oif} is unprotected (nat-unprotected): every port of its containers is open."),
+        ),
+        (
+            "filter/DOCKER",
             "-j ACCEPT",
             why(
                 "A port of {dst_machines} is published, so new connections to {dst} port {dport} pass. DNAT came"
@@ -211,6 +231,16 @@ def shapes(version: str, file: str) -> RuleShapes:
             "filter/DOCKER-ISOLATION-STAGE-1",
             "",
             why("It finds packets that leave a network of Docker; stage 2 then finds those that enter another one."),
+        ),
+        (
+            "filter/DOCKER-ISOLATION-STAGE-1",
+            "ctstate RELATED,ESTABLISHED",
+            why("Containers on {iif}, a routed network, may answer the other networks of Docker."),
+        ),
+        (
+            "filter/DOCKER-ISOLATION-STAGE-1",
+            "-o .* -j RETURN",
+            why("The network on {oif} is routed: the other networks of Docker may reach its published ports."),
         ),
         (
             "filter/DOCKER-ISOLATION-STAGE-1",
