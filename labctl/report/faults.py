@@ -29,8 +29,9 @@ IP_PROTOCOL_NAMES = {6: "tcp", 17: "udp"}
 SUBJECTS = (
     sentence("Addresses"), sentence("Bridges"), sentence("Connection tracking"), sentence("Destination NAT"),
     sentence("Docker's own chains"), sentence("Firewalls on bridges"), sentence("Forwarding"), sentence("Interfaces"),
-    sentence("MTU"), sentence("Neighbours"), sentence("Packet filters"), sentence("Programs that listen"),
-    sentence("Routing"), sentence("Source NAT"), sentence("The cloud's network"), sentence("VXLAN tunnels"),
+    sentence("MTU"), sentence("Neighbours"), sentence("Nft tables"), sentence("Packet filters"),
+    sentence("Programs that listen"), sentence("Routing"), sentence("Source NAT"), sentence("The cloud's network"),
+    sentence("VXLAN tunnels"),
 )  # fmt: skip
 MAX_OBJECTS = 3  # objects of a kind in the whole list
 
