@@ -277,7 +277,8 @@ def _forget_neighbours(done: tuple[Change, ...], kernel: KernelLab) -> None:
 
     added = {one.want.addr.ip for one in done if isinstance(one.want, Address)}
     if added:
-        found = (one for one in kernel.observe() if isinstance(one, Neighbour) and one.ip in added)
+        observed = kernel.observe(chains=False)  # a cluster has ten thousands of rules
+        found = (one for one in observed if isinstance(one, Neighbour) and one.ip in added)
         kernel.apply(tuple(Change(None, one) for one in found if is_learned(one)))
 
 
