@@ -250,11 +250,19 @@ OWNER_CASES = (
     case(
         "bridge-gone",
         "pods",
-        "node1: ip link del cbr0; node1: ip link add br9 type bridge; node1: ip link set br9 up;"
-        " node1: ip addr add 192.0.2.1/24 dev br9",
+        "a: ip neigh flush dev eth0; node1: ip link del cbr0; node1: ip link add br9 type bridge;"
+        " node1: ip link set br9 up; node1: ip addr add 192.0.2.1/24 dev br9",
         "a c",
         "port-detached",
         "is not a port of a bridge, and no bridge of node1 has the address 10.244.0.1",
+    ),
+    case(
+        "bridge-gone-known",
+        "pods",
+        "a: ping -c 1 -W 1 10.244.1.2; node1: ip link del cbr0; node1: ip link add br9 type bridge",
+        "a c",
+        "port-detached",
+        "has no address and no route, and is not a port of any bridge",
     ),
     case("arp-off", "pods", "c: ip link set eth0 arp off", "a c", "neighbour", "ARP is off there"),
 )

@@ -6,6 +6,7 @@ from labctl.core.names import summarize_names
 from labctl.core.resources import IP, Link
 from labctl.core.sentence import sentence
 from labctl.tracing.bridge_ports import port_towards
+from labctl.tracing.causes.segments import is_routed
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, exec_command
 
@@ -102,6 +103,18 @@ def _port_towards(loss_point: LossPoint, bridge: str, ip: IP) -> Link | None:
     return None
 
 
+def _in_no_bridge(loss_point: LossPoint, link: Link) -> Cause | None:
+    """The sender knows a MAC address still, but the other end of its cable is a port of no bridge any more."""
+    if link.peer is None or is_routed(loss_point.evidence, link):
+        return None
+    if not any(one.kind == "bridge" for one in loss_point.evidence.namespace(link.at.ns).links):
+        return None
+    what = sentence(
+        "{other}, the other end of the cable of {here}, has no address and no route", other=link.at, here=link.peer
+    )
+    return Cause("port-detached", sentence("{text}, and is not a port of any bridge", text=what), (), ())
+
+
 def wrong_mac(loss_point: LossPoint) -> Cause | None:
     """A frame for another machine's MAC address."""
     link = loss_point.device
@@ -115,6 +128,8 @@ def wrong_mac(loss_point: LossPoint) -> Cause | None:
         return None
     if link.master is not None or link.mac in (None, loss_point.last_observation.mac[1]):
         return None
+    if (detached := _in_no_bridge(loss_point, link)) is not None:
+        return detached
     text = sentence(
         "the frame is for {mac}, but {link} has the address {link_mac} and does not accept it",
         mac=loss_point.last_observation.mac[1],

@@ -38,7 +38,7 @@ def _near(evidence: TraceEvidence, asked: UnansweredNeighbour, here: Link, note:
         return _down_cause(evidence, bridge, asked, note) if bridge is not None and not bridge.up else None
     state = evidence.namespace(other.at.ns)
     bridges = [link for link in state.links if link.kind == "bridge"]
-    if not bridges or _is_routed(evidence, other):
+    if not bridges or is_routed(evidence, other):
         return None
     fitting = [one for one in bridges if _can_answer(evidence, one, asked)]
     what = sentence(
@@ -70,7 +70,7 @@ def _can_answer(evidence: TraceEvidence, bridge: Link, asked: UnansweredNeighbou
     return not networks or any(asked.ip in network for network in networks)
 
 
-def _is_routed(evidence: TraceEvidence, link: Link) -> bool:
+def is_routed(evidence: TraceEvidence, link: Link) -> bool:
     """Whether a device without a bridge is meant for routing: it has an address, a route, or answers for others."""
     state = evidence.namespace(link.at.ns)
     name = f"net.ipv4.conf.{link.at.dev.replace('.', '/')}.proxy_arp"
@@ -251,7 +251,7 @@ def _detached(evidence: TraceEvidence, asked: UnansweredNeighbour, here: Link, t
         bridge = _bridge_towards(evidence, far)
         if loose is None or bridge is None or loose.master is not None or loose.at.ns != bridge.ns:
             continue
-        if _is_routed(evidence, loose):
+        if is_routed(evidence, loose):
             continue
         ends = {"loose": loose.at, "near": near.at, "bridge": bridge}
         text = sentence("{loose}, the other end of the cable of {near}, is not a port of the bridge {bridge}", **ends)
