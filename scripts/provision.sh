@@ -317,8 +317,10 @@ subjects() {
     quietly "fetching ${wanted[*]} again" "${download[@]}" || return 1
   fi
   for package in *.deb; do dpkg-deb -x "$package" "$copy/tree" || return 1; done
-  newer forky "$copy/tree/forky" containernetworking-plugins netavark libc6 libgcc-s1 &&
-    newer experimental "$copy/tree/experimental" netavark || say "newer CNI plugins and netavark cannot be downloaded here"
+  if ! newer forky "$copy/tree/forky" containernetworking-plugins netavark libc6 libgcc-s1 ||
+    ! newer experimental "$copy/tree/experimental" netavark; then
+    say "newer CNI plugins and netavark cannot be downloaded here"
+  fi
   chmod 755 "$copy/tree"
   mv -T "$copy/tree" "$target"
 }

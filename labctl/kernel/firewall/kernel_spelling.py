@@ -90,9 +90,9 @@ def create_devices(objects: Iterable[NftObject]) -> None:
         return
     channel = Channel()
     try:
-        for number, name in enumerate(names, 2):
+        for name in names:  # the kernel chooses their numbers: its modules for tunnels have devices in each namespace
             link = Link(Interface("", name), "bridge")
-            channel.queue(messages.create_link(link, None, number, 0, None, lambda dev: 0), name)
+            channel.queue(messages.create_link(link, None, 0, 0, None, lambda dev: 0), name)
         channel.flush()
     finally:
         channel.close()

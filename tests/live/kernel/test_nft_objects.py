@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from labctl.core import nft_objects as nft
 from labctl.core.diff import Change, diff
 from labctl.core.iptables import BACKENDS, Backend, rule
-from labctl.core.resources import Chain, Netns, NftObject, Plan, assemble
+from labctl.core.resources import Chain, Interface, Link, Netns, NftObject, Plan, assemble
 from labctl.errors import KernelError
 from labctl.kernel.firewall import commands
+from labctl.kernel.firewall.kernel_spelling import create_devices
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.lab_kernel import KernelLab
+from labctl.kernel.netlink import dump, messages
+from labctl.kernel.netlink.rtnetlink import Channel
 from labctl.render.resources import change_lines
 
 pytestmark = pytest.mark.firewall
@@ -178,3 +182,22 @@ def test_nft_spells_the_texts_of_a_plan() -> None:
     chain = spelled["nft", NODE, NAT, "chain", "c"]
     assert isinstance(chain, NftObject)
     assert chain.entries == ("tcp dport { 22, 80 } accept", "ip saddr 10.0.0.0/8 drop")
+
+
+def test_devices_that_rules_name_are_made_beside_those_of_modules(fresh: Callable[..., Any]) -> None:
+    """Modules for tunnels have devices in every new namespace, from number 2 on."""
+    rule = 'iif "eth0" oif { "eth1", "lo" } accept'
+    objects = (nft.chain("n", NAT, "c", (rule,)),)
+
+    def work() -> set[str]:
+        channel = Channel()
+        try:
+            taken = Link(Interface("", "tunl0"), "bridge")
+            channel.queue(messages.create_link(taken, None, 2, 0, None, lambda dev: 0), taken)
+            assert channel.flush() == []
+            create_devices(objects)
+            return {link.name for link in dump.links(channel)}
+        finally:
+            channel.close()
+
+    assert {"tunl0", "eth0", "eth1"} <= fresh(work)
