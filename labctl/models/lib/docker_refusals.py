@@ -51,13 +51,13 @@ def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
             for number, name in enumerate(connect):
                 refusals = _refuse_network_name(name, (*names, *connect[:number]), user_defined, "connect")
                 yield from ((f"{at.removesuffix('networks')}connect/{number}", *refusal) for refusal in refusals)
-            exclusive = next((name for name in (*names, *connect) if _is_exclusive(name)), None)
+            exclusive = next((name for name in (*names, *connect) if is_exclusive(name)), None)
             if exclusive is not None and len(names) + len(connect) > 1:
                 yield at, f"{container}: a container on {exclusive!r} cannot be on another network", "keep one of them"
             for number, name in enumerate(names):
                 if name.startswith(CONTAINER_PREFIX):
                     yield from (
-                        (f"{at}/{number}", *refusal) for refusal in _refuse_shared_network(node, container, name)
+                        (f"{at}/{number}", *refusal) for refusal in refuse_shared_network(node, container, name)
                     )
 
 
@@ -72,12 +72,12 @@ def _refuse_network_name(
         yield f"{key}: there is no network {name!r}", hint
 
 
-def _is_exclusive(name: str) -> bool:
+def is_exclusive(name: str) -> bool:
     """Whether a container on this network can be on no other."""
     return name in (NONE_NETWORK, HOST_NETWORK) or name.startswith(CONTAINER_PREFIX)
 
 
-def _refuse_shared_network(node: ScenarioNode, container: str, network: str) -> Iterator[tuple[str, str]]:
+def refuse_shared_network(node: ScenarioNode, container: str, network: str) -> Iterator[tuple[str, str]]:
     """Errors for a container that uses another container's network."""
     other, shared = network.removeprefix(CONTAINER_PREFIX), network_owners(node)
     if other == container:

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from labctl.core.resources import IP, Net
 from labctl.core.scenario_types import PortRange, PublishedPort, Scenario, ScenarioNode
 from labctl.models.lib import primitives
+from labctl.models.lib.docker_networks import CONTAINER_PREFIX, HOST_NETWORK, NONE_NETWORK
 
-DEFAULT_NETWORK, NONE_NETWORK, HOST_NETWORK, CONTAINER_PREFIX = "podman", "none", "host", "container:"
+DEFAULT_NETWORK = "podman"
 PREDEFINED_NETWORKS = (DEFAULT_NETWORK, NONE_NETWORK, HOST_NETWORK)  # names that no new network can have
 # containers.conf, default_subnet_pools: the subnets of new networks are /24
 SUBNET_POOLS = tuple(

@@ -11,13 +11,16 @@ from labctl.core.names import did_you_mean
 from labctl.core.resources import IP, Net
 from labctl.core.scenario_types import ListeningPort, PublishedPort, Scenario, ScenarioNode
 from labctl.models.lib import docker_underlay, primitives
-from labctl.models.lib.docker_networks import container_programs, network_owners
-from labctl.models.lib.podman_networks import (
+from labctl.models.lib.docker_networks import (
     CONTAINER_PREFIX,
-    DEFAULT_NETWORK,
-    ENDPOINT_OPTIONS,
     HOST_NETWORK,
     NONE_NETWORK,
+    container_programs,
+)
+from labctl.models.lib.docker_refusals import is_exclusive, refuse_shared_network
+from labctl.models.lib.podman_networks import (
+    DEFAULT_NETWORK,
+    ENDPOINT_OPTIONS,
     PREDEFINED_NETWORKS,
     RELEASES,
     BridgeNetwork,
@@ -128,7 +131,7 @@ def _refuse_requests(scenario: Scenario) -> Iterator[Refusal]:
                         what = f"networks: {request.network!r} is listed twice"
                         yield f"{at}/networks/{number}", what, "remove one of them"
                     requests.append(request)
-            exclusive = next((one.network for one in requests if _is_exclusive(one.network)), None)
+            exclusive = next((one.network for one in requests if is_exclusive(one.network)), None)
             if exclusive is not None and len(requests) > 1:
                 what = f"{container}: a container on {exclusive!r} cannot be on another network"
                 yield f"{at}/networks", what, "keep one of them"
@@ -138,7 +141,7 @@ def _refuse_requests(scenario: Scenario) -> Iterator[Refusal]:
                 yield f"{at}/id", f"id: {settings.id!r} is not the ID of a container", "8 to 64 digits of 0-9a-f"
             for number, text in enumerate(settings.networks):
                 if text.startswith(CONTAINER_PREFIX):
-                    refusals = _refuse_shared_network(node, container, text)
+                    refusals = refuse_shared_network(node, container, text)
                     yield from ((f"{at}/networks/{number}", *refusal) for refusal in refusals)
 
 
@@ -179,7 +182,7 @@ def _refuse_single_network_keys(at: str, settings: Any, requests: list[EndpointR
         if len(requests) > 1:
             what = f"{key}: the container has several networks"
             yield f"{at}/{key}", what, f"write it at a network: {requests[0].network}:{option}={getattr(settings, key)}"
-        elif requests and _is_exclusive(requests[0].network):
+        elif requests and is_exclusive(requests[0].network):
             yield f"{at}/{key}", f"{key}: the container has no separate network", "remove it"
 
 
@@ -190,23 +193,6 @@ def _refuse_device_names(at: str, requests: list[EndpointRequest]) -> Iterator[R
             what = f"networks: the container has a device {name!r} already"
             yield f"{at}/networks", what, "choose another interface_name"
             return
-
-
-def _is_exclusive(name: str) -> bool:
-    """Whether a container on this network can be on no other."""
-    return name in (NONE_NETWORK, HOST_NETWORK) or name.startswith(CONTAINER_PREFIX)
-
-
-def _refuse_shared_network(node: ScenarioNode, container: str, network: str) -> Iterator[tuple[str, str]]:
-    """Errors for a container that uses another container's network."""
-    other, shared = network.removeprefix(CONTAINER_PREFIX), network_owners(node)
-    if other == container:
-        yield f"networks: {container} cannot join its own network", "name another container"
-    elif other not in node.pods:
-        hint = did_you_mean(other, node.pods, quote=repr) or f"{node.name} has {', '.join(node.pods)}"
-        yield f"networks: {node.name} has no container {other!r}", hint
-    elif other in shared:
-        yield f"networks: {other} has no separate network, it uses the network of {shared[other]}", "name that one"
 
 
 def _refuse_addresses(scenario: Scenario) -> Iterator[Refusal]:
@@ -282,7 +268,7 @@ def _refuse_ports(scenario: Scenario) -> Iterator[Refusal]:
             ports: tuple[PublishedPort, ...] = settings.publish if settings is not None else ()
             at = f"hosts/{node.name}/containers/{container}/publish"
             requests = endpoint_requests(settings)
-            if ports and _is_exclusive(requests[0].network):
+            if ports and is_exclusive(requests[0].network):
                 what = f"{container} publishes ports, but has no separate network"
                 yield at, what, "ports of a program in a shared network are open there without `publish`"
             elif ports and all(nets[one.network].internal for one in requests if one.network in nets):

@@ -201,3 +201,29 @@ def test_devices_that_rules_name_are_made_beside_those_of_modules(fresh: Callabl
             channel.close()
 
     assert {"tunl0", "eth0", "eth1"} <= fresh(work)
+
+
+@pytest.mark.parametrize(
+    ("family", "hook", "name"),
+    [
+        ("ip", "prerouting", "raw"),
+        ("ip", "prerouting", "mangle"),
+        ("ip", "prerouting", "dstnat"),
+        ("inet", "forward", "filter"),
+        ("ip6", "forward", "security"),
+        ("ip", "postrouting", "srcnat"),
+        ("bridge", "prerouting", "dstnat"),
+        ("bridge", "forward", "filter"),
+        ("bridge", "output", "out"),
+        ("bridge", "postrouting", "srcnat"),
+    ],
+)
+def test_names_of_priorities_mean_what_nft_makes_of_them(family: str, hook: str, name: str) -> None:
+    named = nft.base_chain(NODE, f"{family} t", "c", type="filter", hook=hook, priority=name)
+    plan = assemble([Netns(NODE), named])
+
+    with KernelLab(LAB) as kernel:
+        spelled = kernel.kernel_spelling(plan)[named.key]  # written as a number, read as nft names it
+
+    assert isinstance(spelled, NftObject)
+    assert spelled.header == named.header
