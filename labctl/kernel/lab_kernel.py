@@ -145,8 +145,7 @@ class KernelLab:
         return nodes
 
     def _observe(self, plan: Plan, nodes: tuple[str, ...], with_chains: bool, complete: bool) -> Plan:
-        namespaces = self.namespaces
-        opened = namespaces.open(nodes)
+        namespaces, opened = self.namespaces, []
         planned_sysctls: dict[str, list[Sysctl]] = {}
         planned_chains: dict[str, list[Chain | NftObject]] = {}
         down_devices: dict[str, list[str]] = {}
@@ -158,6 +157,10 @@ class KernelLab:
             elif isinstance(item, Link) and not item.up:
                 down_devices.setdefault(item.ns, []).append(item.at.dev)
         firewall_backend = self.backend if with_chains else "legacy"
+        if with_chains:
+            from labctl.kernel.netlink.netfilter_state import NetfilterReader
+
+            netfilter = NetfilterReader()
         current = snapshot.Snapshot(complete=complete)
         found: list[Resource] = []
         with ExitStack() as held:
@@ -169,22 +172,23 @@ class KernelLab:
                     found.extend(read())
                     held_by_node.close()  # at once: a large lab would need too many open files
 
-            for node in opened:
-                namespaces.enter(node)
+            for node in namespaces.visit(nodes):
+                opened.append(node)
                 found.append(snapshot.netns(node))
                 current.add(node, dump.links(namespaces.channels[node]), down_devices.get(node, ()))
                 sysctls = planned_sysctls.get(node, ())
                 found += sysctl_values.read_known(sysctls, current.links[node].values(), namespaces.channels[node])
                 found += sysctl_values.differing_forwarding(node, current.links[node].values(), sysctls)
                 if with_chains:
-                    from labctl.kernel.netlink import ipset
-
-                    found += ipset.read_sets(node)
+                    tables, sets = netfilter.read(node)
+                    found += sets
                     wanted = planned_chains.get(node, ())
-                    held_by_node = held.enter_context(ExitStack())
-                    reading.append((chains.start_reading(node, wanted, firewall_backend, held_by_node), held_by_node))
-                finish(MAX_CHAIN_READERS)
-            for node in opened:
+                    if chains.may_exist(tables, wanted):
+                        held_by_node = held.enter_context(ExitStack())
+                        read = chains.start_reading(node, wanted, firewall_backend, held_by_node, tables)
+                        reading.append((read, held_by_node))
+                        finish(MAX_CHAIN_READERS)
+            for node in opened:  # their peers are known only now
                 found += snapshot.links(current, node, namespaces.nsid)
                 found += snapshot.tables(namespaces.channels[node], current, node, namespaces.nsid)
             finish(0)

@@ -63,11 +63,15 @@ def read_chains(
 
 
 def start_reading(
-    ns: str, wanted_objects: Iterable[FirewallObject], backend: Backend, held: ExitStack
+    ns: str,
+    wanted_objects: Iterable[FirewallObject],
+    backend: Backend,
+    held: ExitStack,
+    made: tuple[Table, ...] | None = None,
 ) -> Callable[[], tuple[FirewallObject, ...]]:
     """Start what `read_chains` does. The returned function waits for the programs, in any thread: so those of several
-    namespaces run at the same time. Leaving `held` ends those that still run. Raises KernelError, MissingError,
-    OSError, LimitError; the function raises KernelError."""
+    namespaces run at the same time. Leaving `held` ends those that still run. `made` are the tables of nft, if the
+    caller has read them. Raises KernelError, MissingError, OSError, LimitError; the function raises KernelError."""
     wanted_objects = tuple(wanted_objects)
     wanted_chains = tuple([one for one in wanted_objects if isinstance(one, Chain)])
     wanted_nft = tuple([one for one in wanted_objects if isinstance(one, NftObject)])
@@ -83,7 +87,7 @@ def start_reading(
             reading.append(_start_legacy(commands.IPTABLES_LEGACY, ns, wanted_chains, backend, held))
     if tools.legacy_tables("ip6_tables_names"):
         reading.append(_start_legacy(commands.IP6TABLES_LEGACY, ns, wanted_chains, backend, held))
-    made = nft_tables.tables()
+    made = nft_tables.tables() if made is None else made
     bridge = (commands.EBTABLES_NFT,) if any(chain.family == "bridge" for chain in wanted_chains) else ()
     native = {_table_of(one) for one in wanted_nft}  # what is the lab's is known by its name
     others = [table for table in made if table not in native]
@@ -176,6 +180,16 @@ def native_tables(backend: Backend) -> tuple[Table, ...]:
 def _stray_counters(run: tools.SaveRun) -> Iterator[ChainCounters]:
     for one in run.chain_counters():
         yield replace(one, chain=replace(one.chain, family=LEGACY_FAMILIES[one.chain.family]))
+
+
+def may_exist(made: tuple[Table, ...], wanted_objects: Iterable[FirewallObject]) -> bool:
+    """Whether `start_reading` can find anything in this thread's namespace, which has these tables of nft."""
+    return bool(
+        made
+        or tools.legacy_tables("ip_tables_names")
+        or tools.legacy_tables("ip6_tables_names")
+        or any(isinstance(one, Chain) and one.family == "bridge" for one in wanted_objects)
+    )
 
 
 def has_tables() -> bool:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from labctl.kernel.host import paths
 from labctl.kernel.host.syscalls import CLONE_NEWNET, setns
@@ -23,10 +24,11 @@ OTHER_KINDS = {
     0x10000000: "user", 0x20000000: "process",
 }  # fmt: skip
 OWN, INIT = "/proc/self/ns/net", "/proc/1/ns/net"  # OWN is the main thread's
+Hosts: TypeAlias = frozenset[tuple[int, int]]  # namespaces, by device and inode
 _home: list[tuple[int, int] | None] = []  # while the main thread is in another namespace: its own
 
 
-def host_namespaces() -> frozenset[tuple[int, int]]:
+def host_namespaces() -> Hosts:
     """The namespaces that never belong to a lab: this process's own and init's, by device and inode.
 
     In a command of `labctl exec` or `shell`, its own namespace is a node's. Instead of it, those of the processes above
@@ -37,22 +39,23 @@ def host_namespaces() -> frozenset[tuple[int, int]]:
     return frozenset(one for one in found if one is not None)
 
 
-def open_netns(path: str | Path) -> int:
-    """A file descriptor of the network namespace that is bound to a name.
+def open_netns(path: str | Path, hosts: Hosts | None = None) -> int:
+    """A file descriptor of the network namespace that is bound to a name. `hosts` is what `host_namespaces` returned to
+    a caller that opens many.
 
     Raises KernelError if it is the machine's own, or a namespace of another kind; FileNotFoundError if no namespace is
     bound to the name; OSError.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        require_lab_netns(fd, Path(path))
+        require_lab_netns(fd, path, hosts)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def require_lab_netns(fd: int, path: Path) -> None:
+def require_lab_netns(fd: int, path: str | Path, hosts: Hosts | None = None) -> None:
     """Raises as `open_netns` does unless this file descriptor is that of a lab's network namespace."""
     try:
         kind = fcntl.ioctl(fd, NS_GET_NSTYPE)
@@ -60,21 +63,22 @@ def require_lab_netns(fd: int, path: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, "no namespace is bound to this name", str(path)) from None
     if kind != CLONE_NEWNET:
         problem = f"is a {OTHER_KINDS.get(kind, 'strange')} namespace, not a network one"
-    elif is_host_namespace(fd):
+    elif is_host_namespace(fd, hosts):
         problem = "is the machine's own network namespace, not a lab's"
     else:
         return
     hint = f"labctl did not bind it there; remove the name: umount {path} && rm {path}"
-    raise _refusal(f"{path.name} {problem}", hint)
+    raise _refusal(f"{Path(path).name} {problem}", hint)
 
 
-def enter_netns(fd: int, *, allow_own: bool = False) -> None:
+def enter_netns(fd: int, *, allow_own: bool = False, hosts: Hosts | None = None) -> None:
     """Move the calling thread into the network namespace of an open file descriptor.
 
-    `allow_own` is for a CNI plugin, which works in the namespace in which a container runtime calls it. Raises
-    KernelError if it is the machine's own, OSError if the kernel refuses.
+    `hosts` is what `host_namespaces` returned to a caller that enters many. `allow_own` is for a CNI plugin, which works
+    in the namespace in which a container runtime calls it. Raises KernelError if it is the machine's own, OSError if
+    the kernel refuses.
     """
-    if not allow_own and is_host_namespace(fd):
+    if not allow_own and is_host_namespace(fd, hosts):
         raise _refusal("labctl does not enter the machine's own network namespace")
     setns(fd, CLONE_NEWNET)
 
@@ -97,10 +101,10 @@ def returning() -> Iterator[None]:
         os.close(home)
 
 
-def is_host_namespace(fd: int) -> bool:
+def is_host_namespace(fd: int, hosts: Hosts | None = None) -> bool:
     """Whether an open namespace is the machine's own."""
     found = os.fstat(fd)
-    return (found.st_dev, found.st_ino) in host_namespaces()
+    return (found.st_dev, found.st_ino) in (host_namespaces() if hosts is None else hosts)
 
 
 def is_lab_netns(path: Path) -> bool:

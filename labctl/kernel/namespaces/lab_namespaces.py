@@ -11,14 +11,14 @@ import os
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from labctl.errors import KernelError, LimitError
 from labctl.kernel.host import paths
 from labctl.kernel.host.limits import SPARE_FILES, limit_error, require_spare_files
 from labctl.kernel.host.syscalls import UMOUNT_NOFOLLOW
-from labctl.kernel.namespaces.entry import enter_netns, open_netns
+from labctl.kernel.namespaces.entry import Hosts, enter_netns, host_namespaces, open_netns
 from labctl.kernel.namespaces.thread import (
     CLONE_NEWNET,
     MNT_DETACH,
@@ -58,6 +58,7 @@ class NamespaceSet:
         self.stopped = False  # another thread sets it, to end a long build early
         self._current: str | None = None
         self._names: dict[int, str] = {}  # of the opened namespaces, by inode
+        self._hosts: Hosts | None = None  # the machine's own, which stay the same: looked up once
 
     def close(self) -> None:
         """Close every descriptor and socket; the namespaces stay."""
@@ -147,36 +148,50 @@ class NamespaceSet:
         with self._lock:
             self._close_oldest(MAX_DESCRIPTORS)
 
-    def open(self, nodes: Iterable[str]) -> tuple[str, ...]:
-        """Open the namespaces that exist and return their nodes. A name to which no namespace is bound counts as
-        absent. Raises KernelError for a name to which the machine's own namespace or that of another node is bound."""
-        nodes, opened = tuple(nodes), []
+    def visit(self, nodes: Iterable[str]) -> Iterator[str]:
+        """Open the namespaces that exist, and yield the node of each while this thread is in it. A name to which no
+        namespace is bound counts as absent. Raises KernelError for a name to which the machine's own namespace or that
+        of another node is bound."""
+        nodes, folder = tuple(nodes), paths.netns_dir()
         self.require_room(len(set(nodes) - self.channels.keys()))
         for node in nodes:
-            path = paths.netns_path(self.lab, node)
             if node not in self.channels:
-                if not is_namespace(path):
+                fd = self._open_once(f"{folder}/{paths.netns_name(self.lab, node)}")
+                if fd is None:
                     continue
-                self.fds[node] = self._open_once(path)
+                self.fds[node] = fd
                 self.enter(node)
                 self.channels[node] = Channel()
                 self._close_oldest(MAX_DESCRIPTORS)
-            opened.append(node)
-        return tuple(opened)
+            else:
+                self.enter(node)
+            yield node
 
-    def _open_once(self, path: Path) -> int:
-        """The descriptor of a namespace that no other name of this lab is bound to."""
-        fd = open_netns(path)
-        if (first := self._names.setdefault(os.fstat(fd).st_ino, path.name)) == path.name:
+    def _open_once(self, path: str) -> int | None:
+        """The descriptor of a namespace that no other name of this lab is bound to; None if none is bound to this one.
+        A symbolic link to such a file does not count."""
+        try:
+            fd = open_netns(path, self._host_namespaces())
+        except OSError:
+            if is_namespace(Path(path)):
+                raise
+            return None
+        name = os.path.basename(path)
+        if (first := self._names.setdefault(os.fstat(fd).st_ino, name)) == name:
             return fd
         os.close(fd)
         hint = f"one of the names is wrong; remove it: umount {path} && rm {path}"
-        raise KernelError(f"{path.name} is the network namespace of {first}, too", hint)
+        raise KernelError(f"{name} is the network namespace of {first}, too", hint)
+
+    def _host_namespaces(self) -> Hosts:
+        if self._hosts is None:
+            self._hosts = host_namespaces()
+        return self._hosts
 
     def enter(self, node: str) -> None:
         """Move this thread into a namespace that is open."""
         if self._current != node:
-            enter_netns(self.descriptor(node), allow_own=node == self.own)
+            enter_netns(self.descriptor(node), allow_own=node == self.own, hosts=self._host_namespaces())
             self._current = node
 
     def forget_thread(self) -> None:

@@ -298,7 +298,7 @@ def neighbours(channel: Channel, *, family: int = 0, proxy: bool = False) -> Ite
         yield RawNeighbour(index, state, flags, ip, mac, via)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class RawRule:
     """One policy-routing rule as the kernel reports it."""
 
@@ -318,20 +318,24 @@ class RawRule:
 def rules(channel: Channel) -> Iterator[RawRule]:
     """Every policy-routing rule of both families, the kernel's own included."""
     for data, start, end in channel.dump(encoding.RTM_GETRULE, _rtmsg.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
-        family, dst_len, src_len, _, table, _, _, action, flags = _rtmsg.unpack_from(data, start)
-        if family not in (AF_INET, AF_INET6):
-            continue
-        found = attributes(data, start + 12, end)
-        numeric = (FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK)
-        numbers = {key: _u32.unpack_from(data, found[key][0])[0] for key in numeric if key in found}
-        yield RawRule(
-            family, action, numbers.get(FRA_PRIORITY, 0), numbers.get(FRA_TABLE, table),
-            (_ip(data, found[FRA_SRC]), src_len) if FRA_SRC in found else None,
-            (_ip(data, found[FRA_DST]), dst_len) if FRA_DST in found else None,
-            attribute_text(data, found[FRA_IIFNAME]) if FRA_IIFNAME in found else None,
-            attribute_text(data, found[FRA_OIFNAME]) if FRA_OIFNAME in found else None,
-            numbers.get(FRA_FWMARK), numbers.get(FRA_FWMASK), flags,
-        )  # fmt: skip
+        if data[start] in (AF_INET, AF_INET6):
+            yield _rule(data[start:end])
+
+
+@lru_cache(maxsize=SHARED)  # every namespace has the same five
+def _rule(data: bytes) -> RawRule:
+    family, dst_len, src_len, _, table, _, _, action, flags = _rtmsg.unpack_from(data, 0)
+    found = attributes(data, 12, len(data))
+    numeric = (FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK)
+    numbers = {key: _u32.unpack_from(data, found[key][0])[0] for key in numeric if key in found}
+    return RawRule(
+        family, action, numbers.get(FRA_PRIORITY, 0), numbers.get(FRA_TABLE, table),
+        (_ip(data, found[FRA_SRC]), src_len) if FRA_SRC in found else None,
+        (_ip(data, found[FRA_DST]), dst_len) if FRA_DST in found else None,
+        attribute_text(data, found[FRA_IIFNAME]) if FRA_IIFNAME in found else None,
+        attribute_text(data, found[FRA_OIFNAME]) if FRA_OIFNAME in found else None,
+        numbers.get(FRA_FWMARK), numbers.get(FRA_FWMASK), flags,
+    )  # fmt: skip
 
 
 def _ip(data: bytes, span: tuple[int, int]) -> IP:

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from functools import cache
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -40,23 +41,32 @@ _ERRORS = {4097: "another protocol version", 4098: "no such set type", 4101: "a 
 
 
 def read_sets(ns: str) -> tuple[IpSet, ...]:
-    """Every set of this thread's namespace, with `ns` as the name of the namespace. Without the module ip_set there
-    are none; a request would load it."""
-    if not os.path.exists("/sys/module/ip_set"):
-        return ()
-    members: dict[str, tuple[str, str, list[str]]] = {}
+    """Every set of this thread's namespace, with `ns` as the name of the namespace."""
     try:
-        with NfnetlinkSocket() as sock:
-            for data, start, end in sock.dump(_LIST, _body(_LIST, [])):
-                found = attributes(data, start + 4, end)
-                if _SETNAME in found:
-                    name = attribute_text(data, found[_SETNAME])
-                    kind = attribute_text(data, found[_TYPENAME]) if _TYPENAME in found else ""
-                    six = _FAMILY in found and data[found[_FAMILY][0]] == socket.AF_INET6
-                    known = members.setdefault(name, (kind, "inet6" if six else "inet", []))[2]
-                    known += _members(data, *found[_ADT], kind) if _ADT in found else ()
+        if is_loaded():
+            with NfnetlinkSocket() as sock:
+                return read(sock, ns)
     except OSError:
-        return ()
+        pass
+    return ()
+
+
+def is_loaded() -> bool:
+    """Whether the kernel has ip_set now. Without it there are no sets; a request would load it."""
+    return os.path.exists("/sys/module/ip_set")
+
+
+def read(sock: NfnetlinkSocket, ns: str) -> tuple[IpSet, ...]:
+    """Every set of the namespace of a socket, with `ns` as its name. Raises OSError for the socket."""
+    members: dict[str, tuple[str, str, list[str]]] = {}
+    for data, start, end in sock.dump(_LIST, _list_request()):
+        found = attributes(data, start + 4, end)
+        if _SETNAME in found:
+            name = attribute_text(data, found[_SETNAME])
+            kind = attribute_text(data, found[_TYPENAME]) if _TYPENAME in found else ""
+            six = _FAMILY in found and data[found[_FAMILY][0]] == socket.AF_INET6
+            known = members.setdefault(name, (kind, "inet6" if six else "inet", []))[2]
+            known += _members(data, *found[_ADT], kind) if _ADT in found else ()
     return tuple(IpSet(ns, name, kind, tuple(sorted(known)), family) for name, (kind, family, known) in members.items())
 
 
@@ -139,6 +149,11 @@ def _do(sock: NfnetlinkSocket, ns: str, one: IpSet, command: int, attrs: list[tu
         verb = {_CREATE: "add", _DESTROY: "remove"}.get(command, "change")
         why = _ERRORS.get(code) or os.strerror(code)
         raise KernelError(f"cannot {verb} ipset {one.name} ({one.kind}) in {ns}: {why}", errno=code)
+
+
+@cache
+def _list_request() -> bytes:
+    return _body(_LIST, [])
 
 
 def _body(command: int, attrs: list[tuple[str, Any]]) -> bytes:

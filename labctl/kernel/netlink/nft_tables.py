@@ -20,20 +20,28 @@ _COMPAT_GET = NFNL_SUBSYS_NFT_COMPAT << 8
 
 
 def tables() -> tuple[tuple[str, str], ...]:
-    """(family, name) of every table in the namespace of this thread.
-
-    If nf_tables is a module and not loaded, there are none; a request would load it.
-    """
-    if os.path.exists("/proc/modules") and not os.path.exists("/sys/module/nf_tables"):
-        return ()
-    found: list[tuple[str, str]] = []
+    """(family, name) of every table in the namespace of this thread."""
     try:
-        with NfnetlinkSocket() as sock:
-            for data, start, end in sock.dump(_GETTABLE, nfgenmsg(0)):
-                if (span := attributes(data, start + 4, end).get(1)) is not None:
-                    found.append((FAMILIES.get(data[start], str(data[start])), attribute_text(data, span)))
+        if is_loaded():
+            with NfnetlinkSocket() as sock:
+                return read(sock)
     except OSError:
-        return ()
+        pass
+    return ()
+
+
+def is_loaded() -> bool:
+    """Whether the kernel has nf_tables now. If it is a module and not loaded, there are no tables; a request would load
+    it."""
+    return not os.path.exists("/proc/modules") or os.path.exists("/sys/module/nf_tables")
+
+
+def read(sock: NfnetlinkSocket) -> tuple[tuple[str, str], ...]:
+    """(family, name) of every table in the namespace of a socket. Raises OSError for the socket."""
+    found: list[tuple[str, str]] = []
+    for data, start, end in sock.dump(_GETTABLE, nfgenmsg(0)):
+        if (span := attributes(data, start + 4, end).get(1)) is not None:
+            found.append((FAMILIES.get(data[start], str(data[start])), attribute_text(data, span)))
     return tuple(found)
 
 

@@ -98,20 +98,24 @@ class Channel:
 
     def dump(self, kind: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
         """Request a whole table; yields (data, start, end) of each message's body. Raises OSError."""
-        self._sequence += 1
-        head = _header.pack(16 + len(body), kind, REQUEST | DUMP, self._sequence, 0)
-        self._socket.send(head + body)
+        self._sequence = expected = self._sequence + 1
+        self._socket.send(_header.pack(16 + len(body), kind, REQUEST | DUMP, expected, 0) + body)
+        unpack = _header.unpack_from
         while True:
             data = self._socket.recv(RECV_BYTES)
-            for answer, _, sequence, start, end in iter_messages(data):
-                if sequence != self._sequence:
-                    continue
-                if answer == NLMSG_DONE:
-                    return
-                if answer == NLMSG_ERROR:
-                    code = -struct.unpack_from("=i", data, start)[0]
-                    raise OSError(code, os.strerror(code))
-                yield data, start, end
+            offset, size = 0, len(data)
+            while offset + 16 <= size:  # as `iter_messages`, without its cost
+                length, answer, _, sequence, _ = unpack(data, offset)
+                if length < 16:
+                    break
+                if sequence == expected:
+                    if answer == NLMSG_DONE:
+                        return
+                    if answer == NLMSG_ERROR:
+                        code = -struct.unpack_from("=i", data, offset + 16)[0]
+                        raise OSError(code, os.strerror(code))
+                    yield data, offset + 16, offset + length
+                offset += (length + 3) & ~3
 
 
 _LITTLE = struct.pack("=H", 1) == b"\x01\x00"
