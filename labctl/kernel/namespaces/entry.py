@@ -74,9 +74,9 @@ def require_lab_netns(fd: int, path: str | Path, hosts: Hosts | None = None) -> 
 def enter_netns(fd: int, *, allow_own: bool = False, hosts: Hosts | None = None) -> None:
     """Move the calling thread into the network namespace of an open file descriptor.
 
-    `hosts` is what `host_namespaces` returned to a caller that enters many. `allow_own` is for a CNI plugin, which works
-    in the namespace in which a container runtime calls it. Raises KernelError if it is the machine's own, OSError if
-    the kernel refuses.
+    `hosts` is what `host_namespaces` returned to a caller that enters many. `allow_own` is for a CNI plugin, which
+    works in the namespace in which a container runtime calls it. Raises KernelError if it is the machine's own, OSError
+    if the kernel refuses.
     """
     if not allow_own and is_host_namespace(fd, hosts):
         raise _refusal("labctl does not enter the machine's own network namespace")
