@@ -14,7 +14,8 @@ Any other exception that reaches the command line is a bug in labctl: exit code 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from labctl.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, order=True)

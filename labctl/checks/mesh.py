@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Set
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import islice
 
@@ -25,6 +24,7 @@ from labctl.core.results import Outcome, Pair, PairCounts
 from labctl.core.scenario_types import ANSWER_TIMEOUT_S, Check
 from labctl.core.sentence import all_of, joined, sentence
 from labctl.core.topology import LEAF_ROLES, Topology
+from labctl.dataclass import dataclass, replace
 from labctl.kernel.host import paths
 from labctl.kernel.netlink import neighbour_tables
 from labctl.kernel.probes.mesh import Mesh, PairRequest

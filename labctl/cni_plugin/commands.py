@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Interface
 
@@ -27,6 +26,7 @@ from labctl.cni_plugin.ipam import Ipam
 from labctl.cni_plugin.node import PluginNode
 from labctl.cni_plugin.wiring import HOST, POD, LinkAlias
 from labctl.core.resources import Interface, Link, Plan
+from labctl.dataclass import replace
 from labctl.errors import LabError
 from labctl.render.resources import change_lines
 

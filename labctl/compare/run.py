@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 
 from labctl.cni_runtime.observed_state import attachments_of
 from labctl.compare.extra_pod import EXTRA_POD, with_extra_pod
@@ -21,6 +20,7 @@ from labctl.compare.service_lab import with_services
 from labctl.compare.services import service_probes
 from labctl.compare.table import Table, table
 from labctl.core.scenario_types import Lab
+from labctl.dataclass import dataclass, replace
 from labctl.errors import KernelError, LabError, MissingError
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.host.signals import ignore_signals

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network
+
+from labctl.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from labctl.core.sentence import Sentence, sentence
+from labctl.dataclass import dataclass
 
 Grade: TypeAlias = Literal["faithful", "approximation", "needs", "skipped"]
 GRADES: tuple[Grade, ...] = get_args(Grade)

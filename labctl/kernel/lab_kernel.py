@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.core.iptables import Backend
 from labctl.core.observations import Flow
 from labctl.core.resources import Attachment, Chain, IpSet, Link, Netns, NftObject, Plan, Process, Resource, Sysctl
+from labctl.dataclass import replace
 from labctl.errors import LimitError
 from labctl.kernel.firewall import backend, chains
 from labctl.kernel.host import lab_state, paths

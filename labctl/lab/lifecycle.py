@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.cni_runtime.observed_state import attachments_of, merge, without_attachments
@@ -13,6 +12,7 @@ from labctl.core.resources import Address, Attachment, Chain, Neighbour, Netns, 
 from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
 from labctl.core.sentence import sentence
+from labctl.dataclass import replace
 from labctl.errors import KernelError, LabError, LimitError, UsageError
 from labctl.kernel.host.user import user_name
 from labctl.lab import built_record, fault_records

@@ -6,11 +6,12 @@ steps there are.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
 from labctl.core.lesson_types import Lesson
+from labctl.dataclass import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from labctl.dataclass import dataclass
 from labctl.kernel.netlink.encoding import DUMP, REQUEST
 
 SOL_NETLINK = 270

@@ -17,13 +17,13 @@ import socket
 import struct
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import islice
 
 from labctl.core.resources import IP
 from labctl.core.results import MeshResult, Pair
 from labctl.core.sentence import sentence
+from labctl.dataclass import dataclass, replace
 from labctl.kernel.host import paths
 from labctl.kernel.host.receive_buffer import set_receive_buffer
 from labctl.kernel.namespaces.thread import NetnsThread

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from labctl.dataclass import dataclass
 
 SCENARIO = "scenario"  # the kind of problems of the scenario's own keys: the path begins with the key
 
