@@ -17,6 +17,7 @@ from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes.listener import Listener
 
 FULL_TAP_LIMIT = 64  # in labs with up to this many namespaces, each namespace gets a tap
+NODE_TAP_LIMIT = 200  # in larger labs, nodes, fabrics and hosts get taps if there are at most this many
 
 
 @dataclass(frozen=True, slots=True)

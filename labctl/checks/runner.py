@@ -13,7 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from labctl.checks.attempt import attempt
 from labctl.checks.balance import check_balance
-from labctl.checks.context import CheckContext, namespaces_to_tap, refresh_carriers
+from labctl.checks.context import (
+    FULL_TAP_LIMIT,
+    NODE_TAP_LIMIT,
+    CheckContext,
+    namespaces_to_tap,
+    refresh_carriers,
+)
 from labctl.checks.mesh import check_mesh
 from labctl.core.probe_kinds import equivalent_command, probe_kind, probe_text
 from labctl.core.results import Outcome, Report
@@ -29,8 +35,6 @@ from labctl.kernel.namespaces import ports
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.lab import cni_attach
 from labctl.packets.pcapng import pcapng
-
-NODE_TAP_LIMIT = 200  # in larger labs, nodes, fabrics and hosts get taps if there are at most this many
 
 
 def run(
@@ -79,7 +83,11 @@ def select(checks: Sequence[Check], keyword: str | None) -> tuple[Check, ...]:
 
 
 def namespaces_to_tap_for(topology: Topology, checks: Iterable[Check]) -> tuple[str, ...]:
-    """The namespaces that get a tap for these checks."""
+    """The namespaces that get a tap for these checks. In a large lab, a mesh alone needs none, and each would take its
+    part of the time of every packet."""
+    checks = tuple(checks)
+    if len(topology.namespaces) > FULL_TAP_LIMIT and checks and all(check.probe == "mesh" for check in checks):
+        return ()
     named = [node for check in checks for node in topology.check_namespaces(check)]
     return namespaces_to_tap(topology, named, NODE_TAP_LIMIT)
 

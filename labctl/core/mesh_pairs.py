@@ -8,12 +8,16 @@ a mesh of more than `MAX_PAIRS` pairs is sampled. A sample has, in each group of
 - beyond that, pairs at random until there are `MAX_PAIRS` together.
 
 The random numbers come from a seed, so the same lab always has the same sample. No list of all pairs is ever made.
+
+Pairs come in blocks: those of few sources and few targets together. So the kernel finds what it needs in the caches of
+the processor, and only the machines of one part need open sockets.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 from labctl.core.probe_kinds import MAX_PAIRS as MAX_PAIRS
@@ -22,6 +26,9 @@ from labctl.dataclass import dataclass, field
 
 if TYPE_CHECKING:
     import random
+
+TILE = 32  # sources, and targets, whose pairs come together: what the kernel knows of them fits into its caches
+BLOCK = 16 * TILE  # the same, one level above: sources, and targets, whose sockets are open together
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class MeshPairs:
                 yield from map(group.pair, cells)
             return
         for group in self._groups:
-            yield from ((source, target) for source in group.sources for target in group.targets if source != target)
+            yield from group.pairs()
 
 
 def choose_pairs(groups: MeshGroups, nodes: Mapping[str, str], seed: str, limit: int | None = MAX_PAIRS) -> MeshPairs:
@@ -65,6 +72,20 @@ def choose_pairs(groups: MeshGroups, nodes: Mapping[str, str], seed: str, limit:
     return MeshPairs(total, True, meshes, tuple(chosen))
 
 
+def parts(pairs: Iterable[tuple[str, str]], max_pairs: int, max_machines: int) -> Iterator[list[tuple[str, str]]]:
+    """The pairs in parts, in their order: each of at most `max_pairs` pairs between at most `max_machines` machines."""
+    part: list[tuple[str, str]] = []
+    machines: set[str] = set()
+    for pair in pairs:
+        if len(part) == max_pairs or (len(machines) > max_machines - 2 and len(machines.union(pair)) > max_machines):
+            yield part
+            part, machines = [], set()
+        part.append(pair)
+        machines.update(pair)
+    if part:
+        yield part
+
+
 class _Group:
     """A group of a mesh as a grid: the cell number of a pair is its source's row and its target's column."""
 
@@ -76,6 +97,19 @@ class _Group:
         """The source and the target of a cell."""
         row, column = divmod(cell, len(self.targets))
         return self.sources[row], self.targets[column]
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """All pairs of the group, in blocks."""
+        for row, column in product(range(0, len(self.sources), BLOCK), range(0, len(self.targets), BLOCK)):
+            sources, targets = self.sources[row : row + BLOCK], self.targets[column : column + BLOCK]
+            for top, left in product(range(0, len(sources), TILE), range(0, len(targets), TILE)):
+                tile = product(sources[top : top + TILE], targets[left : left + TILE])
+                yield from (pair for pair in tile if pair[0] != pair[1])
+
+    def position(self, cell: int) -> tuple[int, int, int, int, int]:
+        """Where a cell comes in the order of `pairs`."""
+        row, column = divmod(cell, len(self.targets))
+        return row // BLOCK, column // BLOCK, row // TILE, column // TILE, cell
 
     def cell(self, row: int, column: int) -> int | None:
         """The cell number; None if source and target are the same machine."""
@@ -91,18 +125,21 @@ def _sample(group: _Group, nodes: Mapping[str, str], numbers: random.Random, lim
         cell = group.cell(_below(numbers, len(group.sources)), _below(numbers, len(group.targets)))
         if cell is not None:
             cells[cell] = None
-    return array("Q", cells)
+    return array("Q", sorted(cells, key=group.position))
 
 
 def _add_node_pairs(cells: dict[int, None], group: _Group, nodes: Mapping[str, str], numbers: random.Random) -> None:
-    """Add a pair from each node to each node. The machines of a node take turns."""
+    """Add a pair from each node to each node. The machines of a node take turns; each asks as many nodes in a row as
+    are needed for the last of them to have its turn at the end."""
     senders, receivers = _by_node(group.sources, nodes), _by_node(group.targets, nodes)
     start = _below(numbers, max(len(group.sources), len(group.targets), 1))
     for i, rows in enumerate(senders):
+        turn = max(1, len(receivers) // len(rows))
         for j, columns in enumerate(receivers):
+            turn_of_other = max(1, len(senders) // len(columns))
             for k in range(2 if len(rows) > 1 or len(columns) > 1 else 1):  # the first may be a machine and itself
-                row = rows[(start + j + (k if len(columns) == 1 else 0)) % len(rows)]
-                cell = group.cell(row, columns[(start + i + k) % len(columns)])
+                row = rows[(start + j // turn + (k if len(columns) == 1 else 0)) % len(rows)]
+                cell = group.cell(row, columns[(start + i // turn_of_other + k) % len(columns)])
                 if cell is not None:
                     cells[cell] = None
                     break

@@ -58,26 +58,31 @@ class NeighbourPresets:
         }
 
     def needed(
-        self, addresses: Iterable[IP], peers: Mapping[str, Set[IP]] | None = None, targets: Set[IP] = frozenset()
+        self,
+        addresses: Iterable[IP],
+        peers: Mapping[str, Set[IP]] | None = None,
+        targets: Set[IP] = frozenset(),
+        passing: Mapping[str, Set[IP]] | None = None,
     ) -> NeededEntries:
         """The entries that probes between all of these addresses need. `targets` are those that are probed: a machine
         that only sends may have others, on networks that the probes do not use.
 
         `peers` are namespaces that forward nothing, each with the addresses that it exchanges packets with; one without
-        such an address needs no entry.
+        such an address needs no entry. `passing` are namespaces that forward packets, each with the addresses of these.
 
         The answer to an ARP request can be predicted in four cases: both devices are on one link layer; another device
         on the link layer has a permanent entry for the address (a cloud's mapping service, the peer table of an
         overlay); the link layer has exactly one other device with proxy ARP; or it has exactly one other device.
         """
-        wanted = set(addresses)
+        wanted = _ByNetwork(addresses)
+        known = {**(passing or {}), **(peers or {})}
         found: dict[tuple[Interface, IP], Preset] = {}
         unpredictable: set[tuple[Interface, IP]] = set()
         for ns, (nets, hosts) in self._on_link.items():
-            asked = wanted if peers is None else peers.get(ns, wanted)
+            asked = known.get(ns, wanted.addresses)
             for entry in nets if asked else ():
                 at = Interface(ns, entry.dev)
-                for ip in _next_hops(entry, asked, hosts):
+                for ip in _next_hops(entry, wanted.inside(entry, asked), hosts):
                     if (at, ip) not in found and (at, ip) not in self._planned and not self._is_own(ns, ip):
                         answering_interface = self._answering_interface(at, ip)
                         if answering_interface is not None:
@@ -101,14 +106,35 @@ class NeighbourPresets:
         )
 
 
-def _next_hops(entry: _OnLink, wanted: Set[IP], hosts: Set[IP]) -> Iterator[IP]:
+def _next_hops(entry: _OnLink, inside: Set[IP], hosts: Set[IP]) -> Iterator[IP]:
+    """The addresses that an entry resolves: its gateway, or those of `inside`, its network."""
     if entry.via is not None:
         yield entry.via
     elif entry.net.num_addresses == 1:
-        yield from wanted & {entry.net.network_address}
+        yield from inside
     else:
-        version, mask, base = entry.net.version, int(entry.net.netmask), int(entry.net.network_address)
-        yield from (ip for ip in wanted if ip.version == version and int(ip) & mask == base and ip not in hosts)
+        yield from (ip for ip in inside if ip not in hosts)
+
+
+class _ByNetwork:
+    """Addresses, and those of them that are in a network: looked up once for all namespaces that have it."""
+
+    def __init__(self, addresses: Iterable[IP]) -> None:
+        self.addresses = set(addresses)
+        self._inside: dict[Net, frozenset[IP]] = {}
+
+    def inside(self, entry: _OnLink, asked: Set[IP]) -> Set[IP]:
+        """Those of the addresses in `asked` that are in the network of an entry; of none with a gateway."""
+        if entry.via is not None:
+            return frozenset()
+        net = entry.net
+        if net.num_addresses == 1:
+            return asked & {net.network_address}
+        if net not in self._inside:
+            version, mask, base = net.version, int(net.netmask), int(net.network_address)
+            inside = (ip for ip in self.addresses if ip.version == version and int(ip) & mask == base)
+            self._inside[net] = frozenset(inside)
+        return self._inside[net] & asked
 
 
 def _on_link(plan: Plan) -> dict[str, list[_OnLink]]:

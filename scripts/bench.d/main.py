@@ -38,6 +38,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", help="comma-separated, of: " + ", ".join(NETWORKS))
     parser.add_argument("--only", help="comma-separated prefixes of variants' names")
     parser.add_argument("--against", metavar="COMMIT", help="also compare traces with those of another commit")
+    parser.add_argument(
+        "--meshes", metavar="COMMIT", help="only the checks of many pairs, compared with another commit: takes minutes"
+    )
     parser.add_argument("--class", dest="learners", type=int, metavar="N", help="only a class of N learners")
     parser.add_argument(
         "--growth", action="store_true", help="only kubenet with 10 to 12,000 pods: up, status, check, down"
@@ -171,6 +174,8 @@ def main() -> int:
     report_progress = print_progress if sys.stderr.isatty() else lambda text: None
     if options.learners:
         return measure_class(options, report_progress)
+    if options.meshes:
+        return measure_meshes(options, report_progress)
     if options.growth:
         from growth import main as measure_growth
 
@@ -196,6 +201,21 @@ def main() -> int:
     else:
         print_tables(results, command_times, goals, skipped, errors)
     return 1 if errors else 0
+
+
+def measure_meshes(options: argparse.Namespace, report_progress: Any) -> int:
+    """Measure the checks of many pairs, and print them with their goals."""
+    from meshes import meshes
+    from tables import print_tables, targets
+
+    found = meshes(options.runs, options.meshes, report_progress)
+    report_progress("")
+    goals = targets({}, found)
+    if options.json:
+        print(json.dumps({"commands": found, "targets": goals}, indent=2))
+    else:
+        print_tables({}, found, goals, [], [])
+    return 0
 
 
 def measure_class(options: argparse.Namespace, report_progress: Any) -> int:

@@ -45,10 +45,15 @@ def targets(results: dict[str, Any], command_times: dict[str, float]) -> list[di
         ("the same: status / nft -f", command_times.get("ports_status_ratio"), 1.5, "<="),
         ("trace of a delivered probe / the other commit", command_times.get("trace_delivered_ratio"), 0.5, "<="),
         ("trace to a silent neighbour / the other commit", command_times.get("trace_neighbour_ratio"), 0.45, "<="),
+        ("all pairs of 400 pods: check / the other commit", command_times.get("mesh_all_pairs_ratio"), 1 / 3, "<="),
+        ("mesh of 1,020 pods: check / the other commit", command_times.get("mesh_sample_ratio"), 1 / 12, "<="),
+        ("the same: memory / the other commit", command_times.get("mesh_sample_memory_ratio"), 1 / 4, "<="),
+        ("own pods of 400 x 30: time per pod / 100 x 30", command_times.get("mesh_large_pod_ratio"), 1.3, "<="),
+        ("the same: memory, MB", command_times.get("mesh_large_mb"), 250.0, "<="),
         ("9 x 9 pods: connections with policies / without", command_times.get("policy_matrix_ratio"), 1.5, "<="),
     ]
     return [
-        {"what": what, "value": value, "goal": f"{sign} {goal:g}" if goal else "", "met": meets(value, sign, goal)}
+        {"what": what, "value": value, "goal": f"{sign} {goal:.4g}" if goal else "", "met": meets(value, sign, goal)}
         for what, value, goal, sign in rows
         if value is not None
     ]

@@ -43,7 +43,7 @@ def traces(runs: int, commit: str | None = None) -> dict[str, float]:
 def _ratios(runs: int, commit: str) -> dict[str, float]:
     """Our times divided by those of another commit: medians of traces that took turns. The first turn does not count,
     because it fills the caches of the other commit."""
-    with _checkout(commit) as tree:
+    with checkout(commit) as tree:
         times: dict[tuple[str, bool], list[float]] = {}
         for turn in range(runs + 1):
             for ours in (False, True):
@@ -61,7 +61,7 @@ def _ratios(runs: int, commit: str) -> dict[str, float]:
 
 
 @contextmanager
-def _checkout(commit: str) -> Iterator[Path]:
+def checkout(commit: str) -> Iterator[Path]:
     """The source tree of a commit, in a temporary folder."""
     root = Path(__file__).resolve().parents[2]
     with tempfile.TemporaryDirectory() as folder:

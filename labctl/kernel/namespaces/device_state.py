@@ -11,6 +11,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import Iterable
+from typing import Protocol
 
 from labctl.core.resources import IP, Link, Resource
 from labctl.core.sentence import sentence
@@ -21,6 +22,14 @@ SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX, SIOCETHTOOL = 0x8913, 0x8927, 0x8933,
 ETHTOOL_GLINK = 0xA
 IFF_UP, IFF_RUNNING = 0x1, 0x40
 NO_CARRIER = sentence("has no carrier")
+
+
+class HasFileno(Protocol):
+    """A socket of any kind: the kernel answers these queries through each."""
+
+    def fileno(self) -> int:
+        """Its file descriptor."""
+        ...
 
 
 def device_problem(sock: socket.socket, device: str) -> str | None:
@@ -84,7 +93,7 @@ def needs_carrier(item: Resource | None) -> bool:
     return isinstance(item, Link) and item.kind == "veth" and item.up
 
 
-def mac(sock: socket.socket, device: str) -> str | None:
+def mac(sock: HasFileno, device: str) -> str | None:
     """A device's Ethernet address, or None if the device is gone."""
     try:
         answer = fcntl.ioctl(sock, SIOCGIFHWADDR, struct.pack("=16s16x", device.encode()))
@@ -93,7 +102,7 @@ def mac(sock: socket.socket, device: str) -> str | None:
     return answer[18:24].hex(":")
 
 
-def ifindex(sock: socket.socket, device: str) -> int:
+def ifindex(sock: HasFileno, device: str) -> int:
     """A device's index in its namespace, or 0 if the device is gone."""
     try:
         answer = fcntl.ioctl(sock, SIOCGIFINDEX, struct.pack("=16si12x", device.encode(), 0))

@@ -1,8 +1,9 @@
-"""Pings between many pairs: one raw ICMP socket per namespace, one thread, a separate marker per pair.
+"""Pings between many pairs: one raw ICMP socket per namespace, a separate marker per pair.
 
 The target's socket receives each request with its source address on arrival: this decides whether the target sees the
-source "with its own address". The source's socket receives the reply. Probes go out in batches, and each batch is read
-before the next one, so that no buffer overflows. After an overflow a missing packet proves nothing.
+source "with its own address". The source's socket receives the reply. Probes go out in tiles, and each tile is read
+before the next one, so that no buffer overflows. After an overflow a missing packet proves nothing. If there are many
+pairs, several threads ask a tile each: the kernel carries a packet to its target in the system call that sends it.
 
 A pair that is proven is only counted. What was observed is kept for pairs that are not, at most `MAX_OPEN_PAIRS`.
 """
@@ -11,55 +12,46 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import select
-import socket
-import struct
+import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
-from itertools import islice
+from itertools import chain, groupby
+from operator import itemgetter
+from typing import TypeAlias
 
 from labctl.core.resources import IP
 from labctl.core.results import MeshResult, Pair
 from labctl.core.sentence import sentence
 from labctl.dataclass import dataclass, replace
-from labctl.kernel.host import paths
-from labctl.kernel.host.receive_buffer import set_receive_buffer
+from labctl.kernel.host.thread_pool import ThreadPool
 from labctl.kernel.namespaces.thread import NetnsThread
-from labctl.kernel.probes.clients import (
-    EXHAUSTED_ERRNOS,
-    EXHAUSTED_HINT,
-    ICMP_FILTER,
-    IP_RECVERR,
-    IPV6_RECVERR,
-    SOL_RAW,
-)
+from labctl.kernel.probes.clients import EXHAUSTED_ERRNOS, EXHAUSTED_HINT
+from labctl.kernel.probes.echo_batch import MESSAGES, EchoReceiver, EchoSender, new_tag, prefix
+from labctl.kernel.probes.mesh_evidence import Cell, MeshEvidence, Observation
+from labctl.kernel.probes.mesh_sockets import Member, MeshSockets, forget_errors, socket_limit
 from labctl.kernel.probes.unused_ids import ICMP_IDS
-from labctl.packets.checksum import checksum
-from labctl.packets.probe_id import MESH_MAGIC
 
-BATCH = 64  # probes that are sent before replies are read
+TILE = 1024  # pairs that are sent before replies are read
+MAX_THREADS = 4  # that ask pairs
+THREADED_PAIRS = 4 * TILE  # fewer pairs are asked by one thread
+MAX_READS = 16  # of one socket before the next one has its turn
 RETRY_INTERVAL_S = 0.2  # seconds between two rounds of the unanswered pairs
 QUIET_S = 0.05  # seconds without any packet after which a round is over
 MAX_OPEN_PAIRS = 40_000  # unproven pairs after which no further pairs are asked
 REFUSALS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EADDRNOTAVAIL, errno.EMSGSIZE}
-ICMP6_FILTER = 1
-ECHO_REQUEST, ICMP6_ECHO_REQUEST = 8, 128  # types of ICMP messages
-RCVBUF_BYTES = 4 << 20
-SO_MEMINFO = 55
-MEMINFO_DROPS = 8  # index in SO_MEMINFO of the number of packets that were dropped because the buffer was full
+NO_SOCKET = -1  # instead of an errno: the source has no socket
 # more pairs than this keep their ICMP identifiers in later rounds, to save conntrack entries
 MAX_PAIRS_WITH_NEW_IDS = 2048
 
-PairRequest = tuple[str, str, IP]  # source, target, the target's address
+_NamePair: TypeAlias = tuple[str, str]  # source, target
 
 
 @dataclass(slots=True)
 class _State:
     """What was observed so far of one pair that is not proven."""
 
-    request: PairRequest
     replied: bool = False
     seen_source: bytes = b""
     error: str = ""
@@ -68,261 +60,343 @@ class _State:
 
 
 class Mesh:
-    """The raw sockets of all members. A context manager: it closes them.
+    """The pairs of one mesh. A context manager: it closes its sockets.
 
-    `source_addresses` has the addresses that each source may be seen with. Call `ask` for each part of the pairs, then
-    `retry`, then `result`. Deadlines are times of `time.monotonic`.
+    `targets` has the address of each target, `own_addresses` gives those that a source may be seen with. Call `ask` for
+    each part of the pairs, of at most `machines_at_once` machines, then `retry`, then `result`. Deadlines are times of
+    `time.monotonic`.
     """
 
     def __init__(
-        self,
-        lab: str,
-        members: Iterable[tuple[str, int]],
-        thread: NetnsThread,
-        source_addresses: Mapping[str, frozenset[IP]],
+        self, lab: str, thread: NetnsThread, targets: Mapping[str, IP], own_addresses: Callable[[str], Iterable[IP]]
     ) -> None:
-        """`members` are distinct (namespace, IP version) pairs. One that cannot be used is recorded with the reason:
-        in `missing_namespaces` if the namespace is gone, else in `inaccessible`."""
-        self.missing_namespaces: dict[str, str] = {}
-        self.inaccessible: dict[str, str] = {}
         self.asked = 0
-        self._own = {name: frozenset(ip.packed for ip in addresses) for name, addresses in source_addresses.items()}
-        self._open: dict[int, _State] = {}  # by the number of the pair, in the order of asking
-        self._salt = int.from_bytes(secrets.token_bytes(4), "big")
-        self._sockets: dict[tuple[str, int], socket.socket] = {}
-        self._members: dict[int, tuple[str, int]] = {}
-        self._identifiers: dict[tuple[str, int], int] = {}
-        self._epoll = select.epoll()
-        for name, version in members:
-            path = paths.netns_path(lab, name)
-            try:
-                sock = thread.run(path, _raw_socket, version)
-            except FileNotFoundError:
-                self.missing_namespaces[name] = sentence("there is no namespace {name}", name=path.name)
-                continue
-            except OSError as error:
-                self.inaccessible[name] = sentence(
-                    "cannot create a socket in {name}: {strerror}; see labctl doctor",
-                    name=name,
-                    strerror=error.strerror,
-                )
-                continue
-            self._sockets[name, version] = sock
-            self._members[sock.fileno()] = (name, version)
-            self._epoll.register(sock, select.EPOLLIN)
-        self._new_identifiers()
+        self._targets, self._own_addresses = targets, own_addresses
+        thread.start()  # raises the limit of open files
+        limit = socket_limit()
+        self._sockets = MeshSockets(lab, thread, limit)
+        versions = {address.version for address in targets.values()}
+        self.machines_at_once = limit // max(1, len(versions))
+        self._numbers: dict[int, dict[str, int]] = {version: {} for version in versions}  # of the members, by name
+        self._members: list[Member] = []
+        self._packed: list[bytes] = []  # the address of each member that is a target
+        self._identifiers: dict[int, int] = {}  # of the packets of a source
+        self._tag = new_tag()
+        self._evidence = MeshEvidence(self._tag, self._own)
+        self._open: dict[Cell, _State] = {}  # in the order of asking
+        self._tools: list[_Tools] = []  # that no thread uses now
 
     def __enter__(self) -> Mesh:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._epoll.close()
-        for sock in self._sockets.values():
-            sock.close()
+        self._sockets.close()
 
-    def ask(self, requests: Iterable[PairRequest], deadline: float) -> str:
+    def ask(self, pairs: Sequence[_NamePair], deadline: float) -> str:
         """Probe these pairs once. Returns why some were not asked, "" if all were. The first pairs of a mesh are asked
         in any case."""
-        feed = iter(requests)
-        first = self.asked
-        while batch := tuple(islice(feed, BATCH)):
-            if self.asked and time.monotonic() >= deadline:
-                return sentence("the time was up")
-            if len(self._open) >= MAX_OPEN_PAIRS:
-                return sentence("too many of those that were asked have no proof")
-            for request in batch:
-                state = self._open[self.asked] = _State(request)
-                self._send(self.asked, state)
-                self.asked += 1
-            self._read(0)
-        waiting = {number for number, state in self._open.items() if number >= first and not state.error}
-        self._drain(waiting, time.monotonic() + RETRY_INTERVAL_S, QUIET_S)
-        return ""
+        self._prepare(pairs)
+        tiles = _Tiles(pairs, deadline, self._problem, in_any_case=not self.asked)
+        self._send(tiles)
+        self.asked += sum(map(len, tiles.taken))
+        self._drain(time.monotonic() + RETRY_INTERVAL_S, QUIET_S)
+        for cell, observation in self._evidence.unproven().items():
+            self._note(cell, observation, self._open.setdefault(cell, _State()))
+        return tiles.problem
 
     @property
-    def unanswered(self) -> tuple[PairRequest, ...]:
+    def unanswered(self) -> list[_NamePair]:
         """The pairs without a reply so far."""
-        return tuple(state.request for state in self._open.values() if not state.replied)
+        return [self._names(cell) for cell in self._unanswered(self._open)]
 
-    def retry(self, deadline: float) -> None:
-        """Repeat the probes of the pairs without a reply until all have one or the deadline comes. A pair with a wrong
-        address is not repeated if it was answered, because that observation is certain."""
-        while numbers := [number for number, state in self._open.items() if not state.replied]:
-            started = time.monotonic()
-            if started >= deadline or not any(self._can_send(self._open[number]) for number in numbers):
-                return
-            self._drain(set(numbers), min(started + RETRY_INTERVAL_S, deadline), RETRY_INTERVAL_S)
-            self._round(self._still_waiting(numbers), deadline)
+    def retry(self, pairs: Iterable[_NamePair], deadline: float) -> bool:
+        """Repeat the probes of those of these pairs that have no reply, until all have one or the deadline comes.
+        Returns whether a probe can be sent for one of them. A pair with a wrong address is not repeated if it was
+        answered, because that observation is certain."""
+        asked = [self._cell(pair) for pair in pairs]
+        while cells := self._unanswered(asked):
+            if not any(self._sockets.is_usable(self._members[row]) for row, _ in cells):
+                return False
+            if time.monotonic() >= deadline:
+                break
+            if len(cells) <= MAX_PAIRS_WITH_NEW_IDS:
+                self._identifiers.clear()
+            self._repeat(cells, deadline)
+        return True
 
     def result(self, doubt: str = "") -> MeshResult:
         """The pairs that were asked. `doubt` is a problem of the machine that can explain why packets were lost."""
-        lost = self._overflows()
+        lost = self._sockets.overflows()
         bad = (
-            self._pair(state, self._tool_problem(state, lost) or ("" if state.refused else doubt))
-            for state in self._open.values()
+            self._pair(cell, state, self._tool_problem(cell, state, lost) or ("" if state.refused else doubt))
+            for cell, state in self._open.items()
         )
         return MeshResult(self.asked, tuple(bad))
 
-    def _can_send(self, state: _State) -> bool:
-        source, _, address = state.request
-        return (source, address.version) in self._sockets
+    # ---- members
 
-    def _tool_problem(self, state: _State, lost: Mapping[str, str]) -> str:
+    def _number(self, name: str, version: int) -> int:
+        """The number of a member. It gets one when it is named first."""
+        numbers = self._numbers[version]
+        if name not in numbers:
+            numbers[name] = len(self._members)
+            self._members.append((name, version))
+            ip = self._targets.get(name)
+            self._packed.append(ip.packed if ip is not None else b"")
+        return numbers[name]
+
+    def _cell(self, pair: _NamePair) -> Cell:
+        source, target = pair
+        version = self._targets[target].version
+        return self._number(source, version), self._number(target, version)
+
+    def _by_version(self, pairs: Sequence[_NamePair]) -> Iterator[tuple[int, Sequence[_NamePair]]]:
+        """The pairs of each IP version."""
+        if len(self._numbers) == 1:
+            yield next(iter(self._numbers)), pairs
+            return
+        for version in self._numbers:
+            yield version, [pair for pair in pairs if self._targets[pair[1]].version == version]
+
+    def _names(self, cell: Cell) -> _NamePair:
+        return self._members[cell[0]][0], self._members[cell[1]][0]
+
+    def _own(self, number: int) -> frozenset[bytes]:
+        """The addresses with which a source may be seen."""
+        name, version = self._members[number]
+        return frozenset(ip.packed for ip in self._own_addresses(name) if ip.version == version)
+
+    # ---- asking
+
+    def _prepare(self, pairs: Sequence[_NamePair]) -> None:
+        """Open the sockets of a part. They are ready to receive before any of its packets is sent."""
+        numbers = dict.fromkeys(
+            self._number(name, version)
+            for version, some in self._by_version(pairs)
+            for name in dict.fromkeys(chain.from_iterable(some))
+        )
+        if self._sockets.open(self._members[number] for number in numbers):
+            self._tools.clear()  # the messages of a large lab would fill the memory
+        self._evidence.begin(numbers)
+
+    def _problem(self) -> str:
+        """Why no further pair is to be asked; "" if there is no reason."""
+        if len(self._open) + self._evidence.waiting_count() // 2 >= MAX_OPEN_PAIRS:
+            return sentence("too many of those that were asked have no proof")
+        return ""
+
+    def _send(self, tiles: _Tiles) -> None:
+        """Send and read all tiles; if they are many, with several threads."""
+        processors = len(os.sched_getaffinity(0))  # and a thread more: one may wait for the interpreter's lock
+        threads = min(MAX_THREADS, processors + 1) if tiles.pair_count >= THREADED_PAIRS else 1
+        with ThreadPool("mesh") as pool:
+            try:
+                calls = [pool.submit(lambda: self._send_tiles(tiles)) for _ in range(threads - 1)]
+                self._send_tiles(tiles)
+            except BaseException:
+                tiles.stop()
+                raise
+            for call in calls:
+                call.result()
+
+    def _send_tiles(self, tiles: _Tiles) -> None:
+        tools = self._tools.pop() if self._tools else _Tools()
+        while tile := tiles.take():
+            touched: dict[int, None] = {}
+            for version, pairs in self._by_version(tile):
+                numbers = self._numbers[version]
+                for source, group in groupby(pairs, itemgetter(0)):
+                    row, columns = numbers[source], [numbers[target] for _, target in group]
+                    self._send_row(tools, row, columns)
+                    touched[row] = None
+                    touched.update(dict.fromkeys(columns))
+            for number in touched:
+                self._read(tools, number)
+        self._tools.append(tools)
+
+    def _send_row(self, tools: _Tools, row: int, columns: Sequence[int]) -> None:
+        """Send the requests of one source."""
+        version = self._members[row][1]
+        addresses = [self._packed[column] for column in columns]
+        self._evidence.expect(version, row, columns, addresses)
+        sock = self._sockets.get(self._members[row])
+        if sock is None:
+            refused = [(column, NO_SOCKET) for column in columns]
+        else:
+            if row not in self._identifiers:
+                self._identifiers[row] = ICMP_IDS.next_id()
+            head = prefix(version, self._identifiers[row], self._tag, row)
+            refused = tools.sender(version).send(sock.fileno(), head, columns, addresses)
+        for column, error in refused:
+            self._evidence.refuse(version, (row, column), self._packed[column], error)
+
+    def _repeat(self, cells: Sequence[Cell], deadline: float) -> None:
+        """Wait for late replies, send one more probe for each pair without one, and read again."""
+        self._prepare([self._names(cell) for cell in cells])
+        for row, column in cells:
+            self._evidence.expect(self._members[row][1], row, (column,), (self._packed[column],))
+        self._drain(min(time.monotonic() + RETRY_INTERVAL_S, deadline), RETRY_INTERVAL_S)
+        self._settle(cells, sent=False)
+        left = self._unanswered(cells)
+        self._evidence.begin({number for cell in left for number in cell})
+        tiles = _Tiles([self._names(cell) for cell in left], deadline, str)
+        self._send(tiles)
+        self._drain(min(time.monotonic() + RETRY_INTERVAL_S, deadline), QUIET_S)
+        for tile in tiles.taken:
+            self._settle(map(self._cell, tile), sent=True)
+
+    def _unanswered(self, cells: Iterable[Cell]) -> list[Cell]:
+        return [cell for cell in cells if (state := self._open.get(cell)) is not None and not state.replied]
+
+    # ---- reading
+
+    def _drain(self, deadline: float, quiet_s: float) -> None:
+        """Read until all that is expected has come, no packet came for `quiet_s` seconds, or the deadline is
+        reached."""
+        tools = self._tools.pop() if self._tools else _Tools()
+        while numbers := self._evidence.waiting():
+            left = min(deadline - time.monotonic(), quiet_s)
+            if left <= 0 or not self._wait(tools, numbers, left):
+                break
+        self._tools.append(tools)
+
+    def _wait(self, tools: _Tools, numbers: Iterable[int], timeout_s: float) -> bool:
+        """Wait for packets at the sockets of these members, and read them. Returns whether there were some."""
+        poll, by_fd = select.poll(), {}
+        for number in numbers:
+            sock = self._sockets.get(self._members[number])
+            if sock is not None:
+                poll.register(sock, select.POLLIN)
+                by_fd[sock.fileno()] = number
+        ready = poll.poll(timeout_s * 1000)
+        for fd, _ in ready:
+            self._read(tools, by_fd[fd])
+        return bool(ready)
+
+    def _read(self, tools: _Tools, number: int) -> None:
+        """Read what waits at the socket of a member."""
+        member = self._members[number]
+        sock = self._sockets.get(member)
+        if sock is None:
+            return
+        receiver = tools.receiver(member[1])
+        for _ in range(MAX_READS):
+            try:
+                echoes, count = receiver.receive(sock.fileno())
+            except BlockingIOError:
+                return
+            except OSError:
+                forget_errors(sock)  # an ICMP error, which was queued; the next call goes on
+                continue
+            self._evidence.record(number, echoes)
+            if count < MESSAGES:
+                return
+
+    # ---- deciding
+
+    def _settle(self, cells: Iterable[Cell], *, sent: bool) -> None:
+        """Keep what is known of these pairs, which are open, after another look; forget those that are proven now."""
+        unproven = self._evidence.unproven()
+        for cell in cells:
+            if cell in unproven:
+                self._note(cell, unproven[cell], self._open[cell], sent=sent)
+            else:
+                del self._open[cell]
+
+    def _note(self, cell: Cell, observation: Observation, state: _State, *, sent: bool = True) -> None:
+        """Add what was observed to what is known of an open pair."""
+        state.replied |= observation.replied
+        state.seen_source = observation.seen_source or state.seen_source
+        if sent:
+            self._note_error(cell, observation.errno, state)
+        if state.replied and state.seen_source in self._own(cell[0]):
+            del self._open[cell]
+
+    def _note_error(self, cell: Cell, number: int, state: _State) -> None:
+        source, version = self._members[cell[0]]
+        if number == NO_SOCKET:
+            sockets = self._sockets
+            reason = sockets.missing_namespaces.get(source) or sockets.inaccessible.get(source)
+            state.error = reason or f"{source} has no IPv{version}"
+            state.refused = source not in sockets.inaccessible
+            return
+        state.error = os.strerror(number) if number else ""
+        state.refused = number in REFUSALS
+        if number in EXHAUSTED_ERRNOS:
+            state.tool_problem = EXHAUSTED_HINT
+        else:
+            state.tool_problem = "see labctl doctor" if number == errno.EAGAIN else ""
+
+    def _tool_problem(self, cell: Cell, state: _State, lost: Mapping[str, str]) -> str:
         """The problem of labctl or the machine that can explain what a pair lacks; "" if there is none."""
-        source, target, _ = state.request
-        doubts = [state.tool_problem, self.inaccessible.get(source, ""), self.inaccessible.get(target, "")]
+        source, target = self._names(cell)
+        inaccessible = self._sockets.inaccessible
+        doubts = [state.tool_problem, inaccessible.get(source, ""), inaccessible.get(target, "")]
         doubts += [lost.get(source, "")] if not state.replied else []
         doubts += [lost.get(target, "")] if not state.seen_source else []
         return next(filter(None, doubts), "")
 
-    def _pair(self, state: _State, doubt: str) -> Pair:
-        source, target, address = state.request
+    def _pair(self, cell: Cell, state: _State, doubt: str) -> Pair:
+        source, target = self._names(cell)
         seen = ip_address(state.seen_source) if state.seen_source else None
-        unchanged = seen is not None and self._is_own(state)
-        pair = Pair(source, target, address, state.replied, seen, unchanged, state.error)
+        unchanged = seen is not None and state.seen_source in self._own(cell[0])
+        pair = Pair(source, target, self._targets[target], state.replied, seen, unchanged, state.error)
         return pair if seen is not None and not unchanged else replace(pair, tool_fault=doubt)
 
-    def _is_own(self, state: _State) -> bool:
-        return state.seen_source in self._own.get(state.request[0], ())
 
-    def _overflows(self) -> dict[str, str]:
-        """The namespaces with a socket that lost packets because its buffer was full, each with a sentence."""
-        lost = {}
-        for (name, _), sock in self._sockets.items():
-            number = struct.unpack("=9I", sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))[MEMINFO_DROPS]
-            if number:
-                lost[name] = f"{number} packets were lost by the socket in {name}; see labctl doctor"
-        return lost
+class _Tools:
+    """What one thread sends and receives with."""
 
-    def _new_identifiers(self) -> None:
-        self._identifiers = {key: ICMP_IDS.next_id() for key in self._sockets}
+    def __init__(self) -> None:
+        self._senders: dict[int, EchoSender] = {}
+        self._receivers: dict[int, EchoReceiver] = {}
 
-    def _still_waiting(self, numbers: Iterable[int]) -> Iterator[int]:
-        return (number for number in numbers if (state := self._open.get(number)) is not None and not state.replied)
+    def sender(self, version: int) -> EchoSender:
+        """The sender of an IP version."""
+        if version not in self._senders:
+            self._senders[version] = EchoSender(version)
+        return self._senders[version]
 
-    def _round(self, numbers: Iterable[int], deadline: float) -> None:
-        """Send one more probe for each of these pairs, and read replies until no more arrive."""
-        numbers = tuple(numbers)
-        if len(numbers) <= MAX_PAIRS_WITH_NEW_IDS:
-            self._new_identifiers()
-        for start in range(0, len(numbers), BATCH):
-            if time.monotonic() >= deadline:
-                return
-            for number in self._still_waiting(numbers[start : start + BATCH]):
-                self._send(number, self._open[number])
-            self._read(0)
-        waiting = {number for number in self._still_waiting(numbers) if not self._open[number].error}
-        self._drain(waiting, min(time.monotonic() + RETRY_INTERVAL_S, deadline), QUIET_S)
-
-    def _send(self, number: int, state: _State) -> None:
-        source, _, address = state.request
-        version = address.version
-        sock = self._sockets.get((source, version))
-        if sock is None:
-            state.error = (
-                self.missing_namespaces.get(source) or self.inaccessible.get(source) or f"{source} has no IPv{version}"
-            )
-            state.refused = source not in self.inaccessible
-            return
-        identifier = self._identifiers[source, version]
-        marker = MESH_MAGIC + struct.pack("!I", number ^ self._salt)
-        kind = ECHO_REQUEST if version == 4 else ICMP6_ECHO_REQUEST
-        head = struct.pack("!BBHHH", kind, 0, 0, identifier, 0)
-        if version == 4:
-            head = struct.pack("!BBHHH", kind, 0, checksum(head + marker), identifier, 0)
-        error = _send_packet(sock, head + marker, address)
-        state.error = os.strerror(error) if error else ""
-        state.refused = error in REFUSALS
-        if error in EXHAUSTED_ERRNOS:
-            state.tool_problem = EXHAUSTED_HINT
-        else:
-            state.tool_problem = "see labctl doctor" if error == errno.EAGAIN else ""
-
-    def _drain(self, waiting: Collection[int], deadline: float, quiet_s: float) -> None:
-        """Read until all waiting pairs are answered, no packet came for `quiet_s` seconds, or the deadline is
-        reached."""
-        while waiting := tuple(self._still_waiting(waiting)):
-            left = deadline - time.monotonic()
-            if left <= 0 or not self._read(min(left, quiet_s)):
-                return
-        self._read(0)  # a reply may have been read before its request, which is on another socket
-
-    def _read(self, timeout_s: float) -> bool:
-        ready = self._epoll.poll(timeout_s)
-        for fd, events in ready:
-            name, version = self._members[fd]
-            sock = self._sockets[name, version]
-            if events & select.EPOLLERR:
-                _forget_errors(sock)
-            for _ in range(4 * BATCH):
-                try:
-                    data, sender = sock.recvfrom(256)
-                except BlockingIOError:
-                    break
-                except OSError:
-                    continue  # an error that was queued on the socket; the next read continues
-                if version == 4:
-                    self._record_packet(name, data[20:], data[12:16], ECHO_REQUEST)
-                else:
-                    address = socket.inet_pton(socket.AF_INET6, sender[0].split("%")[0])
-                    self._record_packet(name, data, address, ICMP6_ECHO_REQUEST)
-        return bool(ready)
-
-    def _record_packet(self, name: str, icmp: bytes, sender: bytes, request: int) -> None:
-        if icmp[8:12] != MESH_MAGIC or len(icmp) < 16:
-            return
-        number = struct.unpack_from("!I", icmp, 12)[0] ^ self._salt
-        state = self._open.get(number)
-        if state is None:
-            return  # a packet of another mesh, or a late one of a proven pair
-        source, target, address = state.request
-        if icmp[0] == request:
-            if name == target:
-                state.seen_source = sender
-        elif name == source and sender == address.packed:
-            state.replied = True
-        if state.replied and self._is_own(state):
-            del self._open[number]
+    def receiver(self, version: int) -> EchoReceiver:
+        """The receiver of an IP version."""
+        if version not in self._receivers:
+            self._receivers[version] = EchoReceiver(version)
+        return self._receivers[version]
 
 
-def _send_packet(sock: socket.socket, packet: bytes, address: IP) -> int:
-    """Send a packet; returns the errno, 0 for success. The first attempt may only return a pending error of an earlier
-    packet, so there is a second one."""
-    for _ in range(2):
-        try:
-            sock.sendto(packet, (str(address), 0))
-            return 0
-        except OSError as error:
-            number = error.errno or errno.EIO
-            if number in EXHAUSTED_ERRNOS:
-                break
-    return number
+class _Tiles:
+    """The pairs of a part, from which threads take a tile each until the deadline, or until `problem` gives a reason to
+    stop. The tiles that are taken one after the other are far from each other, so that threads share no socket."""
 
+    def __init__(
+        self, pairs: Sequence[_NamePair], deadline: float, problem: Callable[[], str], *, in_any_case: bool = False
+    ) -> None:
+        starts = range(0, len(pairs), TILE)
+        step = -(-len(starts) // MAX_THREADS) or 1
+        self._starts = iter([start for first in range(step) for start in starts[first::step]])
+        self._pairs, self._deadline, self._problem = pairs, deadline, problem
+        self._in_any_case = in_any_case  # the first tile
+        self._lock = threading.Lock()
+        self.pair_count = len(pairs)
+        self.problem = ""  # why tiles were not taken
+        self.taken: list[Sequence[_NamePair]] = []
 
-def _forget_errors(sock: socket.socket) -> None:
-    """Discard the errors that are queued on a socket: an unanswered pair shows by its missing reply."""
-    for _ in range(16 * BATCH):
-        try:
-            sock.recvmsg(256, 256, socket.MSG_ERRQUEUE)
-        except OSError:
-            return
+    def take(self) -> Sequence[_NamePair]:
+        """The next tile, empty if there is none."""
+        with self._lock:
+            start = None if self.problem else next(self._starts, None)
+            if start is None:
+                return ()
+            if not self._in_any_case:
+                late = time.monotonic() >= self._deadline
+                self.problem = sentence("the time was up") if late else self._problem()
+                if self.problem:
+                    return ()
+            self._in_any_case = False
+            tile = self._pairs[start : start + TILE]
+            self.taken.append(tile)
+            return tile
 
-
-def _raw_socket(version: int) -> socket.socket:
-    """A raw socket that receives only echo requests and echo replies.
-
-    With IP_RECVERR the kernel reports a full neighbour table when a packet is sent; without it, it does not.
-    """
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    if version == 4:
-        sock = socket.socket(socket.AF_INET, kind, socket.IPPROTO_ICMP)
-        sock.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~(1 << 0 | 1 << 8)))
-        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-    else:
-        sock = socket.socket(socket.AF_INET6, kind, socket.IPPROTO_ICMPV6)
-        blocked = [0xFFFFFFFF] * 8
-        blocked[128 >> 5] &= ~(1 << (128 & 31) | 1 << (129 & 31))
-        sock.setsockopt(socket.IPPROTO_ICMPV6, ICMP6_FILTER, struct.pack("=8I", *blocked))
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
-    set_receive_buffer(sock, RCVBUF_BYTES)
-    return sock
+    def stop(self) -> None:
+        """Give out no further tile."""
+        self.problem = self.problem or sentence("the time was up")

@@ -11,7 +11,9 @@ import socket
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from labctl.core.neighbour_presets import Preset
 from labctl.core.resources import IP, Interface, Neighbour
@@ -23,44 +25,27 @@ from labctl.kernel.netlink import dump, messages
 from labctl.kernel.netlink.rtnetlink import Channel
 
 RECORD_KIND = "neighbours"
+MAX_FILES = 2048  # open files, each for one namespace
 
 
 class TemporaryNeighbours:
-    """Permanent entries that exist as long as this context. `entry_count` counts them."""
+    """Permanent entries that exist as long as this context. `add` makes them, `entry_count` counts them.
 
-    def __init__(self, lab: str, wanted: Iterable[Preset], thread: NetnsThread) -> None:
-        self._lab, self._thread = lab, thread
-        self._channels: dict[str, Channel] = {}
-        self._sockets: dict[str, socket.socket] = {}
+    It keeps at most `max_files` files open, each for one namespace.
+    """
+
+    def __init__(self, lab: str, thread: NetnsThread, max_files: int = MAX_FILES) -> None:
+        self._lab, self._thread, self._max_files = lab, thread, max_files
+        self._channels: dict[str, Channel] = {}  # by namespace; the kernel answers its ioctls about devices, too
         self._indices: dict[Interface, int] = {}
         self._macs: dict[Interface, str | None] = {}
-        self._entries: dict[str, dict[Preset, Neighbour]] = {}
-        for preset in wanted:
-            mac = self._mac(preset.mac_interface)
-            if mac is not None and self._index(preset.at):
-                entry = Neighbour(preset.at, preset.ip, mac)
-                self._entries.setdefault(preset.at.ns, {})[preset] = entry
+        self._known: set[Preset] = set()
+        self._entries: dict[str, list[_Entry]] = {}  # those that were made, by namespace
         self.entry_count = 0
         self._record: WorkRecord | None = None
 
     def __enter__(self) -> TemporaryNeighbours:
         self._record = WorkRecord(f"a check of lab {self._lab}")
-        try:
-            for node, entries in self._entries.items():
-                self._omit_existing(node, entries)
-                texts = [[preset.at.dev, str(preset.ip), entry.mac] for preset, entry in entries.items()]
-                self._record.note(RECORD_KIND, lab=self._lab, node=node, entries=texts)
-                for preset, entry in entries.items():
-                    message = messages.neighbour(entry, self._index(preset.at))
-                    message[6:8] = messages.CREATE_FLAGS.to_bytes(2, sys.byteorder)  # add only, never replace
-                    self._channels[node].queue(message, preset)
-                for refusal in self._channels[node].flush():
-                    if refusal.errno == errno.EEXIST:
-                        del entries[refusal.tag]
-                self.entry_count += len(entries)
-        except BaseException:
-            self.__exit__()
-            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -70,41 +55,97 @@ class TemporaryNeighbours:
         finally:
             for channel in self._channels.values():
                 channel.close()
-            for sock in self._sockets.values():
-                sock.close()
+
+    def add(self, wanted: Iterable[Preset]) -> None:
+        """Make the entries that were not added before. Raises KernelError, LimitError."""
+        new: dict[str, list[_Entry]] = {}
+        for preset in wanted:
+            if preset not in self._known:
+                self._known.add(preset)
+                mac, index = self._mac(preset.mac_interface), self._index(preset.at)
+                if mac is not None and index:
+                    new.setdefault(preset.at.ns, []).append(_Entry(preset.at.dev, index, preset.ip, mac))
+        for node, entries in new.items():
+            self._add(node, entries)
+
+    def _add(self, node: str, wanted: Iterable[_Entry]) -> None:
+        """Make entries in one namespace, except those that exist already: they are not this check's to remove."""
+        channel = self._channel(node)
+        if channel is None:
+            return
+        found = {(one.index, one.ip) for one in dump.neighbours(channel)}
+        entries = [entry for entry in wanted if (entry.ifindex, entry.ip) not in found]
+        assert self._record is not None
+        self._record.note(RECORD_KIND, lab=self._lab, node=node, entries=[entry.text for entry in entries])
+        made = self._entries.setdefault(node, [])
+        made += entries  # before they are there: what is interrupted is removed as well
+        for entry in entries:
+            message = entry.message()
+            message[6:8] = messages.CREATE_FLAGS.to_bytes(2, sys.byteorder)  # add only, never replace
+            channel.queue(message, entry)
+        refused = {refusal.tag for refusal in channel.flush() if refusal.errno == errno.EEXIST}
+        if refused:
+            made[:] = [entry for entry in made if entry not in refused]
+        self.entry_count += len(entries) - len(refused)
 
     def _remove_entries(self) -> None:
         for node, entries in self._entries.items():
-            for preset, entry in entries.items():
-                self._channels[node].queue(messages.neighbour(entry, self._index(preset.at), delete=True), preset)
-            self._channels[node].flush()  # a refused removal means that the entry was gone already
+            channel = self._channel(node) if entries else None
+            if channel is not None:
+                for entry in entries:
+                    channel.queue(entry.message(delete=True), entry)
+                channel.flush()  # a refused removal means that the entry was gone already
 
-    def _omit_existing(self, node: str, entries: dict[Preset, Neighbour]) -> None:
-        """Forget the entries that exist already: they are not this check's to remove."""
-        found = {(one.index, one.ip) for one in dump.neighbours(self._channels[node])}
-        for preset in [preset for preset in entries if (self._index(preset.at), preset.ip) in found]:
-            del entries[preset]
-
-    def _open(self, node: str) -> socket.socket | None:
-        if node not in self._sockets:
+    def _channel(self, node: str) -> Channel | None:
+        if node not in self._channels:
             path = paths.netns_path(self._lab, node)
             if not path.exists():
                 return None
+            if len(self._channels) >= self._max_files:
+                self._channels.pop(next(iter(self._channels))).close()
             self._channels[node] = self._thread.run(path, Channel)
-            self._sockets[node] = self._thread.run(None, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
-        return self._sockets[node]
+        return self._channels[node]
 
     def _mac(self, interface: Interface) -> str | None:
         if interface not in self._macs:
-            sock = self._open(interface.ns)
-            self._macs[interface] = device_state.mac(sock, interface.dev) if sock is not None else None
+            channel = self._channel(interface.ns)
+            self._macs[interface] = device_state.mac(channel, interface.dev) if channel is not None else None
         return self._macs[interface]
 
     def _index(self, interface: Interface) -> int:
         if interface not in self._indices:
-            sock = self._open(interface.ns)
-            self._indices[interface] = device_state.ifindex(sock, interface.dev) if sock is not None else 0
+            channel = self._channel(interface.ns)
+            self._indices[interface] = device_state.ifindex(channel, interface.dev) if channel is not None else 0
         return self._indices[interface]
+
+
+class _Entry(NamedTuple):
+    """One entry: the device, its index, the neighbour's address and its MAC."""
+
+    device: str
+    ifindex: int
+    ip: IP
+    mac: str
+
+    @property
+    def text(self) -> list[str]:
+        """The entry in a record."""
+        return [self.device, str(self.ip), self.mac]
+
+    def message(self, *, delete: bool = False) -> bytearray:
+        """The netlink message. One is encoded for each IP version, and the others differ in three places."""
+        message = bytearray(_template(self.ip.version, delete))
+        packed = self.ip.packed
+        message[20:24] = self.ifindex.to_bytes(4, sys.byteorder)  # ndm_ifindex
+        message[32 : 32 + len(packed)] = packed
+        message[36 + len(packed) : 42 + len(packed)] = bytes.fromhex(self.mac.replace(":", ""))
+        return message
+
+
+@cache
+def _template(version: int, delete: bool) -> bytes:
+    ip = ip_address("0.0.0.0" if version == 4 else "::")
+    return bytes(messages.neighbour(Neighbour(Interface("", ""), ip, "00:00:00:00:00:00"), 0, delete=delete))
 
 
 def remove_recorded(entries: Iterable[tuple[str, str, str]]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,19 +13,35 @@ from typing import Any
 
 import pytest
 
-from labctl.checks import attempt, mesh, runner
+from labctl.checks import attempt, mesh, mesh_neighbours, runner
 from labctl.core.neighbour_presets import NeighbourPresets
 from labctl.core.neighbour_tables import FullTable, NeighbourTable
 from labctl.core.results import Outcome
 from labctl.core.scenario_types import Check, Lab
-from labctl.kernel.host import paths
+from labctl.kernel.host import limits, paths
+from labctl.kernel.namespaces import thread
 from labctl.kernel.netlink import neighbour_tables
+from labctl.kernel.probes import echo_batch, mesh_sockets
 from labctl.kernel.probes import mesh as probes
 from labctl.lab import lifecycle
 
 NAME = "meshlab"
 PODS = ("pod1-1", "pod1-2", "pod1-3", "pod2-1", "pod2-2", "pod2-3")
 MESH = Check("all", "mesh", groups=((PODS, PODS),))  # 30 pairs
+VERSIONS = """
+name: versions
+model: raw
+namespaces: {a: {role: pod}, b: {role: pod}, c: {role: pod}, sw: {role: machine}}
+links:
+  - bridge: sw/br0
+  - veth: [{at: sw/a, master: br0}, a/eth0]
+  - veth: [{at: sw/b, master: br0}, b/eth0]
+  - veth: [{at: sw/c, master: br0}, c/eth0]
+addresses:
+  a/eth0: [10.0.0.1/24, "fd00::1/64"]
+  b/eth0: [10.0.0.2/24, "fd00::2/64"]
+  c/eth0: ["fd00::3/64", 10.0.0.3/24]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +122,14 @@ def test_a_sample_finds_a_dead_pod(lab: Lab, dead_pod: str, monkeypatch: pytest.
 def test_a_mesh_that_cannot_be_asked_in_time_ends_in_time_and_is_inconclusive(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send = probes.Mesh._send
+    send = echo_batch.send_messages
 
-    def slowly(self: probes.Mesh, number: int, state: Any) -> None:
+    def slowly(fd: int, address: int, count: int) -> int:
         time.sleep(0.05)
-        send(self, number, state)
+        return send(fd, address, 1)
 
-    monkeypatch.setattr(probes.Mesh, "_send", slowly)
-    monkeypatch.setattr(probes, "BATCH", 4)
+    monkeypatch.setattr(echo_batch, "send_messages", slowly)
+    monkeypatch.setattr(probes, "TILE", 4)
     found = outcome(lab, replace(MESH, within=0.8))
 
     assert found.verdict == "inconclusive", text(found)
@@ -123,17 +141,21 @@ def test_a_mesh_that_cannot_be_asked_in_time_ends_in_time_and_is_inconclusive(
     assert found.seconds < 1.5
 
 
-def test_parts_of_a_mesh_have_their_own_entries_and_leave_none(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most", [0, 1000])
+def test_the_entries_for_parts_of_a_mesh_are_bounded_and_none_is_left(
+    lab: Lab, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_tables(monkeypatch, room=0)
     monkeypatch.setattr(mesh, "PART", 7)
+    monkeypatch.setattr(mesh_neighbours, "MAX_ENTRIES", most)
     ip("pod1-1", "neigh flush all")  # what exists already is not replaced
     before = {node: ip(node, "neigh show nud permanent") for node in (*PODS, "node1", "node2")}
     during: list[str] = []
     ask = probes.Mesh.ask
 
-    def look(self: probes.Mesh, requests: Any, deadline: float) -> str:
+    def look(self: probes.Mesh, pairs: Any, deadline: float) -> str:
         during.append(ip("pod1-1", "neigh show nud permanent"))
-        return ask(self, requests, deadline)
+        return ask(self, pairs, deadline)
 
     monkeypatch.setattr(probes.Mesh, "ask", look)
     found = outcome(lab, MESH)
@@ -142,7 +164,10 @@ def test_parts_of_a_mesh_have_their_own_entries_and_leave_none(lab: Lab, monkeyp
     assert found.evidence[0] == "30 of 30 pairs: replied, seen with own address"
     assert len(during) == 5
     assert [f"10.244.0.{number} dev eth0" in during[0] for number in (3, 4)] == [True, True]
-    assert during[-1] == before["pod1-1"], "pod1-1 is in no pair of the last part"
+    if not most:
+        assert during[-1] == before["pod1-1"], "pod1-1 is in no pair of the last part"
+    else:
+        assert during[-1] == during[0], "the entries of earlier parts stay"
     assert {node: ip(node, "neigh show nud permanent") for node in before} == before
     assert "neighbour entries were preset for this check" in found.evidence[-1]
 
@@ -167,7 +192,7 @@ def test_a_mesh_that_does_not_fit_says_so_before_it_sends(lab: Lab, monkeypatch:
 
 def test_pairs_without_proof_are_limited(lab: Lab, dead_pod: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "MAX_OPEN_PAIRS", 1)
-    monkeypatch.setattr(probes, "BATCH", 2)
+    monkeypatch.setattr(probes, "TILE", 2)
     found = outcome(lab, MESH)
 
     assert found.verdict == "fail", text(found)
@@ -220,3 +245,82 @@ def test_silence_is_tried_again_while_the_table_is_full(
 
     assert found.verdict == "inconclusive", text(found)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_many_threads_and_few_sockets_find_the_same(
+    lab: Lab, dead_pod: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles of a few pairs, asked by several threads, in parts of four machines."""
+    monkeypatch.setattr(probes, "TILE", 3)
+    monkeypatch.setattr(probes, "THREADED_PAIRS", 1)
+    monkeypatch.setattr(probes, "MAX_THREADS", threads)
+    monkeypatch.setattr(mesh_sockets, "MAX_SOCKETS", 4)
+    open_sockets: list[int] = []
+    opened = mesh_sockets.MeshSockets.open
+
+    def count(self: mesh_sockets.MeshSockets, members: Any) -> bool:
+        closed = opened(self, members)
+        open_sockets.append(len(self._sockets))
+        return closed
+
+    monkeypatch.setattr(mesh_sockets.MeshSockets, "open", count)
+    found = outcome(lab, replace(MESH, within=6))
+
+    assert found.verdict == "fail", text(found)
+    assert found.pairs is not None
+    assert (found.pairs.asked, found.pairs.total) == (30, 30)
+    assert found.evidence[0] == "20 of 30 pairs: replied, seen with own address"
+    bad = [line for line in found.evidence if " (10.244." in line]
+    assert all(dead_pod in line for line in bad)
+    assert len(bad) == 10
+    assert max(open_sockets) <= 4
+    assert len(open_sockets) > 1
+
+
+def test_a_mesh_needs_few_open_files(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the limit of open files allows no socket for each pod, the pods take turns."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(limits, "raise_open_file_limit", lambda: None)
+    monkeypatch.setattr(thread, "raise_open_file_limit", lambda: None)
+    monkeypatch.setattr(runner, "namespaces_to_tap_for", lambda *_: ())
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2 * limits.SPARE_FILES + 8, hard))
+    try:
+        found = outcome(lab, MESH)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert found.verdict == "pass", text(found)
+    assert found.evidence[0] == "30 of 30 pairs: replied, seen with own address"
+
+
+def test_a_mesh_asks_over_both_ip_versions(tmp_path: Path) -> None:
+    """The first address of a machine decides over which version it is asked."""
+    file = tmp_path / "lab.yaml"
+    file.write_text(VERSIONS)
+    lifecycle.up(lifecycle.define(str(file)))
+    try:
+        found = outcome(lifecycle.load_compiled_lab("versions"), replace(MESH, groups=(("abc", "abc"),), within=3))
+        command = ["ip", "-n", paths.netns_name("versions", "c"), "link", "set", "eth0", "down"]
+        subprocess.run(command, check=True)
+        down = outcome(lifecycle.load_compiled_lab("versions"), replace(MESH, groups=(("abc", "abc"),), within=0.5))
+    finally:
+        lifecycle.down("versions")
+
+    assert found.verdict == "pass", text(found)
+    assert found.evidence[0] == "6 of 6 pairs: replied, seen with own address"
+    assert down.verdict == "fail"
+    assert down.evidence[0] == "2 of 6 pairs: replied, seen with own address"
+    assert "a -> c (fd00::3): no reply, never seen there" in text(down)
+
+
+def test_a_failed_pair_of_a_large_lab_is_probed_again_with_taps(
+    lab: Lab, dead_pod: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mesh alone has no taps there; those of the second look show where the packet was last."""
+    monkeypatch.setattr(runner, "namespaces_to_tap_for", lambda *_: ())
+    found = outcome(lab, replace(MESH, groups=((PODS[:1], PODS),), within=0.6))
+
+    assert found.verdict == "fail", text(found)
+    assert f"pod1-1 -> {dead_pod}: last seen " in text(found)

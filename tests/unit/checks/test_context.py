@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from labctl.checks import context
-from labctl.checks.context import CheckContext, namespaces_to_tap, open_listener
-from labctl.checks.runner import NODE_TAP_LIMIT, namespaces_to_tap_for
+from labctl.checks.context import NODE_TAP_LIMIT, CheckContext, namespaces_to_tap, open_listener
+from labctl.checks.runner import namespaces_to_tap_for
 from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.resources import Chain, Netns
@@ -68,6 +68,15 @@ def test_a_check_in_a_very_large_lab_has_taps_at_its_ends_only() -> None:
     check = Check("", "ping", "pod1", "pod2")
 
     assert namespaces_to_tap_for(large_lab(NODE_TAP_LIMIT + 1), [check]) == ("pod1", "pod2", "node1", "node2")
+
+
+def test_a_mesh_alone_has_no_taps_in_a_large_lab() -> None:
+    mesh, ping = Check("", "mesh", groups=((("pod1",), ("pod2",)),)), Check("", "ping", "pod1", "pod2")
+
+    assert namespaces_to_tap_for(large_lab(33), [mesh]) == ()
+    assert "node32" in namespaces_to_tap_for(large_lab(33), [mesh, ping])
+    assert "node32" in namespaces_to_tap_for(large_lab(33), [])
+    assert len(namespaces_to_tap_for(large_lab(32), [mesh])) == 64
 
 
 def context_of(run: Callable[..., Any]) -> CheckContext:

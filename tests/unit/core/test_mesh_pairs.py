@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labctl.core.mesh_pairs import MAX_PAIRS, MeshPairs, choose_pairs
+from labctl.core.mesh_pairs import MAX_PAIRS, TILE, MeshPairs, choose_pairs, parts
 
 NODES = [f"node{number}" for number in range(6)]
 
@@ -106,3 +106,38 @@ def test_the_pairs_of_a_large_mesh_are_never_in_memory_together() -> None:
 
     assert number == 159_600
     assert peak_bytes < 100_000
+
+
+@pytest.mark.parametrize("limit", [MAX_PAIRS, None])
+def test_pairs_that_come_together_have_few_machines(limit: int | None) -> None:
+    pairs = list(cluster(20, 20, limit)[0])
+    windows = (pairs[start : start + 200] for start in range(0, len(pairs), 200))
+    numbers = [len({name for pair in window for name in pair}) for window in windows]
+
+    assert max(numbers) <= 4 * TILE
+
+
+def test_a_part_is_bounded_by_its_pairs_and_by_its_machines() -> None:
+    pairs = list(cluster(20, 20)[0])
+    found = list(parts(pairs, 5000, 90))
+
+    assert [pair for part in found for pair in part] == pairs
+    assert max(map(len, found)) <= 5000
+    assert max(len({name for pair in part for name in pair}) for part in found) <= 90
+    assert len(found) < 200
+
+
+def test_a_part_of_one_pair_is_possible_and_none_is_empty() -> None:
+    assert list(parts([("a", "b"), ("c", "d"), ("c", "e")], 9, 2)) == [[("a", "b")], [("c", "d")], [("c", "e")]]
+    assert list(parts([], 9, 2)) == []
+
+
+def test_the_sample_of_many_nodes_needs_few_machines_at_a_time() -> None:
+    """A machine asks several nodes in a row, so that the machines of one part do not change with every pair."""
+    found, on = cluster(100, 30, 10_000)
+    pairs = list(found)
+
+    assert len({(on[a], on[b]) for a, b in pairs}) == 10_000
+    assert {a for a, _ in pairs} == {b for _, b in pairs} == {*on}
+    assert len(pairs) < 10_000 + 3000
+    assert len(list(parts(pairs, MAX_PAIRS, 1024))) < 25

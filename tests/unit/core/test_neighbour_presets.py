@@ -123,3 +123,18 @@ def test_the_entries_of_every_mesh_of_a_built_in_scenario_can_be_predicted(name:
         needed = NeighbourPresets(lab).needed(addresses, {leaf: peers[leaf] for leaf in leaves}, targets)
 
         assert needed.unpredictable == 0, check.say
+
+
+def test_a_node_needs_only_the_entries_of_what_passes_it() -> None:
+    lab = compiled("{model: kubenet, name: k, nodes: {count: 3, pods: 2}}")
+    topology = Topology(lab)
+    on_nodes = {f"node{number}": frozenset(topology.addresses(f"pod{number}-1")) for number in (1, 2, 3)}
+    passing = {"node1": on_nodes["node1"], "node2": frozenset(), "node3": frozenset()}
+    ends = [ip for name in ("node1", "pod1-1", "node2", "node3") for ip in topology.addresses(name)]
+    peers = dict.fromkeys([machine.name for machine in lab.machines if machine.role in LEAF_ROLES], frozenset[IP]())
+    all_of_them = {item.at.ns for item in NeighbourPresets(lab).needed(ends, peers).presets}
+    bounded = NeighbourPresets(lab).needed(ends, peers, passing=passing).presets
+
+    assert {"node1", "node2", "node3"} <= all_of_them
+    assert {item.at.ns for item in bounded} == all_of_them - {"node2", "node3"}
+    assert ("node1", topology.addresses("pod1-1")[0]) in {(item.at.ns, item.ip) for item in bounded}
