@@ -130,8 +130,8 @@ class EchoReceiver:
         self._lengths = memoryview(self._vector).cast("B").cast("I")[_LENGTH :: _message.size // 4]
 
     def receive(self, fd: int) -> tuple[list[Echo], int]:
-        """What waits at a socket, but at most `MESSAGES`; and how many packets these are, with those that are no echoes
-        of a mesh. Raises OSError: BlockingIOError if nothing waits."""
+        """The echoes that wait at a socket, but at most `MESSAGES`; and the number of packets, with those of another
+        kind. Raises OSError: BlockingIOError if nothing waits."""
         count = _receive(fd, ctypes.addressof(self._vector), MESSAGES, socket.MSG_DONTWAIT, None)
         if count < 0:
             raise OSError(ctypes.get_errno(), "recvmmsg")

@@ -71,7 +71,7 @@ class MeshEvidence:
             self._record_strange(number, echo)
 
     def waiting(self) -> list[int]:
-        """The members whose sockets have not received all."""
+        """The members that have not received all."""
         return [number for number, echoes in self._waiting.items() if echoes]
 
     def waiting_count(self) -> int:
