@@ -165,23 +165,44 @@ class Builder:
 
     # configuring: links up, addresses, neighbours, routes, rules
 
-    def _configure(self, changes: Iterable[Change], new_links: set[int]) -> list[Refusal]:
+    def _configure(self, changes: Sequence[Change], new_links: set[int]) -> list[Refusal]:
+        """Set links up, and add what is on them. Where a bridge is new, its ports and all other namespaces come first: a
+        bridge that is up looks at all of its ports each time one of them gets or loses its carrier, so a thousand ports
+        would cost a million looks."""
+        bridged = {
+            change.want.ns
+            for change in changes
+            if isinstance(change.want, Link) and change.want.kind == "bridge" and id(change.want) in new_links
+        }
+        later: list[Change] = []
         for change in changes:
             item = change.want
             if item is None or isinstance(item, (Netns, Sysctl, IpSet, Chain, NftObject, Attachment, Process)):
                 continue
             if item.ns not in self._namespaces.channels:
                 continue
-            try:
-                if not isinstance(item, Link):
-                    self._queue_addition(item, change.have)
-                elif id(item) in new_links:
-                    self._linker.set_up(item)
-                elif isinstance(change.have, Link):
-                    self._linker.update(item, change.have)
-            except DeviceNotReady:
-                continue
-        return self._flush()
+            is_port = isinstance(item, Link) and item.kind == "veth" and item.master is not None
+            if item.ns in bridged and not is_port:
+                later.append(change)
+            else:
+                self._configure_one(change, new_links)
+        refused = self._flush()
+        for change in later:
+            self._configure_one(change, new_links)
+        return refused + self._flush() if later else refused
+
+    def _configure_one(self, change: Change, new_links: set[int]) -> None:
+        item = change.want
+        assert item is not None
+        try:
+            if not isinstance(item, Link):
+                self._queue_addition(item, change.have)
+            elif id(item) in new_links:
+                self._linker.set_up(item)
+            elif isinstance(change.have, Link):
+                self._linker.update(item, change.have)
+        except DeviceNotReady:
+            return
 
     def _queue_addition(self, item: Resource, have: Resource | None) -> None:
         channel, verb = self._namespaces.channels[item.ns], "add" if have is None else "change"

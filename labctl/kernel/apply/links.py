@@ -20,6 +20,7 @@ from labctl.kernel.netlink.rtnetlink import Refusal, flush_all
 from labctl.kernel.observe.snapshot import FALLBACK_DEVICES
 
 SET_AUTOCONF = "set the IPv6 autoconfiguration of"
+MANY_PORTS = 64  # of a bridge, from which on a look at all of them for each of them takes longer than two messages
 
 
 class LinkBuilder:
@@ -33,6 +34,7 @@ class LinkBuilder:
         self._next_ports: dict[
             tuple[str, str], deque[Interface]
         ] = {}  # by bridge: its new ports that are not in it yet
+        self._large_bridges: set[Interface] = set()  # new ones with many ports
 
     def create(self, links: Sequence[Link]) -> list[Refusal]:
         """Create links in waves: a link with a lower device waits until that exists. Returns the refusals.
@@ -49,6 +51,9 @@ class LinkBuilder:
                 self._indexes.assign(link.at, 1)
             elif link.master is not None:
                 self._next_ports.setdefault((link.ns, link.master), deque()).append(link.at)
+        self._large_bridges = {
+            Interface(ns, bridge) for (ns, bridge), ports in self._next_ports.items() if len(ports) >= MANY_PORTS
+        }
         while todo:
             wave = [link for link in todo.values() if self._ready(link, todo)]
             for number, link in enumerate(wave or list(todo.values())):
@@ -162,7 +167,21 @@ class LinkBuilder:
                 channel.queue(messages.autoconf(index, False), (SET_AUTOCONF, link))
             if link.hairpin or link.isolated:
                 channel.queue(messages.bridge_port(index, hairpin=link.hairpin, isolated=link.isolated), tag)
-        self.set_flags(link, is_new=True)
+        if link.at in self._large_bridges and dict(link.options).get("mcast_snooping") != "0":
+            self._set_up_without_snooping(link)
+        else:
+            self.set_flags(link, is_new=True)
+
+    def _set_up_without_snooping(self, bridge: Link) -> None:
+        """Set a bridge up, and switch multicast snooping off meanwhile: with it, the kernel starts the timers of all
+        ports again for each port that begins to forward."""
+        index, channel = self._indexes.find(bridge.ns, bridge.at.dev), self._namespaces.channels[bridge.ns]
+        for value in ("0", "1"):
+            only_snooping = replace(bridge, options=(("mcast_snooping", value),))
+            message = messages.kind_options(only_snooping, index, lambda dev: self._indexes.find(bridge.ns, dev))
+            if value == "1":
+                self.set_flags(bridge, is_new=True)
+            channel.queue(message, ("set up", bridge))
 
     def set_flags(self, link: Link, *, is_new: bool = False) -> None:
         """Set a link up or down, promiscuous or not, with or without ARP. A new link has the ARP flag of its kind."""
