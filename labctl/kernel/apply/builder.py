@@ -92,12 +92,14 @@ class Builder:
         recreated = [change.want for change in changes if must_recreate(change)]
         phases.begin(sentence("namespaces"))
         self._namespaces.create_all(item.name for item in added if isinstance(item, Netns))
-        phases.begin(sentence("links"))
         links = [item for item in (*added, *recreated) if isinstance(item, Link)]
-        refused += self._linker.create(links)
+        settings = [change.want for change in changes if isinstance(change.want, Sysctl)]
+        phases.begin(sentence("links"))
+        with self._settings.writing(settings):
+            refused += self._linker.create(links)
         phases.begin(sentence("settings"))
         try:
-            self._settings.write(change.want for change in changes if isinstance(change.want, Sysctl))
+            self._settings.write(settings)
         except KernelError:
             self._raise(refused)  # a setting of a link that the kernel refused is missing: that is the cause
             raise
