@@ -168,9 +168,9 @@ class Builder:
     # configuring: links up, addresses, neighbours, routes, rules
 
     def _configure(self, changes: Sequence[Change], new_links: set[int]) -> list[Refusal]:
-        """Set links up, and add what is on them. Where a bridge is new, its ports and all other namespaces come first: a
-        bridge that is up looks at all of its ports each time one of them gets or loses its carrier, so a thousand ports
-        would cost a million looks."""
+        """Set links up, and add what is on them. Where a bridge is new, its ports and all other namespaces come first:
+        a bridge that is up looks at all of its ports each time one of them gets or loses its carrier, so a thousand
+        ports would cost a million looks."""
         bridged = {
             change.want.ns
             for change in changes

@@ -31,6 +31,7 @@ class LinkBuilder:
         self._indexes = indexes
         self._ipv6 = os.path.exists("/proc/sys/net/ipv6")
         self._created_with_master: set[Interface] = set()  # links that were created with their master already set
+        self._created_up: set[Interface] = set()  # ports that were created up: their peers are down yet
         self._next_ports: dict[
             tuple[str, str], deque[Interface]
         ] = {}  # by bridge: its new ports that are not in it yet
@@ -96,6 +97,9 @@ class LinkBuilder:
         index = self._indexes.next_lab_index(near.at, create_ns)
         joins = near.master is not None and create_ns == near.ns and self._is_next_port(near)
         peer_index = self._indexes.next_free_index(far.at) if far is not None else 0
+        # a plain port has no carrier until its peer is up: it can be up at once, which saves a message for each
+        plain = near.up and near.arp and not (near.promisc or near.hairpin or near.isolated)
+        up = joins and far is not None and plain
         fd = None
         if far is not None and far.ns != create_ns:
             fd = self._namespaces.descriptor(far.ns)
@@ -109,10 +113,15 @@ class LinkBuilder:
                 peer_index,
                 fd,
                 lambda dev: self._indexes.find(create_ns, dev),
+                up,
             )
         except (ValueError, KeyError) as error:
             fail(near, str(error))
         self._namespaces.channels[create_ns].queue(message, ("add", near))
+        if up:
+            self._created_up.add(near.at)
+            if self._ipv6 and not near.autoconf:
+                self._namespaces.channels[create_ns].queue(messages.autoconf(index, False), (SET_AUTOCONF, near))
 
     def _is_next_port(self, link: Link) -> bool:
         """Whether a link can join its bridge at creation: if all ports before it in the plan have done so."""
@@ -154,6 +163,8 @@ class LinkBuilder:
 
     def set_up(self, link: Link) -> None:
         """Complete a link that was just created: set what the create message cannot contain, then set it up."""
+        if link.at in self._created_up:
+            return
         index, channel = self._indexes.find(link.ns, link.at.dev), self._namespaces.channels[link.ns]
         tag = ("set up", link)
         if link.kind == "bridge":

@@ -126,7 +126,7 @@ class NamespaceSet:
             other.result()
 
     def is_worth_second_thread(self, count: int) -> bool:
-        """Whether a second thread saves time with work in so many open namespaces, and may ask for their descriptors."""
+        """Whether a second thread saves time with work in so many open namespaces: it may ask for descriptors."""
         return self._keeps_all and self._is_worth_thread(count)
 
     def _is_worth_thread(self, count: int) -> bool:
