@@ -9,10 +9,13 @@ import types
 import typing
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from labctl.core.resources import IP, RESOURCE_TYPES, InterfaceAddress, Net
 from labctl.render.plan_json import resource_from_json, resource_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 _TEXT_PARSERS: dict[Any, Any] = {IP: ip_address, InterfaceAddress: ip_interface, Net: ip_network}
@@ -53,12 +56,18 @@ def _from_json(kind: Any, value: Any) -> Any:
     if kind in RESOURCE_TYPES:
         return resource_from_json(value)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        field_names = {field.name for field in dataclasses.fields(kind)}
-        fields = {key: name for name, key in _json_keys(kind).items()}
-        named = {fields.get(key, key): item for key, item in value.items()}
-        return kind(**{name: _from_json(hints[name], item) for name, item in named.items() if name in field_names})
+        fields = _fields(kind)
+        named = ((fields.get(key), item) for key, item in value.items())
+        return kind(**{one[0]: _from_json(one[1], item) for one, item in named if one is not None})
     return value
+
+
+@functools.cache
+def _fields(kind: type[DataclassInstance]) -> dict[str, tuple[str, Any]]:
+    """The name and the annotation of each field, by its key in JSON and by its name."""
+    hints = typing.get_type_hints(kind)
+    by_name = {field.name: (field.name, hints[field.name]) for field in dataclasses.fields(kind)}
+    return by_name | {key: by_name[name] for name, key in _json_keys(kind).items() if name in by_name}
 
 
 def _json_keys(kind: type) -> Mapping[str, str]:

@@ -106,26 +106,26 @@ def fidelity_lines(lab: Lab) -> list[str]:
 def headline(result: UpResult) -> Sentence:
     """One sentence: what `up` did, or would do."""
     name, number = result.lab.name, len(result.changes)
-    took = duration(result.seconds)
-    if result.created and number and not result.dry:
-        namespaces = sum(isinstance(change.want, Netns) for change in result.changes)
-        return sentence(
-            "{lab} is up: {namespaces}, {objects} in {time}",
-            lab=name,
-            namespaces=sentence_n("{number} namespace", "{number} namespaces", namespaces),
-            objects=sentence_n("{number} object", "{number} objects", number),
-            time=took,
-        )
     changes = sentence_n("{number} change", "{number} changes", line_count(result.changes))
+    took = duration(result.seconds)
     if result.dry:
         if not number:
             return sentence("{lab} is as defined: nothing to do", lab=name)
         return sentence("{lab}: {changes} would be made", lab=name, changes=changes)
     if not number:
         return sentence("{lab} is up and as defined: nothing to do ({time})", lab=name, time=took)
-    if result.updated:
-        return sentence("{lab} is updated: {changes} in {time}", lab=name, changes=changes, time=took)
-    return sentence("{lab} is repaired: {changes} in {time}", lab=name, changes=changes, time=took)
+    if not result.created:
+        if result.updated:
+            return sentence("{lab} is updated: {changes} in {time}", lab=name, changes=changes, time=took)
+        return sentence("{lab} is repaired: {changes} in {time}", lab=name, changes=changes, time=took)
+    namespaces = sum(isinstance(change.want, Netns) for change in result.changes)
+    return sentence(
+        "{lab} is up: {namespaces}, {objects} in {time}",
+        lab=name,
+        namespaces=sentence_n("{number} namespace", "{number} namespaces", namespaces),
+        objects=sentence_n("{number} object", "{number} objects", number),
+        time=took,
+    )
 
 
 def machine_table(lab: Lab) -> TableSection:

@@ -92,14 +92,12 @@ class Builder:
         recreated = [change.want for change in changes if must_recreate(change)]
         phases.begin(sentence("namespaces"))
         self._namespaces.create_all(item.name for item in added if isinstance(item, Netns))
-        links = [item for item in (*added, *recreated) if isinstance(item, Link)]
-        settings = [change.want for change in changes if isinstance(change.want, Sysctl)]
         phases.begin(sentence("links"))
-        with self._settings.writing(settings):
-            refused += self._linker.create(links)
+        links = [item for item in (*added, *recreated) if isinstance(item, Link)]
+        refused += self._linker.create(links)
         phases.begin(sentence("settings"))
         try:
-            self._settings.write(settings)
+            self._settings.write(change.want for change in changes if isinstance(change.want, Sysctl))
         except KernelError:
             self._raise(refused)  # a setting of a link that the kernel refused is missing: that is the cause
             raise
@@ -167,44 +165,23 @@ class Builder:
 
     # configuring: links up, addresses, neighbours, routes, rules
 
-    def _configure(self, changes: Sequence[Change], new_links: set[int]) -> list[Refusal]:
-        """Set links up, and add what is on them. Where a bridge is new, its ports and all other namespaces come first:
-        a bridge that is up looks at all of its ports each time one of them gets or loses its carrier, so a thousand
-        ports would cost a million looks."""
-        bridged = {
-            change.want.ns
-            for change in changes
-            if isinstance(change.want, Link) and change.want.kind == "bridge" and id(change.want) in new_links
-        }
-        later: list[Change] = []
+    def _configure(self, changes: Iterable[Change], new_links: set[int]) -> list[Refusal]:
         for change in changes:
             item = change.want
             if item is None or isinstance(item, (Netns, Sysctl, IpSet, Chain, NftObject, Attachment, Process)):
                 continue
             if item.ns not in self._namespaces.channels:
                 continue
-            is_port = isinstance(item, Link) and item.kind == "veth" and item.master is not None
-            if item.ns in bridged and not is_port:
-                later.append(change)
-            else:
-                self._configure_one(change, new_links)
-        refused = self._flush()
-        for change in later:
-            self._configure_one(change, new_links)
-        return refused + self._flush() if later else refused
-
-    def _configure_one(self, change: Change, new_links: set[int]) -> None:
-        item = change.want
-        assert item is not None
-        try:
-            if not isinstance(item, Link):
-                self._queue_addition(item, change.have)
-            elif id(item) in new_links:
-                self._linker.set_up(item)
-            elif isinstance(change.have, Link):
-                self._linker.update(item, change.have)
-        except DeviceNotReady:
-            return
+            try:
+                if not isinstance(item, Link):
+                    self._queue_addition(item, change.have)
+                elif id(item) in new_links:
+                    self._linker.set_up(item)
+                elif isinstance(change.have, Link):
+                    self._linker.update(item, change.have)
+            except DeviceNotReady:
+                continue
+        return self._flush()
 
     def _queue_addition(self, item: Resource, have: Resource | None) -> None:
         channel, verb = self._namespaces.channels[item.ns], "add" if have is None else "change"
