@@ -7,15 +7,18 @@ the reason.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Generator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import schedule
 from tests.support.golden import OPTION, Golden, GoldenFile
 from tests.support.paths import GOLDEN, ROOT
 
@@ -25,8 +28,8 @@ settings.register_profile("same", deadline=None, suppress_health_check=[HealthCh
 settings.register_profile("random", settings.get_profile("same"), derandomize=False)
 settings.load_profile("same")
 
-FIDELITY = ROOT / "tests/fidelity"
-WITH_ROOT = (ROOT / "tests/live", FIDELITY)
+TESTS = ROOT / "tests"
+WITH_ROOT = ("live", "fidelity")
 SANDBOX = "LABCTL_SANDBOX"
 OUTER = "LABCTL_OUTER_NETNS"
 
@@ -65,23 +68,23 @@ def pytest_configure() -> None:
         os.environ.setdefault("LABCTL_PROGRESS_DIR", "/run/labctl")
 
 
-def together(nodeid: str) -> str:
-    """What one worker runs alone when several share the tests: a file, because it has its own fixtures; and all tests
-    that start Docker, because a machine has one."""
-    file = nodeid.partition("::")[0]
-    return "fidelity" if "/fidelity/" in file else file
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each group of `together` to one worker."""
+    """Give each unit of tests to one worker, in the order of the collection."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class Together(LoadScopeScheduling):  # type: ignore[misc]
+    class Units(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return together(nodeid)
+            return schedule.unit_of(nodeid)
 
-    return Together(config, log)
+    config.option.loadscopereorder = False
+    return Units(config, log)
+
+
+@cache
+def top_folder(path: Path) -> str:
+    """The folder below tests/ that a file is in; "" for another file."""
+    return path.relative_to(TESTS).parts[0] if TESTS in path.parents else ""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -91,9 +94,9 @@ def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, An
     for item in made if isinstance(made, list) else [made]:
         if not isinstance(item, pytest.Item):
             continue
-        if any(folder in item.path.parents for folder in WITH_ROOT):
+        if (top := top_folder(item.path)) in WITH_ROOT:
             item.add_marker(pytest.mark.root)
-            if FIDELITY in item.path.parents:
+            if top == "fidelity":
                 item.add_marker(pytest.mark.firewall)
         elif item.get_closest_marker("root") is not None:
             raise collector.CollectError(
@@ -103,7 +106,8 @@ def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, An
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests with root where they cannot run; otherwise run them last, so that a plain mistake shows first."""
+    """Skip tests with root where they cannot run; otherwise run them last, so that a plain mistake shows first. Workers
+    begin with what takes long."""
     reason = reason_to_skip()
     for item in items:
         if item.get_closest_marker("root") is None:
@@ -113,6 +117,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         else:
             item.fixturenames.insert(0, "sandbox")  # type: ignore[attr-defined]
     items.sort(key=lambda item: item.get_closest_marker("root") is not None)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: schedule.rank(item.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay in memory to the end: the garbage collector need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
