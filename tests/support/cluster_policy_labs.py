@@ -70,9 +70,12 @@ def _placed(value: Any, new: dict[str, str]) -> Any:
     return new[address] + slash + length if address in new else value
 
 
-@some.composite
-def cluster_policies(draw: some.DrawFn, ips: Sequence[IPv4Address]) -> tuple[ClusterPolicy, ...]:
-    """Up to four policies of both tiers, with all actions, peers and ports. Their priorities differ."""
+Rules = some.SearchStrategy[tuple[ClusterRule, ...]]
+
+
+@cache
+def cluster_rules(ips: tuple[IPv4Address, ...]) -> tuple[Rules, Rules]:
+    """Rules of both directions, with all actions, peers and ports."""
     namespaces = drawn_policies.selectors(drawn_policies.NAME_LABEL, "xyz")
     pods = drawn_policies.selectors("pod", "abc")
     peers = some.one_of(some.builds(Peer, some.none(), namespaces), some.builds(Peer, pods, namespaces))
@@ -89,17 +92,25 @@ def cluster_policies(draw: some.DrawFn, ips: Sequence[IPv4Address]) -> tuple[Clu
         some.builds(lambda one, ends: PolicyPort(one, ends[0], ends[1]), protocol, ranges),
     )
 
-    def rules(choice: some.SearchStrategy[Peer]) -> some.SearchStrategy[tuple[ClusterRule, ...]]:
+    def rules(choice: some.SearchStrategy[Peer]) -> Rules:
         listed = some.lists(choice, min_size=1, max_size=2).map(tuple)
         port_lists = some.lists(ports, max_size=2).map(tuple)
         names = some.sampled_from(("", "a rule", "it's 50 %"))
         one = some.builds(ClusterRule, some.sampled_from(ACTIONS), listed, port_lists, names)
         return some.lists(one, max_size=3).map(tuple)
 
+    return rules(peers), rules(some.one_of(peers, networks))
+
+
+@some.composite
+def cluster_policies(draw: some.DrawFn, ips: Sequence[IPv4Address]) -> tuple[ClusterPolicy, ...]:
+    """Up to four policies of both tiers. Their priorities differ."""
+    namespaces = drawn_policies.selectors(drawn_policies.NAME_LABEL, "xyz")
+    pods = some.one_of(some.just(EVERYTHING), drawn_policies.selectors("pod", "abc"))
+    ingress, egress = cluster_rules(tuple(ips))
     found = []
     for number in range(draw(some.integers(1, 4))):
         tier = draw(some.sampled_from(TIERS))
-        subject = (draw(namespaces), draw(some.one_of(some.just(EVERYTHING), pods)))
-        given = draw(rules(peers)), draw(rules(some.one_of(peers, networks)))
-        found.append(ClusterPolicy(f"c{number}", tier, number, *subject, *given))
+        subject = (draw(namespaces), draw(pods))
+        found.append(ClusterPolicy(f"c{number}", tier, number, *subject, draw(ingress), draw(egress)))
     return tuple(draw(some.permutations(found)))

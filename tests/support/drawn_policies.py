@@ -1,9 +1,13 @@
-"""NetworkPolicies that Hypothesis draws: peers, ports, directions, selectors and several policies at once."""
+"""NetworkPolicies that Hypothesis draws: peers, ports, directions, selectors and several policies at once.
+
+A strategy that does not depend on what is drawn is made once: Hypothesis validates each new one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 
 from hypothesis import strategies as some
@@ -26,6 +30,7 @@ PORT_NAMES = ("one", "two")
 NAME_LABEL = "kubernetes.io/metadata.name"
 
 
+@cache
 def selectors(key: str, values: Sequence[str]) -> some.SearchStrategy[Selector]:
     """Selectors of a label with these values; also of a label that nobody has."""
     keys = some.sampled_from((key, key, "absent"))
@@ -56,7 +61,8 @@ def blocks(draw: some.DrawFn, ips: Sequence[IPv4Address]) -> IPBlock:
     return IPBlock(net, tuple(one for one in nets if one.subnet_of(net)))
 
 
-def peers(ips: Sequence[IPv4Address]) -> some.SearchStrategy[Peer]:
+@cache
+def peers(ips: tuple[IPv4Address, ...]) -> some.SearchStrategy[Peer]:
     """Peers of all kinds."""
     pods, namespaces = selectors("pod", "abc"), selectors(NAME_LABEL, "xyz")
     return some.one_of(
@@ -67,6 +73,7 @@ def peers(ips: Sequence[IPv4Address]) -> some.SearchStrategy[Peer]:
     )
 
 
+@cache
 def ports() -> some.SearchStrategy[PolicyPort]:
     """Items of `ports`: numbers, ranges, names, all ports of a protocol."""
     protocol = some.sampled_from(PROTOCOLS)
@@ -80,7 +87,8 @@ def ports() -> some.SearchStrategy[PolicyPort]:
     )
 
 
-def rules(ips: Sequence[IPv4Address]) -> some.SearchStrategy[PolicyRule]:
+@cache
+def rules(ips: tuple[IPv4Address, ...]) -> some.SearchStrategy[PolicyRule]:
     """Rules; sometimes with more ports than one rule of iptables can have."""
     few = some.lists(ports(), max_size=3)
     many = few.map(lambda some_ports: [*some_ports, *(PolicyPort("TCP", 200 + 2 * step) for step in range(17))])
@@ -89,13 +97,19 @@ def rules(ips: Sequence[IPv4Address]) -> some.SearchStrategy[PolicyRule]:
     )
 
 
+@cache
+def rule_lists(ips: tuple[IPv4Address, ...]) -> some.SearchStrategy[tuple[PolicyRule, ...]]:
+    """None, one or two rules."""
+    return some.lists(rules(ips), max_size=2).map(tuple)
+
+
 @some.composite
 def policies(draw: some.DrawFn, ips: Sequence[IPv4Address]) -> tuple[NetworkPolicy, ...]:
     """Up to four policies, mostly of one namespace."""
     found = []
     for number in range(draw(some.integers(1, 4))):
         types = draw(some.sampled_from((("Ingress",), ("Egress",), ("Ingress", "Egress"))))
-        listed = some.lists(rules(ips), max_size=2).map(tuple)
+        listed = rule_lists(tuple(ips))
         found.append(
             NetworkPolicy(
                 draw(some.sampled_from("xxxy")),
@@ -112,7 +126,13 @@ def policies(draw: some.DrawFn, ips: Sequence[IPv4Address]) -> tuple[NetworkPoli
 @some.composite
 def named(draw: some.DrawFn, pods: Sequence[Pod]) -> dict[str, Pod]:
     """The pods with ports of drawn names: the same name may mean another number in each."""
+    return {str(pod): replace(pod, ports=tuple(draw(container_ports()))) for pod in pods}
+
+
+@cache
+def container_ports() -> some.SearchStrategy[list[ContainerPort]]:
+    """None, one or two ports of a pod, with names."""
     one = some.builds(
         ContainerPort, some.sampled_from(PORT_NAMES), some.sampled_from(NUMBERS), some.sampled_from(PROTOCOLS)
     )
-    return {str(pod): replace(pod, ports=tuple(draw(some.lists(one, max_size=2)))) for pod in pods}
+    return some.lists(one, max_size=2)

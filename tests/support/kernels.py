@@ -22,6 +22,7 @@ from labctl.lab import lifecycle
 from labctl.scenario import catalog
 
 
+@cache
 def substitutes_by_scenario() -> dict[str, tuple[str, ...]]:
     """The built-in scenarios with a model that has a substitute for a feature that they need, with the features."""
     found = {}

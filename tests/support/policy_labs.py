@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -85,15 +85,14 @@ class PolicyLab:
     def _visits(
         self, one: Pod, other: Pod, protocol: str, port: int
     ) -> Iterable[tuple[tuple[NodeFilter, NftTables], WalkedPacket]]:
-        first, last = self._device(one), self._device(other)
-        packet = WalkedPacket(
-            IPv4Address(one.ips[0]), IPv4Address(other.ips[0]), protocol.lower(), port, *first[:1], last[0]
-        )
+        (iif, bridged), (oif, _) = self._device(one), self._device(other)
+        src, dst = IPv4Address(one.ips[0]), IPv4Address(other.ips[0])
+        way = (src, dst, protocol.lower(), port)
         if one.node == other.node:
-            return [(self._filter(one.node), replace(packet, bridged=first[1]))]
+            return [(self._filter(one.node), WalkedPacket(*way, iif, oif, bridged))]
         return [
-            (self._filter(one.node), replace(packet, oif="eth0")),
-            (self._filter(other.node), replace(packet, iif="eth0")),
+            (self._filter(one.node), WalkedPacket(*way, iif, "eth0")),
+            (self._filter(other.node), WalkedPacket(*way, "eth0", oif)),
         ]
 
     def _filter(self, node: str) -> tuple[NodeFilter, NftTables]:
@@ -101,10 +100,13 @@ class PolicyLab:
 
     def _device(self, pod: Pod) -> tuple[str, bool]:
         """The device by which a packet of the pod enters its node: a bridge, or the pod's own."""
-        link = next(
-            item for item in self.lab.plan if isinstance(item, Link) and item.peer == Interface(pod.machine, "eth0")
-        )
+        link = self._outer_ends[Interface(pod.machine, "eth0")]
         return (link.master, True) if link.master is not None else (link.at.dev, False)
+
+    @cached_property
+    def _outer_ends(self) -> dict[Interface, Link]:
+        """The links whose peers are inside of pods, by these."""
+        return {item.peer: item for item in self.lab.plan if isinstance(item, Link) and item.peer is not None}
 
 
 _FILTERS: dict[tuple[int, str], tuple[Plan, NodeFilter]] = {}

@@ -6,6 +6,7 @@ A ```yaml block is a scenario.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import os
 import re
@@ -39,6 +40,7 @@ def generator() -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    module.pages = functools.cache(module.pages)
     return module
 
 

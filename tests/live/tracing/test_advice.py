@@ -11,28 +11,30 @@ from pathlib import Path
 import pytest
 
 from labctl.lab import lifecycle
-from labctl.tracing.diagnosis import diagnose
 from tests.support import trace_end_cases
 from tests.support.pasted import paste, programs
 from tests.support.trace_cases import CASES as PATH_CASES
 from tests.support.trace_cases import LABS as PATH_LABS
 from tests.support.trace_cases import Case
-from tests.support.traces import broken, recording, traced
+from tests.support.traces import TRACES, broken, traced
 
 pytestmark = pytest.mark.firewall
 
 CASES = (*PATH_CASES, *trace_end_cases.CASES)
 LABS = PATH_LABS | trace_end_cases.LABS
+ADVICE = re.compile(r"^  try       (.*)", re.MULTILINE)
 # the answers of a tool that ran, and said what is broken; its exit code is 1 or 2 then
 ANSWERS = ("RTNETLINK answers: ", "Error: ")
 
 
 def advised() -> list[tuple[Case, tuple[str, ...]]]:
-    """Each case whose recording advises commands, with these; every command of a lab is there once."""
+    """Each case whose recording advises commands, with these; every command of a lab is there once. The text of a
+    recording has them: it is what labctl makes of it, as tests/unit/tracing/test_diagnosis.py holds."""
     found: list[tuple[Case, tuple[str, ...]]] = []
     known: set[tuple[str, str]] = set()
     for case in CASES:
-        new = [line for line in diagnose(recording(case.name)).tries if (case.lab, line) not in known]
+        text = (TRACES / f"{case.name}.txt").read_text()
+        new = [line for line in ADVICE.findall(text) if (case.lab, line) not in known]
         known |= {(case.lab, line) for line in new}
         found += [(case, tuple(new))] if new else []
     return found
@@ -47,7 +49,7 @@ def test_every_advised_command_runs_as_it_is_printed(case: Case, recorded: tuple
         for command in case.breaks:
             broken(case.lab, command)
         told = paste(f"sudo labctl trace {case.probe}", environment)
-        printed = re.findall(r"^  try       (.*)", told.stdout, re.MULTILINE)
+        printed = ADVICE.findall(told.stdout)
         assert printed or case.listen, told
         for line in dict.fromkeys((*printed, *(f"sudo {text}" for text in recorded))):
             assert line.startswith("sudo labctl "), line
