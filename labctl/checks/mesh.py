@@ -79,9 +79,11 @@ def check_mesh(context: CheckContext, check: Check) -> Outcome:
     limits = time_limits(check, len(pairs), machine_count, begun)
     addresses = {name: topology.addresses(name)[0] for name in names}
     tables, unasked_reason = neighbour_tables.read(), ""
-    neighbours = MeshNeighbours(context, addresses, tables)
     retried = 0.0
-    with neighbours, Mesh(context.lab, context.thread, addresses, topology.possible_addresses) as mesh:
+    with (
+        Mesh(context.lab, context.thread, addresses, topology.possible_addresses) as mesh,
+        MeshNeighbours(context, addresses, tables, 2 * mesh.machines_at_once) as neighbours,
+    ):
         try:
             for part in parts(pairs, PART, mesh.machines_at_once):
                 neighbours.preset(part)

@@ -27,8 +27,11 @@ class NoRoomError(Exception):
 class MeshNeighbours:
     """The temporary neighbour entries for parts of a mesh. A context manager: leaving it removes them."""
 
-    def __init__(self, context: CheckContext, addresses: Mapping[str, IP], tables: tuple[NeighbourTable, ...]) -> None:
-        self._context, self._addresses = context, addresses
+    def __init__(
+        self, context: CheckContext, addresses: Mapping[str, IP], tables: tuple[NeighbourTable, ...], max_files: int
+    ) -> None:
+        """`addresses` are those of the targets, `max_files` how many files may be open for the entries."""
+        self._context, self._addresses, self._max_files = context, addresses, max_files
         self._tables: tuple[NeighbourTable, ...] | None = tables  # as they were read last, if they are as then
         self._presets = NeighbourPresets(context.topology.lab)
         self._leaves = [machine.name for machine in context.topology.lab.machines if machine.role in LEAF_ROLES]
@@ -68,7 +71,7 @@ class MeshNeighbours:
         if self._made is not None and self._made.entry_count + len(needed.presets) > MAX_ENTRIES:
             self.__exit__()
         if self._made is None:
-            self._made = TemporaryNeighbours(self._context.lab, self._context.thread).__enter__()
+            self._made = TemporaryNeighbours(self._context.lab, self._context.thread, self._max_files).__enter__()
         self._made.add(needed.presets)
         self._entry_count = max(self._entry_count, self._made.entry_count)
 

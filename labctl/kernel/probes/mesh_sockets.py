@@ -22,7 +22,7 @@ from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes.clients import ICMP_FILTER, IP_RECVERR, IPV6_RECVERR, SOL_RAW
 
 MAX_SOCKETS = 1024  # that are open together
-FILES_PER_SOCKET = 2  # open files for each of them at most: itself, and that of a temporary neighbour entry
+FILES_PER_SOCKET = 3  # open files for each of them: itself, and two for the temporary neighbour entries
 ICMP6_FILTER = 1
 RCVBUF_BYTES = 4 << 20
 SO_MEMINFO = 55

@@ -25,7 +25,6 @@ from labctl.kernel.netlink import dump, messages
 from labctl.kernel.netlink.rtnetlink import Channel
 
 RECORD_KIND = "neighbours"
-MAX_FILES = 2048  # open files, each for one namespace
 
 
 class TemporaryNeighbours:
@@ -34,7 +33,7 @@ class TemporaryNeighbours:
     It keeps at most `max_files` files open, each for one namespace.
     """
 
-    def __init__(self, lab: str, thread: NetnsThread, max_files: int = MAX_FILES) -> None:
+    def __init__(self, lab: str, thread: NetnsThread, max_files: int) -> None:
         self._lab, self._thread, self._max_files = lab, thread, max_files
         self._channels: dict[str, Channel] = {}  # by namespace; the kernel answers its ioctls about devices, too
         self._indices: dict[Interface, int] = {}

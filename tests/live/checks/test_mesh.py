@@ -279,13 +279,14 @@ def test_many_threads_and_few_sockets_find_the_same(
 
 
 def test_a_mesh_needs_few_open_files(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the limit of open files allows no socket for each pod, the pods take turns."""
+    """Where the limit of open files allows no socket for each pod, the pods take turns, and so do their entries."""
+    fake_tables(monkeypatch, room=0)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(limits, "raise_open_file_limit", lambda: None)
     monkeypatch.setattr(thread, "raise_open_file_limit", lambda: None)
     monkeypatch.setattr(runner, "namespaces_to_tap_for", lambda *_: ())
     used = len(os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2 * limits.SPARE_FILES + 8, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2 * limits.SPARE_FILES + 12, hard))
     try:
         found = outcome(lab, MESH)
     finally:
