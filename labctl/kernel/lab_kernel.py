@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Container, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from labctl.core.diff import Change, diff
 from labctl.core.iptables import Backend
 from labctl.core.observations import Flow
-from labctl.core.resources import Attachment, Chain, IpSet, Link, Netns, NftObject, Plan, Process, Resource, Sysctl
+from labctl.core.resources import Attachment, Chain, IpSet, Netns, NftObject, Plan, Process
 from labctl.dataclass import replace
 from labctl.errors import LimitError
 from labctl.kernel.firewall import backend, chains
@@ -21,13 +20,12 @@ from labctl.kernel.host.signals import ignore_signals
 from labctl.kernel.namespaces import lab_namespaces, occupants
 from labctl.kernel.namespaces.entry import returning
 from labctl.kernel.namespaces.thread import NetnsThread
-from labctl.kernel.netlink import dump
-from labctl.kernel.observe import snapshot, sysctl_values
+from labctl.kernel.observe.lab_reader import LabReader
 
 if TYPE_CHECKING:
-    from labctl.core.diff import Change
+    from labctl.kernel.observe.snapshot import Snapshot
 
-MAX_CHAIN_READERS = 2 * (os.cpu_count() or 1)  # namespaces in which chains are read at the same time
+MANY = 100  # namespaces that are worth a second process
 
 
 class KernelLab:
@@ -37,7 +35,8 @@ class KernelLab:
         self.lab = lab
         self.thread = NetnsThread()
         self.namespaces = lab_namespaces.NamespaceSet(lab)
-        self.snapshot: snapshot.Snapshot | None = None
+        self.snapshot: Snapshot | None = None
+        self._compared: Plan = ()  # what two processes have compared the lab with
 
     @cached_property
     def backend(self) -> Backend:
@@ -82,11 +81,27 @@ class KernelLab:
                     self.namespaces.forget_thread()
         return self.thread.run(None, self._observe, plan, existing, chains, nodes is None)
 
+    def differences(self, plan: Plan) -> tuple[Change, ...]:
+        """The changes that bring the lab to a plan: `diff` of it and what `observe` finds. A large lab is compared in
+        two processes. Raises what `observe` raises."""
+        nodes = self.nodes()
+        if len(nodes) >= MANY:
+            from labctl.kernel.observe import comparison
+
+            with suppress(comparison.UndecidedError, LimitError):
+                if comparison.is_possible(plan):
+                    want, have = comparison.compare(self.lab, plan, nodes, self.backend)
+                    self.snapshot, self._compared = None, plan
+                    return diff(want, have) if want or have else ()
+        return diff(plan, self.observe(plan))
+
     def apply(self, changes: Sequence[Change]) -> None:
-        """Carry out changes. After `observe` they repair the observed lab; otherwise they build a new one.
+        """Carry out changes. After `observe` or `differences` they repair that lab; otherwise they build a new one.
 
         Raises KernelError if the kernel refuses a change, MissingError if a tool or a kernel feature is missing.
         """
+        if self._compared and self.snapshot is None:
+            self.observe(self._compared, chains=False)  # the links that exist
         self.thread.run(None, self._apply, changes)
 
     def create_connections(self, flows: Iterable[Flow]) -> None:
@@ -145,53 +160,10 @@ class KernelLab:
         return nodes
 
     def _observe(self, plan: Plan, nodes: tuple[str, ...], with_chains: bool, complete: bool) -> Plan:
-        namespaces, opened = self.namespaces, []
-        planned_sysctls: dict[str, list[Sysctl]] = {}
-        planned_chains: dict[str, list[Chain | NftObject]] = {}
-        down_devices: dict[str, list[str]] = {}
-        for item in plan:
-            if isinstance(item, Sysctl):
-                planned_sysctls.setdefault(item.ns, []).append(item)
-            elif isinstance(item, (Chain, NftObject)):
-                planned_chains.setdefault(item.ns, []).append(item)
-            elif isinstance(item, Link) and not item.up:
-                down_devices.setdefault(item.ns, []).append(item.at.dev)
-        firewall_backend = self.backend if with_chains else "legacy"
-        if with_chains:
-            from labctl.kernel.netlink.netfilter_state import NetfilterReader
-
-            netfilter = NetfilterReader()
-        current = snapshot.Snapshot(complete=complete)
-        found: list[Resource] = []
-        with ExitStack() as held:
-            reading: deque[tuple[Callable[[], Iterable[Resource]], ExitStack]] = deque()
-
-            def finish(left: int) -> None:
-                while len(reading) > left:
-                    read, held_by_node = reading.popleft()
-                    found.extend(read())
-                    held_by_node.close()  # at once: a large lab would need too many open files
-
-            for node in namespaces.visit(nodes):
-                opened.append(node)
-                found.append(snapshot.netns(node))
-                current.add(node, dump.links(namespaces.channels[node]), down_devices.get(node, ()))
-                sysctls = planned_sysctls.get(node, ())
-                found += sysctl_values.read_known(sysctls, current.links[node].values(), namespaces.channels[node])
-                found += sysctl_values.differing_forwarding(node, current.links[node].values(), sysctls)
-                if with_chains:
-                    tables, sets = netfilter.read(node)
-                    found += sets
-                    wanted = planned_chains.get(node, ())
-                    if chains.may_exist(tables, wanted):
-                        held_by_node = held.enter_context(ExitStack())
-                        read = chains.start_reading(node, wanted, firewall_backend, held_by_node, tables)
-                        reading.append((read, held_by_node))
-                        finish(MAX_CHAIN_READERS)
-            for node in opened:  # their peers are known only now
-                found += snapshot.links(current, node, namespaces.nsid)
-                found += snapshot.tables(namespaces.channels[node], current, node, namespaces.nsid)
-            finish(0)
+        with LabReader(self.namespaces, plan, self.backend if with_chains else None, complete=complete) as reader:
+            reader.read(nodes)
+            found = reader.resources(reader.nodes)
+        current, opened = reader.snapshot, reader.nodes
         if any(isinstance(item, Attachment) for item in plan):
             from labctl.kernel.cni import attachment_records
 

@@ -123,10 +123,11 @@ def repaired(lab: str) -> None:
 def expected(plan: Plan, records: Iterable[FaultRecord]) -> Plan:
     """The wanted state of a lab with these faults: hidden faults are wanted. For an ordinary one, what it changed
     outside the plan is wanted as it was before, so that it is drift as well."""
+    records = [record for record in records if not record.fixed]
+    if not records:
+        return plan
     wanted = {item.key: item for item in plan}
     for record in records:
-        if record.fixed:
-            continue
         if record.hidden:
             for item in record.before:
                 wanted.pop(item.key, None)

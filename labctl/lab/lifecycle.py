@@ -337,8 +337,7 @@ def _compare(lab: Lab, kernel: KernelLab) -> tuple[Change, ...]:
 def _diff_plan(plan: Plan, kernel: KernelLab) -> tuple[Change, ...]:
     """The differences from a plan. Rules in a plan may be spelled differently from the kernel's output: if chains
     differ, they are compared again in the kernel's spelling."""
-    found = kernel.observe(plan)
-    changes = diff(plan, found)
+    changes = kernel.differences(plan)
     differing = {
         change.want.key for change in changes if isinstance(change.want, (Chain, NftObject)) and change.have is not None
     }

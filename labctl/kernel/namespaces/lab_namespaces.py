@@ -183,6 +183,10 @@ class NamespaceSet:
         hint = f"one of the names is wrong; remove it: umount {path} && rm {path}"
         raise KernelError(f"{name} is the network namespace of {first}, too", hint)
 
+    def inodes(self) -> frozenset[int]:
+        """The namespaces that were opened, by inode."""
+        return frozenset(self._names)
+
     def _host_namespaces(self) -> Hosts:
         if self._hosts is None:
             self._hosts = host_namespaces()

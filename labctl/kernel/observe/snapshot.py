@@ -79,6 +79,24 @@ class Snapshot:
             if link.kind == "veth":
                 self._veths.setdefault((link.index, link.lower_index), []).append((ns, link))
 
+    def summary(self) -> dict[str, list[tuple[int, str, str, int, int | None]]]:
+        """What another process has to know of these links, in types that `marshal` can write."""
+        return {
+            ns: [(link.index, link.name, link.kind, link.lower_index, link.lower_nsid) for link in table.values()]
+            for ns, table in self.links.items()
+        }
+
+    def add_summary(self, summary: dict[str, list[tuple[int, str, str, int, int | None]]]) -> None:
+        """Add the links that another process has read, with what its `summary` says of them."""
+        for ns, found in summary.items():
+            self.add(
+                ns,
+                (
+                    dump.RawLink(index, name, IFF_UP, kind=kind, lower_index=lower, lower_nsid=nsid)
+                    for index, name, kind, lower, nsid in found
+                ),
+            )
+
     def name(self, ns: str, index: int) -> str:
         """A device's name by its index; `if7` if there is none with index 7."""
         link = self.links[ns].get(index)
