@@ -74,9 +74,9 @@ def backend_problem(backend: Backend) -> str:
 
 def backend_of(lab: str) -> Backend:
     """The backend that a running lab was built with: from its record, else from the tables in its namespaces."""
-    record = definition_record.load(lab)
-    if record is not None:
-        return "nft" if record.get("firewall") == "nft" else "legacy"
+    found = definition_record.firewall(lab)
+    if found is not None:
+        return "nft" if found == "nft" else "legacy"
     with NetnsThread() as inside:
         for node in paths.labs().get(lab, ()):
             try:

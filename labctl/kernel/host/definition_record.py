@@ -37,6 +37,16 @@ def load(lab: str) -> dict[str, Any] | None:
         return None
 
 
+def firewall(lab: str) -> str | None:
+    """The backend that the record names, "" if it names none; None if there is no record, or not that of a lab. A large
+    lab has thousands of machines in its record, which are not looked at."""
+    shape = {key: DEFINITION_SHAPE[key] for key in ("file", "text", "sets", "firewall?")}
+    try:
+        return state_files.read_json(lab, DEFINITION, shape).get("firewall") or ""
+    except (FileNotFoundError, state_files.RecordError):
+        return None
+
+
 def problem(lab: str) -> str:
     """Why the recorded definition of a lab cannot be used, as the end of a sentence on it; "" if it can."""
     try:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from labctl.kernel.host.receive_buffer import set_receive_buffer
 from labctl.kernel.netlink.encoding import ACK, DUMP, REQUEST
-from labctl.kernel.netlink.rtnetlink import NLMSG_DONE, NLMSG_ERROR, SOL_NETLINK, iter_messages
+from labctl.kernel.netlink.rtnetlink import NLMSG_DONE, NLMSG_ERROR, SOL_NETLINK, iter_messages, receive
 
 NETLINK_NETFILTER = 12
 NFNL_SUBSYS_CTNETLINK, NFNL_SUBSYS_ULOG, NFNL_SUBSYS_IPSET = 1, 4, 6
@@ -58,7 +58,7 @@ class NfnetlinkSocket:
         Raises OSError for the socket."""
         self._send(kind, REQUEST | ACK | flags, body)
         while True:
-            data = self._socket.recv(1 << 16)
+            data = receive(self._socket)
             for answer, _, sequence, start, _ in iter_messages(data):
                 if answer == NLMSG_ERROR and sequence == self._sequence:
                     return _errno(data, start)
@@ -68,7 +68,7 @@ class NfnetlinkSocket:
         does if there is no such object. Raises OSError for the socket."""
         self._send(kind, REQUEST, body)
         while True:
-            data = self._socket.recv(1 << 16)
+            data = receive(self._socket)
             for answer, _, sequence, start, end in iter_messages(data):
                 if sequence == self._sequence:
                     return None if answer == NLMSG_ERROR else (data, start, end)
@@ -78,7 +78,7 @@ class NfnetlinkSocket:
         the last message does. Raises OSError for the socket."""
         self._send(kind, REQUEST | DUMP, body)
         while True:
-            data = self._socket.recv(1 << 18)
+            data = receive(self._socket)
             for answer, _, sequence, start, end in iter_messages(data):
                 if sequence != self._sequence:
                     continue
@@ -98,7 +98,7 @@ class NfnetlinkSocket:
         self._socket.send(b"".join((begin, *messages, end)))
         pending, refused = len(messages), 0
         while pending:
-            data = self._socket.recv(1 << 16)
+            data = receive(self._socket)
             for answer, _, sequence, start, _ in iter_messages(data):
                 if answer != NLMSG_ERROR:
                     continue
@@ -120,7 +120,7 @@ class NfnetlinkSocket:
         self._socket.setblocking(False)
         try:
             while True:
-                data = self._socket.recv(1 << 16)
+                data = receive(self._socket)
                 found += ((kind, data, start, end) for kind, _, _, start, end in iter_messages(data))
         except BlockingIOError:
             return found, False

@@ -18,7 +18,7 @@ from labctl.dataclass import dataclass, replace
 from labctl.kernel.netlink.dump import RTA_DST, RTA_OIF, RTA_TABLE, next_hops
 from labctl.kernel.netlink.encoding import REQUEST, RTM_GETROUTE, RTM_NEWROUTE
 from labctl.kernel.netlink.messages import AF_INET, AF_INET6, ONLINK, ROUTE_KIND, RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA
-from labctl.kernel.netlink.rtnetlink import NLMSG_ERROR, RECV_BYTES, attributes, encode_attribute, iter_messages
+from labctl.kernel.netlink.rtnetlink import NLMSG_ERROR, attributes, encode_attribute, iter_messages, receive
 
 LOOKUP_TABLE, FIB_MATCH = 0x1000, 0x2000  # flags: report the table, and the route itself
 TIMEOUT_S = 1  # seconds that the kernel may take to answer
@@ -59,7 +59,7 @@ class _Reply:
 def _ask(sock: socket.socket, request: bytes) -> _Reply:
     """The kernel's answer. Raises OSError if that is an error."""
     sock.send(request)
-    data = sock.recv(RECV_BYTES)
+    data = receive(sock)
     for kind, _, _, start, end in iter_messages(data):
         if kind == NLMSG_ERROR:
             raise OSError(-struct.unpack_from("=i", data, start)[0], "the kernel has no route")

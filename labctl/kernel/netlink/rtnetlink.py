@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -77,7 +78,7 @@ class Channel:
     def _wait_for_acks(self, batch: list[tuple[bytearray, Any]], first: int) -> Iterator[Refusal]:
         pending = len(batch)
         while pending:
-            data = self._socket.recv(RECV_BYTES)
+            data = receive(self._socket)
             for kind, flags, sequence, start, end in iter_messages(data):
                 index = sequence - first
                 if kind != NLMSG_ERROR or not 0 <= index < len(batch):
@@ -91,7 +92,7 @@ class Channel:
         """One request with one reply; yields (data, start, end) of the reply's body, or nothing if it is an error."""
         self._sequence += 1
         self._socket.send(_header.pack(16 + len(body), kind, REQUEST, self._sequence, 0) + body)
-        data = self._socket.recv(RECV_BYTES)
+        data = receive(self._socket)
         for answer, _, sequence, start, end in iter_messages(data):
             if sequence == self._sequence and answer != NLMSG_ERROR:
                 yield data, start, end
@@ -102,7 +103,7 @@ class Channel:
         self._socket.send(_header.pack(16 + len(body), kind, REQUEST | DUMP, expected, 0) + body)
         unpack = _header.unpack_from
         while True:
-            data = self._socket.recv(RECV_BYTES)
+            data = receive(self._socket)
             offset, size = 0, len(data)
             while offset + 16 <= size:  # as `iter_messages`, without its cost
                 length, answer, _, sequence, _ = unpack(data, offset)
@@ -119,6 +120,16 @@ class Channel:
 
 
 _LITTLE = struct.pack("=H", 1) == b"\x01\x00"
+_buffer = threading.local()  # of each thread: to get a quarter of a megabyte for each datagram takes longer than a dump
+
+
+def receive(sock: socket.socket) -> bytes:
+    """The next datagram of a netlink socket, whatever its size; waits for it. Raises OSError."""
+    try:
+        view = _buffer.view
+    except AttributeError:
+        view = _buffer.view = memoryview(bytearray(RECV_BYTES))
+    return view[: sock.recv_into(view)].tobytes()  # type: ignore[no-any-return]
 
 
 def iter_messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:

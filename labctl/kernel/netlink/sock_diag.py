@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from labctl.core.resources import IP
-from labctl.kernel.netlink.rtnetlink import NLMSG_DONE, NLMSG_ERROR, RECV_BYTES, iter_messages
+from labctl.kernel.netlink.rtnetlink import NLMSG_DONE, NLMSG_ERROR, iter_messages, receive
 
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
 REQUEST_DUMP = 0x301
@@ -38,7 +38,7 @@ def listening_tcp_sockets() -> Iterator[tuple[IP, int, int]]:
 def _answers(sock: socket.socket, family: int) -> Iterator[tuple[IP, int, int]]:
     size = 4 if family == socket.AF_INET else 16
     while True:
-        data = sock.recv(RECV_BYTES)
+        data = receive(sock)
         for kind, _, _, start, _ in iter_messages(data):
             if kind == NLMSG_DONE:
                 return

@@ -80,9 +80,10 @@ class _Part:
         try:
             return thread.run(None, self._compare, namespaces, queue, pipe, is_second)
         finally:
-            with ignore_signals():
-                thread.close()  # after an interrupt, it still works
-            namespaces.close()
+            if not is_second:  # that one ends, and its files with it
+                with ignore_signals():
+                    thread.close()  # after an interrupt, it still works
+                namespaces.close()
 
     def _compare(
         self, namespaces: NamespaceSet, queue: Callable[[], Sequence[str]], pipe: Pipe, is_second: bool
