@@ -1,7 +1,7 @@
 """Compare a large lab with its plan in two processes: each reads and compares the namespaces that it gets.
 
 Both take the next few namespaces from one queue until none is left, so both end at about the same time, whatever the
-namespaces contain. Then they tell each other the names and indexes of all links, which peers need. A namespace in which
+namespaces contain. Then they exchange the names and indexes of all links, which peers need. A namespace in which
 nothing differs is not mentioned again; of the others, the second process sends all objects.
 
 Nothing is concluded from a missing answer: if the second process ends early, there is no result.
@@ -110,8 +110,8 @@ class _Part:
             return differing
 
     def _exchange(self, namespaces: NamespaceSet, reader: LabReader, pipe: Pipe, is_second: bool) -> None:
-        """Tell the other process the links and namespaces that this one has read, and learn those of the other. The
-        second process speaks first: two that speak at once could wait for each other."""
+        """Send the other process the links and namespaces that this one has read, and receive those of the other. The
+        second process sends first: two that both send could wait for each other."""
         mine = marshal.dumps((reader.snapshot.summary(), namespaces.inodes()))
         if is_second:
             pipe.send(mine)
