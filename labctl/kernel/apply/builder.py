@@ -76,22 +76,42 @@ class Builder:
         with processes.Starter(self._namespaces.lab) as starter:
             if wanted:
                 starter.prepare()
+            self._create_namespaces(changes)
+            finish_early = self._start_early(chains, changes)
             self._build(changes, refused)
             phases.begin(sentence("programs and firewall"))
             # programs start, and others write rules, at the same time
             self._start_processes(starter, (one for one in wanted if one.inside is None))
-            finish_chains = self._start_chains(chains, self._chains) if self._chains is not None else None
+            finish_chains = finish_early
+            if finish_chains is None and self._chains is not None:
+                finish_chains = self._start_chains(chains, self._chains)
             self._start_processes(starter, (one for one in wanted if one.inside is not None))
             if finish_chains is not None:
                 finish_chains()
         self._each([change for change in changes if isinstance(change.subject, IpSet)], ipset.remove)
 
+    def _create_namespaces(self, changes: Sequence[Change]) -> None:
+        phases.begin(sentence("namespaces"))
+        self._namespaces.create_all(
+            change.want.name for change in changes if isinstance(change.want, Netns) and change.have is None
+        )
+
+    def _start_early(self, chains: Sequence[Change], others: Sequence[Change]) -> Callable[[], None] | None:
+        """In a new lab, start writing chains before there are links, so that the programs run beside this thread's
+        work; the returned function waits for them. None if there are more programs than run at once, or if rules can
+        need what is not there yet: nft needs the devices that a rule names by number, and iptables needs its IP sets.
+        """
+        if self._chains is None or self._indexes.repairing or not chains:
+            return None
+        few = len({change.subject.ns for change in chains}) <= MAX_CHAIN_WRITERS
+        only_chains = all(isinstance(change.subject, Chain) for change in chains)
+        has_sets = any(isinstance(change.subject, IpSet) for change in others)
+        return self._start_chains(chains, self._chains) if few and only_chains and not has_sets else None
+
     def _build(self, changes: Sequence[Change], refused: list[Refusal]) -> None:
-        """Everything except processes and chains. `refused` is what the kernel refused to remove."""
+        """Everything except namespaces, processes and chains. `refused` is what the kernel refused to remove."""
         added = [change.want for change in changes if change.want is not None and change.have is None]
         recreated = [change.want for change in changes if must_recreate(change)]
-        phases.begin(sentence("namespaces"))
-        self._namespaces.create_all(item.name for item in added if isinstance(item, Netns))
         phases.begin(sentence("links"))
         links = [item for item in (*added, *recreated) if isinstance(item, Link)]
         refused += self._linker.create(links)
