@@ -80,9 +80,7 @@ def manifests_option(function: Any) -> Any:
 
 def print_warnings(session: Session, lab: Lab) -> None:
     """Print the warnings of a lab on standard error; in a JSON document, they are in `warnings`."""
-    if not session.json:
-        for one in lab.warnings:
-            session.terminal.print_stderr(f"warning: {one}")
+    session.print_warnings(lab)
 
 
 def why_option(text: str) -> Callable[[Any], Any]:
