@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from ipaddress import ip_address
@@ -22,9 +23,11 @@ from labctl.kernel.host.work_record import WorkRecord
 from labctl.kernel.namespaces import device_state
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import dump, messages
+from labctl.kernel.netlink.encoding import ACK, REQUEST, RTM_GETNEIGH
 from labctl.kernel.netlink.rtnetlink import Channel
 
 RECORD_KIND = "neighbours"
+NDA_DST = 1  # attribute of a neighbour message: its address
 
 
 class TemporaryNeighbours:
@@ -67,13 +70,12 @@ class TemporaryNeighbours:
         for node, entries in new.items():
             self._add(node, entries)
 
-    def _add(self, node: str, wanted: Iterable[_Entry]) -> None:
+    def _add(self, node: str, wanted: Sequence[_Entry]) -> None:
         """Make entries in one namespace, except those that exist already: they are not this check's to remove."""
         channel = self._channel(node)
         if channel is None:
             return
-        found = {(one.index, one.ip) for one in dump.neighbours(channel)}
-        entries = [entry for entry in wanted if (entry.ifindex, entry.ip) not in found]
+        entries = _missing(channel, wanted)
         assert self._record is not None
         self._record.note(RECORD_KIND, lab=self._lab, node=node, entries=[entry.text for entry in entries])
         made = self._entries.setdefault(node, [])
@@ -131,6 +133,15 @@ class _Entry(NamedTuple):
         """The entry in a record."""
         return [self.device, str(self.ip), self.mac]
 
+    @property
+    def question(self) -> bytearray:
+        """The netlink message that asks whether there is an entry for the address at the device."""
+        packed = self.ip.packed
+        attribute = struct.pack("=HH", 4 + len(packed), NDA_DST) + packed
+        family = socket.AF_INET if self.ip.version == 4 else socket.AF_INET6
+        body = struct.pack("=BxxxiHBB", family, self.ifindex, 0, 0, 0) + attribute
+        return bytearray(struct.pack("=IHHII", 16 + len(body), RTM_GETNEIGH, REQUEST | ACK, 0, 0) + body)
+
     def message(self, *, delete: bool = False) -> bytearray:
         """The netlink message. One is encoded for each IP version, and the others differ in three places."""
         message = bytearray(_template(self.ip.version, delete))
@@ -139,6 +150,18 @@ class _Entry(NamedTuple):
         message[32 : 32 + len(packed)] = packed
         message[36 + len(packed) : 42 + len(packed)] = bytes.fromhex(self.mac.replace(":", ""))
         return message
+
+
+def _missing(channel: Channel, wanted: Sequence[_Entry]) -> list[_Entry]:
+    """Those of the entries that the kernel does not have, with any MAC. A dump would take longer than all of these
+    questions: for it, the kernel walks through the entries of all namespaces."""
+    for entry in wanted:
+        channel.queue(entry.question, entry)
+    refused = {refusal.tag: refusal.errno for refusal in channel.flush()}
+    if not {*refused.values()} <= {errno.ENOENT}:  # a kernel before 5.0 has only the dump
+        found = {(one.index, one.ip) for one in dump.neighbours(channel)}
+        return [entry for entry in wanted if (entry.ifindex, entry.ip) not in found]
+    return [entry for entry in wanted if entry in refused]
 
 
 @cache
