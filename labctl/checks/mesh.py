@@ -25,6 +25,7 @@ from labctl.core.topology import Topology
 from labctl.dataclass import dataclass, replace
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.host import paths
+from labctl.kernel.host.thread_pool import ThreadPool
 from labctl.kernel.netlink import neighbour_tables
 from labctl.kernel.probes.mesh import Mesh
 
@@ -78,26 +79,14 @@ def check_mesh(context: CheckContext, check: Check) -> Outcome:
     machine_count = len({name for group in check.groups for side in group for name in side})
     limits = time_limits(check, len(pairs), machine_count, begun)
     addresses = {name: topology.addresses(name)[0] for name in names}
-    tables, unasked_reason = neighbour_tables.read(), ""
-    retried = 0.0
+    tables = neighbour_tables.read()
     with (
         Mesh(context.lab, context.thread, addresses, topology.possible_addresses) as mesh,
         MeshNeighbours(context, addresses, tables, 2 * mesh.machines_at_once) as neighbours,
     ):
         try:
-            for part in parts(pairs, PART, mesh.machines_at_once):
-                neighbours.preset(part)
-                unasked_reason = mesh.ask(part, limits.asking)
-                retrying = limits.retrying(time.monotonic())
-                started = time.monotonic()
-                left = RETRY_S + (started - begun) * RETRY_SHARE - retried
-                if left > 0 and (unanswered := mesh.unanswered):
-                    here = set(part).intersection(unanswered)
-                    mesh.retry(sorted(here), min(started + min(left, RETRY_S), retrying))
-                    retried += time.monotonic() - started
-                if unasked_reason:
-                    break
-            _retry(mesh, neighbours, retrying)
+            unasked_reason = _ask_in_parts(mesh, neighbours, pairs, limits, begun)
+            _retry(mesh, neighbours, limits.retrying(time.monotonic()))
         except NoRoomError as error:
             unasked_reason = str(error)
         versions = {address.version for address in addresses.values()}
@@ -110,6 +99,35 @@ def check_mesh(context: CheckContext, check: Check) -> Outcome:
     looks = _reprobe_pairs(context, check, tuple(_worst(result.bad)))
     notes = (*(map(str, full) if result.bad else ()), *neighbours.notes)
     return Outcome(check, verdict, (*lines, *looks, *notes), command, pairs=counts)
+
+
+def _ask_in_parts(mesh: Mesh, neighbours: MeshNeighbours, pairs: MeshPairs, limits: TimeLimits, begun: float) -> str:
+    """Ask the pairs, part by part. While one part is asked, the neighbour entries for the next one are made, if that
+    removes none. Returns why not all were asked, "" if all were. Raises NoRoomError."""
+    upcoming = parts(pairs, PART, mesh.machines_at_once)
+    part, ready, retried = next(upcoming), False, 0.0
+
+    def prepare() -> tuple[list[tuple[str, str]], bool]:
+        """The next part, and whether its entries are made."""
+        following = next(upcoming, [])
+        return following, bool(following) and neighbours.preset_early(following)
+
+    while part:
+        if not ready:
+            neighbours.preset(part)
+        with ThreadPool("neighbours") as pool:
+            next_part = pool.submit(prepare) if len(part) < len(pairs) else None
+            reason = mesh.ask(part, limits.asking)
+            started = time.monotonic()
+            left = RETRY_S + (started - begun) * RETRY_SHARE - retried
+            if left > 0 and (unanswered := mesh.unanswered):
+                here = set(part).intersection(unanswered)
+                mesh.retry(sorted(here), min(started + min(left, RETRY_S), limits.retrying(started)))
+                retried += time.monotonic() - started
+        if reason or next_part is None:
+            return reason
+        part, ready = next_part.result()
+    return ""
 
 
 def _retry(mesh: Mesh, neighbours: MeshNeighbours, deadline: float) -> None:

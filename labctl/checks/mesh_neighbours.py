@@ -72,8 +72,23 @@ class MeshNeighbours:
             self.__exit__()
         if self._made is None:
             self._made = TemporaryNeighbours(self._context.lab, self._context.thread, self._max_files).__enter__()
-        self._made.add(needed.presets)
-        self._entry_count = max(self._entry_count, self._made.entry_count)
+        self._add(self._made, needed)
+
+    def preset_early(self, pairs: Iterable[tuple[str, str]]) -> bool:
+        """As `preset`, while an earlier part is asked: only if its entries were preset too, and none of them has to be
+        removed. Returns whether it is done."""
+        made = self._made
+        if made is None:
+            return False
+        needed, _ = self._needed(pairs)
+        if needed.unpredictable or made.entry_count + len(needed.presets) > MAX_ENTRIES:
+            return False
+        self._add(made, needed)
+        return True
+
+    def _add(self, made: TemporaryNeighbours, needed: NeededEntries) -> None:
+        made.add(needed.presets)
+        self._entry_count = max(self._entry_count, made.entry_count)
 
     def _needed(self, pairs: Iterable[tuple[str, str]]) -> tuple[NeededEntries, set[int]]:
         """The entries that probes between these pairs need, and the IP versions of the probes."""
