@@ -298,9 +298,9 @@ def neighbours(channel: Channel, *, family: int = 0, proxy: bool = False) -> Ite
         yield RawNeighbour(index, state, flags, ip, mac, via)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, eq=False)
 class RawRule:
-    """One policy-routing rule as the kernel reports it."""
+    """One policy-routing rule as the kernel reports it. Equal ones of several namespaces are one object."""
 
     family: int
     action: int

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
+from labctl.core.kernel_defaults import kernel_default_rules
 from labctl.core.resources import (
     IP,
     Address,
@@ -194,7 +195,8 @@ def tables(
         yield from dict.fromkeys(_fdb(channel, snapshot, ns, nsid_of))  # a bridge reports one for each VLAN of a port
     yield from (route for route, is_connected in routes if not is_connected)
     for rule in dump.rules(channel):
-        yield _rule(ns, rule)
+        default = _default_rule(rule)
+        yield _rule(ns, rule) if default is None else kernel_default_rules(ns, default[0])[default[1]]
 
 
 def connected_routes(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Route]:
@@ -347,6 +349,14 @@ def _rule(ns: str, raw: dump.RawRule) -> Rule:
         kind=kind,
         invert=bool(raw.flags & RULE_INVERT),
     )
+
+
+@lru_cache(maxsize=dump.SHARED)
+def _default_rule(raw: dump.RawRule) -> tuple[int, int] | None:
+    """The family and the number of a rule among those that the kernel creates in every namespace; None for others."""
+    rule = _rule("", raw)
+    defaults = kernel_default_rules("", rule.family)
+    return (rule.family, defaults.index(rule)) if rule in defaults else None
 
 
 def netns(name: str) -> Netns:

@@ -85,7 +85,7 @@ def test_the_table_of_sizes_has_a_row_for_each_size() -> None:
     rows = [
         {
             "pods": pods,
-            "seconds": dict.fromkeys(growth.VERBS, pods / 1000),
+            "seconds": dict.fromkeys(growth.VERBS, pods / 1000) | {"status": pods / 4000},
             "memory": {"up": 10**7, "status": 2 * 10**7},
         }
         for pods in (10, 12_000)
@@ -93,10 +93,10 @@ def test_the_table_of_sizes_has_a_row_for_each_size() -> None:
 
     lines = growth.table(rows).splitlines()
 
-    assert lines[0] == "| pods | up | status | check | down | memory |"
+    assert lines[0] == "| pods | up | status | check | down | status / up | memory |"
     assert lines[2:] == [
-        "| 10 | 0.01 s | 0.01 s | 0.01 s | 0.01 s | 20 MB |",
-        "| 12,000 | 12.00 s | 12.00 s | 12.00 s | 12.00 s | 20 MB |",
+        "| 10 | 0.01 s | 0.00 s | 0.01 s | 0.01 s | 0.25 | 20 MB |",
+        "| 12,000 | 12.00 s | 3.00 s | 12.00 s | 12.00 s | 0.25 | 20 MB |",
     ]
 
 
