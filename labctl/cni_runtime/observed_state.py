@@ -13,7 +13,18 @@ from collections.abc import Iterable, Mapping
 from labctl.cni.spec import DecodeError, Json, result_from_json
 from labctl.cni_runtime.plugin_reasons import with_reason
 from labctl.core.diff import surplus
-from labctl.core.resources import CREATION_ORDER, IP, Attachment, Link, Netns, Plan, Resource, Route, Sysctl
+from labctl.core.resources import (
+    CREATION_ORDER,
+    IP,
+    Attachment,
+    Link,
+    Netns,
+    Plan,
+    Resource,
+    Route,
+    Sysctl,
+    attachments_of,
+)
 from labctl.core.scenario_types import Lab, Machine
 from labctl.dataclass import replace
 
@@ -27,11 +38,6 @@ def merge(plan: Plan, plugin_objects: Plan) -> Plan:
     planned = [with_reason(changed.pop(item.key), item, pods) if item.key in changed else item for item in plan]
     made = (with_reason(item, None, pods) for item in changed.values())
     return tuple(sorted((*planned, *made), key=lambda item: CREATION_ORDER[type(item)]))
-
-
-def attachments_of(plan: Iterable[Resource]) -> tuple[Attachment, ...]:
-    """The attachments of a plan, in its order."""
-    return tuple(item for item in plan if isinstance(item, Attachment))
 
 
 def without_attachments(plugin_objects: Plan, attachments: Iterable[Attachment], lost: Iterable[str] = ()) -> Plan:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from labctl.cni_runtime.observed_state import attachments_of
 from labctl.compare.extra_pod import EXTRA_POD, with_extra_pod
 from labctl.compare.measure import measure
 from labctl.compare.measurements import Column, ExtraPod, Measurements, ServiceProbe, Skipped
@@ -19,6 +18,7 @@ from labctl.compare.roles import find_roles
 from labctl.compare.service_lab import with_services
 from labctl.compare.services import service_probes
 from labctl.compare.table import Table, table
+from labctl.core.resources import attachments_of
 from labctl.core.scenario_types import Lab
 from labctl.dataclass import dataclass, replace
 from labctl.errors import KernelError, LabError, MissingError

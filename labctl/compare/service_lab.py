@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from labctl import models
-from labctl.cni_runtime.observed_state import attachments_of
 from labctl.compare.roles import Roles
+from labctl.core.resources import attachments_of
 from labctl.core.scenario_types import Lab
 from labctl.core.topology import Topology
 from labctl.dataclass import replace

@@ -17,13 +17,15 @@ model. Pure.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from labctl.core.sentence import Sentence, sentence
 from labctl.dataclass import dataclass
+
+if TYPE_CHECKING:
+    import ast
 
 Grade: TypeAlias = Literal["faithful", "approximation", "needs", "skipped"]
 GRADES: tuple[Grade, ...] = get_args(Grade)
@@ -108,6 +110,8 @@ def read_parts(
     `read_shared` returns the parts of a file that models share, by the file's name without `.py`. Raises ValueError if
     there are no PARTS, or if they are not only calls with plain texts.
     """
+    import ast
+
     lines = source.splitlines()
     try:
         first = next(number for number, line in enumerate(lines) if line.startswith("PARTS ="))
@@ -129,6 +133,8 @@ _CONSTRUCTORS: dict[str, Callable[..., Fidelity]] = {
 
 
 def _entry(entry: ast.expr, source: str, read_shared: Callable[[str], tuple[Fidelity, ...]]) -> Iterator[Fidelity]:
+    import ast
+
     if isinstance(entry, ast.Starred):
         name = re.fullmatch(r"(\w+)\.PARTS", ast.unparse(entry.value))
         assert name

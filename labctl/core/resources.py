@@ -432,3 +432,8 @@ def in_creation_order(resources: Iterable[Resource]) -> Plan:
     for item in resources:
         phases[type(item)].append(item)
     return tuple(chain.from_iterable(phases.values()))
+
+
+def attachments_of(plan: Iterable[Resource]) -> tuple[Attachment, ...]:
+    """The attachments of a plan, in its order."""
+    return tuple(item for item in plan if isinstance(item, Attachment))

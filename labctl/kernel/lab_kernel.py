@@ -8,9 +8,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from labctl.core.diff import Change, diff
 from labctl.core.iptables import Backend
-from labctl.core.observations import Flow
 from labctl.core.resources import Attachment, Chain, IpSet, Netns, NftObject, Plan, Process
 from labctl.dataclass import replace
 from labctl.errors import LimitError
@@ -20,9 +18,10 @@ from labctl.kernel.host.signals import ignore_signals
 from labctl.kernel.namespaces import lab_namespaces, occupants
 from labctl.kernel.namespaces.entry import returning
 from labctl.kernel.namespaces.thread import NetnsThread
-from labctl.kernel.observe.lab_reader import LabReader
 
 if TYPE_CHECKING:
+    from labctl.core.diff import Change
+    from labctl.core.observations import Flow
     from labctl.kernel.observe.snapshot import Snapshot
 
 MANY = 100  # namespaces that are worth a second process
@@ -84,6 +83,8 @@ class KernelLab:
     def differences(self, plan: Plan) -> tuple[Change, ...]:
         """The changes that bring the lab to a plan: `diff` of it and what `observe` finds. A large lab is compared in
         two processes. Raises what `observe` raises."""
+        from labctl.core.diff import diff
+
         nodes = self.nodes()
         if len(nodes) >= MANY:
             from labctl.kernel.observe import comparison
@@ -160,6 +161,8 @@ class KernelLab:
         return nodes
 
     def _observe(self, plan: Plan, nodes: tuple[str, ...], with_chains: bool, complete: bool) -> Plan:
+        from labctl.kernel.observe.lab_reader import LabReader
+
         with LabReader(self.namespaces, plan, self.backend if with_chains else None, complete=complete) as reader:
             reader.read(nodes)
             found = reader.resources(reader.nodes)

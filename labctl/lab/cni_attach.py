@@ -18,7 +18,6 @@ from labctl.cni.spec import DecodeError, Json, json_object, result_from_json, su
 from labctl.cni_runtime.invocation import PluginCall, calls, container_of, takes_prev_result
 from labctl.cni_runtime.known_issues import is_known_del_error, known_crash, known_issue
 from labctl.cni_runtime.observed_state import (
-    attachments_of,
     changed_sysctls,
     merge,
     plugin_objects,
@@ -26,7 +25,7 @@ from labctl.cni_runtime.observed_state import (
     with_addresses,
     without_attachments,
 )
-from labctl.core.resources import Attachment, Plan, Route, Sysctl
+from labctl.core.resources import Attachment, Plan, Route, Sysctl, attachments_of
 from labctl.core.scenario_types import Lab
 from labctl.dataclass import replace
 from labctl.errors import KernelError, LabError

@@ -6,16 +6,24 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from labctl.cni_runtime.observed_state import attachments_of, merge, without_attachments
 from labctl.core.diff import Change, diff, same
-from labctl.core.resources import Address, Attachment, Chain, Neighbour, Netns, NftObject, Plan, Resource
+from labctl.core.resources import (
+    Address,
+    Attachment,
+    Chain,
+    Neighbour,
+    Netns,
+    NftObject,
+    Plan,
+    Resource,
+    attachments_of,
+)
 from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
 from labctl.core.sentence import sentence
 from labctl.dataclass import replace
 from labctl.errors import KernelError, LabError, LimitError, UsageError
 from labctl.kernel.host.user import user_name
-from labctl.lab import built_record, fault_records
 from labctl.lab.fallback import FindMissing, use_available_features
 from labctl.lab.nft_acceptance import require_accepted
 from labctl.lab.records import (
@@ -55,7 +63,6 @@ def up(
     LockError, MissingError.
     """
     from labctl.kernel.host import lab_owner, lab_state, paths
-    from labctl.lab.cni_attach import require_plugins, with_pod_addresses
 
     started = time.monotonic()
     notify = progress or (lambda _: None)
@@ -74,7 +81,10 @@ def up(
         replaced = running_nodes is not None and replace
         created, seconds = running_nodes is None or replaced, time.monotonic() - started
         return UpResult(lab, changes, created, True, seconds, replaced, updated)
-    require_plugins(lab)
+    if has_attachments := bool(attachments_of(lab.plan)):  # only then what CNI needs is imported
+        from labctl.lab.cni_attach import require_plugins, with_pod_addresses
+
+        require_plugins(lab)
     with lab_state.lock(lab.name):
         running_nodes, owner = paths.labs().get(lab.name), user_name()
         if running_nodes is not None and not force:
@@ -92,7 +102,8 @@ def up(
         else:
             changes = _repair(definition, lab, notify)
     created, seconds = running_nodes is None, time.monotonic() - started
-    return UpResult(with_pod_addresses(lab), changes, created, False, seconds, replaced, updated)
+    built = with_pod_addresses(lab) if has_attachments else lab
+    return UpResult(built, changes, created, False, seconds, replaced, updated)
 
 
 def down(name: str, *, force: bool = False, warn: Progress | None = None) -> tuple[str, ...]:
@@ -119,6 +130,7 @@ def differences_from_plan(lab: Lab, plan: Plan) -> tuple[tuple[Change, ...], Pla
     """The differences of a running lab from this plan without the lab's faults, hidden or not; and what was observed.
     Objects of CNI plugins are wanted, too."""
     from labctl.kernel.lab_kernel import KernelLab
+    from labctl.lab import fault_records
     from labctl.lab.cni_attach import expected_plan
 
     wanted = fault_records.repaired_state(expected_plan(replace(lab, plan=plan)), fault_records.load(lab.name))
@@ -229,9 +241,9 @@ def _attach(
     definition: Definition, lab: Lab, missing: tuple[Attachment, ...], kernel: KernelLab, notify: Progress
 ) -> None:
     """Let the plugins create these attachments, and record the addresses of the pods."""
-    from labctl.lab.cni_attach import attach, with_pod_addresses
-
     if missing:
+        from labctl.lab.cni_attach import attach, with_pod_addresses
+
         attach(lab, missing, kernel, notify)
         save_definition(definition, with_pod_addresses(lab))
 
@@ -293,7 +305,9 @@ def _break_as_defined(lab: Lab, notify: Progress) -> None:
 
 def _repair_other_objects(lab: Lab, missing: tuple[Attachment, ...], kernel: KernelLab) -> None:
     """Bring everything except these attachments to its wanted state: later differences then come from the plugins."""
+    from labctl.cni_runtime.observed_state import merge, without_attachments
     from labctl.kernel.cni.attachment_records import load_plugin_objects, lost_nodes
+    from labctl.lab import fault_records
 
     planned = tuple(item for item in lab.plan if not isinstance(item, Attachment))
     rest = merge(planned, without_attachments(load_plugin_objects(lab.name).plan, missing, lost_nodes(lab.name)))
@@ -326,10 +340,13 @@ def _differences(lab: Lab) -> tuple[Change, ...]:
 
 def _compare(lab: Lab, kernel: KernelLab) -> tuple[Change, ...]:
     """The differences now from the plan, from the recorded objects of plugins, and from what a learner has built."""
+    from labctl.lab import fault_records
     from labctl.lab.cni_attach import expected_plan
 
     plan = expected_plan(lab)
     if lab.exercise is not None:
+        from labctl.lab import built_record
+
         plan = built_record.expected(lab.name, plan)
     return _diff_plan(fault_records.expected(plan, fault_records.load(lab.name)), kernel)
 

@@ -7,14 +7,17 @@ reads the rules, in a namespace that is thrown away, and what it refuses is repo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from labctl.core.iptables import BUILTIN
-from labctl.core.nft_refusals import NftRefusal
 from labctl.core.resources import Chain, NftObject
 from labctl.core.scenario_types import Lab
 from labctl.core.why import reason_of, reason_of_rule
 from labctl.errors import LabError, Problem, ScenarioError
 from labctl.scenario.definition import Definition
+
+if TYPE_CHECKING:
+    from labctl.core.nft_refusals import NftRefusal
 
 _TOOLS = {"ip": "iptables", "ip6": "ip6tables"}
 _SECTIONS = {"ip": "firewall", "ip6": "firewall6"}

@@ -33,10 +33,10 @@ this, and `scripts/new-model NAME` writes a first version.
 
 from __future__ import annotations
 
-import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol, get_args
 
 from labctl.core.names import did_you_mean
@@ -60,7 +60,10 @@ class Model(Protocol):
 
 def model_names() -> tuple[str, ...]:
     """The names of all models, sorted. Imports none of them."""
-    own_models = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if _is_model(module)}
+    import pkgutil
+
+    found = (module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    own_models = {name.replace("_", "-") for name in found if not name.startswith("_")}
     return tuple(sorted(own_models | set(_entry_points())))
 
 
@@ -152,13 +155,12 @@ def _verify_machines(model: str, machines: Iterable[Machine]) -> None:
 
 
 def _is_own_model(name: str) -> bool:
+    """Whether a module of this package is this model: not a package, not private. pkgutil would import inspect."""
     module = name.replace("-", "_")
-    return any(item.name == module and _is_model(item) for item in pkgutil.iter_modules(__path__))
-
-
-def _is_model(module: pkgutil.ModuleInfo) -> bool:
-    """Whether a module of this package is a model: not a package, not private."""
-    return not module.ispkg and not module.name.startswith("_")
+    if not module.isidentifier() or module.startswith("_"):
+        return False
+    spec = find_spec(f"{__name__}.{module}")
+    return spec is not None and spec.submodule_search_locations is None
 
 
 def _entry_points() -> dict[str, Any]:

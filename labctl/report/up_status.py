@@ -106,15 +106,15 @@ def fidelity_lines(lab: Lab) -> list[str]:
 def headline(result: UpResult) -> Sentence:
     """One sentence: what `up` did, or would do."""
     name, number = result.lab.name, len(result.changes)
-    changes = sentence_n("{number} change", "{number} changes", line_count(result.changes))
     took = duration(result.seconds)
-    if result.dry:
-        if not number:
-            return sentence("{lab} is as defined: nothing to do", lab=name)
-        return sentence("{lab}: {changes} would be made", lab=name, changes=changes)
+    if result.dry and not number:
+        return sentence("{lab} is as defined: nothing to do", lab=name)
     if not number:
         return sentence("{lab} is up and as defined: nothing to do ({time})", lab=name, time=took)
-    if not result.created:
+    if result.dry or not result.created:
+        changes = sentence_n("{number} change", "{number} changes", line_count(result.changes))
+        if result.dry:
+            return sentence("{lab}: {changes} would be made", lab=name, changes=changes)
         if result.updated:
             return sentence("{lab} is updated: {changes} in {time}", lab=name, changes=changes, time=took)
         return sentence("{lab} is repaired: {changes} in {time}", lab=name, changes=changes, time=took)

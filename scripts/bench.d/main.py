@@ -141,13 +141,16 @@ def commands(runs: int, commit: str | None) -> dict[str, float]:
     from traces import traces
     from variants import run
 
-    cold, help_cpu = [], []
+    cold, help_cpu, pyroute2 = [], [], []
+    run([sys.executable, "-c", "import pyroute2"])  # its bytecode is cached from now on, as labctl's
     for _ in range(runs):
         cold.append(run([sys.executable, "-m", "labctl", "up", "kubenet", "--name", "bench"]).wall)
         run([sys.executable, "-m", "labctl", "down", "bench"])
         wait_until_gone()
         help_cpu.append(run([sys.executable, "-m", "labctl", "--help"]).cpu)
+        pyroute2.append(run([sys.executable, "-c", "import pyroute2"]).wall)
     times = {"kubenet_cold_ms": 1000 * median(cold), "help_cpu_ms": 1000 * median(help_cpu), **traces(runs, commit)}
+    times |= {"pyroute2_import_ms": 1000 * median(pyroute2), "kubenet_cold_ratio": median(cold) / median(pyroute2)}
     wait_until_gone()
     times |= services(runs)
     wait_until_gone()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from labctl.cni_runtime.observed_state import attachments_of
+from labctl.core.resources import attachments_of
 from labctl.kernel.cni import plugins
 from labctl.lab import lifecycle
 from labctl.scenario import catalog

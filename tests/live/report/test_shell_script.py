@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from labctl.cni_runtime.observed_state import attachments_of
-from labctl.core.resources import Attachment
+from labctl.core.resources import Attachment, attachments_of
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
 from labctl.render.resources import change_lines

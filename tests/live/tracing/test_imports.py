@@ -15,7 +15,6 @@ from labctl.lab import lifecycle
 from tests.support.paths import ROOT
 
 LAB = "trace-imports"
-# Python prepares a frozen dataclass for 0.3 ms: about as long as it needs for the rest of a module
 CODE = """
 import dataclasses, json, sys
 from labctl.cli import main
@@ -39,7 +38,7 @@ NOT_IMPORTED = (
     "labctl.kernel.namespaces.late_answers", "labctl.tracing.causes", "labctl.tracing.loss",
     "labctl.tracing.silence", "labctl.tracing.tunnel_path",
 )  # fmt: skip
-MAX_MODULES = 178  # of labctl
+MAX_MODULES = 180  # of labctl
 MAX_DATACLASSES = 142
 
 

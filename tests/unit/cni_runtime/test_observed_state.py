@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from labctl.cni_runtime.observed_state import (
-    attachments_of,
     changed_sysctls,
     merge,
     plugin_objects,
@@ -18,7 +17,19 @@ from labctl.cni_runtime.observed_state import (
 )
 from labctl.core.diff import diff, surplus
 from labctl.core.iptables import rule
-from labctl.core.resources import Address, Attachment, Chain, Interface, Link, Netns, Plan, Resource, Route, Sysctl
+from labctl.core.resources import (
+    Address,
+    Attachment,
+    Chain,
+    Interface,
+    Link,
+    Netns,
+    Plan,
+    Resource,
+    Route,
+    Sysctl,
+    attachments_of,
+)
 from labctl.core.scenario_types import Lab, Machine
 from labctl.render.plan_json import resource_from_json, resource_json
 from tests.support.samples import ATTACHMENT
