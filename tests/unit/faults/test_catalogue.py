@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import pytest
 
@@ -10,16 +11,18 @@ from labctl.core.diff import diff
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
 from labctl.faults.catalogue import applicable, faults_of, find_fault, find_kind, kinds, random_fault
-from labctl.faults.fault import Fault
+from labctl.faults.fault import Fault, FaultKind
 from labctl.scenario import catalog
 from labctl.scenario.definition import define
 
 SCENARIOS = catalog.names()
 
 
-@pytest.fixture(scope="module", params=SCENARIOS)
-def lab(request: pytest.FixtureRequest) -> Lab:
-    return define(request.param).compiled
+@cache
+def faults_by_kind(scenario: str) -> tuple[Lab, tuple[tuple[FaultKind, tuple[Fault, ...]], ...]]:
+    """The lab of a scenario, and the faults that fit it."""
+    lab = define(scenario).compiled
+    return lab, tuple(applicable(lab))
 
 
 def test_every_kind_says_what_it_is_and_what_follows() -> None:
@@ -28,9 +31,11 @@ def test_every_kind_says_what_it_is_and_what_follows() -> None:
             assert re.fullmatch(r"[A-Z].*\.", sentence), f"{kind.name}: {sentence}"
 
 
-def test_every_fault_changes_the_plan_and_can_be_undone(lab: Lab) -> None:
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_fault_changes_the_plan_and_can_be_undone(scenario: str) -> None:
+    lab, applicable_faults = faults_by_kind(scenario)
     keys = {item.key: item for item in lab.plan}
-    for kind, faults in applicable(lab):
+    for kind, faults in applicable_faults:
         for fault in faults:
             assert fault.kind == kind.name
             assert fault.machine in {item.ns for item in lab.plan}, fault.on
@@ -41,9 +46,11 @@ def test_every_fault_changes_the_plan_and_can_be_undone(lab: Lab) -> None:
             assert not fault.changes or diff(fault.applied_to(lab.plan), lab.plan), (kind.name, fault.on)
 
 
-def test_every_fault_names_its_cause_and_a_probe_between_machines_of_the_lab(lab: Lab) -> None:
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_fault_names_its_cause_and_a_probe_between_machines_of_the_lab(scenario: str) -> None:
+    lab, applicable_faults = faults_by_kind(scenario)
     names = {machine.name for machine in lab.machines}
-    for kind, faults in applicable(lab):
+    for kind, faults in applicable_faults:
         for fault in faults:
             assert all(one.source in names for one in fault.traffic), (kind.name, fault.on)
             assert all(cause.kinds for cause in fault.causes), (kind.name, fault.on)
@@ -52,7 +59,7 @@ def test_every_fault_names_its_cause_and_a_probe_between_machines_of_the_lab(lab
 
 
 def test_every_kind_fits_some_built_in_scenario() -> None:
-    fitting = {kind.name for name in SCENARIOS for kind, _ in applicable(define(name).compiled)}
+    fitting = {kind.name for name in SCENARIOS for kind, _ in faults_by_kind(name)[1]}
     assert fitting == set(kinds())
 
 

@@ -6,6 +6,7 @@ import ast
 import importlib
 import sys
 from collections.abc import Iterator
+from functools import cache
 from string import Formatter
 from types import ModuleType
 
@@ -26,7 +27,10 @@ CODES = language.languages()[1:]
 def catalogue() -> Iterator[ModuleType]:
     sys.path.insert(0, str(FOLDER))
     try:
-        yield importlib.import_module("catalogue")
+        module = importlib.import_module("catalogue")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "collect", cache(module.collect))  # it reads the whole source tree
+            yield module
     finally:
         sys.path.remove(str(FOLDER))
 
