@@ -58,10 +58,6 @@ def _main(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments[:1] == ["up"] and (given := _plain_up(arguments)) is not None:
-        from labctl.cli import plain_up
-
-        return plain_up.run(arguments, *given)
     plain = _plain_exec(arguments)
     if plain is None:
         from labctl.cli.app import run
@@ -76,22 +72,6 @@ def _run(arguments: list[str]) -> int:
         from labctl.cli.session import Session
 
         return report_error(error, Session(arguments))
-
-
-def _plain_up(arguments: list[str]) -> tuple[str, str | None] | None:
-    """(scenario, name) for a plain `up SCENARIO [--name LAB]` of root. Else None: then click reads the arguments. Its
-    import takes as long as the kernel needs for a small lab."""
-    match arguments[1:]:
-        case [scenario]:
-            name = None
-        case [scenario, "--name", name] | ["--name", name, scenario]:
-            pass
-        case _:
-            return None
-    if os.geteuid() != 0 or scenario[:1] in ("", "-"):
-        return None
-    # the form of a name is decided in `cli.param_types`; this one is a part of it
-    return (scenario, name) if name is None or (name.isascii() and name.isalnum() and len(name) <= 63) else None
 
 
 def _plain_exec(arguments: list[str]) -> tuple[str, str, list[str]] | None:

@@ -80,7 +80,9 @@ def manifests_option(function: Any) -> Any:
 
 def print_warnings(session: Session, lab: Lab) -> None:
     """Print the warnings of a lab on standard error; in a JSON document, they are in `warnings`."""
-    session.print_warnings(lab)
+    if not session.json:
+        for one in lab.warnings:
+            session.terminal.print_stderr(f"warning: {one}")
 
 
 def why_option(text: str) -> Callable[[Any], Any]:

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from labctl.errors import MissingError
 from labctl.report.terminal import Terminal
 
 if TYPE_CHECKING:
     from typing import NoReturn
-
-    from labctl.core.scenario_types import Lab
 
 
 class TerminationSignal(SystemExit):
@@ -47,12 +47,6 @@ class Session:
         text = json.dumps(document, indent=2, ensure_ascii=False)
         self.terminal.line(text if self.terminal.can_encode(text) else json.dumps(document, indent=2))
 
-    def print_warnings(self, lab: Lab) -> None:
-        """Print the warnings of a lab on standard error; in a JSON document, they are in `warnings`."""
-        if not self.json:
-            for one in lab.warnings:
-                self.terminal.print_stderr(f"warning: {one}")
-
     def require_root(self, *, spare_files: bool = True) -> None:
         """Raises MissingError unless this process may enter and make namespaces; with `spare_files`, LimitError unless
         it may open the files that most work needs."""
@@ -63,8 +57,6 @@ class Session:
                 prepare_open_files()
             return self.sweep()
         import shlex
-
-        import click
 
         with_root = shlex.join(["sudo", "labctl", *self.arguments])
         without = shlex.join(["labctl", "--rootless", *self.arguments])
