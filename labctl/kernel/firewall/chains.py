@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from labctl.kernel.firewall.nft_program import NftWrite
 
 MAX_IPTC_RULES = 12  # up to so many rules python-iptables (0.1 ms each) is faster than one restore (1.5 ms), measured
-FEW_RESTORES = 6  # to import python-iptables takes as long as so many restores, which run beside other work
 MANY_RULES = 1000  # a plan with so many rules for a namespace has large tables
 _NAME = re.compile(r"[^\s\"'\x00-\x20-]\S{0,30}")
 
@@ -221,7 +219,6 @@ class ChainWriter:
         self._lock, self._backend = commands.WriteLock(lock), backend
         self._running: dict[str, list[tools.RunningWrite | NftWrite]] = {}
         self._words, self._texts = _AcceptedWords(), RuleTexts()
-        self._restores = 0  # of few rules each
 
     def __enter__(self) -> ChainWriter:
         return self
@@ -255,22 +252,13 @@ class ChainWriter:
             if families:
                 running.pop().finish()
         for family, changing in families.items():
-            if family == "ip" and backend == "legacy" and self._is_for_iptc(changing):
+            if family == "ip" and backend == "legacy" and sum(edit.rule_count for edit in changing) <= MAX_IPTC_RULES:
                 from labctl.kernel.firewall import iptc_legacy
 
                 changing = iptc_legacy.write(changing)
             if changing:
                 self._lock.acquire()
                 running.append(tools.RunningWrite(commands.TOOLS[backend][family], ns, changing, self._texts))
-
-    def _is_for_iptc(self, changing: Iterable[TableEdit]) -> bool:
-        """Whether python-iptables is the faster way to make these edits of legacy IPv4."""
-        if sum(edit.rule_count for edit in changing) > MAX_IPTC_RULES:
-            return False
-        if "iptc" in sys.modules or self._restores >= FEW_RESTORES:
-            return True
-        self._restores += 1
-        return False
 
     def finish(self, ns: str) -> None:
         """Wait until the changes of a namespace are made. This thread must be in it again. Raises KernelError, which

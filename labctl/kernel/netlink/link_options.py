@@ -79,7 +79,6 @@ OPTIONS: dict[str, dict[str, LinkOption]] = {
 _MAX = {"u8": 2**8 - 1, "u16": 2**16 - 1, "be16": 2**16 - 1, "u32": 2**32 - 1}
 _MODES = {"macvlan": _MACVLAN, "ipvlan": {"l2": 0, "l3": 1, "l3s": 2}}
 _INET6 = {"IFLA_VXLAN_GROUP": "IFLA_VXLAN_GROUP6", "IFLA_VXLAN_LOCAL": "IFLA_VXLAN_LOCAL6"}
-INET6 = {"IFLA_VXLAN_GROUP6": 16, "IFLA_VXLAN_LOCAL6": 17}
 _INET6_NUMBER = {16: 2, 17: 4}
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from labctl.core.features import DEFAULT_LINK_OPTIONS
 from labctl.core.resources import IP, Address, Fdb, Link, Neighbour, NextHop, Route, Rule
 from labctl.kernel.netlink import encoding
-from labctl.kernel.netlink.encoder import encode
-from labctl.kernel.netlink.encoding import ACK, CREATE, EXCL, REPLACE, REQUEST, U32, Mac
+from labctl.kernel.netlink.encoding import ACK, CREATE, EXCL, REPLACE, REQUEST, U32, Mac, encode
 from labctl.kernel.netlink.link_options import info_data
 from labctl.kernel.netlink.rtnetlink import encode_attribute
 
