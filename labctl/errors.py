@@ -14,8 +14,7 @@ Any other exception that reaches the command line is a bug in labctl: exit code 
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-from labctl.dataclass import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, order=True)

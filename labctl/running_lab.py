@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.core import result_log
 from labctl.core.text import short_repr
-from labctl.dataclass import dataclass, field
 from labctl.errors import MissingError, UsageError
 from labctl.lab.records import load_compiled_lab, resolve_lab_name
 

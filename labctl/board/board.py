@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
 from labctl.board.entry import KINDS, Entry, Kind, parse_time
 from labctl.core.sentence import Sentence, sentence, sentence_n
-from labctl.dataclass import dataclass
 
 State: TypeAlias = Literal["stuck", "idle", "working", "done"]
 STATES: tuple[State, ...] = ("stuck", "idle", "working", "done")

@@ -7,11 +7,11 @@ changed on its way, or be something else: every value is checked.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from labctl.board.entry import KINDS, Entry, EntryError
 from labctl.core.record_shape import shape_problem
-from labctl.dataclass import fields
 
 Document = dict[str, Any]
 ENTRY_SHAPE = {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal, TypeAlias
-
-from labctl.dataclass import dataclass
 
 Kind: TypeAlias = Literal["exercise", "lesson"]
 KINDS: tuple[Kind, ...] = ("lesson", "exercise")  # in the order of the board

@@ -13,6 +13,7 @@ import select
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 
 from labctl.checks.context import CheckContext, ProbeEndpoints, find_faults, open_listener, source_port_error
 from labctl.checks.drift import drift
@@ -29,7 +30,6 @@ from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check
 from labctl.core.sentence import sentence
 from labctl.core.topology import LEAF_ROLES, Topology
-from labctl.dataclass import replace
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.capture.tcpdump import Tcpdump
 from labctl.kernel.firewall import chains

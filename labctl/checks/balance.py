@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from labctl.checks.balance_verdict import evaluate_balance
 from labctl.checks.context import CheckContext
@@ -11,7 +12,6 @@ from labctl.core.results import BackendAnswer, Outcome
 from labctl.core.scenario_types import Check
 from labctl.core.sentence import all_of, sentence
 from labctl.core.topology import Topology
-from labctl.dataclass import replace
 from labctl.kernel.host import paths
 from labctl.kernel.probes.backend_questions import Question, ask
 

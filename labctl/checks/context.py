@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from labctl.core.resources import IP, Interface
 from labctl.core.sentence import joined, sentence
 from labctl.core.topology import LEAF_ROLES, Topology
-from labctl.dataclass import dataclass
 from labctl.errors import KernelError
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.host import paths

@@ -9,12 +9,12 @@ are part of the definition, so they do not count as drift here either, and a che
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from labctl.core.diff import Change, diff
 from labctl.core.resources import Attachment, Chain, IpSet, Link, NftObject, Plan, Resource
 from labctl.core.sentence import sentence
 from labctl.core.topology import Topology
-from labctl.dataclass import replace
 from labctl.errors import KernelError, MissingError
 from labctl.lab import fault_records
 from labctl.render.resources import change_lines

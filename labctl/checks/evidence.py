@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from labctl.core.neighbour_tables import FullTable
@@ -12,7 +13,6 @@ from labctl.core.results import BackendAnswer, Sighting
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check, See
 from labctl.core.sentence import Sentence, in_a_row, joined, sentence
 from labctl.core.snat_ports import PortUse
-from labctl.dataclass import dataclass, field
 from labctl.packets.trail import Trail
 
 FIELD_TEXT = {

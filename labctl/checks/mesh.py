@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import islice
 
@@ -22,7 +23,6 @@ from labctl.core.results import Outcome, Pair, PairCounts
 from labctl.core.scenario_types import ANSWER_TIMEOUT_S, Check
 from labctl.core.sentence import joined, sentence
 from labctl.core.topology import Topology
-from labctl.dataclass import dataclass, replace
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.host import paths
 from labctl.kernel.host.thread_pool import ThreadPool

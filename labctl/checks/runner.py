@@ -10,6 +10,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from labctl.checks.attempt import attempt
 from labctl.checks.balance import check_balance
@@ -26,7 +27,6 @@ from labctl.core.results import Outcome, Report
 from labctl.core.scenario_types import Check, Lab
 from labctl.core.sentence import sentence
 from labctl.core.topology import Topology
-from labctl.dataclass import replace
 from labctl.errors import UsageError
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.capture.tcpdump import tcpdump_program

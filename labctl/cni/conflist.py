@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from labctl.cni.spec import VERSIONS, Json, supports, version_tuple
-from labctl.dataclass import dataclass, field
 
 PLACEHOLDERS = ("pod_cidr", "node", "node_ip")
 SUPPORTED_VERSIONS = VERSIONS  # the versions for which labctl can be the runtime

@@ -7,13 +7,13 @@ is expected to do what Kubernetes requires of a network, which is why somebody t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 from typing import Any
 
 from labctl.cni.conflist import NetworkConfigList
 from labctl.cni.spec import Json
 from labctl.core.resources import Net
-from labctl.dataclass import dataclass
 
 # plugins that change a device of the container, or the node, and create no device
 WITHOUT_DEVICE = frozenset({"bandwidth", "firewall", "loopback", "portmap", "sbr", "tuning", "vrf"})

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any, TypeAlias
 
 from labctl.core.resources import IP, InterfaceAddress, Net
-from labctl.dataclass import dataclass, field
 
 Json: TypeAlias = dict[str, Any]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Interface
 
@@ -26,7 +27,6 @@ from labctl.cni_plugin.ipam import Ipam
 from labctl.cni_plugin.node import PluginNode
 from labctl.cni_plugin.wiring import HOST, POD, LinkAlias
 from labctl.core.resources import Interface, Link, Plan
-from labctl.dataclass import replace
 from labctl.errors import LabError
 from labctl.render.resources import change_lines
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from labctl.cni.spec import (
@@ -35,7 +36,6 @@ from labctl.cni.spec import (
     version_tuple,
 )
 from labctl.core.names import did_you_mean
-from labctl.dataclass import dataclass, field
 
 SUPPORTED_VERSIONS = tuple(version for version in VERSIONS if version_tuple(version) >= (0, 3, 0))
 SHAPES = ("bridge", "routed")

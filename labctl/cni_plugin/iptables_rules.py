@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from hashlib import sha512
 from ipaddress import IPv4Interface
 
 from labctl.cni_plugin.config import Config
 from labctl.core.iptables import FirewallRule
-from labctl.dataclass import dataclass
 
 FORWARD, ADMIN = "CNI-FORWARD", "CNI-ADMIN"
 

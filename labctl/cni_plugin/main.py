@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 
 from labctl.cni.spec import (
     DECODING_FAILURE,
@@ -25,7 +26,6 @@ from labctl.cni.spec import (
 )
 from labctl.cni_plugin import config
 from labctl.cni_plugin.config import SUPPORTED_VERSIONS, Failure, Request
-from labctl.dataclass import replace
 from labctl.errors import KernelError, LabError, LockError
 from labctl.kernel.host.limits import limit_error
 

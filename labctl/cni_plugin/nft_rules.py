@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha512
 from ipaddress import IPv4Interface, IPv6Interface
 
 from labctl.core.nft_ruleset import parse_ruleset
-from labctl.dataclass import dataclass
 
 TABLE, CHECKS, POSTROUTING = "inet cni_plugins_masquerade", "masq_checks", "postrouting"
 TABLE_COMMENT = "Masquerading for plugins from github.com/containernetworking/plugins"

@@ -10,6 +10,7 @@ from network, container and device, so that it can be found again without a reco
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from hashlib import sha512
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -24,7 +25,6 @@ from labctl.cni.spec import (
 )
 from labctl.cni_plugin.config import Config, Failure, Request
 from labctl.core.resources import Address, Interface, Link, Plan, Resource, Route, Sysctl
-from labctl.dataclass import dataclass, replace
 
 HOST, POD = "host", "pod"
 DEFAULT_DESTINATION = IPv4Network("0.0.0.0/0")

@@ -8,11 +8,11 @@ ADD gets from the plugin before: `PluginCall.stdin_text` adds it.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 
 from labctl.cni.conflist import NetworkConfigList, capabilities
 from labctl.cni.spec import COMMANDS, PREV_RESULT_ON_DEL, VALID_ATTACHMENTS_KEYS, Json, at_least
 from labctl.core.resources import Attachment
-from labctl.dataclass import dataclass, field
 
 DATA_DIRS = {"host-local": "host-local", "tuning": "tuning"}  # plugins that write files -> their directory
 _OF_THE_PROJECT = (

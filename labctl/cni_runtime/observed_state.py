@@ -9,6 +9,7 @@ objects of attachments that are created again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from labctl.cni.spec import DecodeError, Json, result_from_json
 from labctl.cni_runtime.plugin_reasons import with_reason
@@ -26,7 +27,6 @@ from labctl.core.resources import (
     attachments_of,
 )
 from labctl.core.scenario_types import Lab, Machine
-from labctl.dataclass import replace
 
 VOLATILE_SYSCTLS = ("nf_conntrack_count", "tcp_fastopen_key", "stable_secret", ".mtu", ".forwarding", "mc_forwarding")
 

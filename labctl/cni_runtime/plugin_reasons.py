@@ -11,12 +11,12 @@ Follows containernetworking/plugins 1.1.1: plugins/meta/portmap, plugins/meta/fi
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from labctl.core.iptables import BUILTIN
 from labctl.core.resources import Address, Chain, Link, NftObject, Resource, Route
 from labctl.core.why import Component, RuleShapes, Source, Why
-from labctl.dataclass import replace
 
 _PROJECT, _VERSION = "containernetworking/plugins", "1.1.1"
 _PLUGINS = Component("the CNI plugins of the network list", Source("containernetworking/cni", "SPEC.md", "1.1.0"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass, field
 
 State: TypeAlias = Literal["measured", "absent", "inconclusive", "skipped"]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from labctl import models
 from labctl.core.scenario_types import Lab, ScenarioNode
-from labctl.dataclass import replace
 from labctl.errors import UsageError
 from labctl.scenario.definition import Definition, scenario_of, with_kubernetes
 

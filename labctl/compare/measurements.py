@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -13,7 +14,6 @@ from labctl.core.resources import IP, Address, Interface, Link, Plan
 from labctl.core.results import Sighting
 from labctl.core.scenario_types import Check, Lab, Machine
 from labctl.core.topology import LEAF_ROLES
-from labctl.dataclass import dataclass, field
 
 # came: the target answered; elsewhere: another machine answered; silent: it is proven that no reply came
 ProbeOutcome: TypeAlias = Literal["came", "elsewhere", "silent", "inconclusive"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from labctl.checks.evidence import CheckEvidence
 from labctl.checks.verdict import Evaluation, evaluate
 from labctl.compare.measurements import ProbeOutcome, ProbeResult
 from labctl.compare.roles import Roles, absence_text
 from labctl.core.scenario_types import Check
-from labctl.dataclass import replace
 
 REPLY_TIMEOUT_S = 0.3  # seconds to wait for a reply in the first attempt
 SILENCE_TIMEOUT_S = 1.0  # seconds to wait in the second attempt, which proves that no reply comes

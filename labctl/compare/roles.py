@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from labctl.core.resources import Address
 from labctl.core.scenario_types import Lab, Machine
 from labctl.core.topology import LEAF_ROLES
-from labctl.dataclass import dataclass
 
 NODE_ROLES = ("node", "host")
 

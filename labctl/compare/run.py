@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from labctl.compare.extra_pod import EXTRA_POD, with_extra_pod
 from labctl.compare.measure import measure
@@ -20,7 +21,6 @@ from labctl.compare.services import service_probes
 from labctl.compare.table import Table, table
 from labctl.core.resources import attachments_of
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import dataclass, replace
 from labctl.errors import KernelError, LabError, MissingError
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.host.signals import ignore_signals

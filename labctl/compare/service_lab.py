@@ -7,6 +7,7 @@ another port shows how its engine refuses.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from labctl import models
@@ -14,7 +15,6 @@ from labctl.compare.roles import Roles
 from labctl.core.resources import attachments_of
 from labctl.core.scenario_types import Lab
 from labctl.core.topology import Topology
-from labctl.dataclass import replace
 from labctl.errors import UsageError
 from labctl.kubernetes.api.api_objects import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
 from labctl.kubernetes.api.declared import Declared

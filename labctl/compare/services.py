@@ -6,6 +6,7 @@ The questions are asked in a separate lab, the same one with the objects of `ser
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from labctl.checks.attempt import attempt
 from labctl.checks.context import CheckContext, refresh_carriers
@@ -16,7 +17,6 @@ from labctl.compare.probes import REPLY_TIMEOUT_S, SILENCE_TIMEOUT_S, expect_no_
 from labctl.compare.roles import Roles
 from labctl.core.scenario_types import Check, Lab
 from labctl.core.topology import Topology
-from labctl.dataclass import replace
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kubernetes.api.api_objects import Service

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from labctl.compare import cost, ingress, placement, visibility
 from labctl.compare.cell import Cell
 from labctl.compare.measurements import Column, Measurements, Skipped
-from labctl.dataclass import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

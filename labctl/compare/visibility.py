@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from labctl.compare.cell import Cell, absent, inconclusive
 from labctl.compare.measurements import Measurements, PathMtu, ProbeResult, ServiceProbe, node_namespaces
 from labctl.compare.service_lab import backend
 from labctl.core.resources import IP, Link
 from labctl.core.results import Sighting
-from labctl.dataclass import dataclass, replace
 from labctl.packets.decode import FLANNEL_UDP_PORT
 
 TUNNEL_LINK_KINDS = ("tun", "ipip", "gre", "geneve", "vxlan", "sit", "wireguard")  # kinds of devices that encapsulate

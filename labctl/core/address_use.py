@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import IPv4Network
-
-from labctl.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from operator import attrgetter
 from typing import Any, Literal, cast
@@ -34,7 +35,6 @@ from labctl.core.resources import (
 )
 from labctl.core.sysctl_values import same_value
 from labctl.core.text import short_repr
-from labctl.dataclass import dataclass, replace
 
 ChangeKind = Literal["missing", "extra", "changed"]
 _DISABLE_IPV6_SYSCTLS = ("net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.lo.disable_ipv6")  # they remove ::1

@@ -5,10 +5,10 @@ Nothing here is an answer that was measured: `labctl.exercises` judges, `labctl.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from labctl.core.resources import Interface
-from labctl.dataclass import dataclass, replace
 
 TaskKind: TypeAlias = Literal["build", "fix", "predict", "locate", "compare"]
 Ask: TypeAlias = Literal["verdict", "src", "dst", "ttl", "path", "last"]

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from labctl.core.sentence import Sentence, sentence
-from labctl.dataclass import dataclass
 
 if TYPE_CHECKING:
     import ast

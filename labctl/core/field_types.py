@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 import typing
 from functools import cache
 from typing import TYPE_CHECKING, Any
-
-from labctl import dataclass as dataclasses
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import ip_network
 
 from labctl.core.resources import Net
-from labctl.dataclass import dataclass
 
 KINDS = ("hash:net", "hash:ip", "hash:ip,port")
 PORT_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "udplite": 136}  # those whose ports a set can hold

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from labctl.core.iptables_parser import parse_rule
@@ -22,7 +23,6 @@ from labctl.core.iptables_parts import (
     target_position,
 )
 from labctl.core.sentence import sentence
-from labctl.dataclass import dataclass
 
 Backend: TypeAlias = Literal["legacy", "nft"]  # the one of the kernel's two firewalls that has a lab's rules
 BACKENDS: tuple[Backend, ...] = ("legacy", "nft")

@@ -8,6 +8,7 @@ can be one of iptables itself, however getopt_long(3) would complete or split it
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
 from typing import Any, Literal, TypeAlias
@@ -22,7 +23,6 @@ from labctl.core.iptables_extension_list import (
 )
 from labctl.core.iptables_parts import BRIDGE_HEAD_FLAGS, FREE_TEXT_OPTIONS, HEAD_FLAGS, RulePart, split_parts
 from labctl.core.names import did_you_mean
-from labctl.dataclass import dataclass, field, replace
 
 TableName: TypeAlias = str
 PartKind: TypeAlias = Literal["-m", "-j"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from labctl.core import iptables_extensions
 from labctl.core.iptables_extensions import InvalidRule
@@ -23,7 +24,6 @@ from labctl.core.iptables_forms import (
 )
 from labctl.core.iptables_parts import BRIDGE_HEAD_FLAGS, FREE_TEXT_OPTIONS, HEAD_FLAGS
 from labctl.core.iptables_values import address_text, network_problem, split_network
-from labctl.dataclass import dataclass, field
 
 _COUNTERS = re.compile(r"\[[0-9]+:[0-9]+\]")
 _LONG = {

@@ -7,9 +7,8 @@ iptables-save and ebtables-save print a rule in this order. The values of some f
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, pairwise
-
-from labctl.dataclass import dataclass
 
 HEAD_FLAGS = ("-s", "-d", "-i", "-o", "-p", "-f")  # what iptables-save prints first, in this order
 BRIDGE_HEAD_FLAGS = ("-p", "-s", "-d", "-i", "--logical-in", "-o", "--logical-out")  # and ebtables-save

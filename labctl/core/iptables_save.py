@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from labctl.core.iptables import BUILTIN, FirewallRule, join_words, rule, split_
 from labctl.core.iptables_forms import IP_PROTOCOLS, protocol
 from labctl.core.iptables_parts import protocol_position
 from labctl.core.resources import Chain
-from labctl.dataclass import dataclass, replace
 
 if TYPE_CHECKING:
     from labctl.core.diff import Change

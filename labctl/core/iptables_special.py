@@ -7,12 +7,12 @@ Source: the check functions of the kernel's modules (net/netfilter/xt_*.c, Linux
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.iptables_extensions import InvalidRule, matches
 from labctl.core.iptables_parts import RuleOption, RulePart
 from labctl.core.names import did_you_mean
-from labctl.dataclass import dataclass
 
 _REPEATABLE = ("among", "log", "mark", "pkttype")  # matches of ebtables that do not look at that
 _PORT_NUMBERS = ("tcp", "udp", "sctp", "dccp", "udplite", "6", "17", "132", "33", "136")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
-
-from labctl.dataclass import dataclass
 
 # passed; failed (try again); missed (a prediction that was wrong: the measured answer is known now);
 # unclear (the evidence is not enough: it counts as no attempt)

@@ -9,6 +9,7 @@ netavark` (a table of nft), `host1/inet netavark/POSTROUTING` (a chain, set or m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labctl.core.iptables import CHAIN_TOOLS
@@ -32,7 +33,6 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
-from labctl.dataclass import dataclass, replace
 
 SWITCH = {"0": "1", "1": "0"}  # a sysctl that is on or off is the other way round: new namespaces inherit some values
 

@@ -5,10 +5,10 @@ Nothing here is an answer that was measured: `labctl.lessons` decides what a ste
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from labctl.core.exercise_types import PredictGoal
-from labctl.dataclass import dataclass, replace
 
 StepKind: TypeAlias = Literal["text", "run", "labctl", "predict", "claim"]
 

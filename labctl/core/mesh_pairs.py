@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING
 
 from labctl.core.probe_kinds import MAX_PAIRS as MAX_PAIRS
 from labctl.core.scenario_types import MeshGroups
-from labctl.dataclass import dataclass, field
 
 if TYPE_CHECKING:
     import random

@@ -7,12 +7,12 @@ need many times that. A check of that size adds permanent entries before it and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import NamedTuple
 
 from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Net, Plan, Route, Sysctl
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import dataclass
 
 ANY_MAC = "00:00:00:00:00:00"  # the forwarding entry of a VXLAN device for broadcasts and unknown addresses
 

@@ -8,10 +8,10 @@ those that a program has learned (`extern_learn`) do not count (Linux 5.0 and la
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from labctl.core.sentence import Sentence, sentence
-from labctl.dataclass import dataclass
 
 DEFAULT_LIMIT = 1024  # gc_thresh3 of an untouched machine
 

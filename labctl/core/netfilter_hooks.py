@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from labctl.core.nft_ruleset import BRIDGE_PRIORITIES, PRIORITIES
-from labctl.dataclass import dataclass, replace
 
 INET_HOOKS = ("prerouting", "input", "forward", "output", "postrouting", "ingress")
 NETDEV_HOOKS = ("ingress", "egress")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from labctl.core.nft_ruleset import one_line, parse_ruleset, statements
 from labctl.core.resources import NftObject
-from labctl.dataclass import dataclass
 
 Counter: TypeAlias = tuple[int, int]  # packets, bytes
 _COUNTS = re.compile(r'"[^"]*"|\bpackets (\d+) bytes (\d+)')

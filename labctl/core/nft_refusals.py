@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from labctl.core.nft_ruleset import KINDS, split_elements
 from labctl.core.resources import NftObject
-from labctl.dataclass import dataclass
 
 _ERROR = re.compile(r"(?P<file>[^:\s]+):(?P<line>\d+):(?P<first>\d+)-(?P<last>\d+): Error: (?P<reason>.*)")
 _OBJECT = re.compile(rf"\t(?P<kind>{'|'.join(KINDS)}) (?P<name>\S+) {{")

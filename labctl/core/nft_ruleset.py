@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from labctl.core.resources import NftObject
-from labctl.dataclass import replace
 
 FAMILIES = ("ip", "ip6", "inet", "arp", "bridge", "netdev")
 # the objects of a table that have a block of their own; some have two words

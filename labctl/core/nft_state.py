@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from labctl.core.names import did_you_mean
@@ -10,7 +11,6 @@ from labctl.core.nft_declarations import base_line, header_lines
 from labctl.core.nft_ruleset import one_line
 from labctl.core.nft_tokens import Token, joined
 from labctl.core.resources import NftObject
-from labctl.dataclass import dataclass, field
 
 IPTABLES_HINT = "paste this table as iptables-save prints it, under firewall: (ip) or firewall6: (ip6)"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from labctl.core.names import did_you_mean
-from labctl.dataclass import dataclass
 
 _TOKEN = re.compile(
     r"""(?P<blank>[ \t\r\f\v]+|\\\n)|(?P<comment>\#[^\n]*)|(?P<newline>\n)|(?P<string>"[^"\n]*"?)"""

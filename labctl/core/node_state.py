@@ -6,10 +6,10 @@ A plan does not ask for these: the kernel makes them from packets (connections, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from labctl.core.resources import IP, Interface, Route
-from labctl.dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass
 
 PacketRole: TypeAlias = Literal["request", "reply", "error"]
 RuleRole: TypeAlias = Literal["request", "reply", "error", "solicitation", "advertisement"]

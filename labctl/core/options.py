@@ -13,10 +13,9 @@ list. In a file, underscores and dashes in the key are equal; the docs write und
 
 from __future__ import annotations
 
+import dataclasses
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal
-
-from labctl import dataclass as dataclasses
 
 
 def option(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from labctl.core.resources import IP, NftObject, Plan, Sysctl, assemble
 from labctl.core.scenario_types import Lab, Machine
-from labctl.dataclass import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

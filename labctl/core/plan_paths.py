@@ -7,6 +7,7 @@ translation. So it finds the probes that a fault hits; what the kernel does can 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,6 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
-from labctl.dataclass import dataclass
 
 if TYPE_CHECKING:
     from labctl.core.resources import Plan

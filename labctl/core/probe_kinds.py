@@ -6,13 +6,13 @@ function in `labctl.checks.runner`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from labctl.core.resources import IP
 from labctl.core.scenario_types import Check, Expect, See
 from labctl.core.sentence import Sentence, joined, listed, one_of, sentence, sentence_n
 from labctl.core.text import count
-from labctl.dataclass import dataclass
 
 CONNECTIONS_PER_MACHINE, MAX_DEFAULT_CONNECTIONS = 200, 2000  # of a check of balancing
 STICKY_CONNECTIONS = 40  # of a check that one machine answers all

@@ -14,6 +14,7 @@ of the object (`labctl.core.why`), for readers: it is not a part of the value.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from itertools import chain
@@ -21,7 +22,6 @@ from typing import Any, TypeAlias, get_args
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.why import Reason, RuleReasons
-from labctl.dataclass import dataclass, field, fields, replace
 
 RT_TABLE_MAIN = 254  # the kernel's main routing table
 ROUTE_PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 12: "bird"}  # the program that created a route (rt_protos)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from labctl.core.diff import Change
@@ -10,7 +11,6 @@ from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import Check, Lab
 from labctl.core.sentence import Sentence, in_a_row, joined, sentence
 from labctl.core.text import COMMAND_PREFIX, VERDICT_LABELS, count, duration, short_repr
-from labctl.dataclass import dataclass
 
 INDENT = "    "
 PARTICIPLES = {

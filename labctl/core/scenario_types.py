@@ -5,6 +5,7 @@ Machines are always given by name; addresses appear only where the author of the
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -13,7 +14,6 @@ from labctl.core.fidelity import Fidelity
 from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface, Plan
 from labctl.core.text import count, short_repr
-from labctl.dataclass import dataclass, field, replace
 
 if TYPE_CHECKING:
     from labctl.core.exercise_types import Exercise

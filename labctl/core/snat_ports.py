@@ -8,6 +8,7 @@ another connection: it drops its first packet, without any rule that drops.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from labctl.core.iptables import FirewallRule
@@ -15,7 +16,6 @@ from labctl.core.observations import Flow
 from labctl.core.resources import IP, Chain
 from labctl.core.scenario_types import PortRange
 from labctl.core.sentence import Sentence, sentence
-from labctl.dataclass import dataclass
 
 PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}
 

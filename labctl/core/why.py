@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
-
-from labctl.dataclass import dataclass
 
 if TYPE_CHECKING:
     from labctl.core.iptables import FirewallRule

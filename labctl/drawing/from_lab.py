@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network, ip_address
 
 from labctl.core.diff import Change
@@ -21,7 +22,6 @@ from labctl.core.resources import (
 )
 from labctl.core.scenario_types import Lab, Machine
 from labctl.core.text import count
-from labctl.dataclass import replace
 from labctl.drawing.drift import Drift
 from labctl.drawing.model import Box, Device, Drawing, Line, Remote, Tunnel
 

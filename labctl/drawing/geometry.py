@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from labctl.core.resources import Interface
-from labctl.dataclass import dataclass, field
 from labctl.drawing.model import Box, Device, Drawing, Line, State
 from labctl.drawing.words import columns, widest
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from html import escape
 
 from labctl.core.diff import Change
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import replace
 from labctl.drawing.from_lab import draw
 from labctl.drawing.layout import lay_out
 from labctl.drawing.model import Box, Drawing

@@ -9,10 +9,10 @@ down, or by a lane in the gap between two rows; to a row further below, it goes 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import ceil
 
 from labctl.core.resources import Interface
-from labctl.dataclass import replace
 from labctl.drawing.from_lab import LEAVES, MAX_NODES
 from labctl.drawing.geometry import CHIP_PAD, COLUMN, LINE, PAD, TITLE_SCALE, Chip, Frame, Layout, Wire, text_width
 from labctl.drawing.lanes import LANE, Span, free_place, from_above, is_below

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from labctl.core.resources import Interface
 from labctl.core.sentence import Sentence, sentence
-from labctl.dataclass import dataclass
 from labctl.translation.language import gettext
 
 State: TypeAlias = Literal["", "missing", "changed", "extra"]  # of an object in the kernel, "" if it is as planned

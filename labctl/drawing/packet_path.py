@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from labctl.core.resources import Interface
 from labctl.core.sentence import sentence
-from labctl.dataclass import dataclass, replace
 from labctl.drawing.model import Box, Device, Drawing, Event, Leg, Line, Mark, Visit
 from labctl.drawing.places import Area, Places, Point, cable, longest_part, middle
 from labctl.drawing.words import wrap

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from labctl.core.resources import Interface
-from labctl.dataclass import dataclass
 from labctl.drawing.geometry import Chip, Frame, Layout
 
 Cable = tuple[Interface, Interface]  # its two ends, sorted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from labctl.core.diff import Change
@@ -10,7 +11,6 @@ from labctl.core.exercise_types import BuildGoal, Exercise
 from labctl.core.judgement import Judgement
 from labctl.core.left_out import leave_out, named
 from labctl.core.resources import Link, Plan
-from labctl.dataclass import replace
 from labctl.exercises.observed_state import describe, without_free_fields
 
 Keys = frozenset[tuple[Any, ...]]

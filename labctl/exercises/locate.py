@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from labctl.core.judgement import Judgement
 from labctl.core.left_out import object_names
 from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.sentence import sentence
-from labctl.dataclass import dataclass
 from labctl.errors import UsageError
 from labctl.faults.fault import Fault
 from labctl.tracing.evidence import NamespaceState, TraceEvidence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeAlias, get_args
 
 from labctl.core.exercise_types import PredictGoal
@@ -10,7 +11,6 @@ from labctl.core.judgement import Judgement
 from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.resources import IP
 from labctl.core.sentence import Sentence, joined, one_of, sentence
-from labctl.dataclass import dataclass
 from labctl.errors import UsageError
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hops import PacketObservation

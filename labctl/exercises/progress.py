@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from labctl.core.exercise_types import Exercise, TaskKind
 from labctl.core.judgement import Judgement
-from labctl.dataclass import dataclass, replace
 from labctl.exercises.points import task_points, total_points
 
 # open; passed; missed (a prediction that was wrong); solved (by labctl: the learner gave up)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +12,6 @@ from labctl.core.diff import Change
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Address, Chain, NftObject, Resource
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import dataclass
 from labctl.faults.catalogue import applicable
 
 

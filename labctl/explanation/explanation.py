@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, FirewallRule
 from labctl.core.resources import Attachment, Chain, Netns, NftObject, Plan, Resource
 from labctl.core.scenario_types import Lab
 from labctl.core.why import Component, Source, Why, reason_of, reason_of_rule
-from labctl.dataclass import dataclass, replace
 from labctl.explanation import builtin_chains
 from labctl.explanation.breakage import Breakage, Breakages
 from labctl.explanation.placeholders import Placeholders

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from labctl.core.names import did_you_mean
 from labctl.core.text import joined_lines
-from labctl.dataclass import dataclass
 
 _INDEX = re.compile(r"^\[([^\]]+)\]\(#([\w-]+)\)", re.MULTILINE)
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")

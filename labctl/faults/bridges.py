@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from labctl.core.diff import Change
 from labctl.core.resources import Chain, Fdb, Interface, Link, Neighbour
 from labctl.core.sentence import sentence
-from labctl.dataclass import replace
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.interfaces import GONE_WITH_IT, crossed_links, down
 from labctl.faults.lab_objects import LabObjects, Traffic

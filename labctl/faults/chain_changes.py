@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from labctl.core.diff import Change
 from labctl.core.iptables import FirewallRule, rule
 from labctl.core.resources import Chain
-from labctl.dataclass import replace
 from labctl.faults.lab_objects import LabObjects
 
 

@@ -7,6 +7,7 @@ are. So the traffic of most faults is taken from here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
 from itertools import islice, product
@@ -14,7 +15,6 @@ from typing import Any, Literal, TypeAlias
 
 from labctl.core.resources import IP
 from labctl.core.scenario_types import Check
-from labctl.dataclass import dataclass, replace
 from labctl.faults.lab_objects import MAX_TRAFFIC, LabObjects, Traffic
 
 MAX_MESH = 12  # machines of each side of a mesh claim that are looked at

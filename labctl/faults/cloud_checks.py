@@ -4,13 +4,13 @@ firewalls that do not let connections out."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_network
 
 from labctl.core.diff import Change
 from labctl.core.resources import Chain, Link, Route
 from labctl.core.sentence import sentence
-from labctl.dataclass import replace
 from labctl.faults.chain_changes import insert_rule, without_rule
 from labctl.faults.claimed_paths import ClaimedPath, claimed_paths, probes
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from labctl.core.diff import Change
 from labctl.core.observations import Flow
 from labctl.core.resources import Plan
 from labctl.core.sentence import Sentence
-from labctl.dataclass import dataclass
 from labctl.faults.lab_objects import LabObjects, Traffic, changed
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 from labctl.core.diff import Change
 from labctl.core.resources import Interface
 from labctl.core.sentence import Sentence, sentence
-from labctl.dataclass import dataclass, replace
 from labctl.faults.chain_changes import insert_rule, reaches_policy, with_policy
 from labctl.faults.claimed_paths import ClaimedPath, Passing, namespaces_by_role, paths_through, probes, text_of
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind

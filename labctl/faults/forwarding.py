@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_interface
 
 from labctl.core.diff import Change
 from labctl.core.plan_paths import PlannedPath
 from labctl.core.resources import Address, Interface, Route, Sysctl
 from labctl.core.sentence import sentence
-from labctl.dataclass import replace
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects, Trip
 

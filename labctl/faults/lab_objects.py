@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -25,7 +26,6 @@ from labctl.core.resources import (
 )
 from labctl.core.scenario_types import Lab, Machine
 from labctl.core.topology import LEAF_ROLES, Topology
-from labctl.dataclass import dataclass
 
 ProbeProtocol: TypeAlias = Literal["icmp", "tcp", "udp"]
 PROTOCOLS: tuple[ProbeProtocol, ...] = ("icmp", "tcp", "udp")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from labctl.core.diff import Change
 from labctl.core.resources import Process
 from labctl.core.scenario_types import Check
 from labctl.core.sentence import sentence
-from labctl.dataclass import replace
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects, ProbeProtocol, Traffic
 

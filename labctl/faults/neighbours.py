@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from labctl.core.diff import Change
 from labctl.core.plan_paths import PlannedHop, PlannedPath
 from labctl.core.resources import Interface, Neighbour
 from labctl.core.sentence import sentence
-from labctl.dataclass import replace
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.forwarding import in_sysctl, sysctl_change
 from labctl.faults.lab_objects import LabObjects

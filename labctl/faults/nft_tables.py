@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from labctl.core import nft_objects
@@ -14,7 +15,6 @@ from labctl.core.diff import Change
 from labctl.core.nft_ruleset import hook_of
 from labctl.core.resources import NftObject
 from labctl.core.sentence import sentence
-from labctl.dataclass import replace
 from labctl.faults.claimed_paths import ClaimedPath, claimed_paths, namespaces_by_role, paths_through, probes
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_network
 
@@ -10,7 +11,6 @@ from labctl.core.diff import Change
 from labctl.core.plan_paths import PlannedHop
 from labctl.core.resources import IP, RT_TABLE_MAIN, Chain, Interface, Link, Route, Rule
 from labctl.core.sentence import sentence
-from labctl.dataclass import replace
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.forwarding import rp_filter_level
 from labctl.faults.lab_objects import LabObjects, Trip

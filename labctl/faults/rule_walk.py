@@ -6,12 +6,12 @@ a state) is taken as one that an ordinary packet of a pod does not have.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import ip_network
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.iptables_parts import RuleOption
 from labctl.core.resources import IP, Chain, IpSet
-from labctl.dataclass import dataclass
 from labctl.faults.claimed_paths import ClaimedPath
 from labctl.faults.lab_objects import LabObjects
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from ipaddress import ip_network
 
@@ -11,7 +12,6 @@ from labctl.core.diff import Change
 from labctl.core.iptables import FirewallRule, rule
 from labctl.core.resources import Chain, IpSet
 from labctl.core.sentence import sentence
-from labctl.dataclass import dataclass, replace
 from labctl.faults.chain_changes import insert_rule, with_rule, without_rule
 from labctl.faults.claimed_paths import (
     ClaimedPath,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from labctl.core.diff import Change
 from labctl.core.plan_paths import PlannedHop
 from labctl.core.resources import IP, Address, Fdb, Link, Neighbour, Resource, Route
 from labctl.core.sentence import sentence
-from labctl.dataclass import dataclass, replace
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects, Trip
 

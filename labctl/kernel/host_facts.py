@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 
 from labctl.core.iptables import BACKENDS, Backend
 from labctl.core.neighbour_tables import NeighbourTables
-from labctl.dataclass import dataclass, field
 from labctl.kernel.host import paths, ping_group_range
 from labctl.kernel.host.definition_record import DEFINITION
 from labctl.kernel.host.limits import starting

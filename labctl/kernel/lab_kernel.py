@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from labctl.core.iptables import Backend
 from labctl.core.resources import Attachment, Chain, IpSet, Netns, NftObject, Plan, Process
-from labctl.dataclass import replace
 from labctl.errors import LimitError
 from labctl.kernel.firewall import backend, chains
 from labctl.kernel.host import lab_state, paths

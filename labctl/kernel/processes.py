@@ -18,11 +18,11 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from labctl.core.resources import Process
-from labctl.dataclass import replace
 from labctl.errors import KernelError
 from labctl.kernel.host import paths
 from labctl.kernel.host.limits import start_error_in, starting

@@ -19,9 +19,9 @@ import signal
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.dataclass import dataclass
 from labctl.errors import LabError, MissingError
 from labctl.kernel.host import child_process
 from labctl.kernel.host.limits import require_spare_files, start_error_in

@@ -13,6 +13,7 @@ The model knows nothing of it. So every component works on every model, and a la
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -30,7 +31,6 @@ from labctl.core.resources import (
     joined_reasons,
 )
 from labctl.core.scenario_types import Check, Lab, Machine, Scenario, VirtualAddress
-from labctl.dataclass import replace
 from labctl.kubernetes.api.api_objects import Cluster, Node, Service
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.declared import Declared

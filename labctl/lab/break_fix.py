@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labctl.core.diff import Change, diff
 from labctl.core.names import summarize_names
 from labctl.core.resources import TRANSIENT_NUD_STATES, Fdb, Neighbour, Plan, Process, Resource, Sysctl
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import replace
 from labctl.errors import KernelError, UsageError
 from labctl.faults.catalogue import find_fault, random_fault
 from labctl.faults.fault import Fault

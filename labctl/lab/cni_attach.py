@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -27,7 +28,6 @@ from labctl.cni_runtime.observed_state import (
 )
 from labctl.core.resources import Attachment, Plan, Route, Sysctl, attachments_of
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import replace
 from labctl.errors import KernelError, LabError
 from labctl.kernel.cni import attachment_records
 from labctl.kernel.cni.plugins import PluginError, Plugins, search_path

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from labctl.core.features import remedy
 from labctl.core.text import count
-from labctl.dataclass import dataclass
 
 if TYPE_CHECKING:
     from labctl.core.fidelity import Fidelity

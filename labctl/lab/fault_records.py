@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,7 +17,6 @@ from labctl.core.hidden_text import decode, encode
 from labctl.core.observations import Flow
 from labctl.core.record_shape import a_word
 from labctl.core.resources import CREATION_ORDER, Plan
-from labctl.dataclass import dataclass, replace
 from labctl.errors import UsageError
 from labctl.kernel.host import lab_state, paths, state_files
 from labctl.render.plan_json import resource_from_json, resource_json

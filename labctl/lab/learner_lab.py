@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
-from labctl.dataclass import dataclass
 from labctl.kernel.host import lab_state, paths, state_files
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.core.diff import Change, diff, same
@@ -21,7 +22,6 @@ from labctl.core.resources import (
 from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
 from labctl.core.sentence import sentence
-from labctl.dataclass import replace
 from labctl.errors import KernelError, LabError, LimitError, UsageError
 from labctl.kernel.host.user import user_name
 from labctl.lab.fallback import FindMissing, use_available_features

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from labctl.core.judgement import Judgement
 from labctl.core.lesson_types import RunCommand, RunVerb
 from labctl.core.results import Report
 from labctl.core.sentence import Sentence, sentence
-from labctl.dataclass import dataclass
 from labctl.tracing.result import TraceResult
 
 _COLOUR = re.compile(r"\033\[[\d;]*m")

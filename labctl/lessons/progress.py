@@ -6,12 +6,11 @@ steps there are.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Any
 
 from labctl.core.lesson_types import Lesson
-from labctl.dataclass import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

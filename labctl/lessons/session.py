@@ -6,8 +6,9 @@ and hand what happened to `after`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from labctl.core.lesson_types import Lesson, LessonStep
-from labctl.dataclass import dataclass, replace
 from labctl.errors import UsageError
 from labctl.lessons import progress as progresses
 from labctl.lessons.outcome import StepOutcome

@@ -34,6 +34,7 @@ pkg/agent/config/node_config.go, docs/design/architecture.md, docs/noencap-hybri
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
@@ -42,7 +43,6 @@ from labctl.core.resources import Fdb, Interface, IpSet, Link, Neighbour, Resour
 from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import datacenter, kubernetes, pods, primitives
 
 FOLLOWS = "Antrea 2.x (AntreaProxy without proxyAll)"

@@ -38,6 +38,7 @@ them; Azure/ip-masq-agent-v2 with the virtual network's range exempt.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from labctl.core.address_use import AddressUse
 from labctl.core.fidelity import approximation, faithful, skipped
@@ -45,7 +46,6 @@ from labctl.core.options import option
 from labctl.core.resources import Chain, Interface, Link, Neighbour, Resource, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
 from labctl.core.why import Component, Source, Why, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import (
     azure,
     azure_addressing,

@@ -35,6 +35,7 @@ settings as Azure/AgentBaker writes them; Azure/ip-masq-agent-v2 with the pod CI
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.address_use import AddressUse
@@ -43,7 +44,6 @@ from labctl.core.options import address, cidr, option
 from labctl.core.resources import Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.core.why import Component, Source
-from labctl.dataclass import dataclass
 from labctl.models.lib import (
     azure,
     azure_addressing,

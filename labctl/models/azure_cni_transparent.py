@@ -40,6 +40,7 @@ cni/network/invoker_cns.go and cns/restserver/internalapi_linux.go of 2025.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from labctl.core.address_use import AddressUse
@@ -47,7 +48,6 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.dataclass import dataclass
 from labctl.models.lib import (
     azure,
     azure_addressing,

@@ -32,6 +32,7 @@ multitenancy; node settings as Azure/AgentBaker writes them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
@@ -40,7 +41,6 @@ from labctl.core.resources import Address, Interface, Link, Neighbour, Resource,
 from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.core.sentence import sentence
 from labctl.core.why import LABCTL, Component, Source
-from labctl.dataclass import dataclass
 from labctl.models.lib import (
     azure,
     azure_addressing,

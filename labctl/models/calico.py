@@ -30,6 +30,7 @@ route_mgr.go, vxlan_mgr.go, ipip_mgr.go, masq_mgr.go), cni-plugin/pkg/dataplane/
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
@@ -37,7 +38,6 @@ from labctl.core.options import cidr, option
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.core.sentence import sentence
-from labctl.dataclass import dataclass
 from labctl.models.lib import calico_node, datacenter, kubernetes, pods, primitives
 
 FOLLOWS = "Calico 3.31 (iptables dataplane)"

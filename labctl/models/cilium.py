@@ -34,6 +34,7 @@ pkg/datapath/iptables/iptables.go, bpf/lib/encap.h, Documentation/network/concep
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
@@ -42,7 +43,6 @@ from labctl.core.resources import Interface, IpSet, Link, Neighbour, Resource, R
 from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, Why, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import datacenter, kubernetes, pods, primitives
 
 FOLLOWS = "Cilium 1.16 and later (iptables masquerading)"

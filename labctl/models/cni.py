@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
@@ -49,7 +50,6 @@ from labctl.core.resources import Attachment, Interface, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode, See
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import azure, kubernetes, masq_agent, pods, primitives
 from labctl.models.lib.masq_agent import MasqAgent
 

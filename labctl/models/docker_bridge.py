@@ -59,6 +59,7 @@ and the documents in integration/network/bridge/nftablesdoc/generated); `release
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
@@ -66,7 +67,6 @@ from labctl.core.options import address, cidr, option
 from labctl.core.resources import IP, Interface, Link, Process, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, ListeningPort, Machine, PublishedPort, Scenario, ScenarioNode
 from labctl.core.why import LABCTL
-from labctl.dataclass import dataclass, replace
 from labctl.models.lib import (
     common_reasons,
     docker_checks,

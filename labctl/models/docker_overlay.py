@@ -40,6 +40,7 @@ docker-bridge. Two swarm nodes of Docker 20.10 were compared with it, object by 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
@@ -48,7 +49,6 @@ from labctl.core.resources import Address, Fdb, Interface, Link, Neighbour, Reso
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode, See
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import docker_reasons, docker_swarm, docker_underlay, primitives
 from labctl.models.lib.docker_hosts import BridgeNetwork, DockerHost, Endpoint
 from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, UNPRIVILEGED_SYSCTLS

@@ -36,13 +36,13 @@ ports of the node the plugin portmap, which its network list (misc/10-aws.confli
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario
-from labctl.dataclass import dataclass
 from labctl.models.lib import aws, cloud_vpc, eks_node, kubernetes, pods, portmap, primitives
 
 FOLLOWS = "amazon-vpc-cni-k8s 1.22 of 2026; 1.23 on request"

@@ -38,6 +38,7 @@ plugins/main/bridge, as flannel's CNI plugin calls it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
@@ -45,7 +46,6 @@ from labctl.core.options import cidr, option
 from labctl.core.resources import Resource, Route
 from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.core.why import LABCTL
-from labctl.dataclass import dataclass
 from labctl.models.lib import cni_bridge, datacenter, flannel_nftables, flannel_node, kubernetes, pods, primitives
 
 FOLLOWS = "flannel 0.22 and later (kube-flannel.yml), 0.28 with nftables, CNI plugins 1.1.1"

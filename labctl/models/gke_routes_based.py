@@ -27,13 +27,13 @@ Follows what gke-vpc-native follows, and GKE's documentation of routes-based clu
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import option
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.dataclass import dataclass
 from labctl.models.lib import gcp, gke_node, kubernetes, pods, primitives
 
 FOLLOWS = "GKE's routes-based clusters (ptp, ip-masq-agent 2.10)"

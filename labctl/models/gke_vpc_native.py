@@ -34,13 +34,13 @@ of VPC-native clusters, of pods per node, and of IP masquerading.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import option
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.dataclass import dataclass
 from labctl.models.lib import cni_bridge, gcp, gke_node, kubernetes, pods, primitives
 
 FOLLOWS = "GKE without Dataplane V2 (ptp, netd of 2025, ip-masq-agent 2.10)"

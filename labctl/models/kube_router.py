@@ -30,6 +30,7 @@ plugin bridge as daemonset/*.yaml configures it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv4Network
 
@@ -39,7 +40,6 @@ from labctl.core.resources import Interface, Link, Process, Resource, Route, Rul
 from labctl.core.scenario_types import Check, Machine, Scenario, See
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source
-from labctl.dataclass import dataclass
 from labctl.models.lib import cni_bridge, datacenter, kube_router_node, kubernetes, pods, primitives
 
 FOLLOWS = "kube-router v2, with its router and its firewall, without its service proxy"

@@ -33,6 +33,7 @@ of kubernetes-sigs/cloud-provider-azure.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.address_use import AddressUse
@@ -42,7 +43,6 @@ from labctl.core.resources import Interface, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode, See
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source
-from labctl.dataclass import dataclass
 from labctl.models.lib import (
     azure,
     azure_addressing,

@@ -38,6 +38,7 @@ Follows containers/netavark v1.17.2 with Podman 5.8 and, as `release: "2.0"`, v2
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
@@ -45,7 +46,6 @@ from labctl.core.options import address, cidr, option
 from labctl.core.resources import IP, Interface, Link, NextHop, Process, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, ListeningPort, Machine, PublishedPort, Scenario, ScenarioNode
 from labctl.core.why import explained
-from labctl.dataclass import dataclass, replace
 from labctl.models.lib import docker_underlay, podman_checks, podman_reasons, podman_refusals, primitives
 from labctl.models.lib.docker_networks import container_programs, network_owners
 from labctl.models.lib.netavark_iptables import IptablesChains

@@ -18,11 +18,11 @@ Follows iproute2 (the syntax of `ip route`, `ip rule`, `ip neighbour`, `bridge f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from labctl.core.fidelity import faithful
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Machine, Scenario
-from labctl.dataclass import dataclass
 
 FOLLOWS = "the syntax of iproute2 and iptables-save"
 MACHINES = ("namespaces", "")

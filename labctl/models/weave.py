@@ -36,6 +36,7 @@ plugin/net/cni.go, router/fastdp.go, prog/weave-kube/launch.sh.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
@@ -44,7 +45,6 @@ from labctl.core.resources import Address, Fdb, Interface, IpSet, Link, Resource
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode, See
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import datacenter, kubernetes, pods, primitives, weave_npc
 
 FOLLOWS = "Weave Net 2.8.1 with weave-kube"

@@ -7,11 +7,11 @@ frame gives None, never an exception. IPv6 extension headers are not followed.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, TypeAlias
 
 from labctl.core.resources import IP, Interface
-from labctl.dataclass import dataclass, replace
 
 ETHERNET, LOOPBACK = 1, 772  # ARPHRD of devices whose frames begin with an Ethernet header
 IPV4, ARP, VLAN, QINQ, IPV6, CANARY = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD, 0x88B5

@@ -8,11 +8,11 @@ that a proxy opens for it is recognised as well. All of these are visible in tun
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from labctl.core.observations import PacketRole
 from labctl.core.resources import IP, Interface
-from labctl.dataclass import dataclass
 from labctl.packets.decode import ACK, RST, SYN, Frame, Packet, decode
 
 MAGIC = b"\x6c\x61\x62\x63"  # the first half of every marker, for the kernel's packet filter

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from labctl.core.observations import PacketRole
 from labctl.core.resources import Interface
 from labctl.core.results import Sighting
 from labctl.core.sentence import Sentence, sentence
-from labctl.dataclass import dataclass
 from labctl.packets.decode import RST, Frame, Packet
 from labctl.packets.probe_id import ProbeId
 

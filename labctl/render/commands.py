@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TypeAlias
 
 from labctl.cni.conflist import parse_config_list
@@ -34,7 +35,6 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
-from labctl.dataclass import replace
 from labctl.render.plan_json import process_tag
 from labctl.render.resources import (
     link_option_args,

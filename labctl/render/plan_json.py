@@ -6,12 +6,12 @@ An object is a mapping of its fields, and `object` names its kind. Addresses, ne
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, cast
 
-from labctl import dataclass as dataclasses
 from labctl.core.field_types import wrong_field
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import IP, RESOURCE_TYPES, Interface, NextHop, Process, Resource, value_fields

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
 from labctl.core.resources import Address, Link, Route
 from labctl.core.sentence import sentence, sentence_n
-from labctl.dataclass import dataclass, replace
 from labctl.drawing.from_lab import MAX_NODES, draw, route_line
 from labctl.drawing.geometry import Layout
 from labctl.drawing.layout import lay_out

@@ -7,10 +7,10 @@ little too high rather than too low: the box for notes takes what is left of a s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from math import ceil
 
-from labctl.dataclass import dataclass
 from labctl.drawing.words import columns, wrap
 
 WIDTH = 186.0  # millimetres of a sheet of A4 without its margins

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from labctl.core.iptables import Backend
@@ -16,7 +17,6 @@ from labctl.core.netfilter_hooks import (
 )
 from labctl.core.resources import Chain, NftObject, Plan
 from labctl.core.sentence import sentence
-from labctl.dataclass import dataclass
 from labctl.report.node_view import TableSection
 from labctl.translation.language import gettext
 

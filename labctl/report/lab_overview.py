@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labctl.core.resources import IP, Address, Chain, Link, NftObject, Plan, Resource, Route
-from labctl.dataclass import dataclass
 from labctl.report.node_view import TableSection, trim
 
 if TYPE_CHECKING:

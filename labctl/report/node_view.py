@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labctl.core.fidelity import sort_by_grade
@@ -23,7 +24,6 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
-from labctl.dataclass import dataclass
 
 if TYPE_CHECKING:
     from labctl.core.iptables_save import ChainCounters

@@ -166,7 +166,7 @@ def section_in_language(section: TableSection) -> TableSection:
     """A table with its title and its columns in the language in use, and with each cell that is a sentence."""
     if current_language() == ORIGINAL:
         return section
-    from labctl.dataclass import replace
+    from dataclasses import replace
 
     columns = tuple(map(gettext, section.columns))
     rows = tuple(tuple(map(in_language, row)) for row in section.rows)

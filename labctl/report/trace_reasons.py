@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain, NftObject
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import replace
 from labctl.explanation.planned_reasons import PlannedReasons
 from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.result import Note, Step, TraceResult, lookup_text, rule_text

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labctl.core.names import did_you_mean
-from labctl.dataclass import dataclass
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any, TypeAlias
 
-from labctl import dataclass as dataclasses
 from labctl.core.probe_kinds import (
     CONNECTIONS_PER_MACHINE,
     HTTP_PORT,

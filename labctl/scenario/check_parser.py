@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labctl.core.names import did_you_mean, is_address, summarize_names
 from labctl.core.probe_kinds import PROBE_KINDS, ProbeKind, probe_kind
 from labctl.core.resources import Address, Attachment, Interface, Link
 from labctl.core.scenario_types import Check, Lab, OpenConnections, Scenario, See
-from labctl.dataclass import dataclass, replace
 from labctl.scenario.document import Position, Reader
 from labctl.scenario.field_types import Located, suggest
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labctl.cni.conflist import PLACEHOLDERS, SUPPORTED_CAPABILITIES, SUPPORTED_VERSIONS, Conflist, placeholders_in
 from labctl.cni.spec import is_executable_name, is_network_name
-from labctl.dataclass import dataclass, replace
 from labctl.errors import UsageError
 from labctl.scenario.document import Map, Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import Json, suggest

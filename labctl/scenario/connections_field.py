@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from labctl.dataclass import dataclass
 from labctl.scenario.check_language import CONNECT
 from labctl.scenario.document import Map, Reader, TreeNode
 from labctl.scenario.field_types import Json, Key, Scalar, Section

@@ -6,12 +6,12 @@ The text of the scenario is the record of a lab: each command parses and compile
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from labctl.core.iptables import Backend
 from labctl.core.scenario_types import Lab, Scenario
 from labctl.core.text import short_repr
-from labctl.dataclass import dataclass, field, replace
 
 if TYPE_CHECKING:
     from labctl.scenario.document import Reader

@@ -4,9 +4,9 @@ the problems found in it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
-from labctl.dataclass import dataclass
 from labctl.errors import Problem, ScenarioError, UsageError
 
 MAX_PROBLEMS = 100

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from labctl.core.exercise_types import Exercise
 from labctl.core.names import did_you_mean
-from labctl.dataclass import dataclass
 from labctl.errors import UsageError
 from labctl.scenario.catalog import exercise_files, names
 from labctl.scenario.exercise_language import EXERCISE

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
 from typing import Any
 
 from labctl.core.comparison_rows import ROW_KEYS
 from labctl.core.exercise_types import MAX_LEVEL
-from labctl.dataclass import dataclass
 from labctl.scenario import port_values, values
 from labctl.scenario.check_language import CONNECT, PING, PING_SIZE
 from labctl.scenario.document import Map, Reader, Seq, Text, TreeNode, quote_text

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from labctl.core.exercise_types import (
@@ -24,7 +25,6 @@ from labctl.core.left_out import known_names, leave_out
 from labctl.core.names import summarize_names
 from labctl.core.resources import Attachment
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import replace
 from labctl.scenario.check_parser import NameChecker
 from labctl.scenario.document import Position, Reader, quote_text
 from labctl.scenario.exercise_language import PROBES

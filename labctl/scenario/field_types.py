@@ -8,12 +8,12 @@ returns None. `SettingsClass` is for sections that become objects of a class of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from itertools import combinations
 from typing import Any, Protocol
 
 from labctl.core.names import did_you_mean
-from labctl.dataclass import dataclass
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
 
 Json = dict[str, Any]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from labctl.core.iptables import BUILTIN, split_words
 from labctl.core.names import did_you_mean
-from labctl.dataclass import dataclass, field, replace
 from labctl.scenario.document import Position, Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import InvalidValue, Json, ListOf, Located, MapOf, Scalar, Section
 

@@ -7,12 +7,12 @@ object of the plan.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from labctl.core.ipset_members import KINDS, parse_member
 from labctl.core.names import did_you_mean
 from labctl.core.resources import IpSet
-from labctl.dataclass import dataclass
 from labctl.scenario import values
 from labctl.scenario.document import Position, Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import InvalidValue, Json, Key, ListOf, Located, MapOf, Scalar, Section

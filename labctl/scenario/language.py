@@ -7,13 +7,13 @@ and docs/scenario.md are generated from it.
 
 from __future__ import annotations
 
+import dataclasses
 import types
 from collections.abc import Collection
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from labctl import dataclass as dataclasses
 from labctl.core.scenario_types import ListeningPort, NetworkRule, PodContainer, PublishedPort
 from labctl.scenario import port_values, values
 from labctl.scenario.check_language import CHECK, SEE, check_section

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from labctl.core.lesson_types import Lesson
 from labctl.core.names import did_you_mean
-from labctl.dataclass import dataclass
 from labctl.errors import UsageError
 from labctl.scenario.catalog import exercise_files, lesson_files
 from labctl.scenario.lesson_language import LESSON

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from labctl.core.names import did_you_mean
-from labctl.dataclass import dataclass
 from labctl.scenario import values
 from labctl.scenario.document import Map, Reader, TreeNode, quote_text
 from labctl.scenario.exercise_language import ANSWER, COMMAND, LANGUAGE, PARAGRAPHS, PREDICT, read_machine_command

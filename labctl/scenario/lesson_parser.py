@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from labctl.core.exercise_types import PredictGoal
 from labctl.core.lesson_types import (
@@ -21,7 +22,6 @@ from labctl.core.lesson_types import (
 from labctl.core.names import summarize_names
 from labctl.core.resources import Attachment
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import replace
 from labctl.errors import UsageError
 from labctl.scenario.check_parser import NameChecker
 from labctl.scenario.document import Reader, quote_text

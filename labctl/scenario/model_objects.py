@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from labctl.core.resources import Address, Chain, Interface, IpSet, Link, Netns, NftObject, Plan, Route, Sysctl
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import dataclass, field
 
 TableKey = tuple[str, str, str]  # namespace, family, table
 

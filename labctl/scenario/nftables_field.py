@@ -5,10 +5,10 @@ Both forms are kept as they stand in the file, with their positions. `labctl.sce
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from labctl.core.nft_ruleset import FAMILIES
-from labctl.dataclass import dataclass
 from labctl.scenario import values
 from labctl.scenario.document import Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import InvalidValue, Json, Key, ListOf, Located, MapOf, Scalar, Section, suggest

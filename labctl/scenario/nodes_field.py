@@ -7,10 +7,10 @@ Here the outer machines are called nodes and the inner ones pods, whatever the f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from labctl.core.scenario_types import ScenarioNode
-from labctl.dataclass import dataclass
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import Json, Key, ListOf, Located, MapOf, OptionalSection, Section, SettingsClass
 from labctl.scenario.values import LABEL, integer

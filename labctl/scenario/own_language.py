@@ -7,9 +7,9 @@ namespaces of Kubernetes. Where a model has an option of one of these names, the
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from labctl.dataclass import dataclass, replace
 from labctl.scenario.document import Map, Reader, Seq, TreeNode
 from labctl.scenario.field_types import Json, Key, Located
 from labctl.scenario.raw_language import RAW

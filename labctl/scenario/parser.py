@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labctl import dataclass as dataclasses
 from labctl import models
 from labctl.core.address_use import OverlapRefusal
 from labctl.core.scenario_types import Scenario
-from labctl.dataclass import dataclass
 from labctl.errors import ScenarioError
 from labctl.scenario import values
 from labctl.scenario.check_language import check_section

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from labctl.core.scenario_types import (
     ListeningPort,
@@ -12,7 +13,6 @@ from labctl.core.scenario_types import (
     PublishedPort,
     PublishedProtocol,
 )
-from labctl.dataclass import replace
 from labctl.scenario.document import quote_text
 from labctl.scenario.field_types import InvalidValue, Scalar, suggest
 from labctl.scenario.values import BOOLEAN, LABEL, address, integer, network

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from labctl.core.iptables_check import MAX_CHAIN_NAME
 from labctl.core.scenario_types import MachineRole
-from labctl.dataclass import dataclass
 from labctl.scenario import values
 from labctl.scenario.document import Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import InvalidValue, Json, Key, ListOf, Located, MapOf, Scalar, Section

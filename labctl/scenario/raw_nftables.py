@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from labctl.core.nft_references import device_names, verify
 from labctl.core.nft_ruleset import one_line
@@ -17,7 +18,6 @@ from labctl.core.nft_state import BEFORE, Line, Ruleset, ScriptObject, add_heade
 from labctl.core.nft_tokens import Token, joined, tokens
 from labctl.core.resources import NftObject
 from labctl.core.why import RuleByRule
-from labctl.dataclass import replace
 from labctl.scenario.document import Position, Reader, Text, quote_text
 from labctl.scenario.field_types import Located
 from labctl.scenario.raw_symbols import stated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from labctl.core.own_objects import OwnObjects
@@ -23,7 +24,6 @@ from labctl.core.resources import (
     Sysctl,
 )
 from labctl.core.scenario_types import Lab, Machine, MachineRole
-from labctl.dataclass import replace
 from labctl.scenario import iproute2_syntax
 from labctl.scenario.document import Map, Position, Reader
 from labctl.scenario.field_types import Located

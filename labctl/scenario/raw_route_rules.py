@@ -8,11 +8,11 @@ occur, so that the time grows with the number of routes, and not with its square
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 
 from labctl.core.resources import IP, RT_TABLE_MAIN, Address, Interface, Net, Route
-from labctl.dataclass import dataclass, replace
 from labctl.scenario.document import Position, Reader
 from labctl.scenario.raw_devices import Devices
 

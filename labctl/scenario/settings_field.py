@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from labctl.dataclass import dataclass
 from labctl.scenario.document import Map, Reader, Text, TreeNode
 from labctl.scenario.field_types import Json, Section, SettingsClass
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import re
 import stat
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from labctl.dataclass import dataclass, field
 from labctl.errors import UsageError
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TextLimits, TreeNode, fail, quote_text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labctl.core.iptables import LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallRule
@@ -25,7 +26,6 @@ from labctl.core.resources import (
 )
 from labctl.core.sentence import sentence
 from labctl.core.snat_ports import PortUse, port_use, snat_ports
-from labctl.dataclass import replace
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Literal, TypeAlias
 
 from labctl.core.sentence import Sentence, joined, sentence
-from labctl.dataclass import dataclass, field
 from labctl.tracing.result import Step, TraceResult
 
 DifferenceKind: TypeAlias = Literal[

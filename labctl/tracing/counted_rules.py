@@ -6,9 +6,9 @@ Used where the kernel gives no report of the rules that a packet matched: always
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallRule
-from labctl.dataclass import replace
 from labctl.packets.decode import ECHO_TYPES
 from labctl.tracing.bridge_ports import is_multicast, outgoing_port, ports_of
 from labctl.tracing.evidence import CounterIncrease, TraceEvidence

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from labctl.core.sentence import joined, sentence
-from labctl.dataclass import replace
 from labctl.tracing.address_owners import owners
 from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.loss_point import LossPoint

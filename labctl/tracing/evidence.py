@@ -7,6 +7,7 @@ Times are nanoseconds since the probe was sent. A device (`dev`) is in the names
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -16,7 +17,6 @@ from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neig
 from labctl.core.sentence import sentence
 from labctl.core.snat_ports import PortUse
 from labctl.core.text import count, short_repr
-from labctl.dataclass import dataclass, field, replace
 from labctl.tracing.hops import Hop, PacketDirection, PacketObservation, path
 
 BEFORE_CONNTRACK = -200  # chains of this priority and below meet a packet before conntrack does

@@ -8,11 +8,11 @@ the path.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
 from labctl.core.observations import PacketRole
 from labctl.core.resources import IP, Interface, Link
-from labctl.dataclass import dataclass
 
 PacketDirection: TypeAlias = Literal["in", "out"]
 FindLink: TypeAlias = Callable[[str, str], Link | None]  # a device by its namespace and name; None if it is not known

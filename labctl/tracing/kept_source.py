@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
 from labctl.core.observations import RouteQuery
 from labctl.core.resources import IP
 from labctl.core.sentence import Sentence, all_of, sentence
-from labctl.dataclass import dataclass, replace
 from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import NAT_TARGETS, POSTROUTING_HOOK, PREROUTING_HOOK, find_lookup, source_keeping_rule

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from labctl.core.observations import KernelEvent, PacketRole, RouteLookup, RouteQuery
 from labctl.core.resources import IP, Link
-from labctl.dataclass import dataclass
 from labctl.tracing import drop_attribution
 from labctl.tracing.bridge_ports import is_multicast, ports_of
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, RuleHit, TraceEvidence, UnansweredNeighbour

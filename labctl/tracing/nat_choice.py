@@ -7,12 +7,12 @@ are all that are possible, and a translation that is not among them is none of t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Literal, TypeAlias
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import IP, Chain
-from labctl.dataclass import dataclass
 from labctl.tracing.rule_matching import RulePacket, match
 
 KEEPING_TARGETS = ("ACCEPT", "DROP")  # a rule with one of them ends the search without a translation

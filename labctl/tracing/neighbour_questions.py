@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from labctl.core.observations import RouteQuery
 from labctl.core.resources import IP, Interface
-from labctl.dataclass import dataclass
 from labctl.tracing.evidence import TraceEvidence, UnansweredNeighbour
 
 MAX_MACHINES = 16  # machines whose routing is asked about a neighbour at most

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labctl.core.iptables import TERMINATING_TARGETS
 from labctl.core.nft_ruleset import policy_of
 from labctl.core.observations import RuleRole
 from labctl.core.resources import IP, NftObject
-from labctl.dataclass import dataclass, replace
 from labctl.packets.decode import ICMP, ICMPV6, TCP, UDP, Packet
 from labctl.tracing import nft_rules
 from labctl.tracing.evidence import RuleHit

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
 from labctl.core.iptables_forms import IP_PROTOCOLS
 from labctl.core.nft_ruleset import split_elements
 from labctl.core.resources import IP, NftObject
-from labctl.dataclass import dataclass, field
 
 # targets of iptables that do the same as a statement of nft; those that end the rule first
 STATEMENTS = (

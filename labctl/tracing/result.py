@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from labctl.core.iptables import CHAIN_TOOLS, FirewallRule
@@ -10,7 +11,6 @@ from labctl.core.observations import Flow, NftMatch, RouteLookup
 from labctl.core.resources import IP
 from labctl.core.sentence import Sentence, joined, sentence
 from labctl.core.text import short_repr
-from labctl.dataclass import dataclass, replace
 from labctl.tracing.evidence import CounterIncrease, RuleHit, TraceEvidence, UnansweredNeighbour
 from labctl.tracing.hops import PacketDirection, PacketObservation
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_network
 
 from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import IP, Address, Link, Route
 from labctl.core.sentence import Sentence, sentence
-from labctl.dataclass import replace
 from labctl.render.resources import route_text
 from labctl.tracing.address_owners import owner
 from labctl.tracing.evidence import TraceEvidence

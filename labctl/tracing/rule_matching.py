@@ -7,6 +7,7 @@ have matched the packet in question. An option that is not known here never excl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import TypeAlias
 
@@ -14,7 +15,6 @@ from labctl.core.iptables import FirewallRule
 from labctl.core.iptables_forms import IP_PROTOCOLS
 from labctl.core.iptables_parts import RuleOption
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass
 
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
 ETHERTYPES = {"ipv4": IPV4, "ip": IPV4, "arp": ARP, "ipv6": IPV6, "ip6": IPV6}

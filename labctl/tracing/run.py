@@ -11,6 +11,7 @@ import select
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labctl.checks.context import (
@@ -23,7 +24,6 @@ from labctl.checks.context import (
 from labctl.core.neighbour_tables import NeighbourTables, full_tables
 from labctl.core.sentence import sentence
 from labctl.core.topology import Topology
-from labctl.dataclass import replace
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.netlink import neighbour_tables, neighbours
 from labctl.kernel.probes import trace_probes

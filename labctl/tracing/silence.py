@@ -11,10 +11,10 @@ and later questions and errors would disturb the next trace.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from labctl.core.resources import Link
 from labctl.core.sentence import sentence
-from labctl.dataclass import dataclass
 from labctl.tracing.evidence import UnansweredNeighbour
 
 QUESTIONS = 2  # questions without an answer that are enough

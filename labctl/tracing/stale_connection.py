@@ -7,10 +7,10 @@ program from the same port, are translated as conntrack remembers, also if the r
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from labctl.core.observations import Flow
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass, replace
 from labctl.tracing.evidence import NatTable, TraceEvidence
 from labctl.tracing.hops import Hop, PacketObservation
 from labctl.tracing.nat_choice import NatChoice, NatEnd, choices

@@ -6,11 +6,11 @@ A source check drops it, nothing has a route back to that address, no machine ha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
 from labctl.core.resources import IP
 from labctl.core.sentence import Sentence, joined, sentence
-from labctl.dataclass import dataclass, replace
 from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import CounterIncrease, RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import INPUT_HOOK, NAT_TARGETS, POSTROUTING_HOOK, untranslated

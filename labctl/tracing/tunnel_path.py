@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from labctl.core.resources import IP, Address, Fdb, Interface, Link
 from labctl.core.sentence import Sentence, one_of, sentence
-from labctl.dataclass import dataclass
 from labctl.tracing.address_owners import owners
 from labctl.tracing.bridge_ports import DEFAULT_FDB_MAC, is_multicast, links_behind, ports_of
 from labctl.tracing.evidence import TraceEvidence

@@ -4,10 +4,10 @@ it there. Pure."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallRule
 from labctl.core.resources import Link
-from labctl.dataclass import dataclass
 from labctl.tracing.counted_rules import bridge_dropping_rules
 from labctl.tracing.evidence import CounterIncrease, NeighbourObservation, TraceEvidence
 from labctl.tracing.rule_matching import IPV4, IPV6, RulePacket, can_match

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from labctl.core.iptables import TERMINATING_TARGETS
 from labctl.core.sentence import sentence
-from labctl.dataclass import replace
 from labctl.tracing.evidence import RuleHit
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import ROLE_WORDS, Cause, Note, chain_command, exec_command, rule_place, rule_text

@@ -11,6 +11,7 @@ import pwd
 import stat
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from typing import Any
 from labctl.board.documents import entries
 from labctl.board.entry import TIME, Entry, EntryError
 from labctl.core.record_shape import shape_problem
-from labctl.dataclass import dataclass, field
 from labctl.errors import UsageError
 from labctl.exercises import progress as exercise_progress
 from labctl.kernel.host import paths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 from labctl.core.exercise_types import (
@@ -17,7 +18,6 @@ from labctl.core.exercise_types import (
 from labctl.core.judgement import Judgement
 from labctl.core.scenario_types import Lab
 from labctl.core.topology import Topology
-from labctl.dataclass import replace
 from labctl.errors import UsageError
 from labctl.exercises.build import judge_build, task_keys
 from labctl.exercises.fix import judge_fix

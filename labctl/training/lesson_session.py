@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from labctl.core.lesson_types import Lesson, LessonStep, Prediction
 from labctl.core.names import summarize_names
 from labctl.core.scenario_types import Lab
 from labctl.core.sentence import Sentence, sentence, sentence_n
-from labctl.dataclass import dataclass, replace
 from labctl.errors import UsageError
 from labctl.kernel.host import lab_owner, paths, state_files
 from labctl.lab import learner_lab, lifecycle

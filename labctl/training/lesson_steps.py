@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import labctl
 from labctl.core.lesson_types import Claim, LessonStep, Prediction, RunCommand, RunVerb
 from labctl.core.scenario_types import Lab
 from labctl.core.sentence import sentence
-from labctl.dataclass import replace
 from labctl.errors import KernelError, MissingError, UsageError
 from labctl.kernel.host import child_process
 from labctl.lab.records import load_compiled_lab

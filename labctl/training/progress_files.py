@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from labctl.dataclass import dataclass
 from labctl.errors import KernelError
 from labctl.kernel.host import state_files
 

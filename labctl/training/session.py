@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import TypeAlias
@@ -11,7 +12,6 @@ from labctl.core.exercise_types import Exercise, Hint, Task
 from labctl.core.judgement import Judgement
 from labctl.core.names import summarize_names
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import dataclass, replace
 from labctl.errors import UsageError
 from labctl.exercises import progress as progresses
 from labctl.exercises.progress import Progress

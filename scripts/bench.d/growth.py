@@ -1,8 +1,7 @@
 """How the time of each verb grows with the size of a lab: kubenet with 10 to 12,000 pods, up to 30 on a node.
 
-Every command is a separate process, as users type it. Memory is the most that one process had, and `status / up` is
-the ratio of their times. The next lab begins when the kernel has removed the namespaces of the one before, which it does
-after `down` has ended.
+Every command is a separate process, as users type it. Memory is the most that one process had. The next lab begins when
+the kernel has removed the namespaces of the one before, which it does after `down` has ended.
 """
 
 from __future__ import annotations

@@ -40,15 +40,6 @@ ONLY_IN = {
     "ctypes": ("kernel/",),
     "click": ("cli/",),
     "yaml": ("scenario/yaml_reader.py",),
-    # Python's compile all methods of a class at import; `labctl.dataclass` compiles those that are called
-    # a model may use either: scripts/new-model writes what every Python program imports
-    "dataclasses": (
-        "dataclass.py",
-        "render/dataclass_json.py",
-        "lessons/progress.py",
-        "exercises/progress.py",
-        "models/",
-    ),
     "pytest": ("testing/",),
 }
 HEAVY = ("pyroute2", "iptc", "yaml")  # imported in functions, where they are used

@@ -226,7 +226,8 @@ def _current(session: Session) -> ExerciseRun:
 def _in_its_language(session: Session, run: ExerciseRun) -> ExerciseRun:
     """An exercise in the language of --lang. Without it, labctl uses the language in which the exercise was
     started."""
-    from labctl.dataclass import replace
+    from dataclasses import replace
+
     from labctl.translation import language
 
     if session.lang is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,6 @@ from click.shell_completion import CompletionItem
 from labctl.cli.options import global_options, manifests_option, print_warnings, sets_option
 from labctl.cli.param_types import FILE, ScenarioParam
 from labctl.cli.session import Session
-from labctl.dataclass import replace
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:

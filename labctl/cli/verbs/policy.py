@@ -227,7 +227,8 @@ def _lab(session: Session, scenario: str | None, manifests: tuple[str, ...], set
 def _with_cluster(lab: Lab) -> Lab:
     """The lab with its cluster; one without API objects has only its pods, and no policy. Raises UsageError for a lab
     without pods."""
-    from labctl.dataclass import replace
+    from dataclasses import replace
+
     from labctl.kubernetes.api.cluster_state import ClusterState
     from labctl.kubernetes.api.policy_objects import Pod
 

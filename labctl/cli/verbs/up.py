@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from labctl import dataclass as dataclasses
 from labctl.cli.options import (
     approximate_option,
     firewall_option,

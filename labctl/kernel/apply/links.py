@@ -6,10 +6,10 @@ import errno
 import os
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from labctl.core.diff import Change, differing_fields
 from labctl.core.resources import Interface, Link
-from labctl.dataclass import replace
 from labctl.kernel.apply.ifindex import Indexes
 from labctl.kernel.host import tun
 from labctl.kernel.namespaces.lab_namespaces import MAX_DESCRIPTORS, NamespaceSet

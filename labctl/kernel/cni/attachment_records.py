@@ -14,13 +14,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from labctl.cni.spec import VERSIONS, Json
 from labctl.core.record_shape import a_file_name, a_pair_of_texts
 from labctl.core.resources import Attachment, Plan
-from labctl.dataclass import dataclass, field, replace
 from labctl.kernel.host import lab_state, paths, state_files
 from labctl.render.plan_json import resource_from_json, resource_json
 

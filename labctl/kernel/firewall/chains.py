@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -29,7 +30,6 @@ from labctl.core.iptables_save import (
     parse_save,
 )
 from labctl.core.resources import Chain, NftObject
-from labctl.dataclass import dataclass, replace
 from labctl.errors import KernelError
 from labctl.kernel.firewall import commands, tools
 from labctl.kernel.namespaces.thread import NetnsThread

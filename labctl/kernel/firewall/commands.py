@@ -6,12 +6,12 @@ import fcntl
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from labctl.core.iptables import LEGACY_FAMILIES, Backend
 from labctl.core.iptables_save import RestoreScript
-from labctl.dataclass import dataclass, replace
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.host import child_process
 

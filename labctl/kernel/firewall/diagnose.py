@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from labctl.core.diff import Change
 from labctl.core.iptables import FirewallRule, accounting_objects
 from labctl.core.iptables_save import RestoreScript, TableEdit, restore_script
 from labctl.core.resources import Chain, IpSet
-from labctl.dataclass import replace
 from labctl.errors import KernelError, LabError, MissingError
 from labctl.kernel.firewall import commands
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare

@@ -8,13 +8,13 @@ wanted chains are written into a namespace that is thrown away, and what is read
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from labctl.core.diff import Change
 from labctl.core.iptables import Backend
 from labctl.core.nft_references import device_names
 from labctl.core.resources import Chain, Interface, IpSet, Link, NftObject
-from labctl.dataclass import replace
 from labctl.kernel.firewall.chains import read_chains, write
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 from labctl.kernel.netlink import ipset, messages

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from labctl.core.nft_refusals import NftRefusal, refusals
 from labctl.core.nft_ruleset import input_text
 from labctl.core.resources import NftObject
-from labctl.dataclass import replace
 from labctl.kernel.firewall import commands
 from labctl.kernel.firewall.kernel_spelling import create_devices
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare

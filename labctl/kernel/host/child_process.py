@@ -15,9 +15,9 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.dataclass import dataclass
 from labctl.kernel.host.limits import starting
 
 KILL_TIMEOUT_S = 1.0  # seconds to wait for the end of a killed process: one that waits for a device does not end

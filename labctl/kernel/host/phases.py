@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import resource
 import time
+from dataclasses import dataclass
 
 from labctl.core.sentence import Sentence, sentence
-from labctl.dataclass import dataclass
 
 _END = sentence("end")
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")

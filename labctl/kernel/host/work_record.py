@@ -17,10 +17,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labctl.dataclass import dataclass
 from labctl.errors import KernelError
 from labctl.kernel.host import paths, state_files
 

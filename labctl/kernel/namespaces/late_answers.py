@@ -11,10 +11,10 @@ import glob
 import os
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass
 from labctl.kernel.netlink import dump
 from labctl.kernel.netlink.rtnetlink import Channel
 

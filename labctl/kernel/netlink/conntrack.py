@@ -12,10 +12,10 @@ import struct
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 from labctl.core.observations import Flow
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass
 from labctl.kernel.netlink.nfnetlink import NFNL_SUBSYS_CTNETLINK, NfnetlinkSocket, nfgenmsg
 from labctl.kernel.netlink.rtnetlink import attributes, encode_attribute
 from labctl.packets.decode import TCP, UDP

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from sys import intern
 
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass
 from labctl.kernel.netlink import encoding
 from labctl.kernel.netlink.messages import (
     AF_BRIDGE,

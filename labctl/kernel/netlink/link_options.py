@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Literal
 
-from labctl.dataclass import dataclass
 from labctl.kernel.netlink.encoding import U32
 from labctl.kernel.netlink.rtnetlink import attributes
 

@@ -11,10 +11,10 @@ import errno
 import os
 import socket
 import struct
+from dataclasses import dataclass, replace
 
 from labctl.core.observations import RouteLookup, RouteQuery
 from labctl.core.resources import IP, NextHop
-from labctl.dataclass import dataclass, replace
 from labctl.kernel.netlink.dump import RTA_DST, RTA_OIF, RTA_TABLE, next_hops
 from labctl.kernel.netlink.encoding import REQUEST, RTM_GETROUTE, RTM_NEWROUTE
 from labctl.kernel.netlink.messages import AF_INET, AF_INET6, ONLINK, ROUTE_KIND, RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA

@@ -7,9 +7,9 @@ import socket
 import struct
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from labctl.dataclass import dataclass
 from labctl.kernel.netlink.encoding import DUMP, REQUEST
 
 SOL_NETLINK = 270

@@ -15,13 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 from weakref import finalize
 
 from labctl.core.scenario_types import ListeningPort
-from labctl.dataclass import dataclass
 from labctl.errors import KernelError, UsageError
 from labctl.kernel.host.limits import starting
 from labctl.kernel.namespaces import occupants

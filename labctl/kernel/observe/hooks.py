@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from labctl.core.iptables import LEGACY_FAMILIES, Backend
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.netfilter_hooks import HookChain, legacy_chains, listed_order
-from labctl.dataclass import replace
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.firewall import chains, commands, tools
 from labctl.kernel.firewall.backend import backend_of

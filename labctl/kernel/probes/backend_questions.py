@@ -10,6 +10,7 @@ import json
 import select
 import socket
 import time
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from typing import Any
 from labctl.core.resources import IP
 from labctl.core.results import BackendAnswer
 from labctl.core.sentence import sentence
-from labctl.dataclass import dataclass
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes.clients import _Client
 

@@ -16,6 +16,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import chain, groupby
 from operator import itemgetter
@@ -24,7 +25,6 @@ from typing import TypeAlias
 from labctl.core.resources import IP
 from labctl.core.results import MeshResult, Pair
 from labctl.core.sentence import sentence
-from labctl.dataclass import dataclass, replace
 from labctl.kernel.host.thread_pool import ThreadPool
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes.clients import EXHAUSTED_ERRNOS, EXHAUSTED_HINT

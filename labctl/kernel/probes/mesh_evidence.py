@@ -9,9 +9,9 @@ on a set is one operation of the interpreter.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from labctl.dataclass import dataclass
 from labctl.kernel.probes.echo_batch import ECHO_REPLY, ECHO_REQUEST, Echo
 
 REQUESTS = frozenset(ECHO_REQUEST.values())

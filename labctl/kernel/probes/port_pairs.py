@@ -16,11 +16,11 @@ import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal, Protocol, TypeAlias
 
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass, field
 from labctl.errors import MissingError
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread

@@ -19,9 +19,9 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 
-from labctl.dataclass import dataclass
 from labctl.kernel.host.tun import open_tun
 from labctl.kernel.programs.daemon import daemonize, report_ready
 

@@ -11,9 +11,9 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 from labctl.core.observations import NftMatch
-from labctl.dataclass import dataclass
 from labctl.kernel.netlink.nfnetlink import NFNL_SUBSYS_ULOG, NfnetlinkSocket, nfgenmsg
 from labctl.kernel.netlink.rtnetlink import attributes, encode_attribute
 

@@ -11,10 +11,10 @@ import os
 import re
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from labctl.core.iptables import BUILTIN
 from labctl.core.observations import ProbeMatch
-from labctl.dataclass import dataclass
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.firewall import commands
 from labctl.kernel.netlink import nft_tables

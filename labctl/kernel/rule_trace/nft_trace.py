@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from labctl.core.iptables import BUILTIN
 from labctl.core.netfilter_hooks import HookChain
 from labctl.core.observations import NftMatch
-from labctl.dataclass import dataclass, replace
 from labctl.kernel.netlink import nft_chains, nft_rules
 from labctl.kernel.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, NfnetlinkSocket, nfgenmsg
 from labctl.kernel.netlink.nft_tables import FAMILIES as NFT_FAMILIES

@@ -5,10 +5,10 @@ The names and their meaning are those of the Kubernetes API, v1 and discovery.k8
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from labctl.core.resources import IP, Net
-from labctl.dataclass import dataclass, field
 
 Protocol: TypeAlias = Literal["TCP", "UDP", "SCTP"]
 ServiceType: TypeAlias = Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]

@@ -8,9 +8,9 @@ Source: apis/v1alpha2/clusternetworkpolicy_types.go of kubernetes-sigs/network-p
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from labctl.dataclass import dataclass
 from labctl.kubernetes.api.policy_objects import Direction, Namespace, Peer, Pod, PolicyPort
 from labctl.kubernetes.api.selectors import EVERYTHING, Selector
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from labctl.core.resources import Net
-from labctl.dataclass import dataclass, field
 from labctl.kubernetes.api.api_objects import EndpointSlice, Service
 from labctl.kubernetes.api.cluster_policy_objects import ClusterPolicy
 from labctl.kubernetes.api.ingress_objects import Gateway, HTTPRoute, Ingress

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
-
-from labctl.dataclass import dataclass
 
 NO_ROUTE, NO_ENDPOINTS, NO_SERVICE = 404, 503, 500  # status codes of the answers that the proxy itself gives
 

@@ -7,9 +7,8 @@ TypeError or AttributeError for an object of another shape, as `api_reader` does
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
-
-from labctl.dataclass import dataclass
 
 Mode: TypeAlias = Literal["instance", "ip"]
 MODES: tuple[Mode, ...] = ("instance", "ip")

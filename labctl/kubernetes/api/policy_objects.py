@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from labctl.core.resources import IP, Net
-from labctl.dataclass import dataclass, field
 from labctl.kubernetes.api.api_objects import Protocol
 from labctl.kubernetes.api.selectors import EVERYTHING, Selector
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labctl.dataclass import dataclass
+from dataclasses import dataclass
 
 SCENARIO = "scenario"  # the kind of problems of the scenario's own keys: the path begins with the key
 

@@ -11,12 +11,12 @@ only by that table has no route to them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 
 from labctl.core.resources import IP, Interface, Net, Process, Resource, Route
 from labctl.core.scenario_types import Lab, Machine
 from labctl.core.why import Component, Source, explained
-from labctl.dataclass import replace
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.http_routes import HttpLoadBalancer, to_json
 from labctl.kubernetes.api.problems import ObjectProblem

@@ -7,8 +7,8 @@ at the Service's nodePort, in mode `ip` the Service's endpoints themselves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from labctl.dataclass import dataclass, replace
 from labctl.kubernetes.api.api_objects import Cluster, Service, ServicePort
 from labctl.kubernetes.api.http_routes import (
     NO_ENDPOINTS,

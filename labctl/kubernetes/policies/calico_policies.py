@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from labctl.core.resources import IpSet, Resource
-from labctl.dataclass import dataclass, field, replace
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import Direction, Peer, Pod, PolicyPort
 from labctl.kubernetes.policies.calico_selectors import ALL, group_chain, named_port_set, peer_selector

@@ -13,8 +13,8 @@ list, and labctl a rule for each network.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from labctl.dataclass import dataclass
 from labctl.kubernetes.api.cluster_policy_objects import Action, ClusterPolicy, Tier
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import Direction, NetworkPolicy, Peer, Pod, PolicyPort

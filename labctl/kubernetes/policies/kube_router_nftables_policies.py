@@ -19,13 +19,13 @@ Follows cloudnativelabs/kube-router 2.11: pkg/controllers/netpol/npc_nftables.go
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
 from labctl.core import nft_objects
 from labctl.core.chain_hash import chain_hash
 from labctl.core.resources import NftObject
 from labctl.core.why import Why
-from labctl.dataclass import dataclass, field
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import Pod
 from labctl.kubernetes.policies.kube_router_policies import (

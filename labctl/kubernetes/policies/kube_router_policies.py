@@ -18,12 +18,12 @@ Follows cloudnativelabs/kube-router v2 (master of 2026): pkg/controllers/netpol/
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 
 from labctl.core.chain_hash import chain_hash
 from labctl.core.ipset_members import SetMember
 from labctl.core.resources import IpSet, Resource
-from labctl.dataclass import dataclass, field
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import Direction, NetworkPolicy, Pod, PolicyRule
 from labctl.kubernetes.policies.policy_peers import (

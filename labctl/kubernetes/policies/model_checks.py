@@ -7,10 +7,10 @@ made for the other pods only. Whether policies are enforced is a question of its
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from labctl.core.scenario_types import Check
 from labctl.core.sentence import Sentence, sentence
-from labctl.dataclass import replace
 from labctl.kubernetes.api.cluster_policy_objects import Tier
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import Direction

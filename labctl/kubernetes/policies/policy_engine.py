@@ -12,12 +12,12 @@ in nftables then, as a node has after the switch.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain, Interface, Link, Neighbour, Plan, Resource, Sysctl, assemble
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import dataclass, replace
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import Pod
 from labctl.kubernetes.api.problems import ObjectProblem

@@ -4,10 +4,10 @@ fits. Pure."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from labctl.core.resources import IP
 from labctl.core.sentence import Sentence, listed, sentence
-from labctl.dataclass import dataclass
 from labctl.kubernetes.api.cluster_policy_objects import ClusterPolicy, Tier
 from labctl.kubernetes.api.policy_objects import Direction, NetworkPolicy, Pod
 from labctl.kubernetes.policies.policy_oracle import Decision, Endpoint, PolicyOracle, RuleName, Traffic, Verdict

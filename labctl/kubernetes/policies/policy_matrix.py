@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from labctl.core.names import did_you_mean, summarize_names
-from labctl.dataclass import dataclass, field, replace
 from labctl.errors import UsageError
 from labctl.kubernetes.api.api_objects import Protocol
 from labctl.kubernetes.api.cluster_state import ClusterState

@@ -21,10 +21,10 @@ apis/v1alpha2/clusternetworkpolicy_types.go of kubernetes-sigs/network-policy-ap
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass, field, replace
 from labctl.kubernetes.api.api_objects import Protocol
 from labctl.kubernetes.api.cluster_policy_objects import ClusterPolicy, ClusterRule, Tier
 from labctl.kubernetes.api.cluster_state import ClusterState

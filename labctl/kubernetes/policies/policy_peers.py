@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.dataclass import dataclass
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import IPBlock, Namespace, NetworkPolicy, Peer, Pod
 from labctl.kubernetes.api.selectors import EVERYTHING

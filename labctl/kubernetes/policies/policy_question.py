@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TypeAlias
 
@@ -10,7 +11,6 @@ from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.plan_paths import PlanPaths
 from labctl.core.resources import IP
 from labctl.core.scenario_types import Lab
-from labctl.dataclass import dataclass, replace
 from labctl.errors import UsageError
 from labctl.kubernetes.api.api_objects import Service, ServicePort
 from labctl.kubernetes.api.cluster_state import ClusterState

@@ -8,10 +8,10 @@ that the first node gave it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from labctl.core.plan_paths import PlanPaths
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass
 from labctl.kubernetes.api.api_objects import Node, Service, ServicePort
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.api.policy_objects import Pod

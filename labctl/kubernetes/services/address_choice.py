@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from ipaddress import ip_network
 
 from labctl.core.resources import IP, Net
-from labctl.dataclass import replace
 from labctl.kubernetes.api.api_objects import Service, ServicePort
 from labctl.kubernetes.api.problems import ObjectProblem
 

@@ -6,10 +6,10 @@ Source: kubernetes `pkg/proxy/topology.go` and `pkg/proxy/endpointslicecache.go`
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass
 from labctl.kubernetes.api.api_objects import Cluster, Endpoint, EndpointSlice, Node, Service, ServicePort
 
 TOPOLOGY_ANNOTATIONS = ("service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints")

@@ -7,12 +7,12 @@ holds the endpoints with the same ports; the limit of 100 endpoints for each sli
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
 from labctl.core.chain_hash import chain_hash
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass
 from labctl.kubernetes.api.api_objects import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
 from labctl.kubernetes.api.policy_objects import Pod
 

@@ -6,6 +6,7 @@ Everything follows from the plan of the model's lab. So load balancers work on e
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 
@@ -26,7 +27,6 @@ from labctl.core.resources import (
     Sysctl,
 )
 from labctl.core.why import LABCTL, Component, Source
-from labctl.dataclass import dataclass, field
 from labctl.models.lib import primitives
 
 _CLOUD = Component("the cloud's network (load balancers)", Source("labctl", "labctl/kubernetes/services/fabric.py"))

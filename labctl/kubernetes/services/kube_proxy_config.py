@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 
 from labctl.core.resources import IP, Net
-from labctl.dataclass import dataclass
 from labctl.kubernetes.api.api_objects import Node
 from labctl.kubernetes.services.endpoint_choice import HintRules
 

@@ -19,12 +19,12 @@ Source: kubernetes `pkg/proxy/iptables/proxier.go`, 1.28 to 1.36. The texts are 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
 from labctl.core.chain_hash import chain_hash
 from labctl.core.resources import IP
-from labctl.dataclass import dataclass, field
 from labctl.kubernetes.api.api_objects import Cluster, Service, ServicePort
 from labctl.kubernetes.services.endpoint_choice import Backend
 from labctl.kubernetes.services.kube_proxy_config import ProxyConfig

@@ -6,11 +6,11 @@ Source: kubernetes `pkg/proxy/nftables/proxier.go`, 1.30 to 1.36. The texts are 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import ip_network, summarize_address_range
 from typing import Literal
 
 from labctl.core.resources import IP, Net
-from labctl.dataclass import dataclass
 from labctl.kubernetes.services.kube_proxy_config import ProxyConfig
 
 SERVICE_KEY = "ipv{version}_addr . inet_proto . inet_service : verdict"

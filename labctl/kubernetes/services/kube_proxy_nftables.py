@@ -26,11 +26,11 @@ Source: kubernetes `pkg/proxy/nftables/proxier.go`, 1.30 to 1.36. The texts are 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from labctl.core.chain_hash import chain_hash
 from labctl.core.resources import IP, Net
-from labctl.dataclass import dataclass, field
 from labctl.kubernetes.api.api_objects import Cluster
 from labctl.kubernetes.services.endpoint_choice import Backend
 from labctl.kubernetes.services.kube_proxy_config import ProxyConfig

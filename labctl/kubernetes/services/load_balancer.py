@@ -15,12 +15,12 @@ up: the healthCheckNodePort if externalTrafficPolicy is Local, else kube-proxy's
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from labctl.core.resources import IP, Interface, Link, Process, Resource, Route, Rule
 from labctl.core.scenario_types import Lab
 from labctl.core.why import LABCTL, Component, Source
-from labctl.dataclass import dataclass
 from labctl.kubernetes.api.api_objects import Node, Service, ServicePort
 from labctl.kubernetes.api.cluster_state import ClusterState
 from labctl.kubernetes.services.backends import HEALTHZ_PORT

@@ -7,10 +7,10 @@ Source: kubernetes `pkg/proxy/serviceport.go` and the loops over Services in `pk
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from labctl.core.resources import IP, Net
-from labctl.dataclass import dataclass
 from labctl.kubernetes.api.api_objects import Cluster, Service, ServicePort
 from labctl.kubernetes.services.endpoint_choice import Backend, Choice, EndpointIndex, choose
 from labctl.kubernetes.services.kube_proxy_config import ProxyConfig

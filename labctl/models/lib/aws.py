@@ -12,6 +12,7 @@ guide (source/destination checking).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.resources import (
@@ -27,7 +28,6 @@ from labctl.core.resources import (
     Sysctl,
 )
 from labctl.core.why import Component, Source, Why, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import cloud_vpc, primitives
 
 VPC = Component("the VPC of AWS", Source("the Amazon VPC user guide", "subnet sizing, VPC router"))

@@ -7,12 +7,12 @@ So `fabric` is a router with a separate link to every machine, and it answers AR
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.resources import Interface, Link, Resource, Route, Sysctl
 from labctl.core.scenario_types import Machine
 from labctl.core.why import LABCTL, Component, Source, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import cloud_vpc, primitives
 
 FABRIC_MAC = "12:34:56:78:9a:bc"  # the MAC address that answers in every Azure virtual network

@@ -15,11 +15,10 @@ docs/feature/subnet-scarcity/phase-2/2-scalingmath.md and cns/ipampool/v2/monito
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 from typing import Literal, TypeAlias
-
-from labctl.dataclass import dataclass
 
 Allocation: TypeAlias = Literal["overlay", "node-subnet", "pod-subnet", "pod-subnet-static-block", "kubenet"]
 FIRST_USABLE_OFFSET = 4  # Azure reserves the first four addresses of a subnet ...

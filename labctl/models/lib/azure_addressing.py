@@ -6,16 +6,16 @@ Azure reserves five addresses of every subnet. If pods are in the nodes' subnet,
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
-from labctl import dataclass as dataclasses
 from labctl.core.address_use import AddressUse
 from labctl.core.options import address, cidr, option
 from labctl.core.scenario_types import Scenario
 from labctl.core.text import count
-from labctl.dataclass import dataclass
 from labctl.models.lib import azure_address_plan as address_plan
 from labctl.models.lib import primitives
 from labctl.models.lib.azure import Nic

@@ -20,6 +20,7 @@ controllers/daemon/staticgatewayconfiguration_controller.go.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -29,7 +30,6 @@ from labctl.core.resources import Address, Interface, Link, Neighbour, Resource,
 from labctl.core.scenario_types import Check, Machine, Scenario, See
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
-from labctl.dataclass import dataclass, replace
 from labctl.models.lib import azure, primitives
 
 PARTS = (

@@ -17,6 +17,7 @@ azure/firewall/snat-private-range.md of MicrosoftDocs/azure-docs, and egress-out
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -25,7 +26,6 @@ from labctl.core.resources import Interface, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, NetworkRule, PortRange, Scenario, See
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source
-from labctl.dataclass import dataclass
 from labctl.models.lib import azure, cloud_vpc, primitives
 from labctl.models.lib.azure_outbound_options import FIRST_PORT, NAT_GATEWAYS, PORTS_PER_ADDRESS, Outbound
 

@@ -6,15 +6,15 @@ limits in load-balancer-standard.md, nat-gateway.md and egress-outboundtype.md o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from labctl import dataclass as dataclasses
 from labctl.core.address_use import OverlapRefusal
 from labctl.core.options import cidr, option
 from labctl.core.scenario_types import NetworkRule
-from labctl.dataclass import dataclass
 from labctl.models.lib import primitives
 
 NAT_GATEWAYS = ("natGateway", "managedNATGateway", "userAssignedNATGateway")

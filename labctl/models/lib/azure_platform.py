@@ -12,6 +12,7 @@ Azure/ip-masq-agent-v2.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -21,7 +22,6 @@ from labctl.core.resources import Interface, Process, Resource
 from labctl.core.scenario_types import Check, Scenario, See
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import primitives
 from labctl.models.lib.azure import Nic
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.address_use import AddressUse
@@ -23,7 +24,6 @@ from labctl.core.resources import Resource, Route
 from labctl.core.scenario_types import Scenario
 from labctl.core.text import count
 from labctl.core.why import Component, Source
-from labctl.dataclass import dataclass
 from labctl.models.lib import azure_address_plan as address_plan
 from labctl.models.lib import primitives
 from labctl.models.lib.azure import Nic

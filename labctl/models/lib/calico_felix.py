@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
 
 from labctl.core.resources import IpSet, Resource
-from labctl.dataclass import dataclass
 from labctl.models.lib import calico_reasons, calico_rule_hash, primitives
 
 MARK_ACCEPT, MARK_PASS, MARK_SCRATCH, MARK_ALL = 0x10000, 0x20000, 0x40000, 0xF0000  # Felix's bits of a packet's mark

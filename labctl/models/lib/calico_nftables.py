@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha224
 
@@ -28,7 +29,6 @@ from labctl.core.iptables import BUILTIN, FirewallRule
 from labctl.core.iptables_parts import RuleOption, RulePart
 from labctl.core.resources import Chain, IpSet, NftObject, Resource
 from labctl.core.why import Reason, RuleReasons, Why, reason_of, reason_of_rule
-from labctl.dataclass import dataclass, field
 from labctl.models.lib import calico_nftables_reasons
 from labctl.models.lib.calico_rule_hash import APPEND_SUFFIX, HASH_LENGTH
 

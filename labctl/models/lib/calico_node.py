@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 from labctl.core.resources import Address, Fdb, Interface, Link, Neighbour, Process, Resource, Route, Sysctl
 from labctl.core.scenario_types import Machine, Scenario
 from labctl.core.why import Component, Source, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import calico_felix, datacenter, primitives
 from labctl.models.lib.datacenter import UnderlayNic
 

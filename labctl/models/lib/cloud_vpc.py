@@ -6,13 +6,13 @@ The networks themselves differ, so each is in a separate module (`aws`, `azure`,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from labctl.core.resources import Interface, Resource
 from labctl.core.scenario_types import Machine
 from labctl.core.why import LABCTL, Component, Source, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import primitives
 
 EDGE = Component("the edge of the cloud's network", Source("labctl", "labctl/models/lib/cloud_vpc.py"))

@@ -10,12 +10,12 @@ Follows containernetworking/plugins 1.1.1, plugins/main/bridge/bridge.go and plu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.resources import Address, Interface, Link, Resource, Route, Sysctl
 from labctl.core.scenario_types import Machine, ScenarioNode
 from labctl.core.why import Component, Source, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import primitives
 
 PLUGINS = "containernetworking/plugins"

@@ -8,6 +8,7 @@ its public address. `vm` is another machine on the Ethernet of the nodes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.names import did_you_mean
@@ -15,7 +16,6 @@ from labctl.core.options import address, cidr, option
 from labctl.core.resources import Address, Interface, Link, Resource, Sysctl
 from labctl.core.scenario_types import Machine, Scenario, ScenarioNode
 from labctl.core.why import LABCTL, Component, Source, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import cloud_vpc, common_reasons, primitives
 
 _ROUTER = Component("the router of the data centre", Source("labctl", "labctl/models/lib/datacenter.py"))

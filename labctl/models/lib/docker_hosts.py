@@ -7,6 +7,7 @@ bound where follows moby/moby docker-v29.7.2 (daemon/libnetwork/drivers/bridge/p
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import NamedTuple
 
@@ -14,7 +15,6 @@ from labctl.core.iptables import FirewallRule
 from labctl.core.resources import IP, Chain, InterfaceAddress
 from labctl.core.scenario_types import PublishedPort
 from labctl.core.why import Reason, RuleShapes
-from labctl.dataclass import dataclass, replace
 from labctl.models.lib import docker_reasons, primitives
 
 GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")  # com.docker.network.bridge.gateway_mode_ipv4, _ipv6

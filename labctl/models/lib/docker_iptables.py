@@ -14,11 +14,11 @@ vendor/github.com/docker).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Resource
-from labctl.dataclass import replace
 from labctl.models.lib import docker_reasons
 from labctl.models.lib.docker_hosts import BridgeNetwork, DockerHost, PortBinding, port_bindings
 

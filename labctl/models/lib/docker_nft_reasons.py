@@ -6,9 +6,10 @@ dockerd carry a comment, which names them.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from labctl.core.resources import NftObject
 from labctl.core.why import Component, RuleShapes, Source
-from labctl.dataclass import replace
 
 NFTABLER = Component("dockerd", Source("moby/moby", "daemon/libnetwork/drivers/bridge/internal/nftabler", "29.7.2"))
 why = NFTABLER.why

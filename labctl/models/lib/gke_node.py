@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.address_use import OverlapRefusal
@@ -11,7 +12,6 @@ from labctl.core.resources import Address, Interface, Resource, Route, Rule, Sys
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, explained
-from labctl.dataclass import dataclass
 from labctl.models.lib import cloud_vpc, cni_bridge, common_reasons, gcp, kubernetes, pods, primitives
 
 _PTP = Component("the CNI plugin ptp", Source("containernetworking/plugins", "plugins/main/ptp/ptp.go", "1.1.1"))

@@ -13,12 +13,12 @@ pkg/controllers/routing/pod_egress.go and network_routes_controller.go.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 
 from labctl.core.chain_hash import chain_hash
 from labctl.core.resources import IpSet, Resource
-from labctl.dataclass import dataclass
 from labctl.models.lib import kube_router_reasons, primitives
 
 BRIDGE = "kube-bridge"

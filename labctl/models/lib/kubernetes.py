@@ -7,6 +7,7 @@ pod without address translation; the processes of a node reach the pods of that 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 from typing import Any, Literal
@@ -15,7 +16,6 @@ from labctl.core.resources import Interface, Net, Resource
 from labctl.core.scenario_types import Check, Scenario, See
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source
-from labctl.dataclass import dataclass
 from labctl.models.lib import pods, primitives
 
 NO_PODS: Mapping[str, IPv4Address] = MappingProxyType({})

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from labctl.core.iptables import BUILTIN
 from labctl.core.options import option
 from labctl.core.resources import Net, Resource
-from labctl.dataclass import dataclass
 from labctl.models.lib import kubernetes
 
 LINK_LOCAL = {4: IPv4Network("169.254.0.0/16"), 6: IPv6Network("fe80::/10")}

@@ -7,6 +7,7 @@ bridge a network gets, and which address a container.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from itertools import count
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple
 
 from labctl.core.resources import IP, Net
 from labctl.core.scenario_types import PortRange, PublishedPort, Scenario, ScenarioNode
-from labctl.dataclass import dataclass, field
 from labctl.models.lib import primitives
 from labctl.models.lib.docker_networks import CONTAINER_PREFIX, HOST_NETWORK, NONE_NETWORK
 

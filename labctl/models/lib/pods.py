@@ -11,6 +11,7 @@ and build/pause of kubernetes/kubernetes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from labctl.core.fidelity import approximation, faithful
 from labctl.core.options import option
@@ -18,7 +19,6 @@ from labctl.core.resources import Process, Resource
 from labctl.core.scenario_types import Check, ListeningPort, PodContainer, Scenario, ScenarioNode
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source
-from labctl.dataclass import dataclass
 from labctl.models.lib.common_reasons import RUNTIME
 
 SANDBOX_PROCESS = "pause"

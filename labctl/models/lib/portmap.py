@@ -14,6 +14,7 @@ template has it (Azure/AgentBaker, kubenetCniTemplate), and for the chains behin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.cni_runtime import plugin_reasons
@@ -21,7 +22,6 @@ from labctl.core.resources import Interface, Resource, Sysctl
 from labctl.core.scenario_types import Check, ListeningPort, PublishedPort, ScenarioNode, See
 from labctl.core.sentence import sentence
 from labctl.core.why import Component, Source, Why
-from labctl.dataclass import dataclass
 from labctl.models.lib import primitives
 
 DNAT_CHAIN, KUBELET_MARK_CHAIN = "CNI-HOSTPORT-DNAT", "KUBE-MARK-MASQ"

@@ -7,6 +7,7 @@ and the same scenario always gives the same plan.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import TypeAlias
@@ -29,7 +30,6 @@ from labctl.core.resources import (
     Sysctl,
 )
 from labctl.core.why import Reason, RuleByRule, RuleShapes, Why, explained
-from labctl.dataclass import replace
 from labctl.models.lib import common_reasons
 
 try:  # hashlib loads OpenSSL, which takes longer than all digests of a lab; Python's own `random` does without it, too

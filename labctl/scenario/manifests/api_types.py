@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Protocol, TypeAlias
 
 from labctl.core.names import did_you_mean
-from labctl.dataclass import dataclass, field
 from labctl.scenario.document import Map, Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import InvalidValue, Json, shorten
 

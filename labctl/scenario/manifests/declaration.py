@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
-from labctl import dataclass as dataclasses
 from labctl.core.scenario_types import Scenario
 from labctl.errors import ScenarioError, UsageError
 from labctl.scenario.document import Position, Reader, TreeNode

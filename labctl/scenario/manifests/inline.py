@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from labctl.dataclass import dataclass
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode
 from labctl.scenario.field_types import Json
 from labctl.scenario.manifests.common_fields import ANNOTATIONS, LABELS

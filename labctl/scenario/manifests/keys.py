@@ -5,9 +5,9 @@ The types of the large ones are imported when a file has such a key: most scenar
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
-from labctl import dataclass as dataclasses
 from labctl.scenario.field_types import InvalidValue, Key, LaterField, ListOf, MapOf, Scalar
 from labctl.scenario.labels_field import label_value
 from labctl.scenario.values import LABEL, choice, network

@@ -6,9 +6,9 @@ A further kind needs one entry in `KINDS`: a table of fields, and the function t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from labctl.dataclass import dataclass
 from labctl.kubernetes.api.api_reader import read_node, read_service, read_slice
 from labctl.kubernetes.api.cluster_policy_reader import read_cluster_policy
 from labctl.kubernetes.api.ingress_objects import read_gateway, read_http_route, read_ingress

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from labctl import dataclass as dataclasses
 from labctl.kubernetes.api.declared import Declared
 from labctl.kubernetes.services.kube_proxy_config import IPTABLES, MODES, NFTABLES, Release
 from labctl.scenario import values

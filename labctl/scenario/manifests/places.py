@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from labctl.core.scenario_types import Scenario
-from labctl.dataclass import dataclass, field
 from labctl.kubernetes.api.problems import SCENARIO, ObjectProblem
 from labctl.scenario.document import Map, Position, Reader, Seq, TreeNode
 from labctl.scenario.manifests.api_types import Path, field_path

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections.abc import Iterable
 from typing import Any
 
-from labctl import dataclass as dataclasses
 from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.scenario_types import PodContainer, ScenarioNode
 from labctl.scenario.document import Reader

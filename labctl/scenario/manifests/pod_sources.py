@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from labctl.core.scenario_types import ListeningPort, PodContainer, Protocol, PublishedPort
-from labctl.dataclass import dataclass
 from labctl.scenario.manifests.api_types import Path
 
 _PROTOCOLS: dict[str, Protocol] = {"TCP": "tcp", "UDP": "udp"}

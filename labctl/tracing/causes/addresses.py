@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from labctl.core.observations import RouteQuery
 from labctl.core.resources import IP, Interface
 from labctl.core.sentence import sentence
-from labctl.dataclass import replace
 from labctl.tracing.address_owners import has_address, is_read
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_routing import find_lookup, nat_rule
