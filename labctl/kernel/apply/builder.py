@@ -112,12 +112,14 @@ class Builder:
         """Everything except namespaces, processes and chains. `refused` is what the kernel refused to remove."""
         added = [change.want for change in changes if change.want is not None and change.have is None]
         recreated = [change.want for change in changes if must_recreate(change)]
-        phases.begin(sentence("links"))
         links = [item for item in (*added, *recreated) if isinstance(item, Link)]
-        refused += self._linker.create(links)
+        settings = [change.want for change in changes if isinstance(change.want, Sysctl)]
+        phases.begin(sentence("links"))
+        with self._settings.writing(settings):
+            refused += self._linker.create(links)
         phases.begin(sentence("settings"))
         try:
-            self._settings.write(change.want for change in changes if isinstance(change.want, Sysctl))
+            self._settings.write(settings)
         except KernelError:
             self._raise(refused)  # a setting of a link that the kernel refused is missing: that is the cause
             raise
@@ -185,23 +187,44 @@ class Builder:
 
     # configuring: links up, addresses, neighbours, routes, rules
 
-    def _configure(self, changes: Iterable[Change], new_links: set[int]) -> list[Refusal]:
+    def _configure(self, changes: Sequence[Change], new_links: set[int]) -> list[Refusal]:
+        """Set links up, and add what is on them. Where a bridge is new, its ports and all other namespaces come first:
+        a bridge that is up looks at all of its ports each time one of them gets or loses its carrier, so a thousand
+        ports would cost a million looks."""
+        bridged = {
+            change.want.ns
+            for change in changes
+            if isinstance(change.want, Link) and change.want.kind == "bridge" and id(change.want) in new_links
+        }
+        later: list[Change] = []
         for change in changes:
             item = change.want
             if item is None or isinstance(item, (Netns, Sysctl, IpSet, Chain, NftObject, Attachment, Process)):
                 continue
             if item.ns not in self._namespaces.channels:
                 continue
-            try:
-                if not isinstance(item, Link):
-                    self._queue_addition(item, change.have)
-                elif id(item) in new_links:
-                    self._linker.set_up(item)
-                elif isinstance(change.have, Link):
-                    self._linker.update(item, change.have)
-            except DeviceNotReady:
-                continue
-        return self._flush()
+            is_port = isinstance(item, Link) and item.kind == "veth" and item.master is not None
+            if item.ns in bridged and not is_port:
+                later.append(change)
+            else:
+                self._configure_one(change, new_links)
+        refused = self._flush()
+        for change in later:
+            self._configure_one(change, new_links)
+        return refused + self._flush() if later else refused
+
+    def _configure_one(self, change: Change, new_links: set[int]) -> None:
+        item = change.want
+        assert item is not None
+        try:
+            if not isinstance(item, Link):
+                self._queue_addition(item, change.have)
+            elif id(item) in new_links:
+                self._linker.set_up(item)
+            elif isinstance(change.have, Link):
+                self._linker.update(item, change.have)
+        except DeviceNotReady:
+            return
 
     def _queue_addition(self, item: Resource, have: Resource | None) -> None:
         channel, verb = self._namespaces.channels[item.ns], "add" if have is None else "change"

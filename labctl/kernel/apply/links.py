@@ -20,6 +20,7 @@ from labctl.kernel.netlink.rtnetlink import Refusal, flush_all
 from labctl.kernel.observe.snapshot import FALLBACK_DEVICES
 
 SET_AUTOCONF = "set the IPv6 autoconfiguration of"
+MANY_PORTS = 64  # of a bridge, from which on a look at all of them for each of them takes longer than two messages
 
 
 class LinkBuilder:
@@ -30,9 +31,11 @@ class LinkBuilder:
         self._indexes = indexes
         self._ipv6 = os.path.exists("/proc/sys/net/ipv6")
         self._created_with_master: set[Interface] = set()  # links that were created with their master already set
+        self._created_up: set[Interface] = set()  # ports that were created up: their peers are down yet
         self._next_ports: dict[
             tuple[str, str], deque[Interface]
         ] = {}  # by bridge: its new ports that are not in it yet
+        self._large_bridges: set[Interface] = set()  # new ones with many ports
 
     def create(self, links: Sequence[Link]) -> list[Refusal]:
         """Create links in waves: a link with a lower device waits until that exists. Returns the refusals.
@@ -49,6 +52,9 @@ class LinkBuilder:
                 self._indexes.assign(link.at, 1)
             elif link.master is not None:
                 self._next_ports.setdefault((link.ns, link.master), deque()).append(link.at)
+        self._large_bridges = {
+            Interface(ns, bridge) for (ns, bridge), ports in self._next_ports.items() if len(ports) >= MANY_PORTS
+        }
         while todo:
             wave = [link for link in todo.values() if self._ready(link, todo)]
             for number, link in enumerate(wave or list(todo.values())):
@@ -91,6 +97,9 @@ class LinkBuilder:
         index = self._indexes.next_lab_index(near.at, create_ns)
         joins = near.master is not None and create_ns == near.ns and self._is_next_port(near)
         peer_index = self._indexes.next_free_index(far.at) if far is not None else 0
+        # a plain port has no carrier until its peer is up: it can be up at once, which saves a message for each
+        plain = near.up and near.arp and not (near.promisc or near.hairpin or near.isolated)
+        up = joins and far is not None and plain
         fd = None
         if far is not None and far.ns != create_ns:
             fd = self._namespaces.descriptor(far.ns)
@@ -104,10 +113,15 @@ class LinkBuilder:
                 peer_index,
                 fd,
                 lambda dev: self._indexes.find(create_ns, dev),
+                up,
             )
         except (ValueError, KeyError) as error:
             fail(near, str(error))
         self._namespaces.channels[create_ns].queue(message, ("add", near))
+        if up:
+            self._created_up.add(near.at)
+            if self._ipv6 and not near.autoconf:
+                self._namespaces.channels[create_ns].queue(messages.autoconf(index, False), (SET_AUTOCONF, near))
 
     def _is_next_port(self, link: Link) -> bool:
         """Whether a link can join its bridge at creation: if all ports before it in the plan have done so."""
@@ -149,6 +163,8 @@ class LinkBuilder:
 
     def set_up(self, link: Link) -> None:
         """Complete a link that was just created: set what the create message cannot contain, then set it up."""
+        if link.at in self._created_up:
+            return
         index, channel = self._indexes.find(link.ns, link.at.dev), self._namespaces.channels[link.ns]
         tag = ("set up", link)
         if link.kind == "bridge":
@@ -162,7 +178,21 @@ class LinkBuilder:
                 channel.queue(messages.autoconf(index, False), (SET_AUTOCONF, link))
             if link.hairpin or link.isolated:
                 channel.queue(messages.bridge_port(index, hairpin=link.hairpin, isolated=link.isolated), tag)
-        self.set_flags(link, is_new=True)
+        if link.at in self._large_bridges and dict(link.options).get("mcast_snooping") != "0":
+            self._set_up_without_snooping(link)
+        else:
+            self.set_flags(link, is_new=True)
+
+    def _set_up_without_snooping(self, bridge: Link) -> None:
+        """Set a bridge up, and switch multicast snooping off meanwhile: with it, the kernel starts the timers of all
+        ports again for each port that begins to forward."""
+        index, channel = self._indexes.find(bridge.ns, bridge.at.dev), self._namespaces.channels[bridge.ns]
+        for value in ("0", "1"):
+            only_snooping = replace(bridge, options=(("mcast_snooping", value),))
+            message = messages.kind_options(only_snooping, index, lambda dev: self._indexes.find(bridge.ns, dev))
+            if value == "1":
+                self.set_flags(bridge, is_new=True)
+            channel.queue(message, ("set up", bridge))
 
     def set_flags(self, link: Link, *, is_new: bool = False) -> None:
         """Set a link up or down, promiscuous or not, with or without ARP. A new link has the ARP flag of its kind."""

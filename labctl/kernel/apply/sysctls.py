@@ -7,13 +7,18 @@ of that namespace then. A namespace that needs only settings of devices never ge
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from labctl.core.diff import same
 from labctl.core.resources import Sysctl
+from labctl.errors import KernelError, LimitError
 from labctl.kernel.apply.ifindex import Indexes
 from labctl.kernel.host import ping_group_range
+from labctl.kernel.host.thread_pool import Call
+from labctl.kernel.namespaces.entry import enter_netns
 from labctl.kernel.namespaces.lab_namespaces import NamespaceSet
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import dump, messages
 from labctl.kernel.netlink.errors import fail, fail_sysctl
 from labctl.kernel.netlink.rtnetlink import flush_all
@@ -28,15 +33,50 @@ class SysctlWriter:
 
     def __init__(self, namespaces: NamespaceSet, indexes: Indexes) -> None:
         self._namespaces, self._indexes = namespaces, indexes
+        self._early: Call[None] | None = None
+        self._begun: frozenset[int] = frozenset()  # what `_early` writes, by identity
+
+    @contextmanager
+    def writing(self, items: Iterable[Sysctl]) -> Iterator[None]:
+        """While links are made: write the settings that no link changes in a second thread, if there are many. `write`
+        waits for its end."""
+        early = [item for item in items if item.ns in self._namespaces.channels and _is_independent(item)]
+        if not self._namespaces.is_worth_second_thread(len({item.ns for item in early})):
+            yield
+            return
+        with NetnsThread() as second:
+            try:
+                self._early = second.begin(None, self._write_early, early)
+                self._begun = frozenset(map(id, early))
+            except LimitError:
+                pass  # `write` does it
+            try:
+                yield
+            except BaseException:
+                self._namespaces.stopped = True
+                raise
 
     def write(self, items: Iterable[Sysctl]) -> None:
         """Write all, in their order. Raises KernelError for the first one that the kernel refuses or makes another
         value of."""
-        here = [item for item in items if item.ns in self._namespaces.channels]
+        here = [item for item in items if item.ns in self._namespaces.channels and id(item) not in self._begun]
         rest = [item for item in here if not self._is_queued(item) and not self._is_as_wanted(item)]
         refused = flush_all(self._namespaces.channels.values())
+        if self._early is not None:
+            self._early.result()
         for item in (*rest, *(refusal.tag[1] for refusal in refused)):
-            self._write_file(item)
+            self._namespaces.enter(item.ns)
+            _write_file(item)
+
+    def _write_early(self, items: Iterable[Sysctl]) -> None:
+        current = None
+        for item in items:
+            if self._namespaces.stopped:
+                raise KernelError("interrupted before all sysctls were set")
+            if item.ns != current:
+                enter_netns(self._namespaces.descriptor(item.ns))
+                current = item.ns
+            _write_file(item)
 
     def _is_queued(self, item: Sysctl) -> bool:
         """Whether the setting of a device goes by a message that is queued now."""
@@ -60,18 +100,24 @@ class SysctlWriter:
         found = (dump.ipv4_conf(channel, number).get("forwarding") for number in sysctl_values.GENERAL.values())
         return all(str(value) == item.value for value in found)
 
-    def _write_file(self, item: Sysctl) -> None:
-        self._namespaces.enter(item.ns)
+
+def _is_independent(item: Sysctl) -> bool:
+    """Whether neither a device changes this setting, nor the setting a device: one of IPv4 or IPv6 as a whole, as
+    `net.ipv4.ping_group_range`."""
+    return item.name.count(".") == 2 and item.name.startswith("net.ip") and item.name != "net.ipv4.ip_forward"
+
+
+def _write_file(item: Sysctl) -> None:
+    try:
+        fd = os.open(sysctl_values.path_of(item.name), os.O_WRONLY | os.O_CLOEXEC)
         try:
-            fd = os.open(sysctl_values.path_of(item.name), os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, ping_group_range.to_kernel(item.name, item.value).encode())
-            finally:
-                os.close(fd)
-        except OSError as error:
-            fail_sysctl(item, error)
-        found = next(sysctl_values.read_sysctls([item]), None)
-        if found is None:
-            fail(item, "this sysctl can be written but not read", "remove it: it is not a setting", verb="set")
-        if not same(item, found):
-            fail(item, f"the kernel made {found.value} of it", f"write {found.value}", verb="set")
+            os.write(fd, ping_group_range.to_kernel(item.name, item.value).encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        fail_sysctl(item, error)
+    found = next(sysctl_values.read_sysctls([item]), None)
+    if found is None:
+        fail(item, "this sysctl can be written but not read", "remove it: it is not a setting", verb="set")
+    if not same(item, found):
+        fail(item, f"the kernel made {found.value} of it", f"write {found.value}", verb="set")

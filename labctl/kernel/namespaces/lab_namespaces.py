@@ -113,7 +113,7 @@ class NamespaceSet:
                 waiting.clear()
                 raise
 
-        if len(waiting) < MANY or len(os.sched_getaffinity(0)) < 2:
+        if not self._is_worth_thread(len(waiting)):
             create()
             return
         with NetnsThread() as second:
@@ -124,6 +124,13 @@ class NamespaceSet:
                 return
             create()
             other.result()
+
+    def is_worth_second_thread(self, count: int) -> bool:
+        """Whether a second thread saves time with work in so many open namespaces: it may ask for descriptors."""
+        return self._keeps_all and self._is_worth_thread(count)
+
+    def _is_worth_thread(self, count: int) -> bool:
+        return count >= MANY and len(os.sched_getaffinity(0)) > 1
 
     def create(self, node: str) -> None:
         """Create a new, empty namespace and bind it to its name. This thread is in it then. Raises KernelError."""

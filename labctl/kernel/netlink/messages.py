@@ -57,9 +57,10 @@ def _add_or_delete(
 
 
 def create_link(
-    link: Link, peer: Link | None, index: int, peer_index: int, peer_fd: int | None, index_of: IndexOf
+    link: Link, peer: Link | None, index: int, peer_index: int, peer_fd: int | None, index_of: IndexOf, up: bool = False
 ) -> bytearray:
-    """Create a link (for a veth both ends at once, the peer in its own namespace). The links are not up yet."""
+    """Create a link (for a veth both ends at once, the peer in its own namespace). The links are not up yet, except
+    this one if `up`."""
     attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", link.at.dev)]
     if link.mtu is not None and link.kind != "bridge":  # a bridge takes the MTU of its ports, unless it is set later
         attrs.append(("IFLA_MTU", link.mtu))
@@ -80,7 +81,10 @@ def create_link(
     attrs.append(("IFLA_LINKINFO", info))
     if link.link_netns not in (None, link.ns) and peer_fd is not None:
         attrs.append(("IFLA_NET_NS_FD", U32(peer_fd)))
-    return encode("ifinfmsg", encoding.RTM_NEWLINK, CREATE_FLAGS, {"index": U32(index)}, attrs)
+    fields: dict[str, Any] = {"index": U32(index)}
+    if up:
+        fields |= {"flags": IFF_UP, "change": IFF_UP}
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, CREATE_FLAGS, fields, attrs)
 
 
 def _peer(peer: Link, index: int, fd: int | None) -> dict[str, Any]:
@@ -102,8 +106,8 @@ def delete_link(index: int) -> bytearray:
 
 
 def autoconf(index: int, on: bool) -> bytearray:
-    """IPv6 autoconfiguration of a link: addr_gen_mode eui64 or none. Send it before the link goes up, in a separate
-    message: the kernel applies the flags of a message before this attribute."""
+    """IPv6 autoconfiguration of a link: addr_gen_mode eui64 or none. Send it before the link gets its carrier, in a
+    separate message: the kernel applies the flags of a message before this attribute."""
     mode = [("AF_INET6", [("IFLA_INET6_ADDR_GEN_MODE", 0 if on else 1)])]
     return encode("ifinfmsg", encoding.RTM_NEWLINK, ACK_FLAGS, {"index": U32(index)}, [("IFLA_AF_SPEC", mode)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import count
 from typing import Any, NamedTuple
@@ -108,6 +109,14 @@ def host_endpoints(
     the first name of those that are not internal, those with IPv6 before others; its ports are published there
     (libnetwork, `Endpoint.Less`).
     """
+    return _host_endpoints(node, tuple(networks_by_name.items()), habits)
+
+
+@lru_cache(maxsize=64)  # wiring, rules, refusals and checks of a host all ask for them
+def _host_endpoints(
+    node: ScenarioNode, networks: tuple[tuple[str, BridgeNetwork], ...], habits: Habits
+) -> tuple[ContainerEndpoint, ...]:
+    networks_by_name = dict(networks)
     requested = _requested_addresses(node, networks_by_name)
     next_addresses = {name: _free_addresses(name, net, requested) for name, net in networks_by_name.items()}
     next_addresses6 = {name: _free_addresses6(name, net, requested) for name, net in networks_by_name.items()}
