@@ -111,6 +111,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     axes.set_xlabel("pods (kubenet, up to 30 on a node)")
     axes.set_ylabel("seconds, whole command")
     axes.set_xticks(pods, [f"{one:,}" for one in pods])
+    axes.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
