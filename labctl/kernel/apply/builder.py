@@ -191,10 +191,13 @@ class Builder:
         """Set links up, and add what is on them. Where a bridge is new, its ports and all other namespaces come first:
         a bridge that is up looks at all of its ports each time one of them gets or loses its carrier, so a thousand
         ports would cost a million looks."""
-        bridged = {
-            change.want.ns
+        new_bridges = [
+            change.want
             for change in changes
             if isinstance(change.want, Link) and change.want.kind == "bridge" and id(change.want) in new_links
+        ]
+        bridged = {link.ns for link in new_bridges} - {
+            link.ns for link in new_bridges if not self._linker.has_all_ports(link)
         }
         later: list[Change] = []
         for change in changes:

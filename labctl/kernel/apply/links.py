@@ -123,6 +123,10 @@ class LinkBuilder:
             if self._ipv6 and not near.autoconf:
                 self._namespaces.channels[create_ns].queue(messages.autoconf(index, False), (SET_AUTOCONF, near))
 
+    def has_all_ports(self, bridge: Link) -> bool:
+        """Whether all new ports of a bridge have joined it at their creation."""
+        return not self._next_ports.get((bridge.ns, bridge.at.dev))
+
     def _is_next_port(self, link: Link) -> bool:
         """Whether a link can join its bridge at creation: if all ports before it in the plan have done so."""
         next_ports = self._next_ports[link.ns, link.master or ""]

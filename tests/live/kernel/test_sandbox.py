@@ -215,7 +215,11 @@ def mounts_of(pid: int) -> str:
 
 
 def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    """The parent of a process; 0 if the process has ended meanwhile: others come and go while all are listed."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def test_whatever_the_command_leaves_running_ends_with_it(runner: Runner) -> None:
