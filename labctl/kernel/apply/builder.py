@@ -190,7 +190,8 @@ class Builder:
     def _configure(self, changes: Sequence[Change], new_links: set[int]) -> list[Refusal]:
         """Set links up, and add what is on them. Where a bridge is new, its ports and all other namespaces come first:
         a bridge that is up looks at all of its ports each time one of them gets or loses its carrier, so a thousand
-        ports would cost a million looks."""
+        ports would cost a million looks. Ports that join a bridge only now keep the plan's order, which numbers them.
+        """
         new_bridges = [
             change.want
             for change in changes
