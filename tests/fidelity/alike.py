@@ -71,18 +71,27 @@ class Side:
     facts: dict[str, dict[str, str]]
 
 
-def observed(lab: str, nodes: Iterable[str]) -> Side:
-    """Some namespaces of a lab: names, MAC addresses and numbers that were drawn replaced by what they are of."""
+def observed(lab: str, nodes: Iterable[str], *, prefix: str | None = None) -> Side:
+    """Some namespaces of a lab: names, MAC addresses and numbers that were drawn replaced by what they are of.
+
+    `prefix` is how the addresses begin that the real thing draws. Without one, it leaves them to the kernel, which may
+    draw the same beginning: for one device in 16,384, if the prefix has two bytes.
+    """
     nodes = tuple(nodes)
     with KernelLab(lab) as kernel:
         plan = kernel.observe(tuple(settings(lab, nodes)))
-    speak = _Names(plan)
+    speak = _Names(plan, prefix)
     kept = tuple(speak.item(item) for item in plan if item.ns in nodes and not is_kernel_neighbour(item))
     facts: dict[str, dict[str, str]] = {}
     for node in nodes:
         for name, values in _facts(lab, node):
             facts[speak.text(name)] = {path: speak.text(value) for path, value in values.items()}
     return Side(kept, facts)
+
+
+def docker_observed(lab: str, nodes: Iterable[str]) -> Side:
+    """The same of a lab with Docker's networks: Docker draws the rest of an address after two bytes."""
+    return observed(lab, nodes, prefix="02:42")
 
 
 def is_kernel_neighbour(item: Resource) -> bool:
@@ -137,7 +146,7 @@ def differences(model: Side, real: Side) -> list[str]:
 class _Names:
     """What drawn names and addresses are replaced by: `veth:c1` for the host's end of c1's cable."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, prefix: str | None) -> None:
         self.veths: dict[str, str] = {}
         self.macs: dict[str, str] = {}
         self.bridges: dict[Interface, str] = {}  # those that have the MAC address of a port
@@ -152,9 +161,9 @@ class _Names:
             whose = f"MAC of {link.at.ns}/{self.text(link.at.dev)}"
             if (link.ns, link.at.dev, link.mac) in ports:
                 self.bridges[link.at] = f"{whose}, the lowest of its ports"
-            elif link.mac.startswith("02:42"):  # Docker's own, and the rest an address or drawn
+            elif prefix and link.mac.startswith(prefix) and not VETH.fullmatch(link.at.dev):
                 made = any(at == link.at and link.mac[6:] == ip.packed.hex(":") for at, ip in held)
-                self.macs[link.mac] = whose + (", 02:42 and its address" if made else ", drawn after 02:42")
+                self.macs[link.mac] = f"{whose}, {prefix} and its address" if made else f"{whose}, drawn after {prefix}"
             else:
                 self.macs[link.mac] = whose
 

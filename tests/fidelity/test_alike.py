@@ -10,7 +10,7 @@ import pytest
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
 from tests.fidelity import subjects
-from tests.fidelity.alike import differences, observed
+from tests.fidelity.alike import differences, docker_observed, observed
 
 NODES = ("node1", "a", "b")
 # what is done to one of two equal labs, and what must be said of it
@@ -71,7 +71,7 @@ def test_nothing_differs_unseen(twins: None, doing: str) -> None:
     try:
         other = "legacy" if subjects.BACKEND == "nft" else "nft"
         subjects.inside("two", "node1", *doing.replace("OWN", subjects.BACKEND).replace("OTHER", other).split())
-        found = differences(observed("one", NODES), observed("two", NODES))
+        found = differences(docker_observed("one", NODES), docker_observed("two", NODES))
         assert any(re.search(UNLIKE[doing], line) for line in found), found
     finally:
         lifecycle.up(lifecycle.define("kubenet", "two"), replace=True)

@@ -15,7 +15,7 @@ from labctl.kernel.namespaces import occupants
 from labctl.lab import lifecycle
 from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE
 from tests.fidelity import subjects
-from tests.fidelity.alike import AT_ONCE, Side, differences, observed
+from tests.fidelity.alike import AT_ONCE, Side, differences, docker_observed
 from tests.fidelity.differences import unexplained
 from tests.fidelity.replay import at_last, replayed, settled
 from tests.fidelity.subjects import Docker, add, cable, ip, write
@@ -90,7 +90,9 @@ def test_the_default_bridge(docker: Docker) -> None:
     settled("real", docker.shown())
     lifecycle.up(lifecycle.define("docker-bridge", overrides=(f"release={release}",)))
     try:
-        found = differences(observed("docker-bridge", (HOST, *CONTAINERS)), observed("real", (HOST, *CONTAINERS)))
+        found = differences(
+            docker_observed("docker-bridge", (HOST, *CONTAINERS)), docker_observed("real", (HOST, *CONTAINERS))
+        )
     finally:
         lifecycle.down("docker-bridge")
     assert unexplained(f"docker-bridge {release}", found) == []
@@ -144,7 +146,7 @@ def test_networks_and_published_ports(whole: Docker, golden: Golden) -> None:
     recorded("real", golden(f"daemons/whole-{release}.txt"))
     made = lifecycle.up(lifecycle.define(str(WHOLE), overrides=(f"release={release}",))).lab
     try:
-        found = differences(observed("whole", nodes), observed("real", nodes))
+        found = differences(docker_observed("whole", nodes), docker_observed("real", nodes))
         assert _sockets("whole") == _sockets("real")
     finally:
         lifecycle.down("whole")
@@ -161,14 +163,19 @@ def settled_differences(one_side: Side, other: Side) -> list[str]:
 
 def test_who_has_no_network_of_its_own_changes_nothing(whole: Docker) -> None:
     settled("real", whole.shown())
-    assert at_last(lambda: settled_differences(observed("real", (HOST, "d2")), observed("real", (HOST, "d2")))) == []
-    before = observed("real", (HOST, "d2"))
+    assert (
+        at_last(
+            lambda: settled_differences(docker_observed("real", (HOST, "d2")), docker_observed("real", (HOST, "d2")))
+        )
+        == []
+    )
+    before = docker_observed("real", (HOST, "d2"))
     for name, options in SHARED.items():
         whole(f"run -d --name {name} {options} busy /bin/sleep 600")
     homes = {name: whole(f"inspect -f {{{{.State.Pid}}}} {name}") for name in ("d2", *SHARED)}
     inner = {name: _inside(whole, f"readlink /proc/{pid}/ns/net") for name, pid in homes.items()}
 
-    assert at_last(lambda: settled_differences(before, observed("real", (HOST, "d2")))) == []
+    assert at_last(lambda: settled_differences(before, docker_observed("real", (HOST, "d2")))) == []
     assert inner["d7"] == inner["d2"]
     assert inner["d6"] == _inside(whole, "readlink /proc/self/ns/net", network=True)
 
@@ -194,13 +201,13 @@ def test_a_daemon_without_its_proxy(tree: str, tmp_path_factory: pytest.TempPath
         daemon.start("d8", MORE["d8"])
         settled("bare", daemon.shown())
         recorded("bare", golden(f"daemons/without-{release}.txt"))
-        real = observed("bare", nodes)
+        real = docker_observed("bare", nodes)
         assert _proxies(daemon) == []
         sockets = _sockets("bare")
         assert {words[3] for words in sockets} == {"0.0.0.0:8080", "127.0.0.1:8082", "0.0.0.0:5353", "0.0.0.0:8090"}
     lifecycle.up(lifecycle.define(str(WITHOUT), overrides=(f"release={release}",)))
     try:
-        found = differences(observed("without", nodes), real)
+        found = differences(docker_observed("without", nodes), real)
         assert _sockets("without") == sockets
     finally:
         lifecycle.down("without")
@@ -283,10 +290,10 @@ def test_ipv6_and_gateway_modes(name: str, tree: str, tmp_path_factory: pytest.T
         at_last(lambda: re.findall("tentative", subjects.inside("wide", HOST, "ip", "-6", "addr")))
         recorded("wide", golden(f"daemons/{name}-{release}.txt"))
         recorded("wide", golden(f"daemons/{name}-{release}.ip6.txt"), "ip6tables")
-        real, proxies, sockets = observed("wide", nodes), _proxies(daemon), _sockets("wide")
+        real, proxies, sockets = docker_observed("wide", nodes), _proxies(daemon), _sockets("wide")
     made = lifecycle.up(lifecycle.define(str(DAEMONS / f"{name}.yaml"), overrides=(f"release={release}",))).lab
     try:
-        found = differences(observed(name, nodes), real)
+        found = differences(docker_observed(name, nodes), real)
         assert _sockets(name) == sockets
     finally:
         lifecycle.down(name)

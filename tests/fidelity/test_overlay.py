@@ -17,7 +17,7 @@ from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import MS_BIND, mount
 from labctl.lab import lifecycle
 from tests.fidelity import subjects
-from tests.fidelity.alike import AT_ONCE, differences, observed
+from tests.fidelity.alike import AT_ONCE, differences, docker_observed
 from tests.fidelity.differences import unexplained
 from tests.fidelity.replay import at_last, settled
 from tests.fidelity.subjects import Docker, add, cable, inside, ip, write
@@ -151,12 +151,12 @@ def test_two_hosts_are_wired_as_docker_wires_them(swarm: Swarm, tmp_path: Path) 
     definition = _scenario(tmp_path)
     lifecycle.up(definition)
     try:
-        ours = observed(definition.name, NODES)
+        ours = docker_observed(definition.name, NODES)
     finally:
         lifecycle.down(definition.name)
 
     def unlike() -> list[str]:
-        found = differences(ours, observed(SWARM, NODES))
+        found = differences(ours, docker_observed(SWARM, NODES))
         return unexplained("docker-overlay 20.10", [line for line in found if not DRAWN.fullmatch(line)])
 
     assert at_last(unlike) == []  # Docker takes its jump to DOCKER-USER away for a moment, to put it first again

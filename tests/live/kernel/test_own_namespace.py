@@ -47,6 +47,7 @@ REACHES: dict[str, tuple[list[str], int]] = {
     "learn": ([], 0),  # it reads records; the steps of a lesson use the functions of the others
     "list": ([], 0),
 }
+NEEDS_PAGE = {"view"}  # a machine without a network could not build it: scripts/build-view
 # these are about no running lab; `down` has a separate test, since it ends the lab
 ABOUT_NO_LAB = {"plan", "handout", "validate", "schema", "doctor", "compare", "run"}
 
@@ -74,7 +75,7 @@ def test_every_verb_is_here() -> None:
 
 @pytest.mark.parametrize("verb", REACHES)
 def test_a_verb_refuses_it_and_changes_nothing(bound: Path, verb: str) -> None:
-    if verb == "view" and not IS_BUILT:
+    if verb in NEEDS_PAGE and not IS_BUILT:
         pytest.skip("the page is not built: scripts/build-view builds it")
     words, code = REACHES[verb]
     before = fingerprint()
@@ -198,7 +199,8 @@ def test_a_namespace_of_another_kind_is_refused_by_its_kind(kind: str) -> None:
     holder = subprocess.Popen(["unshare", f"--{kind}", "sleep", "60"])
     try:
         mount(f"/proc/{holder.pid}/ns/{kind}", str(name), None, MS_BIND)
-        for verb, (words, code) in REACHES.items():
+        for verb in REACHES.keys() - (set() if IS_BUILT else NEEDS_PAGE):
+            words, code = REACHES[verb]
             done = labctl_program("-l", LAB, verb, *words)
             assert done.returncode == code, (verb, done.stderr)
             assert "Traceback" not in done.stderr
