@@ -146,7 +146,7 @@ def differences(model: Side, real: Side) -> list[str]:
 class _Names:
     """What drawn names and addresses are replaced by: `veth:c1` for the host's end of c1's cable."""
 
-    def __init__(self, plan: Plan, prefix: str | None) -> None:
+    def __init__(self, plan: Plan, prefix: str | None = None) -> None:
         self.veths: dict[str, str] = {}
         self.macs: dict[str, str] = {}
         self.bridges: dict[Interface, str] = {}  # those that have the MAC address of a port
