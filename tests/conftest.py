@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import schedule
+from tests.support import forked, schedule
 from tests.support.golden import OPTION, Golden, GoldenFile
 from tests.support.paths import GOLDEN, ROOT
 
@@ -125,6 +125,10 @@ def pytest_collection_finish() -> None:
     """Thousands of tests stay in memory to the end: the garbage collector need not look at them again and again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    forked.stop()
 
 
 @pytest.fixture

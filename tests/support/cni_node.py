@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support import forked
 from tests.support.paths import ROOT
 
 CONF: dict[str, Any] = {"cniVersion": "1.1.0", "name": "net", "type": "labctl-cni", "ipam": {"type": "fake-ipam"}}
 ABSENT = "absent"  # a variable that is not given at all
-IPAM = """#!{python}
+IPAM = """#!{python} -IS
 import json, os, sys
 conf = json.load(sys.stdin)
 command, folder = os.environ["CNI_COMMAND"], {folder!r}
@@ -51,8 +52,8 @@ class Runtime:
         return done.returncode, json.loads(out) if out else None
 
     def start(self, command: str, pod: str = "", env: dict[str, str] | None = None, **keys: Any) -> Any:
-        """Start the plugin as a process, with its environment and configuration."""
-        run = ["nsenter", "--net=/run/netns/node", sys.executable, "-m", "labctl.cni_plugin.main"]
+        """Start the plugin as a process, forked, with its environment and configuration."""
+        run = ["nsenter", "--net=/run/netns/node", forked.cni_plugin_program()]
         told = {"CNI_COMMAND": command, "CNI_PATH": str(self.work), **environment()}
         if pod:
             told |= {"CNI_CONTAINERID": pod, "CNI_NETNS": f"/run/netns/{pod}", "CNI_IFNAME": "eth0"}

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
-import sys
 from pathlib import Path
+
+from tests.support import forked
 
 # exit codes that say that a command was wrong, and not that a lab is broken: usage, not executable, not found, a bug
 WRONG_COMMAND = {2, 64, 70, 126, 127}
 
 
 def programs(folder: Path) -> dict[str, str]:
-    """An environment in which `labctl` is this one, and `sudo` is there for a user who came by it."""
-    scripts = {
-        "labctl": f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m labctl "$@"\n',
-        "sudo": '#!/bin/sh\nSUDO_USER=anna exec "$@"\n',
-    }
-    for name, text in scripts.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
+    """An environment in which `labctl` is this one, forked, and `sudo` is there for a user who came by it."""
+    (folder / "labctl").symlink_to(forked.labctl_program())
+    (folder / "sudo").write_text('#!/bin/sh\nSUDO_USER=anna exec "$@"\n')
+    (folder / "sudo").chmod(0o755)
     return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}:/usr/sbin:/sbin", "SUDO_USER": "anna"}
 
 

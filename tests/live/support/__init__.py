@@ -1,0 +1,1 @@
+"""Tests with root of labctl.cli."""
