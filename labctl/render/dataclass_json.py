@@ -7,7 +7,7 @@ import functools
 import operator
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,35 +38,54 @@ def to_json(value: Any) -> Any:
 
 def from_json(kind: type[T], document: Any) -> T:
     """The dataclass from the document that `to_json` returned. Raises KeyError, ValueError, TypeError for any other."""
-    return typing.cast("T", _from_json(kind, document))
+    annotation: Any = kind
+    return typing.cast("T", _reader(annotation)(document))
 
 
-def _from_json(kind: Any, value: Any) -> Any:
+@functools.cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """The function that reads a value of an annotation."""
     if kind in _TEXT_PARSERS:
-        return _TEXT_PARSERS[kind](value)
+        return typing.cast("Callable[[Any], Any]", _TEXT_PARSERS[kind])
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else _from_json(_without_none(kind), value)
+        present = _reader(_without_none(kind))
+        return lambda value: None if value is None else present(value)
     if origin is tuple:
-        if inner[-1] is Ellipsis:
-            return tuple(_from_json(inner[0], item) for item in value)
-        return tuple(_from_json(part, item) for part, item in zip(inner, value, strict=True))
+        return _reader_of_tuple(inner)
     if origin is not None and issubclass(origin if isinstance(origin, type) else object, Mapping):
-        return {key: _from_json(inner[1], item) for key, item in value.items()}
+        of_item = _reader(inner[1])
+        return lambda value: {key: of_item(item) for key, item in value.items()}
     if kind in RESOURCE_TYPES:
-        return resource_from_json(value)
+        return resource_from_json
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        fields = _fields(kind)
-        named = ((fields.get(key), item) for key, item in value.items())
-        return kind(**{one[0]: _from_json(one[1], item) for one, item in named if one is not None})
+        return functools.partial(_read_dataclass, kind)
+    return _as_it_is
+
+
+def _reader_of_tuple(inner: tuple[Any, ...]) -> Callable[[Any], Any]:
+    if inner[-1] is Ellipsis:
+        of_item = _reader(inner[0])
+        return lambda value: tuple(map(of_item, value))
+    parts = tuple(map(_reader, inner))
+    return lambda value: tuple(read(item) for read, item in zip(parts, value, strict=True))
+
+
+def _read_dataclass(kind: type[DataclassInstance], value: Any) -> DataclassInstance:
+    fields = _fields(kind)
+    named = ((fields.get(key), item) for key, item in value.items())
+    return kind(**{one[0]: one[1](item) for one, item in named if one is not None})
+
+
+def _as_it_is(value: Any) -> Any:
     return value
 
 
 @functools.cache
-def _fields(kind: type[DataclassInstance]) -> dict[str, tuple[str, Any]]:
-    """The name and the annotation of each field, by its key in JSON and by its name."""
+def _fields(kind: type[DataclassInstance]) -> dict[str, tuple[str, Callable[[Any], Any]]]:
+    """The name and the reader of each field, by its key in JSON and by its name."""
     hints = typing.get_type_hints(kind)
-    by_name = {field.name: (field.name, hints[field.name]) for field in dataclasses.fields(kind)}
+    by_name = {field.name: (field.name, _reader(hints[field.name])) for field in dataclasses.fields(kind)}
     return by_name | {key: by_name[name] for name, key in _json_keys(kind).items() if name in by_name}
 
 

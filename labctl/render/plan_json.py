@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from labctl.core.resources import IP, RESOURCE_TYPES, Interface, NextHop, Proces
 from labctl.core.scenario_types import Check, Lab, See
 
 JSON_KEYS = {"link_netns": "born"}  # the published keys of fields that have another name in JSON
+_FIELDS = {key: field for field, key in JSON_KEYS.items()}
 TYPE_BY_NAME: dict[str, type] = {kind.__name__.lower(): kind for kind in RESOURCE_TYPES}
 
 
@@ -37,9 +39,8 @@ def resource_from_json(document: Mapping[str, Any]) -> Resource:
     kind = TYPE_BY_NAME.get(name) if isinstance(name, str) else None
     if kind is None:
         raise ValueError(f"there is no kernel object {name!r}")
-    names = {key: field for field, key in JSON_KEYS.items()}
-    document = {names.get(key, key): value for key, value in document.items()}
-    readers = {name: _reader(kind, name) for name in value_fields(kind)}
+    document = {_FIELDS.get(key, key): value for key, value in document.items()}
+    readers = _readers(kind)
     unknown = set(document) - set(readers) - {"object"}
     if unknown:
         raise ValueError(f"a {name} has no field {min(unknown)!r}")
@@ -101,6 +102,12 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, NextHop):
         return {field.name: _json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return [_json_value(item) for item in value] if isinstance(value, tuple) else str(value)
+
+
+@cache
+def _readers(resource_type: type) -> dict[str, Callable[[Any], Any]]:
+    """The reader of each field of a type."""
+    return {name: _reader(resource_type, name) for name in value_fields(resource_type)}
 
 
 def _reader(resource_type: type, name: str) -> Callable[[Any], Any]:

@@ -7,6 +7,8 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from labctl.core.topology import Topology
@@ -26,6 +28,12 @@ TRACES = GOLDEN / "traces"
 
 
 def recording(name: str) -> TraceEvidence:
+    """The evidence of a recorded trace: read once, and without what another test found in it."""
+    return replace(_read_once(name))
+
+
+@cache
+def _read_once(name: str) -> TraceEvidence:
     return dataclass_json.from_json(TraceEvidence, json.loads((TRACES / f"{name}.json").read_text()))
 
 
