@@ -16,7 +16,7 @@ from labctl.checks.attempt import CheckAttempt
 from labctl.checks.context import NODE_TAP_LIMIT, CheckContext, namespaces_to_tap
 from labctl.checks.mesh_neighbours import MeshNeighbours, NoRoomError
 from labctl.checks.verdict import evaluate_mesh
-from labctl.core.mesh_pairs import MAX_PAIRS, MeshPairs, choose_pairs, parts
+from labctl.core.mesh_pairs import MAX_PAIRS, MeshPairs, Row, choose_pairs, each_pair, in_rows, parts
 from labctl.core.neighbour_tables import full_tables
 from labctl.core.probe_kinds import equivalent_command
 from labctl.core.results import Outcome, Pair, PairCounts
@@ -104,10 +104,10 @@ def check_mesh(context: CheckContext, check: Check) -> Outcome:
 def _ask_in_parts(mesh: Mesh, neighbours: MeshNeighbours, pairs: MeshPairs, limits: TimeLimits, begun: float) -> str:
     """Ask the pairs, part by part. While one part is asked, the neighbour entries for the next one are made, if that
     removes none. Returns why not all were asked, "" if all were. Raises NoRoomError."""
-    upcoming = parts(pairs, PART, mesh.machines_at_once)
-    part, ready, retried = next(upcoming), False, 0.0
+    upcoming = parts(pairs.rows(), PART, mesh.machines_at_once)
+    part, ready, retried, left_over = next(upcoming), False, 0.0, len(pairs)
 
-    def prepare() -> tuple[list[tuple[str, str]], bool]:
+    def prepare() -> tuple[list[Row], bool]:
         """The next part, and whether its entries are made."""
         following = next(upcoming, [])
         return following, bool(following) and neighbours.preset_early(following)
@@ -115,13 +115,14 @@ def _ask_in_parts(mesh: Mesh, neighbours: MeshNeighbours, pairs: MeshPairs, limi
     while part:
         if not ready:
             neighbours.preset(part)
+        left_over -= sum(len(targets) for _, targets in part)
         with ThreadPool("neighbours") as pool:
-            next_part = pool.submit(prepare) if len(part) < len(pairs) else None
+            next_part = pool.submit(prepare) if left_over else None
             reason = mesh.ask(part, limits.asking)
             started = time.monotonic()
             left = RETRY_S + (started - begun) * RETRY_SHARE - retried
-            if left > 0 and (unanswered := mesh.unanswered):
-                here = set(part).intersection(unanswered)
+            if left > 0 and (doubtful := mesh.doubtful):
+                here = set(doubtful).intersection(each_pair(part))
                 mesh.retry(sorted(here), min(started + min(left, RETRY_S), limits.retrying(started)))
                 retried += time.monotonic() - started
         if reason or next_part is None:
@@ -131,16 +132,16 @@ def _ask_in_parts(mesh: Mesh, neighbours: MeshNeighbours, pairs: MeshPairs, limi
 
 
 def _retry(mesh: Mesh, neighbours: MeshNeighbours, deadline: float) -> None:
-    """Repeat the probes of all pairs without a reply until the deadline. If these have more machines than can be asked
+    """Repeat the probes of all doubtful pairs until the deadline. If these have more machines than can be asked
     at once, they take turns."""
     possible = True
-    while possible and (unanswered := mesh.unanswered) and time.monotonic() < deadline:
+    while possible and (doubtful := mesh.doubtful) and time.monotonic() < deadline:
         possible = False
-        turns = list(parts(unanswered, PART, mesh.machines_at_once))
+        turns = list(parts(in_rows(doubtful), PART, mesh.machines_at_once))
         for part in turns:
             neighbours.preset(part)
             end = deadline if len(turns) == 1 else min(time.monotonic() + RETRY_S, deadline)
-            possible |= mesh.retry(part, end)
+            possible |= mesh.retry(each_pair(part), end)
 
 
 def _counts(topology: Topology, check: Check, pairs: MeshPairs, asked: int) -> PairCounts:

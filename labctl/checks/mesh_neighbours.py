@@ -6,9 +6,10 @@ makes permanent entries, which the kernel does not count, and removes them at it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Mapping, Set
 
 from labctl.checks.context import CheckContext
+from labctl.core.mesh_pairs import Row
 from labctl.core.neighbour_presets import NeededEntries, NeighbourPresets
 from labctl.core.neighbour_tables import DEFAULT_LIMIT, NeighbourTable
 from labctl.core.resources import IP
@@ -46,10 +47,10 @@ class MeshNeighbours:
             made, self._made = self._made, None
             made.__exit__(*exc)
 
-    def preset(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Make the entries that probes between these pairs need; none if the machine's table has room for all of them
+    def preset(self, rows: Collection[Row]) -> None:
+        """Make the entries that the probes of these rows need; none if the machine's table has room for all of them
         and as many again. Those of earlier parts stay, up to `MAX_ENTRIES`. Raises NoRoomError."""
-        needed, versions = self._needed(pairs)
+        needed, versions = self._needed(rows)
         if self._tables is None:
             self._tables = neighbour_tables.read()
         tables = [table for table in self._tables if table.version in versions]
@@ -74,13 +75,13 @@ class MeshNeighbours:
             self._made = TemporaryNeighbours(self._context.lab, self._context.thread, self._max_files).__enter__()
         self._add(self._made, needed)
 
-    def preset_early(self, pairs: Iterable[tuple[str, str]]) -> bool:
+    def preset_early(self, rows: Collection[Row]) -> bool:
         """As `preset`, while an earlier part is asked: only if its entries were preset too, and none of them has to be
         removed. Returns whether it is done."""
         made = self._made
         if made is None:
             return False
-        needed, _ = self._needed(pairs)
+        needed, _ = self._needed(rows)
         if needed.unpredictable or made.entry_count + len(needed.presets) > MAX_ENTRIES:
             return False
         self._add(made, needed)
@@ -90,14 +91,18 @@ class MeshNeighbours:
         made.add(needed.presets)
         self._entry_count = max(self._entry_count, made.entry_count)
 
-    def _needed(self, pairs: Iterable[tuple[str, str]]) -> tuple[NeededEntries, set[int]]:
-        """The entries that probes between these pairs need, and the IP versions of the probes."""
+    def _needed(self, rows: Collection[Row]) -> tuple[NeededEntries, set[int]]:
+        """The entries that the probes of these rows need, and the IP versions of the probes."""
         topology = self._context.topology
         receivers: dict[str, set[str]] = {}
         senders: dict[str, set[str]] = {}
-        for source, target in pairs:
-            receivers.setdefault(source, set()).add(target)
-            senders.setdefault(target, set()).add(source)
+        askers: dict[tuple[str, ...], list[str]] = {}  # of the same targets, which most rows share with others
+        for source, targets in rows:
+            receivers.setdefault(source, set()).update(targets)
+            askers.setdefault(targets, []).append(source)
+        for targets, sources in askers.items():
+            for target in targets:
+                senders.setdefault(target, set()).update(sources)
         found: dict[frozenset[str], frozenset[IP]] = {}
 
         def addresses_of(names: frozenset[str]) -> frozenset[IP]:

@@ -10,7 +10,8 @@ a mesh of more than `MAX_PAIRS` pairs is sampled. A sample has, in each group of
 The random numbers come from a seed, so the same lab always has the same sample. No list of all pairs is ever made.
 
 Pairs come in blocks: those of few sources and few targets together. So the kernel finds what it needs in the caches of
-the processor, and only the machines of one part need open sockets.
+the processor, and only the machines of one part need open sockets. In a block they come in rows: a source, with targets
+that the next rows have as well. So what a mesh does for each row is much less than what it would do for each pair.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
-from typing import TYPE_CHECKING
+from itertools import groupby, product
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.core.probe_kinds import MAX_PAIRS as MAX_PAIRS
 from labctl.core.scenario_types import MeshGroups
@@ -30,10 +32,13 @@ if TYPE_CHECKING:
 TILE = 32  # sources, and targets, whose pairs come together: what the kernel knows of them fits into its caches
 BLOCK = 16 * TILE  # the same, one level above: sources, and targets, whose sockets are open together
 
+Row: TypeAlias = tuple[str, tuple[str, ...]]  # a source, and targets that it asks
+
 
 @dataclass(frozen=True, slots=True)
 class MeshPairs:
-    """The pairs that a check asks about. Iterating yields (source, target); `len` is their number.
+    """The pairs that a check asks about. Iterating yields (source, target), `rows` yields the same in rows. `len` is
+    the number of pairs.
 
     `total` is the number of all pairs of the mesh. `sampled` is set if only some of them are chosen.
     """
@@ -47,12 +52,29 @@ class MeshPairs:
         return sum(map(len, self._chosen)) if self.sampled else self.total
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
+        return each_pair(self.rows())
+
+    def rows(self) -> Iterator[Row]:
+        """The pairs, in rows of at most `TILE` targets."""
         if self.sampled:
             for group, cells in zip(self._groups, self._chosen, strict=True):
-                yield from map(group.pair, cells)
+                yield from in_rows(map(group.pair, cells))
             return
         for group in self._groups:
-            yield from group.pairs()
+            yield from group.rows()
+
+
+def each_pair(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
+    """The pairs of these rows."""
+    return ((source, target) for source, targets in rows for target in targets)
+
+
+def in_rows(pairs: Iterable[tuple[str, str]]) -> Iterator[Row]:
+    """These pairs in rows. Those of one source that follow each other are together, at most `TILE` of them."""
+    for source, group in groupby(pairs, itemgetter(0)):
+        targets = tuple(target for _, target in group)
+        for start in range(0, len(targets), TILE):
+            yield source, targets[start : start + TILE]
 
 
 def choose_pairs(groups: MeshGroups, nodes: Mapping[str, str], seed: str, limit: int | None = MAX_PAIRS) -> MeshPairs:
@@ -72,16 +94,26 @@ def choose_pairs(groups: MeshGroups, nodes: Mapping[str, str], seed: str, limit:
     return MeshPairs(total, True, meshes, tuple(chosen))
 
 
-def parts(pairs: Iterable[tuple[str, str]], max_pairs: int, max_machines: int) -> Iterator[list[tuple[str, str]]]:
-    """The pairs in parts, in their order: each of at most `max_pairs` pairs between at most `max_machines` machines."""
-    part: list[tuple[str, str]] = []
+def parts(rows: Iterable[Row], max_pairs: int, max_machines: int) -> Iterator[list[Row]]:
+    """The rows in parts, in their order: each of at most `max_pairs` pairs between at most `max_machines` machines.
+    Both limits are at least 2. A row that is longer than a limit is divided."""
+    part: list[Row] = []
     machines: set[str] = set()
-    for pair in pairs:
-        if len(part) == max_pairs or (len(machines) > max_machines - 2 and len(machines.union(pair)) > max_machines):
-            yield part
-            part, machines = [], set()
-        part.append(pair)
-        machines.update(pair)
+    count, longest = 0, min(max_pairs, max_machines - 1)
+    for source, all_targets in rows:
+        for start in range(0, len(all_targets), longest):
+            targets = all_targets[start : start + longest]
+            together = len(machines) + 1 + len(targets)  # at most
+            if part and (
+                count + len(targets) > max_pairs
+                or (together > max_machines and len(machines.union(targets, (source,))) > max_machines)
+            ):
+                yield part
+                part, machines, count = [], set(), 0
+            part.append((source, targets))
+            machines.add(source)
+            machines.update(targets)
+            count += len(targets)
     if part:
         yield part
 
@@ -98,16 +130,19 @@ class _Group:
         row, column = divmod(cell, len(self.targets))
         return self.sources[row], self.targets[column]
 
-    def pairs(self) -> Iterator[tuple[str, str]]:
+    def rows(self) -> Iterator[Row]:
         """All pairs of the group, in blocks."""
         for row, column in product(range(0, len(self.sources), BLOCK), range(0, len(self.targets), BLOCK)):
             sources, targets = self.sources[row : row + BLOCK], self.targets[column : column + BLOCK]
             for top, left in product(range(0, len(sources), TILE), range(0, len(targets), TILE)):
-                tile = product(sources[top : top + TILE], targets[left : left + TILE])
-                yield from (pair for pair in tile if pair[0] != pair[1])
+                columns = targets[left : left + TILE]
+                for source in sources[top : top + TILE]:
+                    others = tuple(name for name in columns if name != source) if source in columns else columns
+                    if others:
+                        yield source, others
 
     def position(self, cell: int) -> tuple[int, int, int, int, int]:
-        """Where a cell comes in the order of `pairs`."""
+        """Where a cell comes in the order of `rows`."""
         row, column = divmod(cell, len(self.targets))
         return row // BLOCK, column // BLOCK, row // TILE, column // TILE, cell
 

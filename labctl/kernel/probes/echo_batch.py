@@ -72,6 +72,8 @@ class EchoSender:
         self._prefix = ctypes.create_string_buffer(_PREFIX_BYTES)
         self._chunks: list[ctypes.Array[ctypes.c_char]] = []
         self._messages: dict[int, bytes] = {}
+        self._targets: tuple[int, ...] = ()  # of the last call, ...
+        self._vector = ctypes.create_string_buffer(b"", 0)  # ... and their messages
 
     def _lay_out(self, target: int, address: bytes) -> None:
         """Make the message for a target."""
@@ -86,17 +88,25 @@ class EchoSender:
         name_bytes = _ADDRESS_BYTES[self._version]
         self._messages[target] = _message.pack(base, name_bytes, base + _IOVEC_AT, 2, 0, 0, 0, 0)
 
-    def send(self, fd: int, prefix: bytes, targets: Sequence[int], addresses: Sequence[bytes]) -> list[tuple[int, int]]:
+    def _lay_out_all(self, targets: tuple[int, ...], addresses: Sequence[bytes]) -> None:
+        """Make the messages for the present targets."""
+        for target, address in zip(targets, addresses, strict=True):
+            if target not in self._messages:
+                self._lay_out(target, address)
+        messages = b"".join([self._messages[target] for target in targets])
+        self._vector = ctypes.create_string_buffer(messages, len(messages))
+        self._targets = targets
+
+    def send(
+        self, fd: int, prefix: bytes, targets: tuple[int, ...], addresses: Sequence[bytes]
+    ) -> list[tuple[int, int]]:
         """Send a request to each of these targets, which have these addresses. Returns those that the kernel refused,
-        each with the errno."""
-        if not self._messages.keys() >= set(targets):
-            for target, address in zip(targets, addresses, strict=True):
-                if target not in self._messages:
-                    self._lay_out(target, address)
+        each with the errno. It is fastest if many calls have the same targets, as one object."""
+        if targets is not self._targets:
+            self._lay_out_all(targets, addresses)
         refused: list[tuple[int, int]] = []
         ctypes.memmove(self._prefix, prefix, len(prefix))
-        vector = bytearray().join([self._messages[target] for target in targets])
-        base = ctypes.addressof(ctypes.c_char.from_buffer(vector))
+        base = ctypes.addressof(self._vector)
         done, tried = 0, -1
         while done < len(targets):
             sent = send_messages(fd, base + done * _message.size, len(targets) - done)

@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from itertools import chain, groupby
-from operator import itemgetter
-from typing import TypeAlias
+from itertools import chain
+from typing import NamedTuple, TypeAlias
 
+from labctl.core.mesh_pairs import Row, each_pair, in_rows
 from labctl.core.resources import IP
 from labctl.core.results import MeshResult, Pair
 from labctl.core.sentence import sentence
@@ -57,6 +57,17 @@ class _State:
     error: str = ""
     tool_problem: str = ""  # why this probe could not be sent, if the cause is labctl or the machine, not the lab
     refused: bool = False  # the source's own kernel refused it, for a reason of the lab: a route, a rule, a size
+    never_seen: bool = False  # a second probe got a reply as well, and the target did not see its request
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether another probe may tell more."""
+        return not self.replied or not (self.seen_source or self.never_seen)
+
+    def add(self, *, replied: bool, seen_source: bytes) -> None:
+        """Add what was observed. The last address that the target saw counts."""
+        self.replied |= replied
+        self.seen_source = seen_source or self.seen_source
 
 
 class Mesh:
@@ -82,8 +93,8 @@ class Mesh:
         self._packed: list[bytes] = []  # the address of each member that is a target
         self._identifiers: dict[int, int] = {}  # of the packets of a source
         self._tag = new_tag()
-        self._evidence = MeshEvidence(self._tag, self._own)
         self._open: dict[Cell, _State] = {}  # in the order of asking
+        self._evidence = MeshEvidence(self._tag, self._own, self._open.__contains__)
         self._tools: list[_Tools] = []  # that no thread uses now
 
     def __enter__(self) -> Mesh:
@@ -92,29 +103,31 @@ class Mesh:
     def __exit__(self, *exc: object) -> None:
         self._sockets.close()
 
-    def ask(self, pairs: Sequence[_NamePair], deadline: float) -> str:
-        """Probe these pairs once. Returns why some were not asked, "" if all were. The first pairs of a mesh are asked
-        in any case."""
-        self._prepare(pairs)
-        tiles = _Tiles(pairs, deadline, self._problem, in_any_case=not self.asked)
+    def ask(self, rows: Sequence[Row], deadline: float) -> str:
+        """Probe the pairs of these rows once. Returns why some were not asked, "" if all were. The first pairs of a
+        mesh are asked in any case."""
+        self._prepare(rows)
+        tiles = _Tiles(rows, deadline, self._problem, in_any_case=not self.asked)
         self._send(tiles)
-        self.asked += sum(map(len, tiles.taken))
+        self.asked += sum(map(_pair_count, tiles.taken))
         self._drain(time.monotonic() + RETRY_INTERVAL_S, QUIET_S)
         for cell, observation in self._evidence.unproven().items():
             self._note(cell, observation, self._open.setdefault(cell, _State()))
+        self._note_late()
         return tiles.problem
 
     @property
-    def unanswered(self) -> list[_NamePair]:
-        """The pairs without a reply so far."""
-        return [self._names(cell) for cell in self._unanswered(self._open)]
+    def doubtful(self) -> list[_NamePair]:
+        """The pairs to ask again: those without a reply so far, and those with a reply whose request was not seen at
+        its target, unless a second probe found the same."""
+        return [self._names(cell) for cell in self._doubtful(self._open)]
 
     def retry(self, pairs: Iterable[_NamePair], deadline: float) -> bool:
-        """Repeat the probes of those of these pairs that have no reply, until all have one or the deadline comes.
-        Returns whether a probe can be sent for one of them. A pair with a wrong address is not repeated if it was
-        answered, because that observation is certain."""
+        """Repeat the probes of those of these pairs that are doubtful, until none is or the deadline comes. Returns
+        whether a probe can be sent for one of them. A pair with a wrong address is not repeated if it was answered,
+        because that observation is certain."""
         asked = [self._cell(pair) for pair in pairs]
-        while cells := self._unanswered(asked):
+        while cells := self._doubtful(asked):
             if not any(self._sockets.is_usable(self._members[row]) for row, _ in cells):
                 return False
             if time.monotonic() >= deadline:
@@ -150,16 +163,19 @@ class Mesh:
         version = self._targets[target].version
         return self._number(source, version), self._number(target, version)
 
-    def _by_version(self, pairs: Sequence[_NamePair]) -> Iterator[tuple[int, Sequence[_NamePair]]]:
-        """The pairs of each IP version."""
+    def _by_version(self, rows: Sequence[Row]) -> Iterator[tuple[int, Sequence[Row]]]:
+        """The rows of each IP version."""
         if len(self._numbers) == 1:
-            yield next(iter(self._numbers)), pairs
+            yield next(iter(self._numbers)), rows
             return
         for version in self._numbers:
-            yield version, [pair for pair in pairs if self._targets[pair[1]].version == version]
+            yield version, list(in_rows(pair for pair in each_pair(rows) if self._targets[pair[1]].version == version))
 
     def _names(self, cell: Cell) -> _NamePair:
         return self._members[cell[0]][0], self._members[cell[1]][0]
+
+    def _rows(self, cells: Iterable[Cell]) -> list[Row]:
+        return list(in_rows(map(self._names, cells)))
 
     def _own(self, number: int) -> frozenset[bytes]:
         """The addresses with which a source may be seen."""
@@ -168,13 +184,13 @@ class Mesh:
 
     # ---- asking
 
-    def _prepare(self, pairs: Sequence[_NamePair]) -> None:
+    def _prepare(self, rows: Sequence[Row]) -> None:
         """Open the sockets of a part. They are ready to receive before any of its packets is sent."""
-        numbers = dict.fromkeys(
-            self._number(name, version)
-            for version, some in self._by_version(pairs)
-            for name in dict.fromkeys(chain.from_iterable(some))
-        )
+        numbers: dict[int, None] = {}
+        for version, some in self._by_version(rows):
+            sources = dict.fromkeys(source for source, _ in some)
+            targets = chain.from_iterable(dict.fromkeys(targets for _, targets in some))
+            numbers.update((self._number(name, version), None) for name in dict.fromkeys(chain(sources, targets)))
         if self._sockets.open(self._members[number] for number in numbers):
             self._tools.clear()  # the messages of a large lab would fill the memory
         self._evidence.begin(numbers)
@@ -203,21 +219,25 @@ class Mesh:
         tools = self._tools.pop() if self._tools else _Tools()
         while tile := tiles.take():
             touched: dict[int, None] = {}
-            for version, pairs in self._by_version(tile):
+            for version, rows in self._by_version(tile):
                 numbers = self._numbers[version]
-                for source, group in groupby(pairs, itemgetter(0)):
-                    row, columns = numbers[source], [numbers[target] for _, target in group]
-                    self._send_row(tools, row, columns)
-                    touched[row] = None
-                    touched.update(dict.fromkeys(columns))
+                known: dict[tuple[str, ...], _Targets] = {}  # most rows of a tile have the same
+                for source, names in rows:
+                    targets = known.get(names)
+                    if targets is None:
+                        columns = tuple(numbers[name] for name in names)
+                        targets = known[names] = _Targets(columns, tuple(self._packed[column] for column in columns))
+                        touched.update(dict.fromkeys(columns))
+                    self._send_row(tools, numbers[source], targets)
+                    touched[numbers[source]] = None
             for number in touched:
                 self._read(tools, number)
         self._tools.append(tools)
 
-    def _send_row(self, tools: _Tools, row: int, columns: Sequence[int]) -> None:
+    def _send_row(self, tools: _Tools, row: int, targets: _Targets) -> None:
         """Send the requests of one source."""
         version = self._members[row][1]
-        addresses = [self._packed[column] for column in columns]
+        columns, addresses = targets
         self._evidence.expect(version, row, columns, addresses)
         sock = self._sockets.get(self._members[row])
         if sock is None:
@@ -232,21 +252,22 @@ class Mesh:
 
     def _repeat(self, cells: Sequence[Cell], deadline: float) -> None:
         """Wait for late replies, send one more probe for each pair without one, and read again."""
-        self._prepare([self._names(cell) for cell in cells])
+        self._prepare(self._rows(cells))
         for row, column in cells:
             self._evidence.expect(self._members[row][1], row, (column,), (self._packed[column],))
         self._drain(min(time.monotonic() + RETRY_INTERVAL_S, deadline), RETRY_INTERVAL_S)
         self._settle(cells, sent=False)
-        left = self._unanswered(cells)
+        left = self._doubtful(cells)
         self._evidence.begin({number for cell in left for number in cell})
-        tiles = _Tiles([self._names(cell) for cell in left], deadline, str)
+        tiles = _Tiles(self._rows(left), deadline, str)
         self._send(tiles)
         self._drain(min(time.monotonic() + RETRY_INTERVAL_S, deadline), QUIET_S)
         for tile in tiles.taken:
-            self._settle(map(self._cell, tile), sent=True)
+            self._settle(map(self._cell, each_pair(tile)), sent=True)
+        self._note_late()
 
-    def _unanswered(self, cells: Iterable[Cell]) -> list[Cell]:
-        return [cell for cell in cells if (state := self._open.get(cell)) is not None and not state.replied]
+    def _doubtful(self, cells: Iterable[Cell]) -> list[Cell]:
+        return [cell for cell in cells if (state := self._open.get(cell)) is not None and state.is_doubtful]
 
     # ---- reading
 
@@ -299,16 +320,32 @@ class Mesh:
         unproven = self._evidence.unproven()
         for cell in cells:
             if cell in unproven:
-                self._note(cell, unproven[cell], self._open[cell], sent=sent)
+                found = unproven[cell]
+                self._open[cell].never_seen |= sent and found.replied and not found.seen_source
+                self._note(cell, found, self._open[cell], sent=sent)
             else:
                 del self._open[cell]
 
     def _note(self, cell: Cell, observation: Observation, state: _State, *, sent: bool = True) -> None:
         """Add what was observed to what is known of an open pair."""
-        state.replied |= observation.replied
-        state.seen_source = observation.seen_source or state.seen_source
+        state.add(replied=observation.replied, seen_source=observation.seen_source)
         if sent:
             self._note_error(cell, observation.errno, state)
+        self._forget_proven(cell, state)
+
+    def _note_late(self) -> None:
+        """Add what came for pairs of other parts, or of earlier rounds."""
+        for packet in self._evidence.take_late():
+            state = self._open.get(packet.cell)
+            if state is None:
+                continue  # an earlier packet of the list has proven it
+            if not packet.is_request:
+                state.add(replied=packet.address == self._packed[packet.cell[1]], seen_source=b"")
+            elif not state.seen_source or packet.address not in self._own(packet.cell[0]):
+                state.add(replied=False, seen_source=packet.address)  # a wrong address is not forgotten
+            self._forget_proven(packet.cell, state)
+
+    def _forget_proven(self, cell: Cell, state: _State) -> None:
         if state.replied and state.seen_source in self._own(cell[0]):
             del self._open[cell]
 
@@ -364,28 +401,46 @@ class _Tools:
         return self._receivers[version]
 
 
+class _Targets(NamedTuple):
+    """The numbers of some targets, and their addresses."""
+
+    columns: tuple[int, ...]
+    addresses: tuple[bytes, ...]
+
+
+def _pair_count(rows: Iterable[Row]) -> int:
+    return sum(len(targets) for _, targets in rows)
+
+
 class _Tiles:
-    """The pairs of a part, from which threads take a tile each until the deadline, or until `problem` gives a reason to
+    """The rows of a part, from which threads take a tile each until the deadline, or until `problem` gives a reason to
     stop. The tiles that are taken one after the other are far from each other, so that threads share no socket."""
 
     def __init__(
-        self, pairs: Sequence[_NamePair], deadline: float, problem: Callable[[], str], *, in_any_case: bool = False
+        self, rows: Sequence[Row], deadline: float, problem: Callable[[], str], *, in_any_case: bool = False
     ) -> None:
-        starts = range(0, len(pairs), TILE)
-        step = -(-len(starts) // MAX_THREADS) or 1
-        self._starts = iter([start for first in range(step) for start in starts[first::step]])
-        self._pairs, self._deadline, self._problem = pairs, deadline, problem
+        tiles: list[list[Row]] = []
+        room = 0  # for pairs, in the last tile
+        for row in rows:
+            if len(row[1]) > room:
+                tiles.append([])
+                room = TILE
+            tiles[-1].append(row)
+            room -= len(row[1])
+        step = -(-len(tiles) // MAX_THREADS) or 1
+        self._tiles = iter([tile for first in range(step) for tile in tiles[first::step]])
+        self._deadline, self._problem = deadline, problem
         self._in_any_case = in_any_case  # the first tile
         self._lock = threading.Lock()
-        self.pair_count = len(pairs)
+        self.pair_count = _pair_count(rows)
         self.problem = ""  # why tiles were not taken
-        self.taken: list[Sequence[_NamePair]] = []
+        self.taken: list[Sequence[Row]] = []
 
-    def take(self) -> Sequence[_NamePair]:
+    def take(self) -> Sequence[Row]:
         """The next tile, empty if there is none."""
         with self._lock:
-            start = None if self.problem else next(self._starts, None)
-            if start is None:
+            tile = None if self.problem else next(self._tiles, None)
+            if tile is None:
                 return ()
             if not self._in_any_case:
                 late = time.monotonic() >= self._deadline
@@ -393,7 +448,6 @@ class _Tiles:
                 if self.problem:
                     return ()
             self._in_any_case = False
-            tile = self._pairs[start : start + TILE]
             self.taken.append(tile)
             return tile
 

@@ -4,6 +4,9 @@ Of each pair that is asked, two packets are expected: the request at the target'
 as its sender, and the reply at the source's socket. What is expected is in a set for each socket, and what arrives is
 taken out of it: a pair that is proven leaves nothing. Threads may use one object at the same time, because each step
 on a set is one operation of the interpreter.
+
+A packet may come late, while other pairs are asked: a neighbour that does not answer at once holds it back in the
+kernel. If its pair is not proven yet, it is kept.
 """
 
 from __future__ import annotations
@@ -29,15 +32,29 @@ class Observation:
     errno: int = 0
 
 
-class MeshEvidence:
-    """The packets of one mesh. Members have numbers; `own` gives the addresses that a member may be seen with."""
+@dataclass(frozen=True, slots=True)
+class LatePacket:
+    """A packet of a pair that is not asked now: a request at its target, or a reply at its source; and its sender's
+    address."""
 
-    def __init__(self, tag: bytes, own: Callable[[int], frozenset[bytes]]) -> None:
-        self._tag, self._own = tag, own
+    cell: Cell
+    is_request: bool
+    address: bytes
+
+
+class MeshEvidence:
+    """The packets of one mesh. Members have numbers. `own` gives the addresses that a member may be seen with.
+    `is_open` says whether a pair was asked and is not proven."""
+
+    def __init__(
+        self, tag: bytes, own: Callable[[int], frozenset[bytes]], is_open: Callable[[Cell], bool] = lambda _: False
+    ) -> None:
+        self._tag, self._own, self._is_open = tag, own, is_open
         self._usual: dict[int, bytes] = {}  # the address with which a source was seen last, or may be seen
         self._waiting: dict[int, set[Echo]] = {}  # by the number of the member whose socket waits
         self._wrong: dict[Cell, bytes] = {}  # addresses that are not the source's own
         self._errors: dict[Cell, int] = {}
+        self._late: list[LatePacket] = []
 
     def begin(self, numbers: Iterable[int]) -> None:
         """Begin to expect packets at these members. Nothing else is expected from now on."""
@@ -61,14 +78,17 @@ class MeshEvidence:
 
     def record(self, number: int, echoes: list[Echo]) -> None:
         """The socket of this member has received these packets."""
-        waiting = self._waiting.get(number)
-        if waiting is None:
-            return
+        waiting = self._waiting.get(number, set())
         found = set(echoes)
         strange = found - waiting
         waiting -= found
         for echo in strange:
             self._record_strange(number, echo)
+
+    def take_late(self) -> list[LatePacket]:
+        """The late packets since the last call."""
+        late, self._late = self._late, []
+        return late
 
     def waiting(self) -> list[int]:
         """The members that have not received all."""
@@ -100,14 +120,16 @@ class MeshEvidence:
         return self._usual[source]
 
     def _record_strange(self, number: int, echo: Echo) -> None:
-        """A packet that was not expected. It counts if it is a request of a pair that is not proven yet, at its
-        target."""
+        """A packet that was not expected. It counts if its pair is not proven yet: a request at its target, or a reply
+        at its source."""
         address, kind, tag, source, target = echo
-        cell = (source, target)
-        if tag != self._tag or kind not in REQUESTS or target != number or source not in self._waiting:
+        cell, is_request = (source, target), kind in REQUESTS
+        if tag != self._tag or number != (target if is_request else source):
             return
-        if not self._is_pending(kind, cell):
-            return  # a late packet of a proven pair
+        if not (is_request and {source, target} <= self._waiting.keys() and self._is_pending(kind, cell)):
+            if self._is_open(cell):  # else it is a late packet of a proven pair
+                self._late.append(LatePacket(cell, is_request, address))
+            return
         self._forget_request(kind, cell)
         if address in self._own(source):
             self._usual[source] = address

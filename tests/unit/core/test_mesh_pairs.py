@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labctl.core.mesh_pairs import MAX_PAIRS, TILE, MeshPairs, choose_pairs, parts
+from labctl.core.mesh_pairs import MAX_PAIRS, TILE, MeshPairs, choose_pairs, each_pair, in_rows, parts
 
 NODES = [f"node{number}" for number in range(6)]
 
@@ -118,18 +118,32 @@ def test_pairs_that_come_together_have_few_machines(limit: int | None) -> None:
 
 
 def test_a_part_is_bounded_by_its_pairs_and_by_its_machines() -> None:
-    pairs = list(cluster(20, 20)[0])
-    found = list(parts(pairs, 5000, 90))
+    pairs = cluster(20, 20)[0]
+    found = [list(each_pair(part)) for part in parts(pairs.rows(), 5000, 90)]
 
-    assert [pair for part in found for pair in part] == pairs
+    assert [pair for part in found for pair in part] == list(pairs)
     assert max(map(len, found)) <= 5000
     assert max(len({name for pair in part for name in pair}) for part in found) <= 90
     assert len(found) < 200
 
 
 def test_a_part_of_one_pair_is_possible_and_none_is_empty() -> None:
-    assert list(parts([("a", "b"), ("c", "d"), ("c", "e")], 9, 2)) == [[("a", "b")], [("c", "d")], [("c", "e")]]
+    rows = [("a", ("b",)), ("c", ("d", "e"))]
+    assert list(parts(rows, 9, 2)) == [[("a", ("b",))], [("c", ("d",))], [("c", ("e",))]]
+    assert list(parts(rows, 2, 9)) == [[("a", ("b",))], [("c", ("d", "e"))]]
+    assert list(parts(rows, 2, 3)) == [[("a", ("b",))], [("c", ("d", "e"))]]
     assert list(parts([], 9, 2)) == []
+
+
+@pytest.mark.parametrize("limit", [MAX_PAIRS, None])
+def test_rows_are_the_pairs_in_their_order_and_most_have_the_same_targets_as_others(limit: int | None) -> None:
+    found = cluster(20, 20, limit)[0]
+    rows = list(found.rows())
+
+    assert list(each_pair(rows)) == list(found)
+    assert list(each_pair(in_rows(found))) == list(found)
+    assert all(0 < len(targets) <= TILE for _, targets in rows)
+    assert limit is not None or len({targets for _, targets in rows}) < len(rows) / 10
 
 
 def test_the_sample_of_many_nodes_needs_few_machines_at_a_time() -> None:
@@ -140,4 +154,4 @@ def test_the_sample_of_many_nodes_needs_few_machines_at_a_time() -> None:
     assert len({(on[a], on[b]) for a, b in pairs}) == 10_000
     assert {a for a, _ in pairs} == {b for _, b in pairs} == {*on}
     assert len(pairs) < 10_000 + 3000
-    assert len(list(parts(pairs, MAX_PAIRS, 1024))) <= 8
+    assert len(list(parts(found.rows(), MAX_PAIRS, 1024))) <= 8

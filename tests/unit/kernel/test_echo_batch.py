@@ -43,7 +43,7 @@ def test_every_target_gets_a_packet_with_both_numbers(
     tag, sender = new_tag(), EchoSender(version)
     packed = [ip_address(text).packed for text in targets.values()]
     for source in (5, 60_000):
-        assert sender.send(9, prefix(version, 77, tag, source), list(targets), packed) == []
+        assert sender.send(9, prefix(version, 77, tag, source), tuple(targets), packed) == []
 
     assert len(sent) == 2 * len(targets)
     for (name, packet), (source, target) in zip(sent, [(s, t) for s in (5, 60_000) for t in targets], strict=True):
@@ -69,7 +69,7 @@ def test_a_refused_packet_is_tried_twice_and_the_others_are_sent(monkeypatch: py
 
     monkeypatch.setattr(echo_batch, "send_messages", send)
     packed = [ip_address(text).packed for text in TARGETS.values()]
-    refused = EchoSender(4).send(9, prefix(4, 1, new_tag(), 1), list(TARGETS), packed)
+    refused = EchoSender(4).send(9, prefix(4, 1, new_tag(), 1), tuple(TARGETS), packed)
 
     assert refused == [(7, errno.ENETUNREACH)]
     assert calls == [3, 2, 2, 1]
@@ -79,14 +79,14 @@ def test_a_pending_error_of_an_earlier_packet_is_no_refusal(monkeypatch: pytest.
     answers = iter([-errno.EHOSTUNREACH, 1])
     monkeypatch.setattr(echo_batch, "send_messages", lambda *_: next(answers))
 
-    assert EchoSender(4).send(9, prefix(4, 1, new_tag(), 1), [7], [bytes(4)]) == []
+    assert EchoSender(4).send(9, prefix(4, 1, new_tag(), 1), (7,), [bytes(4)]) == []
 
 
 def test_a_full_table_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     monkeypatch.setattr(echo_batch, "send_messages", lambda fd, address, count: calls.append(count) or -errno.ENOBUFS)
 
-    assert EchoSender(4).send(9, prefix(4, 1, new_tag(), 1), [7], [bytes(4)]) == [(7, errno.ENOBUFS)]
+    assert EchoSender(4).send(9, prefix(4, 1, new_tag(), 1), (7,), [bytes(4)]) == [(7, errno.ENOBUFS)]
     assert calls == [1]
 
 

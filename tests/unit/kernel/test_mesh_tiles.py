@@ -3,49 +3,56 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
+from labctl.core.mesh_pairs import Row, each_pair
 from labctl.kernel.probes import mesh
 from labctl.kernel.probes.mesh import TILE, _Tiles
 
-PAIRS = [(f"a{number}", "b") for number in range(20 * TILE + 3)]
+TARGETS = tuple(f"b{number}" for number in range(8))
+ROWS = [(f"a{number}", TARGETS) for number in range(20 * TILE // len(TARGETS))] + [("a", TARGETS[:3])]
 
 
-def taken(tiles: _Tiles) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+def taken(tiles: _Tiles) -> list[Row]:
+    found: list[Row] = []
     while tile := tiles.take():
-        assert len(tile) <= TILE
+        assert pair_count(tile) <= TILE
         found += tile
     return found
 
 
-@pytest.mark.parametrize("count", [0, 1, TILE, TILE + 1, 7 * TILE, len(PAIRS)])
-def test_every_pair_is_in_one_tile(count: int) -> None:
-    tiles = _Tiles(PAIRS[:count], math.inf, str)
+def pair_count(rows: Sequence[Row]) -> int:
+    return len(list(each_pair(rows)))
 
-    assert sorted(taken(tiles)) == sorted(PAIRS[:count])
-    assert sum(map(len, tiles.taken)) == count
+
+@pytest.mark.parametrize("count", [0, 1, TILE // 8, TILE // 8 + 1, 7 * TILE // 8, len(ROWS)])
+def test_every_row_is_in_one_tile(count: int) -> None:
+    tiles = _Tiles(ROWS[:count], math.inf, str)
+
+    assert sorted(taken(tiles)) == sorted(ROWS[:count])
+    assert sum(map(pair_count, tiles.taken)) == tiles.pair_count == pair_count(ROWS[:count])
     assert tiles.problem == ""
 
 
 def test_tiles_that_are_asked_together_are_far_from_each_other() -> None:
-    tiles = _Tiles(PAIRS, math.inf, str)
-    places = [PAIRS.index(tiles.take()[0]) // TILE for _ in range(mesh.MAX_THREADS)]
+    tiles = _Tiles(ROWS, math.inf, str)
+    places = [ROWS.index(tiles.take()[0]) * len(TARGETS) // TILE for _ in range(mesh.MAX_THREADS)]
 
     assert all(abs(one - other) >= 5 for one in places for other in places if one != other)
 
 
 def test_no_tile_is_taken_after_the_deadline_but_the_first_of_a_mesh() -> None:
-    late, first = _Tiles(PAIRS, 0, str), _Tiles(PAIRS, 0, str, in_any_case=True)
+    late, first = _Tiles(ROWS, 0, str), _Tiles(ROWS, 0, str, in_any_case=True)
 
     assert (taken(late), late.problem) == ([], "the time was up")
-    assert (len(taken(first)), first.problem) == (TILE, "the time was up")
+    assert (pair_count(taken(first)), first.problem) == (TILE, "the time was up")
 
 
 def test_a_reason_ends_the_asking() -> None:
     reasons = iter(["", "", "enough"])
-    tiles = _Tiles(PAIRS, math.inf, lambda: next(reasons))
+    tiles = _Tiles(ROWS, math.inf, lambda: next(reasons))
 
-    assert len(taken(tiles)) == 2 * TILE
+    assert pair_count(taken(tiles)) == 2 * TILE
     assert tiles.problem == "enough"
