@@ -61,7 +61,7 @@ class _State:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether another probe may tell more."""
+        """Whether another probe may show more."""
         return not self.replied or not (self.seen_source or self.never_seen)
 
     def add(self, *, replied: bool, seen_source: bytes) -> None:
@@ -118,8 +118,8 @@ class Mesh:
 
     @property
     def doubtful(self) -> list[_NamePair]:
-        """The pairs to ask again: those without a reply so far, and those with a reply whose request was not seen at
-        its target, unless a second probe found the same."""
+        """The pairs to ask again: those without a reply so far, and those with a reply to a request that the target did
+        not see, unless a second probe found the same."""
         return [self._names(cell) for cell in self._doubtful(self._open)]
 
     def retry(self, pairs: Iterable[_NamePair], deadline: float) -> bool:
