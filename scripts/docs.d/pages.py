@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from labctl import models
@@ -263,7 +264,9 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join(lines)
 
 
+@cache
 def _compiled(name: str) -> tuple[str, Lab]:
+    """A built-in scenario: its text and its lab."""
     file, text = catalog.find(name)
     return text, parse_and_compile(text, file)[1]
 

@@ -25,7 +25,7 @@ Message = str | tuple[str, str]  # a template, or those for one and for many
 def collect() -> dict[Message, set[str]]:
     """Every message, and the files that have it."""
     found: dict[Message, set[str]] = {}
-    for origin, message in (*_of_code(), *_of_counts(), *_of_scenarios(), *_of_click()):
+    for origin, message in (*_of_code(), *_of_scenarios(), *_of_click()):
         found.setdefault(message, set()).add(origin)
     return found
 
@@ -33,22 +33,24 @@ def collect() -> dict[Message, set[str]]:
 def _of_code() -> Iterator[tuple[str, Message]]:
     """The templates of labctl, from its syntax tree. Before Python 3.12, Babel sees no call inside an f-string."""
     for path in sorted((ROOT / "labctl").rglob("*.py")):
-        for call in ast.walk(ast.parse(path.read_text())):
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in KEYWORDS:
-                templates = [one.value for one in call.args[: KEYWORDS[call.func.id]] if isinstance(one, ast.Constant)]
-                if templates and all(templates):
-                    message = templates[0] if len(templates) == 1 else (templates[0], templates[1])
-                    yield str(path.relative_to(ROOT)), message
+        text = path.read_text()
+        if any(f"{name}(" in text for name in (*KEYWORDS, "count")):
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                    for message in _of_call(node, node.func.id):
+                        yield str(path.relative_to(ROOT)), message
 
 
-def _of_counts() -> Iterator[tuple[str, Message]]:
-    """The nouns of `count(number, "noun")`, which makes both templates."""
-    for path in sorted((ROOT / "labctl").rglob("*.py")):
-        for call in ast.walk(ast.parse(path.read_text())):
-            match call:
-                case ast.Call(func=ast.Name(id="count"), args=[_, ast.Constant(value=str(noun))]):
-                    counted = count(2, noun)
-                    yield str(path.relative_to(ROOT)), (counted.template, counted.many)
+def _of_call(call: ast.Call, function: str) -> Iterator[Message]:
+    """The templates of one call: also the noun of `count(number, "noun")`, which makes both templates."""
+    match function, call.args:
+        case "count", [_, ast.Constant(value=str(noun))]:
+            counted = count(2, noun)
+            yield counted.template, counted.many
+        case name, arguments if name in KEYWORDS:
+            templates = [one.value for one in arguments[: KEYWORDS[name]] if isinstance(one, ast.Constant)]
+            if templates and all(templates):
+                yield templates[0] if len(templates) == 1 else (templates[0], templates[1])
 
 
 def _of_scenarios() -> Iterator[tuple[str, Message]]:

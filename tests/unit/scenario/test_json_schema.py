@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,8 +71,42 @@ def parses(text: str) -> bool:
     return True
 
 
+def schema_problems(schema: Any) -> list[str]:
+    """What is wrong in a schema by the schema of schemas. Many parts of ours are the same: each is read once."""
+    known: set[tuple[str, str]] = set()
+
+    def once(keyword: str) -> Any:
+        follow: Any = jsonschema.Draft202012Validator.VALIDATORS[keyword]
+
+        def follow_once(validator: Any, reference: str, part: Any, within: Any) -> Iterator[Any]:
+            place = (reference, json.dumps(part))
+            if place not in known:
+                known.add(place)
+                yield from follow(validator, reference, part, within) or ()
+
+        return follow_once
+
+    reader = jsonschema.Draft202012Validator
+    with pytest.MonkeyPatch.context() as patch:
+        for keyword in ("$ref", "$dynamicRef"):
+            patch.setitem(reader.VALIDATORS, keyword, once(keyword))
+        found = reader(reader.META_SCHEMA).iter_errors(schema)
+        return [f"{one.json_path}: {one.message}" for one in found]
+
+
 def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert schema_problems(SCHEMA) == []
+
+
+def test_a_schema_that_is_none_is_found() -> None:
+    """Also far inside of it, and when a part like it is valid at another place."""
+    part = {"properties": {"size": {"type": "integer"}}}
+    wrong = {"properties": {"size": {"type": "integral"}}}
+
+    assert schema_problems({"$defs": {"one": part, "other": part}}) == []
+    assert schema_problems({"$defs": {"one": part}, "allOf": [part, {"not": wrong}]}) == [
+        "$.allOf[1].not.properties.size.type: 'integral' is not valid under any of the given schemas"
+    ]
 
 
 @pytest.mark.parametrize("file", catalog.exercise_files().values())
