@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from ipaddress import IPv4Address, IPv4Network
+from typing import TypeAlias
 
 from labctl.core.ipset_members import parse_member
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain, IpSet, Resource
 
+Match: TypeAlias = tuple[str, bool, tuple[str, ...]]
+ReadRule: TypeAlias = tuple[list[Match], str | None, dict[str, tuple[str, ...]], bool]
 ENDS = ("ACCEPT", "DROP", "REJECT")
 NO_EFFECT = ("NFLOG",)
 
@@ -60,11 +63,8 @@ class NodeFilter:
         return found or chain.policy or "ACCEPT"
 
     def _walk(self, chain: Chain, packet: WalkedPacket) -> tuple[str, WalkedPacket]:
-        for one in chain.rules:
-            matches, target, options, goto = read(one)
-            if target is None or not all(
-                self._matches(name, negated, values, packet) for name, negated, values in matches
-            ):
+        for matches, target, options, goto in self._rules(chain):
+            if target is None or not self._match_all(matches, packet):
                 continue
             if target in ENDS:
                 return target, packet
@@ -78,6 +78,23 @@ class NodeFilter:
                 if verdict or goto:
                     return verdict, packet
         return "", packet
+
+    def _rules(self, chain: Chain) -> list[ReadRule]:
+        """The rules of a chain, read once."""
+        known = self._read.get(chain.name)
+        if known is None or known[0] is not chain:
+            known = self._read[chain.name] = (chain, [*map(read, chain.rules)])
+        return known[1]
+
+    @cached_property
+    def _read(self) -> dict[str, tuple[Chain, list[ReadRule]]]:
+        return {}
+
+    def _match_all(self, matches: list[Match], packet: WalkedPacket) -> bool:
+        for name, negated, values in matches:  # noqa: SIM110 (many thousand calls: a generator takes twice as long)
+            if not self._matches(name, negated, values, packet):
+                return False
+        return True
 
     def _matches(self, name: str, negated: bool, values: tuple[str, ...], packet: WalkedPacket) -> bool:
         return (
@@ -117,9 +134,7 @@ def network(text: str) -> IPv4Network:
 
 
 @lru_cache(maxsize=65536)
-def read(
-    one: FirewallRule,
-) -> tuple[list[tuple[str, bool, tuple[str, ...]]], str | None, dict[str, tuple[str, ...]], bool]:
+def read(one: FirewallRule) -> ReadRule:
     """The matches of a rule, its target with the options, and whether it goes there without coming back."""
     matches = [(option.flag, option.negated, tuple(option.values)) for option in one.head]
     options: dict[str, tuple[str, ...]] = {}

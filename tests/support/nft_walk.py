@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.nft_ruleset import hook_of, policy_of
@@ -57,12 +57,20 @@ class NftTables:
 
     def verdict(self, hook: str, packet: WalkedPacket) -> tuple[str, WalkedPacket]:
         """`accept`, `drop` or `reject` after all chains at the hook, and the packet with its mark."""
-        called = [(place[1], one) for one in self.objects.values() if (place := hook_of(one)) and place[0] == hook]
-        for _, chain in sorted(called, key=lambda one: one[0]):
+        for chain in self._called.get(hook, ()):
             found, packet = self._walk(chain, packet)
             if (found or policy_of(chain)) != "accept":
                 return found or policy_of(chain), packet
         return "accept", packet
+
+    @cached_property
+    def _called(self) -> dict[str, list[NftObject]]:
+        """The chains at each hook, in the order of their priorities."""
+        found: dict[str, list[NftObject]] = {}
+        placed = [(place, one) for one in self.objects.values() if (place := hook_of(one))]
+        for (hook, _), chain in sorted(placed, key=lambda one: one[0][1]):
+            found.setdefault(hook, []).append(chain)
+        return found
 
     def _walk(self, chain: NftObject, packet: WalkedPacket) -> tuple[str, WalkedPacket]:
         for entry in chain.entries:

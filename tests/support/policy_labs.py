@@ -86,7 +86,7 @@ class PolicyLab:
         self, one: Pod, other: Pod, protocol: str, port: int
     ) -> Iterable[tuple[tuple[NodeFilter, NftTables], WalkedPacket]]:
         (iif, bridged), (oif, _) = self._device(one), self._device(other)
-        src, dst = IPv4Address(one.ips[0]), IPv4Address(other.ips[0])
+        src, dst = address(one.ips[0]), address(other.ips[0])
         way = (src, dst, protocol.lower(), port)
         if one.node == other.node:
             return [(self._filter(one.node), WalkedPacket(*way, iif, oif, bridged))]
@@ -107,6 +107,11 @@ class PolicyLab:
     def _outer_ends(self) -> dict[Interface, Link]:
         """The links whose peers are inside of pods, by these."""
         return {item.peer: item for item in self.lab.plan if isinstance(item, Link) and item.peer is not None}
+
+
+@cache
+def address(text: str) -> IPv4Address:
+    return IPv4Address(text)
 
 
 _FILTERS: dict[tuple[int, str], tuple[Plan, NodeFilter]] = {}

@@ -48,9 +48,16 @@ def with_hash_comments(chain: str, rules: Iterable[str]) -> Iterator[FirewallRul
     for text in rules:
         digest = sha224(digest + f"-A {chain} HASH {felix_spelling(text)}".encode()).digest()
         rule_hash = urlsafe_b64encode(digest).decode()[:HASH_LENGTH]
-        args = primitives.parse_rule(text).args
-        at = head_length(args)
-        yield FirewallRule((*args[:at], "-m", "comment", "--comment", f"cali:{rule_hash}", *args[at:]))
+        head, tail = _around_comment(text)
+        yield FirewallRule((*head, f"cali:{rule_hash}", *tail))
+
+
+@lru_cache(maxsize=4096)
+def _around_comment(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words of a rule before and after the text of the comment. Most rules of a pod's chain are in those of all."""
+    args = primitives.parse_rule(text).args
+    at = head_length(args)
+    return (*args[:at], "-m", "comment", "--comment"), args[at:]
 
 
 @lru_cache(maxsize=4096)
