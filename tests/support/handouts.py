@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import labctl
@@ -22,10 +23,16 @@ def lesson(name: str) -> Lab:
 
 def subjects(code: str = "en", *, answers: bool = False) -> list[Subject]:
     """A handout of each built-in scenario, each exercise and each lesson."""
+    return [Subject(name, lab, answers, code) for name, lab in labs(code)]
+
+
+@cache
+def labs(code: str) -> list[tuple[str, Lab]]:
+    """Each lab that is built in, with its name, compiled once for each language."""
     found = [(name, labctl.load(name).compiled) for name in names()]
     found += [(name, exercise(name)) for name in exercise_files()]
     found += [(f"lessons/{name}", lesson(name)) for name in lesson_files()]
-    return [Subject(name, lab, answers, code) for name, lab in found]
+    return found
 
 
 def large(folder: Path) -> Subject:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from labctl.core.exercise_types import FixGoal, LocateGoal
+from labctl.core.scenario_types import Lab
 from labctl.core.topology import Topology
 from labctl.errors import UsageError
+from labctl.exercises import random_fault
 from labctl.exercises.locate import fault_places, require_place
 from labctl.exercises.random_fault import (
     EASY,
@@ -20,10 +24,27 @@ from labctl.exercises.random_fault import (
     random_scenario,
 )
 from labctl.faults.catalogue import applicable, find_fault, kinds
+from labctl.faults.fault import Fault, FaultKind
 from labctl.scenario import catalog
 from labctl.scenario.definition import define, parse_and_compile
 
 KUBENET = define("kubenet").compiled
+
+
+@pytest.fixture
+def searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The faults that fit KUBENET are searched once, not again for each seed: the seed has no part in that."""
+
+    def known(lab: Lab) -> tuple[tuple[FaultKind, tuple[Fault, ...]], ...]:
+        assert lab is KUBENET
+        return fitting_kubenet()
+
+    monkeypatch.setattr(random_fault, "applicable", known)
+
+
+@cache
+def fitting_kubenet() -> tuple[tuple[FaultKind, tuple[Fault, ...]], ...]:
+    return tuple(applicable(KUBENET))
 
 
 def test_the_levels_name_kinds_of_the_catalogue_and_each_once() -> None:
@@ -32,6 +53,7 @@ def test_the_levels_name_kinds_of_the_catalogue_and_each_once() -> None:
     assert {level_of(kind) for kind in kinds()} == {*LEVELS}
 
 
+@pytest.mark.usefixtures("searched_once")
 def test_a_seed_gives_the_same_fault_and_other_seeds_others() -> None:
     found = [choose_fault(KUBENET, seed, None) for seed in range(20)]
 
@@ -39,6 +61,12 @@ def test_a_seed_gives_the_same_fault_and_other_seeds_others() -> None:
     assert len({fault.kind for fault in found}) > 5
 
 
+@pytest.mark.parametrize("level", [None, *LEVELS])
+def test_a_second_search_gives_the_same_fault(level: int | None) -> None:
+    assert choose_fault(KUBENET, 7, level) == choose_fault(KUBENET, 7, level)
+
+
+@pytest.mark.usefixtures("searched_once")
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_level_decides_the_kinds(level: int) -> None:
     assert {level_of(choose_fault(KUBENET, seed, level).kind) for seed in range(20)} == {level}
