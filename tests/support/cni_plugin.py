@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from labctl.cni_plugin.main import main
+from tests.support import forked
 from tests.support.cni_node import ROOT, environment
 
 
 def version(text: str) -> Any:
-    run = [sys.executable, "-m", "labctl.cni_plugin.main"]
+    run = [forked.cni_plugin_program()]
     env = {"CNI_COMMAND": "VERSION", **environment()}
     done = subprocess.run(run, input=text, capture_output=True, text=True, env=env, cwd=ROOT, check=True)
     return json.loads(done.stdout)

@@ -33,6 +33,7 @@ from labctl.cni_plugin.main import main as run_plugin
 from labctl.kernel.firewall import iptc_import
 from labctl.kernel.host.command_line import set_command_line
 from labctl.kernel.host.syscalls import CLONE_NEWNET, setns
+from labctl.kernel.probes.unused_ids import ICMP_IDS, SOURCE_PORTS, UnusedIds
 
 # the first is not for tests; the others cost much to import, or are for a program that tests start themselves
 NOT_IMPORTED = ("labctl.__main__", "labctl.view", "labctl.testing", "labctl.scenarios", "labctl.docs")
@@ -45,6 +46,7 @@ OTHERS = (
     "pyroute2.netlink.rtnl.rtmsg",
 )
 PROGRAMS: dict[str, Callable[[], int | None]] = {"labctl": run_program, "labctl-cni": run_plugin}
+NUMBERS = {ids: (ids._low, ids._low + ids._size - 1) for ids in (ICMP_IDS, SOURCE_PORTS)}
 STREAMS = 3
 DESCRIPTORS = STREAMS + 2  # and the folder and the network namespace
 HEAD = struct.Struct("<I")
@@ -159,6 +161,7 @@ def run(request: dict[str, Any], descriptors: list[int]) -> None:
         with suppress(OSError):  # a kernel without that shows the server's
             set_command_line(sys.argv, os.environ)
         make_streams()
+        draw_numbers()
         for number in request["ignored"]:
             signal.signal(number, signal.SIG_IGN)
         code = PROGRAMS[request["program"]]() or 0
@@ -183,6 +186,12 @@ def make_streams() -> None:
     sys.stdin = io.TextIOWrapper(given, encoding, sys.stdin.errors)
     sys.stdout = io.TextIOWrapper(output, encoding, sys.stdout.errors, line_buffering=os.isatty(1))
     sys.stderr = io.TextIOWrapper(errors, encoding, "backslashreplace", line_buffering=True)
+
+
+def draw_numbers() -> None:
+    """Draw what labctl draws at its import: commands with the same numbers would be parts of one connection."""
+    for ids, (low, high) in NUMBERS.items():
+        vars(ids).update(vars(UnusedIds(low, high)))
 
 
 def main() -> None:

@@ -13,7 +13,9 @@ from labctl.kernel.host import lab_state, paths
 INSTALLED = any(point.name == "labctl" for point in entry_points(group="pytest11"))
 # where labctl is installed, pytest finds it by itself
 PLUGIN = () if INSTALLED else ("-p", "labctl.testing.pytest_plugin")
-STRICT = (*PLUGIN, "-W", "error", "-p", "no:cacheprovider", "--strict-markers", "-rs")
+# plugins of other projects, which cost more to start than a suite to run; the example project runs with them
+OTHERS = ("-p", "no:hypothesispytest", "-p", "no:anyio")
+STRICT = (*PLUGIN, *OTHERS, "-W", "error", "-p", "no:cacheprovider", "--strict-markers", "-rs")
 
 
 @pytest.fixture(autouse=True)

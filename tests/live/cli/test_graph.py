@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import pytest
 
 import labctl
 from labctl.kernel.host import paths
+from tests.support import forked
 
 LAB = "drawn"
-LABCTL = (sys.executable, "-m", "labctl")
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def lab() -> Iterator[str]:
 
 
 def graph(*words: str) -> str:
-    command = [*LABCTL, "graph", "-l", LAB, *words]
+    command = [forked.labctl_program(), "graph", "-l", LAB, *words]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -53,7 +52,7 @@ def test_drift_is_in_the_drawing_until_it_is_repaired() -> None:
     assert svg.count('data-state="extra"') == 1
     assert svg.count('class="cross"') == 1
     document = json.loads(graph("--json"))
-    status = subprocess.run([*LABCTL, "status", "-l", LAB, "--json"], capture_output=True, text=True)
+    status = subprocess.run([forked.labctl_program(), "status", "-l", LAB, "--json"], capture_output=True, text=True)
     assert document["changes"] == json.loads(status.stdout)["changes"]
     assert len(document["changes"]) > 4
 
@@ -68,7 +67,9 @@ def test_drift_is_in_the_drawing_until_it_is_repaired() -> None:
 @pytest.mark.usefixtures("lab")
 def test_a_hidden_fault_stays_hidden() -> None:
     subprocess.run(
-        [*LABCTL, "break", "route-missing", "a/0.0.0.0/0", "--hide", "-l", LAB], check=True, capture_output=True
+        [forked.labctl_program(), "break", "route-missing", "a/0.0.0.0/0", "--hide", "-l", LAB],
+        check=True,
+        capture_output=True,
     )
 
     assert "compared with the kernel: no difference" in graph()
@@ -79,7 +80,9 @@ def test_a_hidden_fault_stays_hidden() -> None:
 def test_a_trace_as_a_page(tmp_path: Path) -> None:
     in_node("node2", "sysctl -qw net.ipv4.ip_forward=0")
     page = tmp_path / "trace.html"
-    done = subprocess.run([*LABCTL, "trace", "a", "c", "-l", LAB, "-o", str(page)], capture_output=True, text=True)
+    done = subprocess.run(
+        [forked.labctl_program(), "trace", "a", "c", "-l", LAB, "-o", str(page)], capture_output=True, text=True
+    )
 
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
     text = page.read_text()

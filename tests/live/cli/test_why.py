@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 import labctl
+from tests.support import forked
 
 LAB = "reasons"
 
@@ -21,7 +21,7 @@ def lab() -> Iterator[str]:
 
 
 def run(*words: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "labctl", *words, "-l", LAB]
+    command = [forked.labctl_program(), *words, "-l", LAB]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
     return done.returncode, done.stdout + done.stderr
 

@@ -21,6 +21,7 @@ from labctl.kernel.firewall import backend
 from labctl.kernel.host import lab_state, paths
 from labctl.lab import cni_attach, lifecycle
 from labctl.render.resources import change_lines
+from tests.support import forked
 from tests.support.drift import drift
 from tests.support.machine import changed, fingerprint
 from tests.support.paths import ROOT
@@ -437,7 +438,7 @@ def test_a_ptp_chain_of_five_plugins_holds_the_laws_and_its_check() -> None:
     assert lifecycle.up(definition).changes == ()
     report = runner.run(lifecycle.load_compiled_lab("cni"))
     assert report.verdict == "pass", [one.evidence for one in report.outcomes]
-    trace = [sys.executable, "-m", "labctl", "trace", "-l", "cni", "a", "b"]  # it knows the plugins' addresses, too
+    trace = [forked.labctl_program(), "trace", "-l", "cni", "a", "b"]  # it knows the plugins' addresses, too
     told = subprocess.run(trace, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stdout + told.stderr
 

@@ -26,7 +26,7 @@ from labctl.kernel.netlink import ipset, nft_tables
 from labctl.lab import lifecycle
 from labctl.render.resources import change_lines
 from labctl.report.shell_script import plan_script
-from tests.support import kernels, plugins
+from tests.support import forked, kernels, plugins
 from tests.support.drift import drift
 from tests.support.paths import ROOT
 from tests.support.rule_forms import FILTER, MANGLE, NAT, TOOLS_ONLY, chains_of, creations
@@ -42,7 +42,7 @@ def clean() -> Iterator[None]:
 
 
 def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    command, own = [sys.executable, "-m", "labctl", *words], {**os.environ, **more}
+    command, own = [forked.labctl_program(), *words], {**os.environ, **more}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env=own)
 
 

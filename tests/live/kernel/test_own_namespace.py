@@ -18,6 +18,7 @@ from labctl.kernel.cni import attachment_records
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.entry import is_lab_netns
 from labctl.kernel.namespaces.thread import MNT_DETACH, MS_BIND, NetnsThread, mount, umount
+from tests.support import forked
 from tests.support.cni_node import environment
 from tests.support.machine import changed, fingerprint
 from tests.support.page_server import IS_BUILT
@@ -53,7 +54,7 @@ ABOUT_NO_LAB = {"plan", "handout", "validate", "schema", "doctor", "compare", "r
 
 
 def labctl_program(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "labctl", *words]
+    command = [forked.labctl_program(), *words]
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
 
 
@@ -116,7 +117,7 @@ def test_the_thread_that_enters_refuses_a_path_and_a_descriptor(bound: Path) -> 
 
 
 def test_a_plugin_is_not_called_for_a_container_that_is_the_host(bound: Path) -> None:
-    run = [sys.executable, "-m", "labctl.cni_plugin.main"]
+    run = [forked.cni_plugin_program()]
     given = {
         "CNI_COMMAND": "ADD",
         "CNI_CONTAINERID": "c1",

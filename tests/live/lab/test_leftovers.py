@@ -13,6 +13,7 @@ import pytest
 
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
+from tests.support import forked
 from tests.support.drift import drift
 
 pytestmark = pytest.mark.firewall
@@ -71,7 +72,7 @@ def run_killed(script: str) -> None:
 
 
 def labctl(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "labctl", *words], capture_output=True, text=True, check=False)
+    return subprocess.run([forked.labctl_program(), *words], capture_output=True, text=True, check=False)
 
 
 def state() -> set[str]:

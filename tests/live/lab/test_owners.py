@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +13,7 @@ import pytest
 from labctl.cli import main
 from labctl.kernel.host import paths, user
 from labctl.lab import lifecycle
+from tests.support import forked
 
 RunAs = Callable[..., tuple[int, str, str]]
 
@@ -89,7 +89,7 @@ def test_many_users_build_one_scenario_at_the_same_time() -> None:
     environment = {name: value for name, value in os.environ.items() if name not in (user.VARIABLE, paths.LAB_VARIABLE)}
 
     def run(learner: str, *words: str) -> int:
-        command = [sys.executable, "-m", "labctl", *words]
+        command = [forked.labctl_program(), *words]
         done = subprocess.run(command, env={**environment, "SUDO_USER": learner}, capture_output=True, timeout=100)
         assert b"Traceback" not in done.stderr
         return done.returncode

@@ -95,6 +95,17 @@ def test_the_plugin_works_in_the_network_of_its_client(tmp_path: Path) -> None:
             assert name in node.ip("node", "-br link")
 
 
+def test_two_commands_do_not_send_the_same_numbers() -> None:
+    """The kernel would take their packets for one connection, to which it applies no rule again."""
+    labctl.up("docker-bridge", name=LAB)
+    try:
+        told = [both("trace", "c1", "internet")[1] for _ in range(2)]
+    finally:
+        labctl.down(LAB)
+    assert [text.count("MASQUERADE") for _, text, _ in told] == [told[0][1].count("MASQUERADE")] * 2
+    assert "MASQUERADE" in told[0][1]
+
+
 def start(program: tuple[str, ...], *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen([*program, *words], stdin=-1, stdout=-1, stderr=-1, text=True)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from labctl.lab import lifecycle
-from tests.support import trace_end_cases
+from tests.support import forked, trace_end_cases
 from tests.support.pasted import paste, programs
 from tests.support.trace_cases import CASES as PATH_CASES
 from tests.support.trace_cases import LABS as PATH_LABS
@@ -83,7 +82,7 @@ def test_advice_for_a_bridge_port_helps(name: str, kind: str | None, tmp_path: P
             broken(case.lab, command)
         _, before = traced(case.lab, case.probe)
         for line in before.tries:
-            subprocess.run([sys.executable, "-m", *shlex.split(line)], check=True)
+            subprocess.run([forked.labctl_program(), *shlex.split(line)[1:]], check=True)
         _, after = traced(case.lab, case.probe)
     finally:
         lifecycle.down(case.lab)

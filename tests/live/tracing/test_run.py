@@ -24,6 +24,7 @@ from labctl.kernel.netlink import nft_tables
 from labctl.kernel.rule_trace import nflog, trace_setup, tracefs
 from labctl.lab import lifecycle
 from labctl.tracing import instruments
+from tests.support import forked
 from tests.support.trace_cases import LABS
 from tests.support.traces import broken, trace_lab, traced
 
@@ -115,7 +116,7 @@ def test_a_trace_leaves_nothing_behind() -> None:
 def test_a_trace_that_cannot_begin_leaves_nothing_behind() -> None:
     """The tracing instance exists before the names are looked up."""
     before = settings()
-    words = [sys.executable, "-m", "labctl", "trace", "-l", LAB, "h1", "no-such-machine"]
+    words = [forked.labctl_program(), "trace", "-l", LAB, "h1", "no-such-machine"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
 
     assert done.returncode == 2, done.stderr
@@ -192,7 +193,7 @@ def test_without_nf_tables_counters_tell(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def started(*words: str) -> subprocess.Popen[str]:
     """`labctl trace` waiting for a neighbour that never answers, with all its instruments set up. It is stopped there
-    (SIGSTOP), so that the tests do not race with its end."""
+    (SIGSTOP), so that the tests do not race with its end: a real start, because the signal must reach it itself."""
     command = [sys.executable, "-m", "labctl", "trace", "-l", LAB, "h1", "10.2.0.77", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 10
@@ -233,7 +234,7 @@ def test_what_a_killed_trace_left_is_swept_by_the_next_command(verb: str) -> Non
     assert settings() != before
     words = verb.split(": ")[-1].split()
     done = subprocess.run(
-        [sys.executable, "-m", "labctl", *words[:1], "-l", LAB, *words[1:]],
+        [forked.labctl_program(), *words[:1], "-l", LAB, *words[1:]],
         capture_output=True,
         text=True,
         check=True,
@@ -248,9 +249,7 @@ def test_what_a_killed_trace_left_is_swept_by_the_next_command(verb: str) -> Non
 def test_a_running_trace_is_not_swept() -> None:
     needs_nf_log()
     process = started()
-    done = subprocess.run(
-        [sys.executable, "-m", "labctl", "status", "-l", LAB], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([forked.labctl_program(), "status", "-l", LAB], capture_output=True, text=True, check=False)
     process.send_signal(signal.SIGCONT)
     out, _ = process.communicate(timeout=20)
 
@@ -263,7 +262,7 @@ def test_traces_at_one_time_are_told_whole_one_after_the_other() -> None:
     """The kernel gives a namespace's rule reports to one reader, and a trace puts back who that was."""
     broken(LAB, "r2: iptables-legacy -I FORWARD -d 10.2.0.2 -j DROP")
     before = settings()
-    words = [sys.executable, "-m", "labctl", "trace", "-l", LAB, "h1", "h2"]
+    words = [forked.labctl_program(), "trace", "-l", LAB, "h1", "h2"]
     traces = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     told = [trace.communicate(timeout=40)[0] for trace in traces]
 
@@ -283,7 +282,7 @@ def test_a_trace_waits_for_who_holds_the_lab(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_command_line_prints_one_document_and_keeps_the_packets(tmp_path: Path) -> None:
     file = tmp_path / "packets.pcapng"
     words = ["trace", "-l", LAB, "h1", "h2", "--json", "--pcap", str(file)]
-    done = subprocess.run([sys.executable, "-m", "labctl", *words], capture_output=True, text=True, check=True)
+    done = subprocess.run([forked.labctl_program(), *words], capture_output=True, text=True, check=True)
     document = json.loads(done.stdout)
 
     assert document["verdict"] == "answered"

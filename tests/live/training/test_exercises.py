@@ -9,7 +9,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from labctl.lab import break_fix, exercise_record, fault_records, lifecycle
 from labctl.lab.records import load_definition
 from labctl.scenario.catalog import exercise_files
 from labctl.training import progress_records, session
+from tests.support import forked
 
 FILES = exercise_files()
 Run = Callable[..., tuple[int, str, str]]
@@ -271,8 +271,9 @@ def completions(*words: str) -> str:
     line = ("labctl", *words)
     environ = {**os.environ, "_LABCTL_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(line)}
     environ["COMP_CWORD"] = str(len(line) - 1)
-    command = [sys.executable, "-m", "labctl"]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False).stdout
+    return subprocess.run(
+        [forked.labctl_program()], env=environ, capture_output=True, text=True, timeout=60, check=False
+    ).stdout
 
 
 def test_completion_knows_no_more_than_in_a_lab_without_the_fault(run: Run) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,8 @@ from labctl.lab import learner_lab, lifecycle
 from labctl.lessons.outcome import StepOutcome
 from labctl.scenario.catalog import lesson_files
 from labctl.scenario.definition import define
-from labctl.training import lesson_session
+from labctl.training import lesson_session, lesson_steps
+from tests.support import forked
 from tests.support.paths import ROOT
 from tests.support.typist import Typist, at_a_terminal
 
@@ -32,6 +34,8 @@ ENTER = "\n"
 def learner(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("LABCTL_LEARNER", "ana")
     monkeypatch.setenv("LANG", "C.UTF-8")
+    # the verbs of steps, of lessons that are played in this process
+    monkeypatch.setattr(lesson_steps, "sys", SimpleNamespace(executable=forked.python_program()))
     yield "ana"
     for running in learner_lab.LESSON.load_all():
         labctl.down(running.lab, force=True)

@@ -6,7 +6,6 @@ import gzip
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import labctl
+from tests.support import forked
 from tests.support.page_server import IS_BUILT, STATIC, PageServer
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def page(browser: Browser, page_address: str) -> Iterator[Page]:
 
 
 def exec_in(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "labctl", "exec", *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([forked.labctl_program(), "exec", *words], check=True, stdout=subprocess.DEVNULL)
 
 
 def choose_by_keyboard(page: Page, label: str, machine: str) -> None:
@@ -104,7 +104,7 @@ def test_what_one_viewer_asks_all_see(page: Page, page_server: PageServer) -> No
 
 def test_an_exported_file_needs_no_server(browser: Browser, page_server: PageServer, tmp_path: Path) -> None:
     file = tmp_path / "kubenet.html"
-    words = [sys.executable, "-m", "labctl", "view", "--export", str(file), "--record", "--json"]
+    words = [forked.labctl_program(), "view", "--export", str(file), "--record", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {"lab": "kubenet", "file": str(file), "traces": 5}
     text = file.read_text()

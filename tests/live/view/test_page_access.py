@@ -14,6 +14,7 @@ import pytest
 
 import labctl
 from labctl.translation import language
+from tests.support import forked
 from tests.support.lab_page import DRAWN, PROJECTOR, LabPages, wait_for_sentence
 from tests.support.page_server import PageServer
 
@@ -171,7 +172,7 @@ def test_the_live_region_says_the_results_of_checks_and_drift(pages: LabPages) -
     page.get_by_role("button", name="Run all checks").click()
     wait_for_sentence(page, "pass: pods of different nodes see each other's address")
     wait_for_sentence(page, "Checks are done: 8 of 8 passed.")
-    delete_route = [sys.executable, "-m", "labctl", "exec", "node2", "--", "ip", "route", "del", "default"]
+    delete_route = [forked.labctl_program(), "exec", "node2", "--", "ip", "route", "del", "default"]
     subprocess.run(delete_route, check=True)
     try:
         wait_for_sentence(page, "Drift on node2: missing route default via 10.224.0.1 dev eth0")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import pytest
 
 import labctl
 from tests.live.view.test_page_access import AXE, violations
+from tests.support import forked
 from tests.support.lab_page import LabPages, wait_for_sentence
 from tests.support.page_server import IS_BUILT, PageServer
 
@@ -28,7 +28,7 @@ DRAWN = 'g[data-machine="host"]'
 
 def learn(*words: str) -> dict[str, Any]:
     """The document of `labctl learn`."""
-    command = [sys.executable, "-m", "labctl", "learn", *words, "--json"]
+    command = [forked.labctl_program(), "learn", *words, "--json"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     document: dict[str, Any] = json.loads(done.stdout)
     return document

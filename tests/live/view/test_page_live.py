@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import labctl
+from tests.support import forked
 from tests.support.lab_page import DRAWN, LabPages, click_machine, wait_for_sentence
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def pages(browser: Browser, page_address: str) -> Iterator[LabPages]:
 
 
 def run(*words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "labctl", *words], check=True, capture_output=True, text=True)
+    done = subprocess.run([forked.labctl_program(), *words], check=True, capture_output=True, text=True)
     return done.stdout
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import pytest
 
 import labctl
 from labctl.kernel.host import paths
+from tests.support import forked
 from tests.support.machine import changed, fingerprint
 from tests.support.page_server import PageServer
 
@@ -32,7 +32,7 @@ def repaired(page_server: PageServer) -> Iterator[None]:
 
 
 def run(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "labctl", "exec", *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([forked.labctl_program(), "exec", *words], check=True, stdout=subprocess.DEVNULL)
 
 
 def workers(server: PageServer) -> list[int]:
@@ -139,9 +139,7 @@ def test_a_trace_of_another_process_is_no_drift(page_server: PageServer) -> None
     with page_server.events() as events:
         events.wait("state")
         for _ in range(6):
-            subprocess.run(
-                [sys.executable, "-m", "labctl", "trace", "a", "internet"], check=True, stdout=subprocess.DEVNULL
-            )
+            subprocess.run([forked.labctl_program(), "trace", "a", "internet"], check=True, stdout=subprocess.DEVNULL)
             page_server.post("trace", **{"from": "a", "to": "internet"})
 
         assert "drift" not in set(events.names())
