@@ -65,19 +65,25 @@ def _recorded_trace(lab: Lab) -> Drawing:
 
 def faults_page() -> str:
     """The catalogue of faults: every kind with its sentences, and the built-in scenarios that it fits."""
-    labs = {name: LabObjects(_compiled(name)[1]) for name in catalog.names()}
+    fitting: dict[str, list[str]] = {kind.name: [] for module in MODULES for kind in module.KINDS}
+    for name in catalog.names():
+        objects = LabObjects(_compiled(name)[1])  # one lab after the other: what is found in the last ones is kept
+        for module in MODULES:
+            for kind in module.KINDS:
+                if any(True for _ in kind.find(objects)):
+                    fitting[kind.name].append(name)
     parts = [NOTE, FAULTS_HEAD.strip()]
     for module in MODULES:
         parts += [f"## {subject(module)}"]
-        rows = [_fault_row(kind, labs) for kind in module.KINDS]
+        rows = [_fault_row(kind, fitting[kind.name]) for kind in module.KINDS]
         parts.append("\n".join(["| fault | what is wrong, and what follows | fits |", "|---|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
 
 
-def _fault_row(kind: FaultKind, labs: dict[str, LabObjects]) -> str:
-    fitting = [name for name, objects in labs.items() if any(True for _ in kind.find(objects))]
+def _fault_row(kind: FaultKind, fitting: list[str]) -> str:
+    number = len(catalog.names())
     unnoticed = f" No check notices it. {kind.unnoticed}" if kind.unnoticed else ""
-    where = "all scenarios" if len(fitting) == len(labs) else f"{len(fitting)} of {len(labs)}: {fitting[0]}, ..."
+    where = "all scenarios" if len(fitting) == number else f"{len(fitting)} of {number}: {fitting[0]}, ..."
     where = ", ".join(fitting) if len(fitting) < 4 else where
     return f"| `{kind.name}` | {kind.summary} {kind.effect}{unnoticed} | {where} |"
 
