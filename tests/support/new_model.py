@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from tests.support.paths import ROOT
@@ -40,12 +41,19 @@ def copied(folder: Path) -> Path:
 
 
 def copy_bytecode(tree: Path) -> None:
-    """Give a copy the bytecode of the source tree. It is valid: a copied file has the time and the size of the file."""
-    known = Path(sys.pycache_prefix or "/no", *ROOT.parts[1:])
+    """Give a copy the bytecode of the source tree. It is valid: a copied file has the time and the size of the file.
+    Python's library and the installed packages are the same ones, and so is the folder of their bytecode."""
+    known, new = Path(sys.pycache_prefix or "/no"), tree.parent / "venv/pycache"
     for name in ("labctl", "tests"):
-        if (known / name).exists():
-            new = Path(tree.parent, "venv/pycache", *tree.parts[1:], name)
-            shutil.copytree(known / name, new, dirs_exist_ok=True)
+        if known.joinpath(*ROOT.parts[1:], name).exists():
+            copy = new.joinpath(*tree.parts[1:], name)
+            shutil.copytree(known.joinpath(*ROOT.parts[1:], name), copy, dirs_exist_ok=True)
+    for path in {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}:
+        library = known.joinpath(*Path(path).parts[1:])
+        link = new.joinpath(*Path(path).parts[1:])
+        if library.exists() and not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(library)
 
 
 def run(tree: Path, command: str) -> subprocess.CompletedProcess[str]:
