@@ -198,7 +198,9 @@ def _namespace_state(
     with suppress(OSError):
         after = instruments.run(node, counters.read_counters)
         if ports:
-            listening = instruments.run(node, counters.listening_sockets, instruments.question.protocol, ports)
+            from labctl.kernel.namespaces.ports import listeners_at  # a ping asks for none
+
+            listening = instruments.run(node, listeners_at, instruments.question.protocol, ports)
     links: list[Link] = kinds.get(Link, [])  # type: ignore[assignment]
     cables = [link.at.dev for link in links if link.kind in ("veth", "tun") and link.up]
     without_carrier: tuple[str, ...] = ()

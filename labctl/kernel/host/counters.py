@@ -1,9 +1,8 @@
-"""The network stack's counters of one namespace that indicate problems, and the addresses that listen on a port."""
+"""The network stack's counters of one namespace that indicate problems, and how /proc/net writes a socket."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import cache
 from ipaddress import ip_address
 
@@ -50,18 +49,6 @@ def _is_problem(name: str) -> bool:
 def increases(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     """How much each counter has increased; those that have not are left out. Pure."""
     return {name: now - before.get(name, 0) for name, now in after.items() if now > before.get(name, 0)}
-
-
-def listening_sockets(protocol: str, ports: Iterable[int]) -> tuple[str, ...]:
-    """The sockets that listen on one of these ports in this thread's namespace: `tcp 127.0.0.1:80`."""
-    wanted, found = set(ports), []
-    for name in (protocol, f"{protocol}6"):
-        for fields in _lines(name)[1:]:
-            address, _, port = fields[ADDRESS_COLUMN].partition(":")
-            if int(port, 16) in wanted and fields[STATE_COLUMN] == LISTEN_STATES[protocol]:
-                ip = address_of(address)
-                found.append(f"{protocol} {f'[{ip}]' if ip.version == 6 else ip}:{int(port, 16)}")
-    return tuple(found)
 
 
 def address_of(text: str) -> IP:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -64,6 +64,13 @@ def listening_sockets(path: Path | None = None) -> tuple[ListeningSocket, ...]:
             holders.setdefault(name, []).append(f"{_name(pid)} (process {pid})")
     made = {ListeningSocket(protocol, ip, port, tuple(holders.get(name, ()))) for protocol, ip, port, name in found}
     return tuple(sorted(made, key=lambda one: (one.protocol, one.port, one.address.version, one.address.packed)))
+
+
+def listeners_at(protocol: Protocol, wanted: Collection[int]) -> tuple[str, ...]:
+    """The sockets that listen on one of these ports in this thread's namespace: `tcp 127.0.0.1:80`."""
+    sockets = _listening_tcp() if protocol == "tcp" else _listening(protocol)
+    found = {(port, ip.version, ip.packed, ip) for ip, port, _ in sockets if port in wanted}
+    return tuple(f"{protocol} {f'[{ip}]' if ip.version == 6 else ip}:{port}" for port, _, _, ip in sorted(found))
 
 
 def _listening_tcp() -> Iterable[tuple[IP, int, str]]:

@@ -127,8 +127,12 @@ def test_sockets_are_found_without_sock_diag_too(monkeypatch: pytest.MonkeyPatch
 
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("::1", 0), family=socket.AF_INET6) as two:
         quick = ports.listening_sockets()
+        numbers = [made.getsockname()[1] for made in (one, two)]
+        expected = {f"tcp 127.0.0.1:{numbers[0]}", f"tcp [::1]:{numbers[1]}"}
+        assert set(ports.listeners_at("tcp", numbers)) == expected
         monkeypatch.setattr(sock_diag, "listening_tcp_sockets", refuse)
         assert ports.listening_sockets() == quick
+        assert set(ports.listeners_at("tcp", numbers)) == expected
         held = {(str(found.address), found.port) for found in quick if found.protocol == "tcp"}
         assert {one.getsockname()[:2], two.getsockname()[:2]} <= held
 
