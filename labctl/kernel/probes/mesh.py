@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import chain
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from labctl.core.mesh_pairs import Row, each_pair, in_rows
 from labctl.core.resources import IP
@@ -91,7 +91,7 @@ class Mesh:
         self._numbers: dict[int, dict[str, int]] = {version: {} for version in versions}  # of the members, by name
         self._members: list[Member] = []
         self._packed: list[bytes] = []  # the address of each member that is a target
-        self._identifiers: dict[int, int] = {}  # of the packets of a source
+        self._prefixes: dict[int, bytes] = {}  # with which the packets of a source begin: each has an ICMP identifier
         self._tag = new_tag()
         self._open: dict[Cell, _State] = {}  # in the order of asking
         self._evidence = MeshEvidence(self._tag, self._own, self._open.__contains__)
@@ -133,7 +133,7 @@ class Mesh:
             if time.monotonic() >= deadline:
                 break
             if len(cells) <= MAX_PAIRS_WITH_NEW_IDS:
-                self._identifiers.clear()
+                self._prefixes.clear()
             self._repeat(cells, deadline)
         return True
 
@@ -221,32 +221,30 @@ class Mesh:
             touched: dict[int, None] = {}
             for version, rows in self._by_version(tile):
                 numbers = self._numbers[version]
-                known: dict[tuple[str, ...], _Targets] = {}  # most rows of a tile have the same
+                sources_of: dict[tuple[str, ...], list[int]] = {}  # of the same targets, as most rows of a tile have
                 for source, names in rows:
-                    targets = known.get(names)
-                    if targets is None:
-                        columns = tuple(numbers[name] for name in names)
-                        targets = known[names] = _Targets(columns, tuple(self._packed[column] for column in columns))
-                        touched.update(dict.fromkeys(columns))
-                    self._send_row(tools, numbers[source], targets)
-                    touched[numbers[source]] = None
+                    sources_of.setdefault(names, []).append(numbers[source])
+                for names, sources in sources_of.items():
+                    columns = tuple(numbers[name] for name in names)
+                    addresses = tuple(self._packed[column] for column in columns)
+                    self._evidence.expect(version, sources, columns, addresses)
+                    for row in sources:
+                        self._send_row(tools, row, columns, addresses)
+                    touched.update(dict.fromkeys((*columns, *sources)))
             for number in touched:
                 self._read(tools, number)
         self._tools.append(tools)
 
-    def _send_row(self, tools: _Tools, row: int, targets: _Targets) -> None:
-        """Send the requests of one source."""
+    def _send_row(self, tools: _Tools, row: int, columns: tuple[int, ...], addresses: tuple[bytes, ...]) -> None:
+        """Send the requests of one source, to targets with these numbers and addresses."""
         version = self._members[row][1]
-        columns, addresses = targets
-        self._evidence.expect(version, row, columns, addresses)
         sock = self._sockets.get(self._members[row])
         if sock is None:
             refused = [(column, NO_SOCKET) for column in columns]
         else:
-            if row not in self._identifiers:
-                self._identifiers[row] = ICMP_IDS.next_id()
-            head = prefix(version, self._identifiers[row], self._tag, row)
-            refused = tools.sender(version).send(sock.fileno(), head, columns, addresses)
+            if row not in self._prefixes:
+                self._prefixes[row] = prefix(version, ICMP_IDS.next_id(), self._tag, row)
+            refused = tools.sender(version).send(sock.fileno(), self._prefixes[row], columns, addresses)
         for column, error in refused:
             self._evidence.refuse(version, (row, column), self._packed[column], error)
 
@@ -254,7 +252,7 @@ class Mesh:
         """Wait for late replies, send one more probe for each pair without one, and read again."""
         self._prepare(self._rows(cells))
         for row, column in cells:
-            self._evidence.expect(self._members[row][1], row, (column,), (self._packed[column],))
+            self._evidence.expect(self._members[row][1], (row,), (column,), (self._packed[column],))
         self._drain(min(time.monotonic() + RETRY_INTERVAL_S, deadline), RETRY_INTERVAL_S)
         self._settle(cells, sent=False)
         left = self._doubtful(cells)
@@ -399,13 +397,6 @@ class _Tools:
         if version not in self._receivers:
             self._receivers[version] = EchoReceiver(version)
         return self._receivers[version]
-
-
-class _Targets(NamedTuple):
-    """The numbers of some targets, and their addresses."""
-
-    columns: tuple[int, ...]
-    addresses: tuple[bytes, ...]
 
 
 def _pair_count(rows: Iterable[Row]) -> int:

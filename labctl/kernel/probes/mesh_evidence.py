@@ -61,14 +61,16 @@ class MeshEvidence:
         self._waiting = {number: set() for number in numbers}
         self._wrong, self._errors = {}, {}
 
-    def expect(self, version: int, source: int, targets: Sequence[int], addresses: Sequence[bytes]) -> None:
-        """Expect the packets between a source and these targets, which have these addresses."""
-        tag, kind, address = self._tag, ECHO_REPLY[version], self._usual_address(source)
-        pairs = zip(targets, addresses, strict=True)
-        self._waiting[source].update([(ip, kind, tag, source, target) for target, ip in pairs])
+    def expect(self, version: int, sources: Sequence[int], targets: Sequence[int], addresses: Sequence[bytes]) -> None:
+        """Expect the packets between each of these sources and each of these targets, which have these addresses."""
+        tag, kind, waiting = self._tag, ECHO_REPLY[version], self._waiting
+        pairs = list(zip(targets, addresses, strict=True))
+        for source in sources:
+            waiting[source].update([(ip, kind, tag, source, target) for target, ip in pairs])
         kind = ECHO_REQUEST[version]
+        own = [(source, self._usual_address(source)) for source in sources]
         for target in targets:
-            self._waiting[target].add((address, kind, tag, source, target))
+            waiting[target].update([(ip, kind, tag, source, target) for source, ip in own])
 
     def refuse(self, version: int, cell: Cell, address: bytes, errno: int) -> None:
         """A packet to this address could not be sent."""

@@ -25,7 +25,7 @@ def evidence() -> MeshEvidence:
     """Member 1 asks 2 and 3."""
     made = MeshEvidence(TAG, lambda number: frozenset(OWN[number]))
     made.begin(OWN)
-    made.expect(4, 1, [2, 3], [OWN[2][0], OWN[3][0]])
+    made.expect(4, [1], [2, 3], [OWN[2][0], OWN[3][0]])
     return made
 
 
@@ -108,7 +108,7 @@ def test_late_packets_of_pairs_without_proof_are_kept_while_others_are_asked() -
     """A neighbour that answers late holds a request back, until another part of the mesh is asked."""
     evidence = MeshEvidence(TAG, lambda number: frozenset(OWN[number]), {(1, 2)}.__contains__)
     evidence.begin([2, 3])
-    evidence.expect(4, 3, [2], [OWN[2][0]])
+    evidence.expect(4, [3], [2], [OWN[2][0]])
     evidence.record(2, [request(1, 2), request(3, 2), request(3, 1), request(1, 2, tag=b"labmelse")])
     evidence.record(1, [reply(1, 2), reply(1, 3)])
     evidence.record(3, [reply(1, 2), reply(3, 2)])
