@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support import forked
+
 
 @pytest.fixture
 def own_plugin(tmp_path: Path) -> Path:
-    """A folder with labctl-cni in it, which runs this source tree."""
+    """A folder with labctl-cni in it, which is this one, forked."""
     folder = tmp_path / "plugins"
     folder.mkdir()
-    root = Path(__file__).resolve().parents[2]
-    file = folder / "labctl-cni"
-    words = (
-        f"#!{sys.executable}", "import sys", f"sys.path.insert(0, {str(root)!r})",
-        f"sys.pycache_prefix = {sys.pycache_prefix!r}", "from labctl.cni_plugin.main import main", "sys.exit(main())",
-    )  # fmt: skip
-    file.write_text("\n".join(words))
-    file.chmod(0o755)
+    (folder / "labctl-cni").symlink_to(forked.cni_plugin_program())
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from labctl.kernel.cni import plugins
 from labctl.lab import lifecycle
 from labctl.scenario import catalog
 
-FAKE = r"""#!/usr/bin/env python3
-import json, os, sys
+FAKE = r"""import json, os, sys
 here = os.path.dirname(os.path.abspath(sys.argv[0]))
 name = os.path.basename(sys.argv[0])
 config = json.loads(sys.stdin.read() or "{}")
@@ -75,7 +75,7 @@ class Fake:
         self.folder = folder
         folder.mkdir(exist_ok=True)
         for name in names:
-            (folder / name).write_text(FAKE)
+            (folder / name).write_text(f"#!{sys.executable} -IS\n{FAKE}")
             (folder / name).chmod(0o755)
         self.versions = versions
         self.script()

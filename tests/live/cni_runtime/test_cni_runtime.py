@@ -459,10 +459,13 @@ def test_labctl_is_the_runtime_and_the_plugin_at_once(
     chain = f"[{{type: labctl-cni, shape: routed, ipam: {ipam}}}]"
     real()
     entry = tmp_path / "labctl-cni"
-    entry.write_text(ENTRY.format(python=sys.executable, cache=tmp_path / "cache", root=str(ROOT)))
-    entry.chmod(0o755)
     if on_path:
+        entry.symlink_to(forked.cni_plugin_program())
         monkeypatch.setenv("CNI_PATH", f"{tmp_path}:{plugins.search_path()}")
+    else:  # a real start
+        cache = sys.pycache_prefix or tmp_path / "cache"
+        entry.write_text(ENTRY.format(python=sys.executable, cache=cache, root=str(ROOT)))
+        entry.chmod(0o755)
     monkeypatch.setattr(plugins, "_own_folder", lambda: "/nowhere" if on_path else str(tmp_path))
     alone = ("nodes={node1: {pods: [a, b]}, node2: {pods: [c]}}", "checks=[]")
     definition = real(f"conflist.plugins={chain}", *alone)
