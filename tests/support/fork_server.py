@@ -58,7 +58,8 @@ def import_all() -> None:
     for module in pkgutil.walk_packages(labctl.__path__, "labctl."):
         if not module.name.startswith(NOT_IMPORTED):
             importlib.import_module(module.name)
-    iptc_import.load()
+    with suppress(Exception):  # where it cannot work, each command says so
+        iptc_import.load()
     for name in OTHERS:
         importlib.import_module(name)
 
