@@ -65,7 +65,7 @@ def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
         env=environment,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     outputs = [json.loads(line) for line in done.stdout.splitlines()]
 

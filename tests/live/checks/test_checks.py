@@ -230,8 +230,8 @@ def test_no_probe_of_a_process_looks_like_another() -> None:
     with NetnsThread() as entering:
         for _ in range(3):
             with mesh.Mesh(LAB, entering, {"c": ip_address("10.9.2.2")}, lambda name: ()) as pairs:
-                pairs.ask([("a", "c"), ("b", "c")], math.inf)
-                used |= set(pairs._identifiers.values())
+                pairs.ask([("a", ("c",)), ("b", ("c",))], math.inf)
+                used |= {int.from_bytes(head[4:6], "big") for head in pairs._prefixes.values()}
     assert len(used) == 6
     assert not used & taken
 
@@ -562,7 +562,7 @@ def test_a_mesh_whose_buffers_overflow_is_inconclusive(monkeypatch: pytest.Monke
     counts = PairCounts(1, 1, 1)
     targets = {"c": ip_address("10.9.2.2")}
     with NetnsThread() as entering, mesh.Mesh(LAB, entering, targets, lambda name: ()) as pairs:
-        pairs.ask([("a", "c")], math.inf)
+        pairs.ask([("a", ("c",))], math.inf)
         before = pairs.result()
         inside("a", "ping -q -c 60 -i 0.002 10.9.2.2")
         after = pairs.result()
@@ -827,7 +827,7 @@ def _children() -> str:
 def test_nothing_is_left_after_a_run_or_an_interrupt() -> None:
     lab = the_lab(PING, TCP, replace(PING, via="tcpdump", sees=(see("c/eth0", "a"),)))
     runner.run(lab)
-    files, threads, began = _open_files(), threading.active_count(), time.monotonic()
+    here, began = (_open_files(), threading.active_count(), _children()), time.monotonic()
 
     def interrupt(_: Outcome) -> None:
         raise KeyboardInterrupt
@@ -837,7 +837,7 @@ def test_nothing_is_left_after_a_run_or_an_interrupt() -> None:
     runner.run(lab)
 
     assert time.monotonic() - began < 5
-    assert (_open_files(), threading.active_count(), _children()) == (files, threads, "")
+    assert (_open_files(), threading.active_count(), _children()) == here
 
 
 def test_preset_neighbours_live_as_long_as_the_check_and_leave_others_alone() -> None:
