@@ -95,8 +95,8 @@ def choose_pairs(groups: MeshGroups, nodes: Mapping[str, str], seed: str, limit:
 
 
 def parts(rows: Iterable[Row], max_pairs: int, max_machines: int) -> Iterator[list[Row]]:
-    """The rows in parts, in their order: each of at most `max_pairs` pairs between at most `max_machines` machines.
-    Both limits are at least 2. A row that is longer than a limit is divided."""
+    """The rows in parts, in their order: each of at most `max_pairs` pairs between at most `max_machines` machines, of
+    which there are two or more. A row that is longer than a limit is divided."""
     part: list[Row] = []
     machines: set[str] = set()
     count, longest = 0, min(max_pairs, max_machines - 1)
