@@ -37,7 +37,7 @@ TILE = 1024  # pairs that are sent before replies are read
 MAX_THREADS = 4  # that ask pairs
 THREADED_PAIRS = 4 * TILE  # fewer pairs are asked by one thread
 MAX_READS = 16  # of one socket before the next one has its turn
-RETRY_INTERVAL_S = 0.2  # seconds between two rounds of the unanswered pairs
+RETRY_INTERVAL_S = 0.2  # seconds between two rounds of the doubtful pairs
 QUIET_S = 0.05  # seconds without any packet after which a round is over
 MAX_OPEN_PAIRS = 40_000  # unproven pairs after which no further pairs are asked
 REFUSALS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EADDRNOTAVAIL, errno.EMSGSIZE}
@@ -64,11 +64,6 @@ class _State:
         """Whether another probe may show more."""
         return not self.replied or not (self.seen_source or self.never_seen)
 
-    def add(self, *, replied: bool, seen_source: bytes) -> None:
-        """Add what was observed. The last address that the target saw counts."""
-        self.replied |= replied
-        self.seen_source = seen_source or self.seen_source
-
 
 class Mesh:
     """The pairs of one mesh. A context manager: it closes its sockets.
@@ -93,8 +88,8 @@ class Mesh:
         self._packed: list[bytes] = []  # the address of each member that is a target
         self._prefixes: dict[int, bytes] = {}  # with which the packets of a source begin: each has an ICMP identifier
         self._tag = new_tag()
+        self._evidence = MeshEvidence(self._tag, self._own)
         self._open: dict[Cell, _State] = {}  # in the order of asking
-        self._evidence = MeshEvidence(self._tag, self._own, self._open.__contains__)
         self._tools: list[_Tools] = []  # that no thread uses now
 
     def __enter__(self) -> Mesh:
@@ -113,7 +108,6 @@ class Mesh:
         self._drain(time.monotonic() + RETRY_INTERVAL_S, QUIET_S)
         for cell, observation in self._evidence.unproven().items():
             self._note(cell, observation, self._open.setdefault(cell, _State()))
-        self._note_late()
         return tiles.problem
 
     @property
@@ -262,7 +256,6 @@ class Mesh:
         self._drain(min(time.monotonic() + RETRY_INTERVAL_S, deadline), QUIET_S)
         for tile in tiles.taken:
             self._settle(map(self._cell, each_pair(tile)), sent=True)
-        self._note_late()
 
     def _doubtful(self, cells: Iterable[Cell]) -> list[Cell]:
         return [cell for cell in cells if (state := self._open.get(cell)) is not None and state.is_doubtful]
@@ -326,24 +319,10 @@ class Mesh:
 
     def _note(self, cell: Cell, observation: Observation, state: _State, *, sent: bool = True) -> None:
         """Add what was observed to what is known of an open pair."""
-        state.add(replied=observation.replied, seen_source=observation.seen_source)
+        state.replied |= observation.replied
+        state.seen_source = observation.seen_source or state.seen_source
         if sent:
             self._note_error(cell, observation.errno, state)
-        self._forget_proven(cell, state)
-
-    def _note_late(self) -> None:
-        """Add what came for pairs of other parts, or of earlier rounds."""
-        for packet in self._evidence.take_late():
-            state = self._open.get(packet.cell)
-            if state is None:
-                continue  # an earlier packet of the list has proven it
-            if not packet.is_request:
-                state.add(replied=packet.address == self._packed[packet.cell[1]], seen_source=b"")
-            elif not state.seen_source or packet.address not in self._own(packet.cell[0]):
-                state.add(replied=False, seen_source=packet.address)  # a wrong address is not forgotten
-            self._forget_proven(packet.cell, state)
-
-    def _forget_proven(self, cell: Cell, state: _State) -> None:
         if state.replied and state.seen_source in self._own(cell[0]):
             del self._open[cell]
 

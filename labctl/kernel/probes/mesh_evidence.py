@@ -6,7 +6,7 @@ taken out of it: a pair that is proven leaves nothing. Threads may use one objec
 on a set is one operation of the interpreter.
 
 A packet may come late, while other pairs are asked: a neighbour that does not answer at once holds it back in the
-kernel. If its pair is not proven yet, it is kept.
+kernel. Such a packet does not count. So a pair with a reply, but no request at its target, is asked once more.
 """
 
 from __future__ import annotations
@@ -32,29 +32,15 @@ class Observation:
     errno: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LatePacket:
-    """A packet of a pair that is not asked now: a request at its target, or a reply at its source; and its sender's
-    address."""
-
-    cell: Cell
-    is_request: bool
-    address: bytes
-
-
 class MeshEvidence:
-    """The packets of one mesh. Members have numbers. `own` gives the addresses that a member may be seen with.
-    `is_open` says whether a pair was asked and is not proven."""
+    """The packets of one mesh. Members have numbers; `own` gives the addresses that a member may be seen with."""
 
-    def __init__(
-        self, tag: bytes, own: Callable[[int], frozenset[bytes]], is_open: Callable[[Cell], bool] = lambda _: False
-    ) -> None:
-        self._tag, self._own, self._is_open = tag, own, is_open
+    def __init__(self, tag: bytes, own: Callable[[int], frozenset[bytes]]) -> None:
+        self._tag, self._own = tag, own
         self._usual: dict[int, bytes] = {}  # the address with which a source was seen last, or may be seen
         self._waiting: dict[int, set[Echo]] = {}  # by the number of the member whose socket waits
         self._wrong: dict[Cell, bytes] = {}  # addresses that are not the source's own
         self._errors: dict[Cell, int] = {}
-        self._late: list[LatePacket] = []
 
     def begin(self, numbers: Iterable[int]) -> None:
         """Begin to expect packets at these members. Nothing else is expected from now on."""
@@ -80,17 +66,14 @@ class MeshEvidence:
 
     def record(self, number: int, echoes: list[Echo]) -> None:
         """The socket of this member has received these packets."""
-        waiting = self._waiting.get(number, set())
+        waiting = self._waiting.get(number)
+        if waiting is None:
+            return
         found = set(echoes)
         strange = found - waiting
         waiting -= found
         for echo in strange:
             self._record_strange(number, echo)
-
-    def take_late(self) -> list[LatePacket]:
-        """The late packets since the last call."""
-        late, self._late = self._late, []
-        return late
 
     def waiting(self) -> list[int]:
         """The members that have not received all."""
@@ -122,16 +105,14 @@ class MeshEvidence:
         return self._usual[source]
 
     def _record_strange(self, number: int, echo: Echo) -> None:
-        """A packet that was not expected. It counts if its pair is not proven yet: a request at its target, or a reply
-        at its source."""
+        """A packet that was not expected. It counts if it is a request of a pair that is not proven yet, at its
+        target."""
         address, kind, tag, source, target = echo
-        cell, is_request = (source, target), kind in REQUESTS
-        if tag != self._tag or number != (target if is_request else source):
+        cell = (source, target)
+        if tag != self._tag or kind not in REQUESTS or target != number or source not in self._waiting:
             return
-        if not (is_request and {source, target} <= self._waiting.keys() and self._is_pending(kind, cell)):
-            if self._is_open(cell):  # else it is a late packet of a proven pair
-                self._late.append(LatePacket(cell, is_request, address))
-            return
+        if not self._is_pending(kind, cell):
+            return  # a late packet of a proven pair
         self._forget_request(kind, cell)
         if address in self._own(source):
             self._usual[source] = address

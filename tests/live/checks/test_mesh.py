@@ -23,6 +23,7 @@ from labctl.kernel.namespaces import thread
 from labctl.kernel.netlink import neighbour_tables
 from labctl.kernel.probes import echo_batch, mesh_sockets
 from labctl.kernel.probes import mesh as probes
+from labctl.kernel.probes.mesh_evidence import REQUESTS, MeshEvidence
 from labctl.lab import lifecycle
 
 NAME = "meshlab"
@@ -281,7 +282,7 @@ def test_many_threads_and_few_sockets_find_the_same(
     assert len(open_sockets) > 1
 
 
-def test_a_request_that_comes_while_other_pairs_are_asked_is_evidence(
+def test_a_request_that_comes_while_other_pairs_are_asked_makes_no_failure(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """pod1-2 does not answer ARP at first, so the kernel holds the requests of pod1-1 back for a second. They arrive
@@ -314,6 +315,27 @@ def test_a_request_that_comes_while_other_pairs_are_asked_is_evidence(
     assert [rows[0][0] for rows in parts] == ["pod1-1", "pod1-3"]
     assert found.verdict == "pass", text(found)
     assert found.evidence[0] == "2 of 2 pairs: replied, seen with own address"
+
+
+@pytest.mark.parametrize(("losses", "verdict"), [(1, "pass"), (9, "fail")])
+def test_a_pair_with_a_reply_is_asked_again_if_its_request_was_not_seen(
+    lab: Lab, losses: int, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evidence of its requests is lost once, or each time. If it is lost twice, that is the finding."""
+    lost: list[Any] = []
+    record = MeshEvidence.record
+
+    def lose(self: MeshEvidence, number: int, echoes: list[Any]) -> None:
+        requests = [echo for echo in echoes if echo[1] in REQUESTS and len(lost) < losses]
+        lost.extend(requests)
+        record(self, number, [echo for echo in echoes if echo not in requests])
+
+    monkeypatch.setattr(MeshEvidence, "record", lose)
+    found = outcome(lab, replace(MESH, groups=((("pod1-1",), ("pod2-1",)),)))
+
+    assert found.verdict == verdict, text(found)
+    assert len(lost) == min(losses, 2)
+    assert verdict == "pass" or "pod1-1 -> pod2-1 (10.244.1.2): replied, never seen there" in text(found)
 
 
 def test_a_mesh_needs_few_open_files(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

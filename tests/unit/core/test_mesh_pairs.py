@@ -146,6 +146,11 @@ def test_rows_are_the_pairs_in_their_order_and_most_have_the_same_targets_as_oth
     assert limit is not None or len({targets for _, targets in rows}) < len(rows) / 10
 
 
+def test_a_row_is_not_longer_than_a_tile() -> None:
+    pairs = [("a", f"b{number}") for number in range(TILE + 1)]
+    assert [len(targets) for _, targets in in_rows(pairs)] == [TILE, 1]
+
+
 def test_the_sample_of_many_nodes_needs_few_machines_at_a_time() -> None:
     """A machine asks several nodes in a row, so that the machines of one part do not change with every pair."""
     found, on = cluster(100, 30, 10_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labctl.kernel.probes.echo_batch import ECHO_REPLY, ECHO_REQUEST, Echo
-from labctl.kernel.probes.mesh_evidence import LatePacket, MeshEvidence, Observation
+from labctl.kernel.probes.mesh_evidence import MeshEvidence, Observation
 
 TAG = b"labmsalt"
 OWN = {1: (b"\x0a\0\0\1", b"\x0a\1\0\1"), 2: (b"\x0a\0\0\2",), 3: (b"\x0a\0\0\3",)}
@@ -102,16 +102,3 @@ def test_a_packet_that_could_not_be_sent_is_not_waited_for(evidence: MeshEvidenc
 
     assert evidence.waiting() == []
     assert evidence.unproven() == {(1, 2): Observation(False, errno=101)}
-
-
-def test_late_packets_of_pairs_without_proof_are_kept_while_others_are_asked() -> None:
-    """A neighbour that answers late holds a request back, until another part of the mesh is asked."""
-    evidence = MeshEvidence(TAG, lambda number: frozenset(OWN[number]), {(1, 2)}.__contains__)
-    evidence.begin([2, 3])
-    evidence.expect(4, [3], [2], [OWN[2][0]])
-    evidence.record(2, [request(1, 2), request(3, 2), request(3, 1), request(1, 2, tag=b"labmelse")])
-    evidence.record(1, [reply(1, 2), reply(1, 3)])
-    evidence.record(3, [reply(1, 2), reply(3, 2)])
-
-    assert evidence.take_late() == [LatePacket((1, 2), True, OWN[1][0]), LatePacket((1, 2), False, OWN[2][0])]
-    assert (evidence.take_late(), evidence.unproven()) == ([], {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from labctl.core.resources import Interface, Link
 from tests.fidelity import alike
 from tests.fidelity.differences import CASES, DIFFERENCES, unexplained
 
@@ -36,3 +37,17 @@ def test_every_reason_is_of_cases_that_there_are() -> None:
 )
 def test_an_address_that_is_made_of_a_mac_address_is_known(address: str, told: str) -> None:
     assert alike._Names(()).text(f"local {address} cni0") == f"local {told} cni0"
+
+
+@pytest.mark.parametrize(
+    ("device", "prefix", "told"),
+    [
+        ("docker0", "02:42", "MAC of host/docker0, drawn after 02:42"),
+        ("cni0", None, "MAC of host/cni0"),  # the kernel drew it
+        ("veth0123abc", "02:42", "MAC of host/veth-nowhere"),  # and this one: Docker leaves it to the kernel
+    ],
+)
+def test_only_what_draws_after_a_prefix_is_asked_for_it(device: str, prefix: str | None, told: str) -> None:
+    mac = "02:42:9c:01:02:03"
+    link = Link(Interface("host", device), "veth" if device.startswith("veth") else "bridge", mac=mac)
+    assert alike._Names((link,), prefix).text(mac) == told
