@@ -14,6 +14,7 @@ from labctl.core.resources import Attachment, Chain, IpSet, Netns, NftObject, Pl
 from labctl.errors import LimitError
 from labctl.kernel.firewall import backend, chains
 from labctl.kernel.host import lab_state, paths
+from labctl.kernel.host.limits import SPARE_FILES, widen_file_table
 from labctl.kernel.host.signals import ignore_signals
 from labctl.kernel.namespaces import lab_namespaces, occupants
 from labctl.kernel.namespaces.entry import returning
@@ -70,6 +71,7 @@ class KernelLab:
         If no thread can be started, the calling thread reads the namespaces itself.
         """
         existing = tuple(nodes if nodes is not None else self.nodes())
+        self._widen_file_table(len(existing))
         try:
             self.thread.start()
         except LimitError:
@@ -103,6 +105,7 @@ class KernelLab:
         """
         if self._compared and self.snapshot is None:
             self.observe(self._compared, chains=False)  # the links that exist
+        self._widen_file_table(sum(isinstance(change.want, Netns) for change in changes if change.have is None))
         self.thread.run(None, self._apply, changes)
 
     def create_connections(self, flows: Iterable[Flow]) -> None:
@@ -159,6 +162,10 @@ class KernelLab:
         for node in nodes:
             lab_namespaces.unbind(paths.netns_path(self.lab, node))
         return nodes
+
+    def _widen_file_table(self, namespaces: int) -> None:
+        """Before the thread opens so many namespaces."""
+        widen_file_table(lab_namespaces.FILES_PER_NAMESPACE * namespaces + SPARE_FILES)
 
     def _observe(self, plan: Plan, nodes: tuple[str, ...], with_chains: bool, complete: bool) -> Plan:
         from labctl.kernel.observe.lab_reader import LabReader

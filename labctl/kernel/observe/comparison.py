@@ -18,9 +18,10 @@ from typing import cast
 from labctl.core.diff import diff
 from labctl.core.iptables import Backend
 from labctl.core.resources import Attachment, Plan, Process, Resource
+from labctl.kernel.host.limits import SPARE_FILES, widen_file_table
 from labctl.kernel.host.second_process import Pipe, can_fork, second_process
 from labctl.kernel.host.signals import ignore_signals
-from labctl.kernel.namespaces.lab_namespaces import NamespaceSet
+from labctl.kernel.namespaces.lab_namespaces import FILES_PER_NAMESPACE, NamespaceSet
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.observe.lab_reader import LabReader
 
@@ -47,6 +48,7 @@ def compare(lab: str, plan: Plan, nodes: Sequence[str], backend: Backend) -> tup
     wanted: dict[str, list[Resource]] = {}
     for item in plan:
         wanted.setdefault(item.ns, []).append(item)
+    widen_file_table(FILES_PER_NAMESPACE * len(nodes) + SPARE_FILES)  # each process may read most of them
     with _queue(nodes) as queue:
 
         def share(pipe: Pipe) -> None:

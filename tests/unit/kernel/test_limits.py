@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +99,26 @@ def test_the_hint_raises_the_limit_for_one_command() -> None:
     found = limits.limit_error(OSError(errno.EMFILE, ""))
     assert found is not None
     assert with_sudo(found.hint, "sudo ").startswith("sudo prlimit --nofile=16384:16384 labctl ...")
+
+
+def file_table_size() -> int:
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition("FDSize:")[2].split()[0])
+
+
+def test_the_file_table_is_widened_at_once_and_no_file_stays_open() -> None:
+    before, opened = file_table_size(), set(os.listdir("/proc/self/fd"))
+
+    limits.widen_file_table(before + 1)
+
+    assert file_table_size() > before
+    assert len(os.listdir("/proc/self/fd")) == len(opened)
+
+
+def test_a_file_table_beyond_the_limit_stays_as_it_is() -> None:
+    before = file_table_size()
+    limits.widen_file_table(resource.getrlimit(resource.RLIMIT_NOFILE)[1] + 1)
+    assert file_table_size() == before
 
 
 @pytest.mark.parametrize(("lowest_free", "spare", "refused"), [(40, 24, False), (41, 24, True), (63, 1, False)])
