@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
-from labctl.checks.evidence import HttpAnswer
 from labctl.core.resources import IP
 from labctl.core.results import Verdict
 from labctl.core.scenario_types import Check
 from labctl.core.sentence import Sentence, one_of, sentence
+
+if TYPE_CHECKING:
+    from labctl.checks.evidence import HttpAnswer
 
 
 def judge_answer(check: Check, answer: HttpAnswer) -> Iterator[tuple[Verdict, str]]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import islice
 
-from labctl.checks.attempt import CheckAttempt
 from labctl.checks.context import NODE_TAP_LIMIT, CheckContext, namespaces_to_tap
 from labctl.checks.mesh_neighbours import MeshNeighbours, NoRoomError
 from labctl.checks.verdict import evaluate_mesh
@@ -175,6 +174,8 @@ def _reprobe_pairs(context: CheckContext, check: Check, pairs: Sequence[Pair]) -
 
 def _reprobe_pair(context: CheckContext, pair: Pair, single: Check) -> str:
     """Where a single probe between a failed pair was last seen."""
+    from labctl.checks.attempt import CheckAttempt
+
     evidence, _ = CheckAttempt(context, single, ip_address(pair.address)).run()
     seen = (*evidence.trail.requests, *evidence.trail.replies)
     what = sentence("last seen {packet}", packet=seen[-1]) if seen else sentence("not seen")

@@ -18,15 +18,17 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from labctl.checks.evidence import CheckEvidence, Expectation
 from labctl.checks.http_verdict import judge_answer
 from labctl.core.names import summarize_names
-from labctl.core.observations import Answer
 from labctl.core.results import MeshResult, PairCounts, Sighting, Verdict
 from labctl.core.sentence import Sentence, joined, sentence
-from labctl.packets.trail import Trail
+
+if TYPE_CHECKING:
+    from labctl.checks.evidence import CheckEvidence, Expectation
+    from labctl.core.observations import Answer
+    from labctl.packets.trail import Trail
 
 Evaluation: TypeAlias = tuple[Verdict, tuple[str, ...]]
 
