@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from labctl.core.diff import Change
+    from labctl.core.lab_results import UpResult
     from labctl.core.resources import IP, Resource
-    from labctl.core.results import Outcome, Report, UpResult
+    from labctl.core.results import Outcome, Report
     from labctl.core.scenario_types import Check, Lab, ListeningPort, Machine
     from labctl.kernel.node_exec.background import BackgroundProcess
     from labctl.packets.decode import Frame

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.core.diff import Change, diff, same
+from labctl.core.lab_results import RunningSummary, UpResult
 from labctl.core.resources import (
     Address,
     Attachment,
@@ -19,7 +20,6 @@ from labctl.core.resources import (
     Resource,
     attachments_of,
 )
-from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
 from labctl.core.sentence import sentence
 from labctl.errors import KernelError, LabError, LimitError, UsageError

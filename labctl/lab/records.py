@@ -14,7 +14,7 @@ from labctl.kernel.host.user import user_name
 from labctl.scenario.definition import Definition, compile_definition, define
 
 if TYPE_CHECKING:
-    from labctl.core.results import RunningSummary
+    from labctl.core.lab_results import RunningSummary
 
 
 MAX_LISTED = 20  # labs in a message
@@ -22,7 +22,7 @@ MAX_LISTED = 20  # labs in a message
 
 def running_labs() -> tuple[RunningSummary, ...]:
     """Every lab on this machine."""
-    from labctl.core.results import RunningSummary
+    from labctl.core.lab_results import RunningSummary
     from labctl.kernel.host import definition_record, paths
 
     found = []

@@ -9,7 +9,7 @@ from labctl.board.board import STATES, Board, Column, Line
 from labctl.board.documents import entry_document
 from labctl.board.entry import KINDS, TIME, Entry, Kind
 from labctl.core.sentence import sentence, sentence_n
-from labctl.report.node_view import TableSection
+from labctl.report.table_section import TableSection
 from labctl.report.terminal import Terminal
 from labctl.translation.language import gettext
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from labctl.core.text import count, duration
-from labctl.report.node_view import TableSection
+from labctl.report.table_section import TableSection
 
 if TYPE_CHECKING:
     from labctl.compare.table import Table

@@ -11,7 +11,7 @@ from labctl.core.sentence import Sentence, in_a_row, joined, sentence
 from labctl.core.text import count
 from labctl.exercises.locate import ANSWER_FORM
 from labctl.exercises.predict import answer_form
-from labctl.report.node_view import TableSection
+from labctl.report.table_section import TableSection
 from labctl.report.text_layout import pad
 from labctl.translation.language import gettext
 

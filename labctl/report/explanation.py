@@ -17,7 +17,7 @@ from labctl.core.scenario_types import Lab
 from labctl.core.text import count
 from labctl.explanation.breakage import Breakage
 from labctl.explanation.explanation import Explainer, Explanation, Reasoned, Subject, by_machine, subjects
-from labctl.report.node_view import TableSection
+from labctl.report.table_section import TableSection
 from labctl.report.terminal import Terminal
 
 LABEL = 12  # columns of `made by`, `without`, with the blanks around

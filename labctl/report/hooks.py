@@ -17,7 +17,7 @@ from labctl.core.netfilter_hooks import (
 )
 from labctl.core.resources import Chain, NftObject, Plan
 from labctl.core.sentence import sentence
-from labctl.report.node_view import TableSection
+from labctl.report.table_section import TableSection
 from labctl.translation.language import gettext
 
 LAYERS: dict[Path, str] = {

@@ -15,10 +15,11 @@ from labctl.report.plain_text import with_sudo
 if TYPE_CHECKING:
     from labctl.core.diff import Change
     from labctl.core.fidelity import Fidelity
+    from labctl.core.lab_results import RunningSummary, UpResult
     from labctl.core.nft_counters import NftCounters
     from labctl.core.node_state import BridgePort, FdbEntry, ListeningSocket
     from labctl.core.observations import Flow
-    from labctl.core.results import Outcome, PairCounts, Report, RunningSummary, Sighting, UpResult
+    from labctl.core.results import Outcome, PairCounts, Report, Sighting
     from labctl.core.scenario_types import Lab, Machine, VirtualAddress
     from labctl.errors import LabError
     from labctl.explanation.explanation import Explanation

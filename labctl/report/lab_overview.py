@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labctl.core.resources import IP, Address, Chain, Link, NftObject, Plan, Resource, Route
-from labctl.report.node_view import TableSection, trim
+from labctl.report.node_view import trim
+from labctl.report.table_section import TableSection
 
 if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab, Machine

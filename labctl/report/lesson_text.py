@@ -11,7 +11,7 @@ from labctl.core.text import duration
 from labctl.exercises.predict import answer_form
 from labctl.lessons.steps import minutes, typed_commands
 from labctl.report.exercise_text import WIDTH, paragraphs
-from labctl.report.node_view import TableSection
+from labctl.report.table_section import TableSection
 from labctl.translation.language import gettext
 
 if TYPE_CHECKING:

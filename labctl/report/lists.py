@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from labctl.core import fidelity
+from labctl.core.lab_results import RunningSummary
 from labctl.core.names import summarize_names
-from labctl.core.results import RunningSummary
 from labctl.core.sentence import sentence
 from labctl.core.text import count
-from labctl.report.node_view import TableSection
 from labctl.report.plain_text import with_sudo
+from labctl.report.table_section import TableSection
 
 if TYPE_CHECKING:
     from labctl.lab.doctor import Finding

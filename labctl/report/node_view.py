@@ -24,6 +24,7 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
+from labctl.report.table_section import Row, TableSection
 
 if TYPE_CHECKING:
     from labctl.core.iptables_save import ChainCounters
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
     from labctl.explanation.planned_reasons import PlannedReasons
 
-Row = tuple[str, ...]
 Why = Callable[["Resource"], str]  # the reason of an object; "" for none
 IP_PROTOCOLS = {
     1: "icmp",
@@ -45,15 +45,6 @@ IP_PROTOCOLS = {
     132: "sctp",
 }  # in conntrack(8)
 MAX_CONNECTIONS = 50  # rows of the table of connections
-
-
-@dataclass(frozen=True, slots=True)
-class TableSection:
-    """A table: its title, the names of its columns, and rows of text. Without columns it has no header."""
-
-    title: str
-    columns: Row
-    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)

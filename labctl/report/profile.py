@@ -7,7 +7,7 @@ from typing import Any
 
 from labctl.core.sentence import sentence
 from labctl.kernel.host.phases import Phase
-from labctl.report.node_view import TableSection
+from labctl.report.table_section import TableSection
 from labctl.translation.language import gettext
 
 

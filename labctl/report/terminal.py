@@ -20,7 +20,7 @@ from labctl.report.text_layout import ANSI_COLOUR, align, draw, first_words, fol
 from labctl.translation.language import ORIGINAL, current_language, gettext
 
 if TYPE_CHECKING:
-    from labctl.report.node_view import TableSection
+    from labctl.report.table_section import TableSection
 
 # a line with a command, which can be pasted into a shell also if it is broken
 _VERBS = "up|down|check|exec|shell|trace|fix|explain|exercise"

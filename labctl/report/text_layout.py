@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from labctl.report.node_view import TableSection
+    from labctl.report.table_section import TableSection
 
 GAP = "  "  # between two columns
 ANSI_COLOUR = re.compile(r"\033\[\d*m")

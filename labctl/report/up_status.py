@@ -11,12 +11,12 @@ from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain, Netns, NftObject
 from labctl.core.sentence import Sentence, sentence, sentence_n
 from labctl.core.text import duration
-from labctl.report.node_view import TableSection
+from labctl.report.table_section import TableSection
 from labctl.report.text_layout import pad
 from labctl.translation.language import gettext
 
 if TYPE_CHECKING:
-    from labctl.core.results import UpResult
+    from labctl.core.lab_results import UpResult
     from labctl.core.scenario_types import Lab, Machine, VirtualAddress
     from labctl.explanation.planned_reasons import PlannedReasons
     from labctl.report.terminal import Terminal

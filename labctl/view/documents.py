@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from labctl.core.results import Outcome
     from labctl.core.scenario_types import Check, Lab
     from labctl.lab.fault_records import FaultRecord
-    from labctl.report.node_view import TableSection
+    from labctl.report.table_section import TableSection
 
 Document: TypeAlias = dict[str, Any]
 

@@ -22,6 +22,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.judgement import Judgement
+from labctl.core.lab_results import UpResult
 from labctl.core.lesson_types import (
     Claim,
     Lesson,
@@ -54,7 +55,7 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
-from labctl.core.results import BackendAnswer, Outcome, PairCounts, Report, Sighting, UpResult
+from labctl.core.results import BackendAnswer, Outcome, PairCounts, Report, Sighting
 from labctl.core.scenario_types import Check, Lab, Machine, See, VirtualAddress
 from labctl.core.snat_ports import PortUse
 from labctl.exercises import progress

@@ -22,7 +22,8 @@ from labctl.errors import UsageError
 
 if TYPE_CHECKING:
     from labctl.core.iptables import Backend
-    from labctl.core.results import Report, UpResult
+    from labctl.core.lab_results import UpResult
+    from labctl.core.results import Report
     from labctl.scenario.definition import Definition
 
 

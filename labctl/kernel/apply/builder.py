@@ -38,15 +38,16 @@ from labctl.kernel.apply.ifindex import DeviceNotReady, Indexes
 from labctl.kernel.apply.links import LinkBuilder, has_no_ipv6, must_recreate
 from labctl.kernel.apply.sysctls import SysctlWriter
 from labctl.kernel.host import phases
+from labctl.kernel.host.modules import FALLBACK_DEVICES
 from labctl.kernel.namespaces import device_state
 from labctl.kernel.namespaces.lab_namespaces import NamespaceSet
-from labctl.kernel.netlink import ipset, messages
+from labctl.kernel.netlink import messages
 from labctl.kernel.netlink.errors import fail_refused
 from labctl.kernel.netlink.rtnetlink import Refusal, flush_all
-from labctl.kernel.observe.snapshot import FALLBACK_DEVICES, Snapshot
 
 if TYPE_CHECKING:
     from labctl.kernel.firewall.chains import ChainWriter
+    from labctl.kernel.observe.snapshot import Snapshot
 
 GONE = {errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENXIO}
 ChangeWriter = Callable[[str, Sequence[Change]], None]  # writes changes of the namespace it runs in
@@ -88,7 +89,10 @@ class Builder:
             self._start_processes(starter, (one for one in wanted if one.inside is not None))
             if finish_chains is not None:
                 finish_chains()
-        self._each([change for change in changes if isinstance(change.subject, IpSet)], ipset.remove)
+        if sets := [change for change in changes if isinstance(change.subject, IpSet)]:
+            from labctl.kernel.netlink import ipset
+
+            self._each(sets, ipset.remove)
 
     def _create_namespaces(self, changes: Sequence[Change]) -> None:
         phases.begin(sentence("namespaces"))
@@ -127,7 +131,10 @@ class Builder:
         refused += self._configure(changes, {id(link) for link in links})
         self._raise(refused)
         self._each([change for change in changes if device_state.needs_carrier(change.want)], _update_carriers)
-        self._each([change for change in changes if isinstance(change.subject, IpSet)], ipset.write)
+        if sets := [change for change in changes if isinstance(change.subject, IpSet)]:
+            from labctl.kernel.netlink import ipset
+
+            self._each(sets, ipset.write)
 
     # removing
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+from typing import TYPE_CHECKING
 
 from labctl.core.resources import Interface
 from labctl.errors import KernelError
 from labctl.kernel.host.modules import TUNNEL_MODULES
-from labctl.kernel.observe.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from labctl.kernel.observe.snapshot import Snapshot
 
 
 class DeviceNotReady(Exception):

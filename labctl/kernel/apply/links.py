@@ -12,12 +12,12 @@ from labctl.core.diff import Change, differing_fields
 from labctl.core.resources import Interface, Link
 from labctl.kernel.apply.ifindex import Indexes
 from labctl.kernel.host import tun
+from labctl.kernel.host.modules import FALLBACK_DEVICES
 from labctl.kernel.namespaces.lab_namespaces import MAX_DESCRIPTORS, NamespaceSet
-from labctl.kernel.netlink import dump, messages
+from labctl.kernel.netlink import messages
 from labctl.kernel.netlink.encoding import U32, Mac
 from labctl.kernel.netlink.errors import fail
 from labctl.kernel.netlink.rtnetlink import Refusal, flush_all
-from labctl.kernel.observe.snapshot import FALLBACK_DEVICES
 
 SET_AUTOCONF = "set the IPv6 autoconfiguration of"
 MANY_PORTS = 64  # of a bridge, from which on a look at all of them for each of them takes longer than two messages
@@ -147,6 +147,8 @@ class LinkBuilder:
     def _adopt_fallback_device(self, link: Link) -> bool:
         """Use the fallback device that the tunnel's module created in the namespace, if it has the name of this link.
         Returns whether there is one."""
+        from labctl.kernel.netlink import dump
+
         channel = self._namespaces.channels[link.ns]
         device = next((one for one in dump.links(channel) if one.name == link.at.dev), None)
         if device is not None:

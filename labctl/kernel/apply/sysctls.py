@@ -19,7 +19,7 @@ from labctl.kernel.host.thread_pool import Call
 from labctl.kernel.namespaces.entry import enter_netns
 from labctl.kernel.namespaces.lab_namespaces import NamespaceSet
 from labctl.kernel.namespaces.thread import NetnsThread
-from labctl.kernel.netlink import dump, messages
+from labctl.kernel.netlink import messages, netconf
 from labctl.kernel.netlink.errors import fail, fail_sysctl
 from labctl.kernel.netlink.rtnetlink import flush_all
 from labctl.kernel.observe import sysctl_values
@@ -97,7 +97,7 @@ class SysctlWriter:
         if item.name != "net.ipv4.ip_forward":
             return False
         channel = self._namespaces.channels[item.ns]
-        found = (dump.ipv4_conf(channel, number).get("forwarding") for number in sysctl_values.GENERAL.values())
+        found = (netconf.ipv4_conf(channel, number).get("forwarding") for number in sysctl_values.GENERAL.values())
         return all(str(value) == item.value for value in found)
 
 

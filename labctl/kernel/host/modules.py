@@ -234,5 +234,8 @@ def _reset_sysctls(settings: Iterable[str], host_root: Path) -> None:
 __all__ = ["BRIDGE_CALLS", "ensure", "missing_modules", "modules_for", "sysctls_to_reset"]
 
 
-# modules that create fallback devices in every new namespace, with the lowest indexes
+# modules that create fallback devices in every new namespace, with the lowest indexes, and these devices
 TUNNEL_MODULES = ("ipip", "sit", "ip_gre", "ip_vti", "ip6_vti", "ip6_tunnel", "ip6_gre")
+FALLBACK_DEVICES = frozenset(
+    {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0", "ip6gretap0"}
+)

@@ -55,17 +55,6 @@ RTAX_MTU = 2
 NDA_DST, NDA_LLADDR, NDA_IFINDEX = 1, 2, 8
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_OIFNAME = 1, 2, 3, 6, 10, 15, 16, 17
 
-NETCONFA_IFINDEX, NETCONFA_FORWARDING, NETCONFA_RP_FILTER, NETCONFA_PROXY_NEIGH = 1, 2, 3, 5
-NETCONF_ALL, NETCONF_DEFAULT = -1, -2  # in place of an index: net.ipv4.conf.all and .default
-# the sysctls below net.ipv4.conf.<dev> in the order of IPV4_DEVCONF_* in linux/ip.h, which is part of the kernel's API
-IPV4_CONF = (
-    "forwarding", "mc_forwarding", "proxy_arp", "accept_redirects", "secure_redirects", "send_redirects",
-    "shared_media", "rp_filter", "accept_source_route", "bootp_relay", "log_martians", "tag", "arp_filter",
-    "medium_id", "disable_xfrm", "disable_policy", "force_igmp_version", "arp_announce", "arp_ignore",
-    "promote_secondaries", "arp_accept", "arp_notify", "accept_local", "src_valid_mark", "proxy_arp_pvlan",
-    "route_localnet",
-)  # fmt: skip
-
 SHARED = 4096  # addresses that are one object wherever they are found: most namespaces have the same few
 RTEXT_FILTER_SKIP_STATS = 8
 RTM_F_CLONED = 0x200
@@ -92,10 +81,10 @@ class RawLink:
     isolated: bool = False
     port_state: int | None = None  # of a bridge port
     addr_gen_mode: int | None = None
-    inet_conf: bytes = b""  # the sysctls below net.ipv4.conf.<dev>, in the order of IPV4_CONF
+    inet_conf: bytes = b""  # the sysctls below net.ipv4.conf.<dev>, in the order of netconf.IPV4_CONF
 
     def ipv4_setting(self, number: int) -> int | None:
-        """The sysctl below net.ipv4.conf.<dev> with this number in IPV4_CONF; None if the kernel does not say."""
+        """The sysctl below net.ipv4.conf.<dev> with this number in netconf.IPV4_CONF; None if it is not said."""
         at = number * _i32.size
         return int(_i32.unpack_from(self.inet_conf, at)[0]) if at < len(self.inet_conf) else None
 
@@ -146,17 +135,6 @@ def _af_spec(link: RawLink, data: bytes, start: int, end: int) -> None:
         link.inet_conf = data[slice(*sysctls)]
     if ipv6 is not None and (mode := attributes(data, *ipv6).get(IFLA_INET6_ADDR_GEN_MODE)) is not None:
         link.addr_gen_mode = data[mode[0]]
-
-
-def ipv4_conf(channel: Channel, index: int) -> dict[str, int]:
-    """Some of the sysctls below net.ipv4.conf: of `all` or `default` (NETCONF_ALL, NETCONF_DEFAULT), or of a device.
-    Empty if the kernel does not say."""
-    body = struct.pack("=B3xHHi", AF_INET, 8, NETCONFA_IFINDEX, index)
-    names = {NETCONFA_FORWARDING: "forwarding", NETCONFA_RP_FILTER: "rp_filter", NETCONFA_PROXY_NEIGH: "proxy_arp"}
-    for data, start, end in channel.request(encoding.RTM_GETNETCONF, body):
-        found = attributes(data, start + 4, end)
-        return {name: _i32.unpack_from(data, found[kind][0])[0] for kind, name in names.items() if kind in found}
-    return {}
 
 
 @dataclass(slots=True)

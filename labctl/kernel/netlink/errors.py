@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from typing import NoReturn
 
-from labctl.core.neighbour_tables import FullTable
 from labctl.core.resources import Link, Neighbour, Resource, Route, Sysctl
 from labctl.errors import KernelError
 from labctl.kernel.netlink.rtnetlink import Refusal
@@ -45,6 +44,8 @@ def hint_for(item: Resource, number: int) -> str:
     if isinstance(item, Link) and number == errno.EEXIST:
         return "a device of this name exists already in the namespace"
     if isinstance(item, Neighbour) and number == errno.ENOBUFS:
+        from labctl.core.neighbour_tables import FullTable
+
         return (
             f"the machine's neighbour table, which all labs share, is full: {FullTable(item.ip.version).raise_command}"
         )

@@ -22,6 +22,7 @@ from labctl.core.resources import (
     Route,
     Rule,
 )
+from labctl.kernel.host.modules import FALLBACK_DEVICES
 from labctl.kernel.netlink import dump
 from labctl.kernel.netlink.link_options import read_options
 from labctl.kernel.netlink.messages import (
@@ -45,10 +46,6 @@ from labctl.kernel.netlink.messages import (
 )
 from labctl.kernel.netlink.rtnetlink import Channel
 
-# fallback devices that tunnel modules create in every new namespace
-FALLBACK_DEVICES = frozenset(
-    {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0", "ip6gretap0"}
-)
 ARP_KINDS = frozenset({"veth", "bridge", "vxlan", "macvlan", "vlan", "ipvlan"})  # kinds of links that use ARP
 _STATES = {number: name for name, number in NUD.items()}
 _ROUTE_KINDS = {number: name for name, number in ROUTE_KIND.items()}

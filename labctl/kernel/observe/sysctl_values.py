@@ -6,14 +6,18 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labctl.core.resources import Sysctl
 from labctl.kernel.host import ping_group_range
-from labctl.kernel.netlink import dump
+from labctl.kernel.netlink import netconf
 from labctl.kernel.netlink.rtnetlink import Channel
 
-GENERAL = {"all": dump.NETCONF_ALL, "default": dump.NETCONF_DEFAULT}
-IPV4_NUMBERS = {name: number for number, name in enumerate(dump.IPV4_CONF)}
+if TYPE_CHECKING:
+    from labctl.kernel.netlink.dump import RawLink
+
+GENERAL = {"all": netconf.NETCONF_ALL, "default": netconf.NETCONF_DEFAULT}
+IPV4_NUMBERS = {name: number for number, name in enumerate(netconf.IPV4_CONF)}
 
 
 def path_of(name: str) -> Path:
@@ -39,17 +43,17 @@ def read_sysctls(sysctls: Iterable[Sysctl]) -> Iterator[Sysctl]:
         yield Sysctl(item.ns, item.name, ping_group_range.from_kernel(item.name, " ".join(value.split())))
 
 
-def read_known(sysctls: Iterable[Sysctl], links: Collection[dump.RawLink], channel: Channel) -> Iterator[Sysctl]:
+def read_known(sysctls: Iterable[Sysctl], links: Collection[RawLink], channel: Channel) -> Iterator[Sysctl]:
     """What `read_sysctls` yields. The settings of IPv4 come with the namespace's links and from its rtnetlink socket:
     opening a file below /proc/sys takes ten times as long. Call it inside the namespace."""
-    of_device: dict[str, dump.RawLink] | None = None
+    of_device: dict[str, RawLink] | None = None
     general: dict[str, dict[str, int]] = {}
     for item in sysctls:
         device, name = ipv4_conf(item.name)
         value: int | None = None
         if device in GENERAL:
             if device not in general:
-                general[device] = dump.ipv4_conf(channel, GENERAL[device])
+                general[device] = netconf.ipv4_conf(channel, GENERAL[device])
             value = general[device].get(name)
         elif device:
             if of_device is None:
@@ -74,7 +78,7 @@ def ipv4_conf(sysctl: str) -> tuple[str, str]:
     return parts[3].replace("/", "."), parts[4]
 
 
-def differing_forwarding(ns: str, links: Iterable[dump.RawLink], sysctls: Iterable[Sysctl]) -> Iterator[Sysctl]:
+def differing_forwarding(ns: str, links: Iterable[RawLink], sysctls: Iterable[Sysctl]) -> Iterator[Sysctl]:
     """`conf.<dev>.forwarding` of each device, if it differs from the planned `net.ipv4.ip_forward`."""
     planned = next((item.value for item in sysctls if item.name == "net.ipv4.ip_forward"), None)
     for link in links:

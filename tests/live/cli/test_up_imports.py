@@ -24,7 +24,7 @@ NOT_IMPORTED = (
 )  # fmt: skip
 MAX_MODULES = 160  # of labctl
 MAX_ALL_MODULES = 390
-MAX_DATACLASSES = 115
+MAX_DATACLASSES = 98
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from labctl.core.diff import diff
 from labctl.core.resources import Address, Interface, Link, Netns, Plan, Sysctl
 from labctl.kernel.host import paths
 from labctl.kernel.lab_kernel import KernelLab
-from labctl.kernel.netlink import dump
+from labctl.kernel.netlink import dump, netconf
 from labctl.kernel.netlink.rtnetlink import Channel
 from labctl.kernel.observe import sysctl_values
 
@@ -54,8 +54,13 @@ def test_every_setting_is_read_as_its_file_has_it(fresh: Callable[..., Any]) -> 
 
 
 def test_the_names_are_in_the_kernels_order() -> None:
-    assert set(dump.IPV4_CONF) <= {*os.listdir(f"{CONF}/lo"), "shared_media"}
-    assert (dump.IPV4_CONF[0], dump.IPV4_CONF[7], dump.IPV4_CONF[21]) == ("forwarding", "rp_filter", "arp_notify")
+    names = netconf.IPV4_CONF
+    assert set(names) <= {*os.listdir(f"{CONF}/lo"), "shared_media"}
+    assert (names[0], names[7], names[21]) == (
+        "forwarding",
+        "rp_filter",
+        "arp_notify",
+    )
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -17,7 +17,7 @@ from labctl.core.scenario_types import Check, See
 from labctl.core.sentence import Sentence, sentence
 from labctl.core.text import count
 from labctl.report.lesson_text import step_title
-from labctl.report.node_view import TableSection
+from labctl.report.table_section import TableSection
 from labctl.report.terminal import Terminal
 from labctl.report.text_layout import fold_line, text_width
 from labctl.translation import language

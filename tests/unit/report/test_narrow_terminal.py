@@ -15,10 +15,11 @@ from labctl.core.address_names import AddressNames
 from labctl.core.diff import Change
 from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters
+from labctl.core.lab_results import RunningSummary, UpResult
 from labctl.core.node_state import ListeningSocket, NodeState
 from labctl.core.observations import Flow
 from labctl.core.resources import Address, Chain, Interface, Link, Neighbour, Netns, Route
-from labctl.core.results import Outcome, RunningSummary, UpResult
+from labctl.core.results import Outcome
 from labctl.core.scenario_types import Check, Lab, Machine
 from labctl.packets.decode import Frame
 from labctl.render.resources import plan_text

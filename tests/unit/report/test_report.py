@@ -22,7 +22,8 @@ from labctl.core.results import Outcome
 from labctl.errors import KernelError
 from labctl.report import lists, plain_text, text_layout, up_status
 from labctl.report.junit import junit_document
-from labctl.report.node_view import NodeView, TableSection, fidelity_section, fidelity_summary, sections, settings
+from labctl.report.node_view import NodeView, fidelity_section, fidelity_summary, sections, settings
+from labctl.report.table_section import TableSection
 from labctl.report.terminal import Terminal
 from tests.support import samples
 
