@@ -18,8 +18,12 @@ import pytest
 from labctl import cli
 from labctl.cli.failure import report_error
 from labctl.cli.session import Session
+from labctl.core.diff import Change
+from labctl.core.resources import Netns
 from labctl.errors import KernelError, LimitError
+from labctl.kernel import lab_kernel
 from labctl.kernel.host import limits, thread_pool
+from labctl.kernel.namespaces.lab_namespaces import FILES_PER_NAMESPACE
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.report.plain_text import with_sudo
 
@@ -113,6 +117,20 @@ def test_the_file_table_is_widened_at_once_and_no_file_stays_open() -> None:
 
     assert file_table_size() > before
     assert len(os.listdir("/proc/self/fd")) == len(opened)
+
+
+def test_the_table_is_wide_enough_for_a_lab_before_its_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[int] = []
+    monkeypatch.setattr(lab_kernel, "widen_file_table", wanted.append)
+    kernel = lab_kernel.KernelLab("wide")
+
+    def start(self: NetnsThread) -> None:
+        assert wanted == [3 * FILES_PER_NAMESPACE + limits.SPARE_FILES]
+        raise KernelError("no thread in this test")
+
+    monkeypatch.setattr(NetnsThread, "start", start)
+    with pytest.raises(KernelError, match="no thread"):
+        kernel.apply([Change(Netns(f"n{number}"), None) for number in range(3)])
 
 
 def test_a_file_table_beyond_the_limit_stays_as_it_is() -> None:
