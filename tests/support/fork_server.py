@@ -30,6 +30,7 @@ from typing import Any
 import labctl
 from labctl.cli import run_program
 from labctl.cni_plugin.main import main as run_plugin
+from labctl.kernel import processes
 from labctl.kernel.firewall import iptc_import
 from labctl.kernel.host.command_line import set_command_line
 from labctl.kernel.host.syscalls import CLONE_NEWNET, setns
@@ -45,7 +46,11 @@ OTHERS = (
     "pyroute2.netlink.rtnl.ndmsg",
     "pyroute2.netlink.rtnl.rtmsg",
 )
-PROGRAMS: dict[str, Callable[[], int | None]] = {"labctl": run_program, "labctl-cni": run_plugin}
+PROGRAMS: dict[str, Callable[[], int | None]] = {
+    "labctl": run_program,
+    "labctl-cni": run_plugin,
+    "processes": lambda: processes.main(sys.argv[1:]),
+}
 NUMBERS = {ids: (ids._low, ids._low + ids._size - 1) for ids in (ICMP_IDS, SOURCE_PORTS)}
 STREAMS = 3
 DESCRIPTORS = STREAMS + 2  # and the folder and the network namespace

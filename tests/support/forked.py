@@ -89,3 +89,8 @@ def cni_plugin_program() -> str:
 def python_program() -> str:
     """The path of a program for `PYTHON -m labctl WORDS`, and for nothing else."""
     return server().program("python", "labctl", left_out=len(("-m", "labctl")))
+
+
+def processes_program() -> str:
+    """The path of a program for `PYTHON -m labctl.kernel.processes TAG`, and for nothing else."""
+    return server().program("python-processes", "processes", left_out=len(("-m", "labctl.kernel.processes")))
