@@ -23,6 +23,7 @@ from labctl.kernel.netlink import messages, netconf
 from labctl.kernel.netlink.errors import fail, fail_sysctl
 from labctl.kernel.netlink.rtnetlink import flush_all
 from labctl.kernel.observe import sysctl_values
+from labctl.kernel.observe.proc_sys import ProcSys
 
 # the kernel does more than set the value if these are written as files
 _WITH_EFFECTS = frozenset({"forwarding", "mc_forwarding", "promote_secondaries"})
@@ -64,19 +65,21 @@ class SysctlWriter:
         refused = flush_all(self._namespaces.channels.values())
         if self._early is not None:
             self._early.result()
-        for item in (*rest, *(refusal.tag[1] for refusal in refused)):
-            self._namespaces.enter(item.ns)
-            _write_file(item)
+        with ProcSys() as files:
+            for item in (*rest, *(refusal.tag[1] for refusal in refused)):
+                self._namespaces.enter(item.ns)
+                _write_file(item, files)
 
     def _write_early(self, items: Iterable[Sysctl]) -> None:
         current = None
-        for item in items:
-            if self._namespaces.stopped:
-                raise KernelError("interrupted before all sysctls were set")
-            if item.ns != current:
-                enter_netns(self._namespaces.descriptor(item.ns))
-                current = item.ns
-            _write_file(item)
+        with ProcSys() as files:
+            for item in items:
+                if self._namespaces.stopped:
+                    raise KernelError("interrupted before all sysctls were set")
+                if item.ns != current:
+                    enter_netns(self._namespaces.descriptor(item.ns))
+                    current = item.ns
+                _write_file(item, files)
 
     def _is_queued(self, item: Sysctl) -> bool:
         """Whether the setting of a device goes by a message that is queued now."""
@@ -107,16 +110,16 @@ def _is_independent(item: Sysctl) -> bool:
     return item.name.count(".") == 2 and item.name.startswith("net.ip") and item.name != "net.ipv4.ip_forward"
 
 
-def _write_file(item: Sysctl) -> None:
+def _write_file(item: Sysctl, files: ProcSys) -> None:
     try:
-        fd = os.open(sysctl_values.path_of(item.name), os.O_WRONLY | os.O_CLOEXEC)
+        fd = files.open(item.ns, item.name, os.O_WRONLY)
         try:
             os.write(fd, ping_group_range.to_kernel(item.name, item.value).encode())
         finally:
             os.close(fd)
     except OSError as error:
         fail_sysctl(item, error)
-    found = next(sysctl_values.read_sysctls([item]), None)
+    found = next(sysctl_values.read_sysctls([item], files), None)
     if found is None:
         fail(item, "this sysctl can be written but not read", "remove it: it is not a setting", verb="set")
     if not same(item, found):

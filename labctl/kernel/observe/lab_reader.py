@@ -17,6 +17,7 @@ from labctl.kernel.firewall import chains
 from labctl.kernel.namespaces.lab_namespaces import NamespaceSet
 from labctl.kernel.netlink import dump
 from labctl.kernel.observe import snapshot, sysctl_values
+from labctl.kernel.observe.proc_sys import ProcSys
 
 MAX_CHAIN_READERS = 2 * (os.cpu_count() or 1)  # namespaces in which chains are read at the same time
 
@@ -35,6 +36,7 @@ class LabReader:
         self._found: dict[str, list[Resource]] = {}
         self._held = ExitStack()
         self._reading: deque[tuple[str, Callable[[], Iterable[Resource]], ExitStack]] = deque()
+        self._files = self._held.enter_context(ProcSys())
         self._sysctls: dict[str, list[Sysctl]] = {}
         self._chains: dict[str, list[Chain | NftObject]] = {}
         self._down: dict[str, list[str]] = {}
@@ -66,7 +68,7 @@ class LabReader:
             links = self.snapshot.links[node].values()
             self._found[node] = [
                 snapshot.netns(node),
-                *sysctl_values.read_known(sysctls, links, channel),
+                *sysctl_values.read_known(sysctls, links, channel, self._files),
                 *sysctl_values.differing_forwarding(node, links, sysctls),
             ]
             if self._backend is not None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labctl.core.resources import Sysctl
 from labctl.kernel.host import ping_group_range
 from labctl.kernel.netlink import netconf
 from labctl.kernel.netlink.rtnetlink import Channel
+from labctl.kernel.observe.proc_sys import ProcSys
 
 if TYPE_CHECKING:
     from labctl.kernel.netlink.dump import RawLink
@@ -20,20 +20,11 @@ GENERAL = {"all": netconf.NETCONF_ALL, "default": netconf.NETCONF_DEFAULT}
 IPV4_NUMBERS = {name: number for number, name in enumerate(netconf.IPV4_CONF)}
 
 
-def path_of(name: str) -> Path:
-    """The file of a sysctl. As in sysctl(8), a slash in the name stands for a dot in a device's name."""
-    return Path(_file(name))
-
-
-def _file(name: str) -> str:
-    return f"/proc/sys/{'/'.join([part.replace('/', '.') for part in name.split('.')])}"
-
-
-def read_sysctls(sysctls: Iterable[Sysctl]) -> Iterator[Sysctl]:
+def read_sysctls(sysctls: Iterable[Sysctl], files: ProcSys) -> Iterator[Sysctl]:
     """The current values of these sysctls; those that do not exist are left out. Call it inside their namespace."""
     for item in sysctls:
         try:
-            fd = os.open(_file(item.name), os.O_RDONLY | os.O_CLOEXEC)
+            fd = files.open(item.ns, item.name, os.O_RDONLY)
         except OSError:
             continue
         try:
@@ -43,7 +34,9 @@ def read_sysctls(sysctls: Iterable[Sysctl]) -> Iterator[Sysctl]:
         yield Sysctl(item.ns, item.name, ping_group_range.from_kernel(item.name, " ".join(value.split())))
 
 
-def read_known(sysctls: Iterable[Sysctl], links: Collection[RawLink], channel: Channel) -> Iterator[Sysctl]:
+def read_known(
+    sysctls: Iterable[Sysctl], links: Collection[RawLink], channel: Channel, files: ProcSys
+) -> Iterator[Sysctl]:
     """What `read_sysctls` yields. The settings of IPv4 come with the namespace's links and from its rtnetlink socket:
     opening a file below /proc/sys takes ten times as long. Call it inside the namespace."""
     of_device: dict[str, RawLink] | None = None
@@ -62,7 +55,7 @@ def read_known(sysctls: Iterable[Sysctl], links: Collection[RawLink], channel: C
             if found is not None and number is not None:
                 value = found.ipv4_setting(number)
         if value is None:
-            yield from read_sysctls((item,))
+            yield from read_sysctls((item,), files)
         else:
             yield Sysctl(item.ns, item.name, str(value))
 

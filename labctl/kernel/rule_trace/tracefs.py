@@ -7,7 +7,6 @@ tracefs or refuses it (lockdown), `Tracing` raises OSError, and the trace works 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import time
@@ -16,10 +15,8 @@ from contextlib import suppress
 from typing import Literal
 
 from labctl.core.observations import KernelEvent
-from labctl.kernel.host.syscalls import libc
+from labctl.kernel.host.detached_mount import mount_detached
 
-FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432  # the same numbers on every architecture
-FSCONFIG_CMD_CREATE, FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC = 6, 1, 1
 TRACEFS_MOUNTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 BUFFER_KB = 1024  # kB of events per processor at least; when it is full, further events are only counted
 EVENTS = {"queue": "net/net_dev_queue", "receive": "net/netif_receive_skb", "drop": "skb/kfree_skb"}
@@ -146,25 +143,9 @@ def _at(root: int) -> str:
 def _open() -> int:
     """A file descriptor of tracefs: of a private mount without a mount point, else of the machine's mount."""
     try:
-        return _mount_tracefs()
+        return mount_detached("tracefs")
     except OSError as error:
         for folder in TRACEFS_MOUNTS:
             if os.path.isdir(f"{folder}/instances"):
                 return os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         raise OSError(error.errno, f"no tracefs: {os.strerror(error.errno or 0)}") from None
-
-
-def _mount_tracefs() -> int:
-    made = _call(FSOPEN, ctypes.c_char_p(b"tracefs"), FSOPEN_CLOEXEC)
-    try:
-        _call(FSCONFIG, made, FSCONFIG_CMD_CREATE, None, None, 0)
-        return _call(FSMOUNT, made, FSMOUNT_CLOEXEC, 0)
-    finally:
-        os.close(made)
-
-
-def _call(number: int, *words: object) -> int:
-    answer = int(libc.syscall(ctypes.c_long(number), *words))
-    if answer < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return answer

@@ -16,6 +16,7 @@ from labctl.kernel.lab_kernel import KernelLab
 from labctl.kernel.netlink import dump, netconf
 from labctl.kernel.netlink.rtnetlink import Channel
 from labctl.kernel.observe import sysctl_values
+from labctl.kernel.observe.proc_sys import ProcSys
 
 LAB = "settings"
 A, B = Interface("a", "eth0"), Interface("b", "eth0")
@@ -43,7 +44,9 @@ def test_every_setting_is_read_as_its_file_has_it(fresh: Callable[..., Any]) -> 
         channel = Channel()
         try:
             links = tuple(dump.links(channel))
-            return list(sysctl_values.read_known(asked, links, channel)), list(sysctl_values.read_sysctls(asked))
+            with ProcSys() as files:
+                known = list(sysctl_values.read_known(asked, links, channel, files))
+                return known, list(sysctl_values.read_sysctls(asked, files))
         finally:
             channel.close()
 
@@ -94,4 +97,5 @@ def test_what_is_written_is_in_the_files(order: int) -> None:
 
 
 def _read_file(item: Sysctl) -> list[Sysctl]:
-    return list(sysctl_values.read_sysctls([item]))
+    with ProcSys() as files:
+        return list(sysctl_values.read_sysctls([item], files))
