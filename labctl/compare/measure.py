@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from labctl.checks.attempt import attempt
 from labctl.checks.context import CheckContext, refresh_carriers
 from labctl.checks.runner import namespaces_to_tap_for
-from labctl.compare.measurements import Measurements, PathMtu, ProbeResult, Timings
+from labctl.compare.measurements import NOT_ASKED, Measurements, PathMtu, ProbeResult, Timings
 from labctl.compare.probes import (
     REPLY_TIMEOUT_S,
     SILENCE_TIMEOUT_S,
@@ -35,7 +35,9 @@ MIN_IPV4_MTU_BYTES = 576  # bytes of a packet that every IPv4 host must accept
 MessageCallback = Callable[[str], None]
 
 
-def measure(title: str, lab: Lab, roles: Roles, report_step: MessageCallback) -> Measurements:
+def measure(
+    title: str, lab: Lab, roles: Roles, report_step: MessageCallback, *, with_times: bool = True
+) -> Measurements:
     """Ask a running lab every question, and then read its kernel objects.
 
     Raises LabError if the lab cannot be read.
@@ -49,8 +51,10 @@ def measure(title: str, lab: Lab, roles: Roles, report_step: MessageCallback) ->
     with NetnsThread() as thread:
         report_step("sending probes")
         probe_results, path_mtu = _run_probes(lab, roles, checks, mtu, thread)
-        report_step("measuring times")
-        timings = _timings(lab, roles, probe_results, thread)
+        timings: Timings | str = NOT_ASKED
+        if with_times:
+            report_step("measuring times")
+            timings = _timings(lab, roles, probe_results, thread)
         report_step("reading the kernel's state")
         settings = {
             node: thread.run(paths.netns_path(lab.name, node), node_view.read_sysctls)

@@ -17,6 +17,7 @@ from labctl.core.topology import LEAF_ROLES
 
 # came: the target answered; elsewhere: another machine answered; silent: it is proven that no reply came
 ProbeOutcome: TypeAlias = Literal["came", "elsewhere", "silent", "inconclusive"]
+NOT_ASKED = "not asked"  # the reason why there is no measurement: no row that counts needs it
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from labctl.compare.extra_pod import EXTRA_POD, with_extra_pod
 from labctl.compare.measure import measure
-from labctl.compare.measurements import Column, ExtraPod, Measurements, ServiceProbe, Skipped
+from labctl.compare.measurements import NOT_ASKED, Column, ExtraPod, Measurements, ServiceProbe, Skipped
 from labctl.compare.roles import find_roles
 from labctl.compare.service_lab import with_services
 from labctl.compare.services import service_probes
-from labctl.compare.table import Table, table
+from labctl.compare.table import NEEDS, Need, Table, needs_of, table
 from labctl.core.resources import attachments_of
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError, MissingError
@@ -45,11 +45,19 @@ class ComparedScenario:
         return find_roles(lab) is not None or bool(attachments_of(lab.plan))
 
 
-def compare(entries: Sequence[ComparedScenario], report_step: MessageCallback, *, approximate: bool = False) -> Table:
+def compare(
+    entries: Sequence[ComparedScenario],
+    report_step: MessageCallback,
+    *,
+    approximate: bool = False,
+    row: str | None = None,
+) -> Table:
     """Build, measure and remove every lab. Labs that this kernel cannot hold are skipped, with the reason.
 
-    `approximate` builds a model's substitutes where the kernel lacks a feature.
+    `approximate` builds a model's substitutes where the kernel lacks a feature. With the key of a `row`, only that row
+    counts: what only others need is not measured, and they say so.
     """
+    needs = NEEDS if row is None else needs_of(row)
     started = time.monotonic()
     columns: list[Column] = []
     for number, entry in enumerate(entries, 1):
@@ -57,11 +65,13 @@ def compare(entries: Sequence[ComparedScenario], report_step: MessageCallback, *
         def report_lab_step(text: str, number: int = number, title: str = entry.title) -> None:
             report_step(f"{number} of {len(entries)}, {title}: {text}")
 
-        columns.append(_column(entry, report_lab_step, approximate))
+        columns.append(_column(entry, report_lab_step, approximate, needs))
     return table(columns, time.monotonic() - started)
 
 
-def _column(entry: ComparedScenario, report_step: MessageCallback, approximate: bool) -> Column:
+def _column(
+    entry: ComparedScenario, report_step: MessageCallback, approximate: bool, needs: Collection[Need]
+) -> Column:
     planned = lifecycle.compile_definition(entry.definition)
     if not entry.has_pods:
         return Skipped(entry.title, planned.model, NO_PODS_REASON, 2)
@@ -71,11 +81,14 @@ def _column(entry: ComparedScenario, report_step: MessageCallback, approximate: 
             roles = find_roles(lab)
             if roles is None:
                 return Skipped(entry.title, lab.model, NO_PODS_REASON, 2)
-            measurements = measure(entry.title, lab, roles, report_step)
-        measurements = replace(measurements, extra_pod=_measure_extra_pod(entry.definition, measurements, report_step))
-        measurements = replace(
-            measurements, service_probes=_measure_services(entry.definition, measurements, report_step)
-        )
+            measurements = measure(entry.title, lab, roles, report_step, with_times="times" in needs)
+        extra_pod: ExtraPod | str = NOT_ASKED
+        if "extra pod" in needs:
+            extra_pod = _measure_extra_pod(entry.definition, measurements, report_step)
+        services: Mapping[str, ServiceProbe | str] | str = NOT_ASKED
+        if "services" in needs:
+            services = _measure_services(entry.definition, measurements, report_step)
+        measurements = replace(measurements, extra_pod=extra_pod, service_probes=services)
         return replace(measurements, seconds=time.monotonic() - started)
     except (MissingError, KernelError) as error:
         return Skipped(entry.title, planned.model, _skip_reason(error), error.code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal, TypeAlias
 
 from labctl.compare import cost, ingress, placement, visibility
 from labctl.compare.cell import Cell
@@ -72,6 +73,9 @@ ROWS = (
     Row("round_trip", "round trip across nodes", TIMING, cost.round_trip, timed=True),
     Row("stream", "TCP across nodes", TIMING, cost.stream, timed=True),
 )
+# what costs much to measure, and only some rows need: another lab with one more pod or with Services, and times
+Need: TypeAlias = Literal["extra pod", "services", "times"]
+NEEDS: frozenset[Need] = frozenset(("extra pod", "services", "times"))
 UNITS = {"round_trip": "us", "stream": "Gbit/s"}
 
 
@@ -88,6 +92,17 @@ class Table:
     def inconclusive(self) -> bool:
         """Whether evidence was lost for any answer."""
         return any(cell.state == "inconclusive" for column in self.cells for cell in column)
+
+
+def needs_of(key: str) -> frozenset[Need]:
+    """What the row of this key needs."""
+    row = next(row for row in ROWS if row.key == key)
+    needs: dict[Need, bool] = {
+        "extra pod": row.answer in (cost.pod_objects, cost.pod_objects_elsewhere),
+        "services": row.group == SERVICES,
+        "times": row.timed,
+    }
+    return frozenset(need for need, is_needed in needs.items() if is_needed)
 
 
 def table(columns: Sequence[Column], seconds: float = 0.0) -> Table:

@@ -133,7 +133,7 @@ def _compare(goal: CompareGoal, answer: str, step: Step) -> Judgement:
 
     names = require_names(goal, answer)
     entries = [run.ComparedScenario(name, define(name)) for name in goal.scenarios]
-    return judge_comparison(goal, names, run.compare(entries, step, approximate=True))
+    return judge_comparison(goal, names, run.compare(entries, step, approximate=True, row=goal.row))
 
 
 def _trace(lab: Lab, probe: ExerciseProbe) -> Traced:

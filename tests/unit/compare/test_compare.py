@@ -10,13 +10,13 @@ import pytest
 
 from labctl.checks.evidence import CheckEvidence
 from labctl.compare import cost, placement, visibility
-from labctl.compare.cell import Cell
+from labctl.compare.cell import Cell, absent
 from labctl.compare.extra_pod import with_extra_pod
-from labctl.compare.measurements import ExtraPod, Measurements, PathMtu, Timings
+from labctl.compare.measurements import NOT_ASKED, ExtraPod, Measurements, PathMtu, Timings
 from labctl.compare.probes import expect_no_answer, probe_checks, probe_result
 from labctl.compare.roles import Roles, absence_text, find_roles
 from labctl.compare.service_lab import with_services
-from labctl.compare.table import ROWS, table
+from labctl.compare.table import NEEDS, ROWS, Row, needs_of, table
 from labctl.core.iptables import rule
 from labctl.core.resources import Address, Chain, Link, Neighbour, NftObject, Plan, Route, Rule
 from labctl.core.scenario_types import Check, Machine
@@ -153,6 +153,19 @@ def test_every_question_about_the_sample_has_its_answer() -> None:
         "round_trip": "1 (about 30 us)",
         "stream": "1 (about 8.0 Gbit/s)",
     }
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.key for row in ROWS])
+def test_a_row_needs_what_its_answer_is_made_of(row: Row) -> None:
+    """With only what it needs, the answer is the same; without any part of that, it is another."""
+    fields = {"extra pod": "extra_pod", "services": "service_probes", "times": "timings"}
+    answer = answers(facts())[row.key]
+    others = {field: NOT_ASKED for need, field in fields.items() if need not in needs_of(row.key)}
+
+    assert answers(facts(**others))[row.key] == answer
+    for need in needs_of(row.key):
+        assert answers(facts(**{fields[need]: NOT_ASKED}))[row.key] == absent(NOT_ASKED)
+    assert needs_of(row.key) <= NEEDS == fields.keys()
 
 
 @pytest.mark.parametrize("key", [key for key, asked in comparing.ASKED.items() if not isinstance(asked, str)])
