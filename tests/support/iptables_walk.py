@@ -13,10 +13,12 @@ from typing import TypeAlias
 
 from labctl.core.ipset_members import parse_member
 from labctl.core.iptables import FirewallRule
+from labctl.core.iptables_parts import RuleOption
 from labctl.core.resources import Chain, IpSet, Resource
 
-Match: TypeAlias = tuple[str, bool, tuple[str, ...]]
-ReadRule: TypeAlias = tuple[list[Match], str | None, dict[str, tuple[str, ...]], bool]
+Test: TypeAlias = "Callable[[NodeFilter, WalkedPacket], bool]"
+# the matches of a rule, its target, value and mask of a target MARK, and whether it goes there without coming back
+ReadRule: TypeAlias = tuple[tuple[Test, ...], str, tuple[int, int], bool]
 ENDS = ("ACCEPT", "DROP", "REJECT")
 NO_EFFECT = ("NFLOG",)
 
@@ -34,6 +36,25 @@ class WalkedPacket:
     bridged: bool = False
     state: str = "NEW"
     mark: int = 0
+
+    def marked(self, mark: int) -> WalkedPacket:
+        """The packet with this mark: for each mark the same one, because thousands of walks set the same."""
+        found = self._marked.get(mark)
+        if found is None:
+            found = self._marked[mark] = replace(self, mark=mark)
+        return found
+
+    @cached_property
+    def _marked(self) -> dict[int, WalkedPacket]:
+        return {}
+
+    @cached_property
+    def src_number(self) -> int:
+        return int(self.src)
+
+    @cached_property
+    def dst_number(self) -> int:
+        return int(self.dst)
 
 
 @dataclass(frozen=True)
@@ -63,20 +84,21 @@ class NodeFilter:
         return found or chain.policy or "ACCEPT"
 
     def _walk(self, chain: Chain, packet: WalkedPacket) -> tuple[str, WalkedPacket]:
-        for matches, target, options, goto in self._rules(chain):
-            if target is None or not self._match_all(matches, packet):
-                continue
-            if target in ENDS:
-                return target, packet
-            if target == "RETURN":
-                break
-            if target == "MARK":
-                value, mask = (int(word, 16) for word in options["--set-xmark"][0].split("/"))
-                packet = replace(packet, mark=(packet.mark & ~mask) ^ value)
-            elif target not in NO_EFFECT:
-                verdict, packet = self._walk(self.chains[target], packet)
-                if verdict or goto:
-                    return verdict, packet
+        for tests, target, (value, mask), goto in self._rules(chain):
+            for test in tests:  # no `all`: many thousand calls, and a generator takes twice as long
+                if not test(self, packet):
+                    break
+            else:
+                if target in ENDS:
+                    return target, packet
+                if target == "RETURN":
+                    break
+                if target == "MARK":
+                    packet = packet.marked((packet.mark & ~mask) ^ value)
+                elif target and target not in NO_EFFECT:
+                    verdict, packet = self._walk(self.chains[target], packet)
+                    if verdict or goto:
+                        return verdict, packet
         return "", packet
 
     def _rules(self, chain: Chain) -> list[ReadRule]:
@@ -90,98 +112,123 @@ class NodeFilter:
     def _read(self) -> dict[str, tuple[Chain, list[ReadRule]]]:
         return {}
 
-    def _match_all(self, matches: list[Match], packet: WalkedPacket) -> bool:
-        for name, negated, values in matches:  # noqa: SIM110 (many thousand calls: a generator takes twice as long)
-            if not self._matches(name, negated, values, packet):
-                return False
-        return True
-
-    def _matches(self, name: str, negated: bool, values: tuple[str, ...], packet: WalkedPacket) -> bool:
-        return (
-            self._in_set(values, packet)
-            if name == "--match-set"
-            else self._test(name, values[0] if values else "", packet)
-        ) != negated
-
-    def _in_set(self, values: tuple[str, ...], packet: WalkedPacket) -> bool:
-        kind, members = self.sets[values[0]]
-        if kind == "hash:ip,port":
-            assert values[1] == "dst,dst", values
-            return f"{packet.dst},{packet.protocol}:{packet.dport}" in members
-        ip = {"src": packet.src, "dst": packet.dst}[values[1]]
-        best = max(
-            ((net.prefixlen, not nomatch) for net, nomatch in networks(kind, members) if ip in net), default=(0, False)
-        )
-        return best[1]
-
-    def _test(self, name: str, value: str, packet: WalkedPacket) -> bool:
-        if name in ("--src-type", "--dst-type"):
-            assert value == "LOCAL"
-            return (packet.src if name == "--src-type" else packet.dst) in self.local
-        return TESTS[name](value, packet)
-
 
 @lru_cache(maxsize=4096)
-def networks(kind: str, members: tuple[str, ...]) -> tuple[tuple[IPv4Network, bool], ...]:
-    """The networks of a set, each with whether it is an exception."""
+def networks(kind: str, members: tuple[str, ...]) -> tuple[tuple[int, int, int, bool], ...]:
+    """The networks of a set, each by its length, mask and address, with whether it is an exception."""
     found = (parse_member(one, kind) for one in members)
-    return tuple((one.network, one.nomatch) for one in found if isinstance(one.network, IPv4Network))
+    return tuple(
+        (one.network.prefixlen, int(one.network.netmask), int(one.network.network_address), one.nomatch)
+        for one in found
+        if isinstance(one.network, IPv4Network)
+    )
 
 
 @cache
-def network(text: str) -> IPv4Network:
-    return IPv4Network(text)
+def network(text: str) -> tuple[int, int]:
+    """The mask and the address of a network."""
+    found = IPv4Network(text)
+    return int(found.netmask), int(found.network_address)
 
 
 @lru_cache(maxsize=65536)
 def read(one: FirewallRule) -> ReadRule:
-    """The matches of a rule, its target with the options, and whether it goes there without coming back."""
-    matches = [(option.flag, option.negated, tuple(option.values)) for option in one.head]
-    options: dict[str, tuple[str, ...]] = {}
+    """What a rule asks, read once."""
+    tests = [_test(option) for option in one.head]
+    value = mask = 0
     goto = False
     for part in one.parts:
         for option in part.options:
             if part.flag == "-m":
-                matches.append((option.flag, option.negated, tuple(option.values)))
-            else:
-                options[option.flag] = tuple(option.values)
+                tests.append(_test(option))
+            elif option.flag == "--set-xmark":
+                value, mask = (int(word, 16) for word in option.values[0].split("/"))
         goto = goto or part.flag == "-g"
-    return matches, one.target, options, goto
+    return tuple(one for one in tests if one is not _always), one.target or "", (value, mask), goto
 
 
-def _mark(value: str, packet: WalkedPacket) -> bool:
+def _test(option: RuleOption) -> Test:
+    """A match of a rule."""
+    test = TESTS[option.flag](*option.values)
+    return (lambda node, packet: not test(node, packet)) if option.negated else test
+
+
+def _always(node: NodeFilter, packet: WalkedPacket) -> bool:
+    return True
+
+
+def _never(node: NodeFilter, packet: WalkedPacket) -> bool:
+    return False
+
+
+def _source(value: str) -> Test:
+    mask, number = network(value)
+    return lambda node, packet: packet.src_number & mask == number
+
+
+def _destination(value: str) -> Test:
+    mask, number = network(value)
+    return lambda node, packet: packet.dst_number & mask == number
+
+
+def _in_set(name: str, way: str) -> Test:
+    def test(node: NodeFilter, packet: WalkedPacket) -> bool:
+        kind, members = node.sets[name]
+        if kind == "hash:ip,port":
+            assert way == "dst,dst", way
+            return f"{packet.dst},{packet.protocol}:{packet.dport}" in members
+        ip = {"src": packet.src_number, "dst": packet.dst_number}[way]
+        fitting = [(length, not nomatch) for length, mask, net, nomatch in networks(kind, members) if ip & mask == net]
+        return max(fitting, default=(0, False))[1]
+
+    return test
+
+
+def _type(side: str) -> Callable[[str], Test]:
+    def read_type(value: str) -> Test:
+        assert value == "LOCAL"
+        return lambda node, packet: getattr(packet, side) in node.local
+
+    return read_type
+
+
+def _mark(value: str) -> Test:
     wanted, _, mask = value.partition("/")
-    return packet.mark & int(mask or "0xffffffff", 16) == int(wanted, 16)
+    number, bits = int(wanted, 16), int(mask or "0xffffffff", 16)
+    return lambda node, packet: packet.mark & bits == number
 
 
 def _device(value: str, name: str) -> bool:
     return name.startswith(value[:-1]) if value.endswith("+") else name == value
 
 
-def _port(value: str, port: int) -> bool:
-    return any(
-        int(first) <= port <= int(last or first) for first, _, last in (one.partition(":") for one in value.split(","))
-    )
+def _port(value: str) -> Test:
+    words = [one.partition(":") for one in value.split(",")]
+    ranges = [(int(first), int(last or first)) for first, _, last in words]
+    return lambda node, packet: any(first <= packet.dport <= last for first, last in ranges)
 
 
-def _ports(value: str, packet: WalkedPacket) -> bool:
+def _ports(value: str) -> Test:
     assert len(value.replace(":", ",").split(",")) <= 15, f"multiport has at most 15 ports: {value}"
-    return _port(value, packet.dport)
+    return _port(value)
 
 
-TESTS: dict[str, Callable[[str, WalkedPacket], bool]] = {
-    "-s": lambda value, packet: packet.src in network(value),
-    "-d": lambda value, packet: packet.dst in network(value),
-    "-i": lambda value, packet: _device(value, packet.iif),
-    "-o": lambda value, packet: _device(value, packet.oif),
-    "-p": lambda value, packet: value == packet.protocol,
-    "--comment": lambda value, packet: True,
-    "--limit": lambda value, packet: True,
-    "--limit-burst": lambda value, packet: True,
-    "--ctstate": lambda value, packet: packet.state in value.split(","),
+TESTS: dict[str, Callable[..., Test]] = {
+    "-s": _source,
+    "-d": _destination,
+    "-i": lambda value: lambda node, packet: _device(value, packet.iif),
+    "-o": lambda value: lambda node, packet: _device(value, packet.oif),
+    "-p": lambda value: lambda node, packet: value == packet.protocol,
+    "--comment": lambda value: _always,
+    "--limit": lambda value: _always,
+    "--limit-burst": lambda value: _always,
+    "--ctstate": lambda value: lambda node, packet: packet.state in value.split(","),
     "--mark": _mark,
     "--dports": _ports,
-    "--dport": lambda value, packet: _port(value, packet.dport),
-    "--icmp-type": lambda value, packet: False,
-    "--physdev-is-bridged": lambda value, packet: packet.bridged,
+    "--dport": _port,
+    "--icmp-type": lambda value: _never,
+    "--physdev-is-bridged": lambda: lambda node, packet: packet.bridged,
+    "--match-set": _in_set,
+    "--src-type": _type("src"),
+    "--dst-type": _type("dst"),
 }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from ipaddress import IPv4Address
 from typing import Any
 
 from labctl import models
-from labctl.core.resources import Interface, Link, Plan
+from labctl.core.resources import IP, Interface, Link
 from labctl.core.scenario_types import Lab, Scenario
 from labctl.kubernetes.api.cluster_policy_objects import ClusterPolicy
 from labctl.kubernetes.api.cluster_state import ClusterState
@@ -69,9 +69,16 @@ class PolicyLab:
     state: ClusterState
 
     def pod(self, name: str) -> Pod:
-        found = self.state.pod(name)
-        assert found is not None, name
+        found = self._pods.get(name)
+        if found is None:
+            found = self.state.pod(name)
+            assert found is not None, name
+            self._pods[name] = found
         return found
+
+    @cached_property
+    def _pods(self) -> dict[str, Pod]:
+        return {}
 
     def passes(self, source: str, target: str, protocol: str, port: int) -> bool:
         """Whether the filter tables of the nodes on the way, and their tables of nft, let the first packet of a
@@ -86,17 +93,24 @@ class PolicyLab:
         self, one: Pod, other: Pod, protocol: str, port: int
     ) -> Iterable[tuple[tuple[NodeFilter, NftTables], WalkedPacket]]:
         (iif, bridged), (oif, _) = self._device(one), self._device(other)
-        src, dst = address(one.ips[0]), address(other.ips[0])
-        way = (src, dst, protocol.lower(), port)
+        way = (one.ips[0], other.ips[0], protocol, port)
         if one.node == other.node:
-            return [(self._filter(one.node), WalkedPacket(*way, iif, oif, bridged))]
+            return [(self._filter(one.node), walked_packet(*way, iif, oif, bridged))]
         return [
-            (self._filter(one.node), WalkedPacket(*way, iif, "eth0")),
-            (self._filter(other.node), WalkedPacket(*way, "eth0", oif)),
+            (self._filter(one.node), walked_packet(*way, iif, "eth0", False)),
+            (self._filter(other.node), walked_packet(*way, "eth0", oif, False)),
         ]
 
     def _filter(self, node: str) -> tuple[NodeFilter, NftTables]:
-        return node_filter(self.lab.plan, node), nft_tables(self.lab.plan, node)
+        """The filter table and the tables of nft of a node, read once."""
+        found = self._filters.get(node)
+        if found is None:
+            found = self._filters[node] = (NodeFilter.of(self.lab.plan, node), NftTables.of(self.lab.plan, node))
+        return found
+
+    @cached_property
+    def _filters(self) -> dict[str, tuple[NodeFilter, NftTables]]:
+        return {}
 
     def _device(self, pod: Pod) -> tuple[str, bool]:
         """The device by which a packet of the pod enters its node: a bridge, or the pod's own."""
@@ -114,28 +128,10 @@ def address(text: str) -> IPv4Address:
     return IPv4Address(text)
 
 
-_FILTERS: dict[tuple[int, str], tuple[Plan, NodeFilter]] = {}
-
-
-def node_filter(plan: Plan, node: str) -> NodeFilter:
-    """The filter table of a node, read once for each plan."""
-    known = _FILTERS.get((id(plan), node))
-    if known is None or known[0] is not plan:
-        known = (plan, NodeFilter.of(plan, node))
-        _FILTERS[id(plan), node] = known
-    return known[1]
-
-
-_TABLES: dict[tuple[int, str], tuple[Plan, NftTables]] = {}
-
-
-def nft_tables(plan: Plan, node: str) -> NftTables:
-    """The tables of nft of a node, read once for each plan."""
-    known = _TABLES.get((id(plan), node))
-    if known is None or known[0] is not plan:
-        known = (plan, NftTables.of(plan, node))
-        _TABLES[id(plan), node] = known
-    return known[1]
+@lru_cache(maxsize=4096)
+def walked_packet(source: IP, target: IP, protocol: str, port: int, iif: str, oif: str, bridged: bool) -> WalkedPacket:
+    """A packet: the same one in each lab, so that it is read once."""
+    return WalkedPacket(address(source), address(target), protocol.lower(), port, iif, oif, bridged)
 
 
 def policy_lab(
