@@ -112,10 +112,17 @@ class RuleShapes:
 
     def __call__(self, chain: NamedChain, rule: FirewallRule | str) -> Why | None:
         place, text = f"{chain.table}/{chain.name}", str(rule)
-        for name, words, why in self._expressions:
-            if words is not None and words.search(text) and name.fullmatch(place):
-                return why
-        return None
+        shapes = self._of_place.get(place)
+        if shapes is None:
+            every = self._expressions
+            shapes = [(words, why) for name, words, why in every if words is not None and name.fullmatch(place)]
+            self._of_place[place] = shapes
+        return next((why for words, why in shapes if words.search(text)), None)
+
+    @cached_property
+    def _of_place(self) -> dict[str, list[tuple[re.Pattern[str], Why]]]:
+        """The shapes of the rules of each chain that was asked for: a chain has many rules, and few shapes fit it."""
+        return {}
 
     def of_chain(self, chain: NamedChain) -> Why | None:
         """The reason of the chain."""
