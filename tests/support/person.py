@@ -7,12 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from tests.support.paths import ROOT
 
 NOBODY = 65534
 USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+@cache
+def may_read_source(prefix: tuple[str, ...]) -> bool:
+    """Whether this user may start the Python of the tests and read the source tree; tried once."""
+    readable = [*prefix, sys.executable, "-c", f"open({__file__!r})"]
+    return subprocess.run(readable, capture_output=True).returncode == 0
 
 
 class Person:
@@ -22,9 +30,10 @@ class Person:
         self.folder, self.prefix = folder, prefix
 
     def environment(self, **more: str) -> dict[str, str]:
-        names = ("PATH", "LANG", "PYTHONPYCACHEPREFIX")
-        own = {name: os.environ[name] for name in names if name in os.environ and not self.prefix}
-        own.setdefault("PATH", os.environ.get("PATH", os.defpath))
+        """Their own, with the bytecode of the tests: it is read and not written, and only by who may read it."""
+        names = ("PATH", "PYTHONPYCACHEPREFIX") if self.prefix else ("PATH", "LANG", "PYTHONPYCACHEPREFIX")
+        own = {name: os.environ[name] for name in names if name in os.environ}
+        own.setdefault("PATH", os.defpath)
         return {**own, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(self.folder),
                 "XDG_RUNTIME_DIR": str(self.folder), **more}  # fmt: skip
 
@@ -33,8 +42,7 @@ class Person:
         """Why this person cannot be tested here; "" if they can."""
         if self.prefix and shutil.which("setpriv") is None:
             return "no setpriv here, to become nobody with"
-        readable = [*self.prefix, sys.executable, "-c", f"open({__file__!r})"]
-        if self.prefix and subprocess.run(readable, capture_output=True).returncode:
+        if self.prefix and not may_read_source(self.prefix):
             return "nobody may read the source tree or its Python here"
         return ""
 

@@ -19,7 +19,7 @@ from labctl.kernel.host import paths
 from labctl.kernel.rule_trace import tracefs
 from tests.support.paths import ROOT
 from tests.support.person import NOBODY, USER, Person
-from tests.support.pytest_suites import PLUGIN
+from tests.support.pytest_suites import OTHERS, PLUGIN
 
 MARK = "LABCTL_TEST_OF_RUN"
 
@@ -251,7 +251,7 @@ def test_programs_and_pytest_build_labs_as_the_page_says(runner: Runner) -> None
     assert (done.returncode, done.stdout) == (0, "pass c1 host1 c2\n"), done.stderr
     assert "labctl run -- pytest --labctl-require\n" in page
     (runner.person.folder / "test_it.py").write_text(SUITE)
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *PLUGIN, "--labctl-require"]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *PLUGIN, *OTHERS, "--labctl-require"]
     done = runner.types("--", *words, "test_it.py", TMPDIR=str(runner.person.folder))
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
