@@ -1,6 +1,7 @@
 """What a lab is made from: found, read, compiled, and kept in the state directory while the lab runs.
 
-The text of the scenario is the record of a lab: each command parses and compiles it again.
+The text of the scenario is the record of a lab: each command parses and compiles it again, but a process that runs
+several commands on a lab does it once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from labctl.core.text import short_repr
 if TYPE_CHECKING:
     from labctl.scenario.document import Reader
     from labctl.scenario.parser import ParsedScenario
+
+MAX_COMPILED = 8  # labs that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,9 @@ class Definition:
     def compiled(self) -> Lab:
         """The compiled lab: every kernel object, the machines, the checks. Raises ScenarioError."""
         return compile_definition(self)
+
+
+_compiled: dict[Definition, Lab] = {}
 
 
 def define(
@@ -111,11 +117,19 @@ def compile_definition(definition: Definition) -> Lab:
     """Parse and compile a definition. Pure. Raises ScenarioError with every problem."""
     if definition.lab is not None:
         return definition.lab
+    if (known := _compiled.get(definition)) is not None:
+        return known
     features, files = definition.substitute_features or None, dict(definition.files)
     it = definition
     options: dict[str, Any] = {"name": it.name, "overrides": it.overrides, "substitute_features": features}
     lab = parse_and_compile(it.text, it.file, **options, files=files, manifests=it.manifests)[1]
-    return lab if it.firewall is None else replace(lab, firewall=it.firewall)
+    if it.firewall is not None:
+        lab = replace(lab, firewall=it.firewall)
+    if len(files) == len(it.files):  # a file that was read now can be another one the next time
+        if len(_compiled) >= MAX_COMPILED:
+            _compiled.clear()
+        _compiled[definition] = lab
+    return lab
 
 
 def scenario_of(definition: Definition, lab: Lab) -> Scenario:
