@@ -36,8 +36,16 @@ from labctl.kernel.host.command_line import set_command_line
 from labctl.kernel.host.syscalls import CLONE_NEWNET, setns
 from labctl.kernel.probes.unused_ids import ICMP_IDS, SOURCE_PORTS, UnusedIds
 
-# the first is not for tests; the others cost much to import, or are for a program that tests start themselves
-NOT_IMPORTED = ("labctl.__main__", "labctl.view", "labctl.testing", "labctl.scenarios", "labctl.docs")
+# the first is not for tests; the others cost much to import, or are for a program that tests start themselves; and
+# pytest rewrites its plugin when it imports it
+NOT_IMPORTED = (
+    "labctl.__main__",
+    "labctl.view",
+    "labctl.testing",
+    "labctl.pytest_plugin",
+    "labctl.scenarios",
+    "labctl.docs",
+)
 # what verbs import late from other projects
 OTHERS = (
     "yaml",
@@ -46,6 +54,7 @@ OTHERS = (
     "pyroute2.netlink.rtnl.ndmsg",
     "pyroute2.netlink.rtnl.rtmsg",
 )
+PYTEST = "pytest"
 PROGRAMS: dict[str, Callable[[], int | None]] = {
     "labctl": run_program,
     "labctl-cni": run_plugin,
@@ -67,6 +76,20 @@ def import_all() -> None:
         iptc_import.load()
     for name in OTHERS:
         importlib.import_module(name)
+
+
+def import_pytest() -> None:
+    """Once, when it is first asked for. Its plugins of other projects are imported by each run: it rewrites them."""
+    from _pytest import config
+
+    for name in config.default_plugins:
+        importlib.import_module(f"_pytest.{name}")
+
+    def run_pytest() -> int:
+        sys.path.insert(0, os.getcwd())  # as `python -m pytest`
+        return config.main()
+
+    PROGRAMS[PYTEST] = run_pytest
 
 
 class Server:
@@ -98,6 +121,8 @@ class Server:
         except (OSError, EOFError, ValueError):  # a client that was killed at once
             client.close()
             return
+        if request["program"] == PYTEST and PYTEST not in PROGRAMS:
+            import_pytest()
         pid = os.fork()
         if not pid:
             run(request, descriptors)

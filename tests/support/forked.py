@@ -1,4 +1,5 @@
-"""Programs that run labctl from a process which has imported it: they behave as labctl, and start in less time.
+"""Programs that run labctl or pytest from a process which has imported it: they behave as the real ones, and start in
+less time.
 
 They are for tests which start labctl to see what it does. `fork_server` says what is different from a real start.
 """
@@ -84,6 +85,11 @@ def labctl_program() -> str:
 def cni_plugin_program() -> str:
     """The path of a program `labctl-cni`."""
     return server().program("labctl-cni", "labctl-cni")
+
+
+def pytest_program() -> str:
+    """The path of a program `pytest`, which has imported labctl without its pytest plugin."""
+    return server().program("pytest", "pytest")
 
 
 def python_program() -> str:

@@ -9,6 +9,7 @@ import pytest
 
 import labctl
 from labctl.kernel.host import lab_state, paths
+from tests.support import forked
 
 INSTALLED = any(point.name == "labctl" for point in entry_points(group="pytest11"))
 # where labctl is installed, pytest finds it by itself
@@ -31,6 +32,16 @@ def nothing_left() -> Iterator[None]:
 
 
 def run(pytester: pytest.Pytester, suite: str, *options: str) -> pytest.RunResult:
-    """A suite of one file, run in a separate process."""
+    """A suite of one file, run in a new Python."""
     pytester.makepyfile(test_suite=suite)
     return pytester.runpytest_subprocess(*STRICT, *options)
+
+
+def run_forked(pytester: pytest.Pytester, suite: str, *options: str) -> pytest.RunResult:
+    """The same, in a process that has imported labctl and pytest already; for root. Where the plugin is installed,
+    pytest rewrites all of labctl when it imports it, which needs a new Python."""
+    if INSTALLED:
+        return run(pytester, suite, *options)
+    pytester.makepyfile(test_suite=suite)
+    base = pytester.mkdir(f"runpytest-{len(list(pytester.path.glob('runpytest-*')))}")
+    return pytester.run(forked.pytest_program(), f"--basetemp={base}", *STRICT, *options)

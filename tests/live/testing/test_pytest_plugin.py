@@ -13,7 +13,7 @@ import labctl
 from labctl.kernel.host import paths
 from labctl.testing import laws
 from tests.support.paths import ROOT
-from tests.support.pytest_suites import PLUGIN, nothing_left, run
+from tests.support.pytest_suites import PLUGIN, nothing_left, run_forked
 
 pytest_plugins = ["pytester"]
 __all__ = ["nothing_left"]  # a fixture that every test uses
@@ -67,7 +67,7 @@ def test_names():
 
 
 def test_labs_live_for_a_test_a_module_or_a_session(pytester: pytest.Pytester) -> None:
-    run(pytester, PASSING).assert_outcomes(passed=9)
+    run_forked(pytester, PASSING).assert_outcomes(passed=9)
 
 
 FAILING = """
@@ -111,7 +111,7 @@ def packets(path: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("given", [(), ("--labctl-evidence=kept",), ("-o", "labctl_evidence=kept"), ("-n2",)])
 def test_a_failing_test_has_the_evidence_of_its_labs(pytester: pytest.Pytester, given: tuple[str, ...]) -> None:
-    done = run(pytester, FAILING, *given)
+    done = run_forked(pytester, FAILING, *given)
     done.assert_outcomes(passed=1, failed=3, xfailed=1)
     text = done.stdout.str()
     assert text.count("- labctl: docker-bridge-") == 2
@@ -178,7 +178,7 @@ def test_teardown(torn):
 def test_a_failing_test_shows_its_unproven_claims_and_its_last_traces(
     pytester: pytest.Pytester, options: tuple[str, ...]
 ) -> None:
-    done = run(pytester, RESULTS, "--tb=short", *options)
+    done = run_forked(pytester, RESULTS, "--tb=short", *options)
     counts = done.parseoutcomes()
     assert (counts["passed"], counts["failed"], counts["errors"]) == (2, 4, 1)
     parts = re.split(r"^_+ (?:ERROR at teardown of )?(test_\w+) _+$", done.stdout.str(), flags=re.M)
@@ -212,7 +212,7 @@ def test_a_failing_test_shows_its_unproven_claims_and_its_last_traces(
 
 def test_packets_need_not_be_recorded(pytester: pytest.Pytester) -> None:
     for options in (("--labctl-no-packets",), ("-o", "labctl_packets=false")):
-        text = run(pytester, FAILING, "-k", "bad", *options).stdout.str()
+        text = run_forked(pytester, FAILING, "-k", "bad", *options).stdout.str()
         assert "drift: extra route" in text
         assert "packets: " not in text
 
@@ -225,7 +225,7 @@ def no(lab):
     raise KernelError("no ears today")
 recorder.create_recorder = no
 """)
-    done = run(pytester, FAILING, "-k", "bad")
+    done = run_forked(pytester, FAILING, "-k", "bad")
     done.assert_outcomes(failed=1)
     assert "no packets: no ears today" in done.stdout.str()
 
@@ -236,7 +236,7 @@ import pytest
 from labctl.kernel.apply import features
 features.missing_features = lambda wanted, backend="legacy": dict.fromkeys(wanted, "not here")
 """)
-    done = run(pytester, '''
+    done = run_forked(pytester, '''
 import pytest
 
 @pytest.mark.lab("azure-cni-transparent-vlan")
@@ -262,7 +262,7 @@ def test_fixture(broken): pass
 
 
 def test_what_fails_is_shown_at_the_line_of_who_wrote_the_test(pytester: pytest.Pytester) -> None:
-    done = run(pytester, UNKNOWN)
+    done = run_forked(pytester, UNKNOWN)
 
     done.assert_outcomes(failed=1, errors=1)
     text = done.stdout.str()
@@ -288,7 +288,7 @@ def test_factory(labs):
 
 
 def test_the_firewall_can_be_chosen(pytester: pytest.Pytester) -> None:
-    done = run(pytester, FIREWALLS)
+    done = run_forked(pytester, FIREWALLS)
 
     done.assert_outcomes(passed=1, failed=1)
     up = f"*run manually: {paths.command_prefix()} up docker-bridge --firewall nft"
@@ -318,7 +318,7 @@ def test_shared(shared): pass
 
 
 def test_a_teardown_that_fails_has_evidence_too(pytester: pytest.Pytester) -> None:
-    done = run(pytester, TEARDOWN)
+    done = run_forked(pytester, TEARDOWN)
 
     done.assert_outcomes(passed=2, errors=2)
     sections = re.split(r"^-+ labctl: ", done.stdout.str(), flags=re.M)[1:]
@@ -360,7 +360,7 @@ def test_own(labs):
 
 
 def test_a_lab_that_somebody_else_runs_is_left_alone(pytester: pytest.Pytester) -> None:
-    run(pytester, TAKEN).assert_outcomes(passed=3, errors=1)
+    run_forked(pytester, TAKEN).assert_outcomes(passed=3, errors=1)
 
 
 WORKERS = """
@@ -381,7 +381,7 @@ def test_own(lab, number):
 
 
 def test_workers_have_labs_of_their_own(pytester: pytest.Pytester) -> None:
-    done = run(pytester, WORKERS, "-n2", "-rP")
+    done = run_forked(pytester, WORKERS, "-n2", "-rP")
     done.assert_outcomes(passed=10)
     shared = re.findall(r"^shared (\S+)$", done.stdout.str(), re.MULTILINE)
     own = re.findall(r"^own (\S+)$", done.stdout.str(), re.MULTILINE)
