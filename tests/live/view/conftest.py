@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import labctl
+from tests.support import chromium
 from tests.support.page_server import IS_BUILT, PageServer
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
     with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=chromium.ARGUMENTS)
         try:
             yield started
         finally:

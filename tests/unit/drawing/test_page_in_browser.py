@@ -15,6 +15,7 @@ import pytest
 import labctl
 from labctl.drawing.from_lab import draw
 from labctl.drawing.html import details, page_lines
+from tests.support import chromium
 from tests.support.drawings import large
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested in a browser by playwright")
@@ -27,19 +28,25 @@ BROWSER = next(
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
         try:
-            found = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+            found = started.chromium.launch(executable_path=BROWSER, args=chromium.ARGUMENTS)
         except playwright.Error as error:
             pytest.skip(f"no Chromium for playwright: {str(error).splitlines()[0]}")
         yield found
         found.close()
 
 
-@pytest.fixture
-def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a large lab. No test changes it."""
     lab = large(30, 10)
     drawing = draw(lab)
-    file = tmp_path / "lab.html"
-    file.write_text("\n".join(page_lines(drawing, details(lab, drawing))))
+    written = tmp_path_factory.mktemp("page") / "lab.html"
+    written.write_text("\n".join(page_lines(drawing, details(lab, drawing))))
+    return written
+
+
+@pytest.fixture
+def page(browser: Any, file: Path) -> Iterator[Any]:
     opened = browser.new_page(viewport={"width": 1280, "height": 720})
     mistakes: list[str] = []
     requests: list[str] = []

@@ -15,7 +15,7 @@ import pytest
 
 from labctl.report.handout import Subject, page_lines
 from labctl.translation import language
-from tests.support import handouts
+from tests.support import chromium, handouts
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested in a browser by playwright")
 BROWSER = next(
@@ -30,7 +30,7 @@ MM = 96 / 25.4
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
         try:
-            found = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+            found = started.chromium.launch(executable_path=BROWSER, args=chromium.ARGUMENTS)
         except playwright.Error as error:
             pytest.skip(f"no Chromium for playwright: {str(error).splitlines()[0]}")
         yield found
