@@ -1,9 +1,8 @@
 """The documentation is true: commands print what the pages show.
 
 Every ```console block is executed, in the order of its page, in separate namespaces: `$` begins a command, the lines
-after it are its output, except times; a line `...` stands for any number of lines. Each page has one process that has
-imported labctl, and forks for each `labctl`. If the first line of a ```yaml block is a comment with the name of a file,
-commands find the scenario there.
+after it are its output, except times; a line `...` stands for any number of lines. If the first line of a ```yaml block
+is a comment with the name of a file, commands find the scenario there.
 """
 
 from __future__ import annotations
@@ -30,13 +29,9 @@ exec "$@"
 """
 RUN_EACH = """
 import json, subprocess, sys
-from pathlib import Path
-from tests.support import forked
-Path("bin/forked").symlink_to(forked.labctl_program())
 for command in json.load(sys.stdin):
     done = subprocess.run(["bash", "-c", command], stdin=subprocess.DEVNULL, stdout=-1, stderr=subprocess.STDOUT)
     print(json.dumps(done.stdout.decode()))
-forked.stop()
 """
 
 
@@ -44,7 +39,7 @@ def prepare(folder: Path, page: Path) -> dict[str, str]:
     """Files and commands that a page's transcript finds where it runs; returns the environment."""
     (folder / "scripts").mkdir()
     (folder / "bin").mkdir()
-    script = f'#!/bin/sh\nexec {shlex.quote(str(folder / "bin" / "forked"))} "$@"\n'  # RUN_EACH makes that
+    script = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m labctl "$@"\n'
     scripts = {"scripts/labctl": script, "bin/labctl": script, "bin/sudo": '#!/bin/sh\nSUDO_USER=reader exec "$@"\n'}
     for name, text in scripts.items():
         (folder / name).write_text(text)
