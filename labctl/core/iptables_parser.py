@@ -26,6 +26,8 @@ from labctl.core.iptables_parts import BRIDGE_HEAD_FLAGS, FREE_TEXT_OPTIONS, HEA
 from labctl.core.iptables_values import address_text, network_problem, split_network
 
 _COUNTERS = re.compile(r"\[[0-9]+:[0-9]+\]")
+# a word as iptables-save prints it: plain, or in double quotes without an escaped letter, with blanks behind it
+_WORD = re.compile(r"""(?:([!#-&(-\[\]-~]+)|"([^"\\]*)")(?: +|$)""")
 _LONG = {
     "--source": "-s", "--src": "-s", "--destination": "-d", "--dst": "-d", "--in-interface": "-i",
     "--out-interface": "-o", "--protocol": "-p", "--proto": "-p", "--match": "-m", "--jump": "-j",
@@ -36,7 +38,7 @@ _LONG = {
 def parse_rule(text: str | Iterable[str], family: str) -> Iterator[tuple[str, ...]]:
     """The words of a rule in canonical form, once for each pair of its sources and destinations. Raises ValueError,
     InvalidRule."""
-    args = _shell_words(text) if isinstance(text, str) else list(text)
+    args = shell_words(text) if isinstance(text, str) else list(text)
     for word in args:
         if not word.isprintable() and any(ord(letter) < 32 or ord(letter) == 127 for letter in word):
             raise ValueError(f"a rule cannot contain the control character in {word!r}")
@@ -60,9 +62,20 @@ def split_append(args: list[str]) -> tuple[str | None, list[str]]:
     return None, args
 
 
-def _shell_words(text: str) -> list[str]:
-    quoted = '"' in text or "'" in text or "\\" in text
-    return shlex.split(text) if quoted else text.split()
+def shell_words(text: str) -> list[str]:
+    """The words of a line, as a shell has them. Raises ValueError for an unclosed quote. What iptables-save prints is
+    read here, which takes a tenth of the time of `shlex`: kube-proxy writes a comment in each of its rules."""
+    if '"' not in text and "'" not in text and "\\" not in text:
+        return text.split()
+    words: list[str] = []
+    position = len(text) - len(text.lstrip(" "))
+    while position < len(text):
+        word = _WORD.match(text, position)
+        if word is None:
+            return shlex.split(text)
+        words.append(word[2] if word[1] is None else word[1])
+        position = word.end()
+    return words
 
 
 @dataclass(slots=True)

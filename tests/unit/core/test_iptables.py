@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from labctl.core.diff import Change
 from labctl.core.iptables import FirewallRule, quote, rule
+from labctl.core.iptables_parser import shell_words
 from labctl.core.iptables_save import (
     TableEdit,
     edits_by_table,
@@ -25,6 +28,23 @@ def test_a_rule_is_brought_to_the_printed_form(written: str, printed: str) -> No
     assert str(rule(written)) == printed
     assert rule(printed) == rule(written)
     assert rule(rule(written).args) == rule(written)
+
+
+PIECES = ("-m", "a:b/c", "#", "ü", " ", "  ", "\t", '"', "'", "\\", '"b c"', '""')
+
+
+@settings(max_examples=1000)
+@example('"\\"')
+@example('--comment "a\\\\ b" -j x')
+@given(st.lists(st.sampled_from(PIECES)).map("".join))
+def test_the_words_of_a_rule_are_those_of_a_shell(text: str) -> None:
+    try:
+        wanted = shlex.split(text)
+    except ValueError as error:
+        with pytest.raises(ValueError, match=str(error)):
+            shell_words(text)
+    else:
+        assert shell_words(text) == wanted
 
 
 @pytest.mark.parametrize(
