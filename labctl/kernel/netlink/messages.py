@@ -39,7 +39,6 @@ RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA, RTA_NH_ID = 5, 9, 18, 30
 RTA_ENCAP_TYPE, RTA_ENCAP, NESTED = 21, 22, 0x8000
 LWTUNNEL_IP, LWTUNNEL_IP_ID, LWTUNNEL_IP_DST = 2, 1, 2
 IFLA_AF_SPEC, IFLA_INET_CONF = 26, 1
-ONE_QUEUE = (("IFLA_NUM_TX_QUEUES", U32(1)), ("IFLA_NUM_RX_QUEUES", U32(1)))
 
 IndexOf = Callable[[str], int]  # from a device's name, in the namespace of the message, to its index
 
@@ -61,10 +60,7 @@ def create_link(
     link: Link, peer: Link | None, index: int, peer_index: int, peer_fd: int | None, index_of: IndexOf, up: bool = False
 ) -> bytearray:
     """Create a link (for a veth both ends at once, the peer in its own namespace). The links are not up yet, except
-    this one if `up`.
-
-    A veth gets one queue in each direction. Since Linux 5.17 it would get one for each processor of the machine: on two
-    of them, the pair takes a quarter longer to make, on many a multiple."""
+    this one if `up`."""
     attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", link.at.dev)]
     if link.mtu is not None and link.kind != "bridge":  # a bridge takes the MTU of its ports, unless it is set later
         attrs.append(("IFLA_MTU", link.mtu))
@@ -79,7 +75,6 @@ def create_link(
         attrs.append(("IFLA_LINK", U32(index_of(lower))))
     info: list[tuple[str, Any]] = [("IFLA_INFO_KIND", link.kind)]
     if peer is not None:
-        attrs += ONE_QUEUE
         info.append(("IFLA_INFO_DATA", [("VETH_INFO_PEER", _peer(peer, peer_index, peer_fd))]))
     elif data := info_data(link.kind, [pair for pair in link.options if pair not in DEFAULT_LINK_OPTIONS], index_of):
         info.append(("IFLA_INFO_DATA", data))
@@ -100,7 +95,6 @@ def _peer(peer: Link, index: int, fd: int | None) -> dict[str, Any]:
         attrs.append(("IFLA_ADDRESS", Mac(peer.mac)))
     if peer.txqueuelen is not None:
         attrs.append(("IFLA_TXQLEN", peer.txqueuelen))
-    attrs += ONE_QUEUE
     if fd is not None:
         attrs.append(("IFLA_NET_NS_FD", U32(fd)))
     return {"index": U32(index), "attrs": attrs}

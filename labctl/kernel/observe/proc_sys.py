@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 
-from labctl.kernel.host.detached_mount import mount_detached
-
 FOLDERS = 64  # that are looked up in one mount
 
 
@@ -58,6 +56,8 @@ class ProcSys:
         return os.open(f"sys/{path}", os.O_PATH | os.O_CLOEXEC, dir_fd=self._root)
 
     def _remount(self) -> None:
+        from labctl.kernel.host.detached_mount import mount_detached
+
         try:
             root = mount_detached("proc")
         except OSError:  # without root, or in a container: the machine's mount works, too

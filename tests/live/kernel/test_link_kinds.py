@@ -6,7 +6,6 @@ Two machines on a veth pair. If this kernel does not have a kind, its test is sk
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
@@ -230,15 +229,3 @@ def test_a_kind_that_was_loaded_later_changes_no_lab(built: Plan) -> None:
 
     assert drift(want) == []
     assert arrives("n1", str(inner(2)))
-
-
-def test_a_veth_has_one_queue_in_each_direction_however_many_processors_there_are() -> None:
-    with KernelLab(LAB) as kernel:
-        kernel.apply(diff(plan(None), ()))
-    try:
-        ends = [json.loads(typed(node, "ip -j -d link show eth0"))[0] for node in ("n1", "n2")]
-    finally:
-        with KernelLab(LAB) as kernel:
-            kernel.destroy()
-
-    assert [(end["num_tx_queues"], end["num_rx_queues"]) for end in ends] == [(1, 1), (1, 1)]

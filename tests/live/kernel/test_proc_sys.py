@@ -10,7 +10,7 @@ import pytest
 
 from labctl.core.diff import diff
 from labctl.core.resources import Netns, Plan, Sysctl
-from labctl.kernel.host import paths
+from labctl.kernel.host import detached_mount, paths
 from labctl.kernel.host.detached_mount import mount_detached
 from labctl.kernel.lab_kernel import KernelLab
 from labctl.kernel.namespaces.entry import enter_netns
@@ -38,7 +38,7 @@ def mounts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return mount_detached(kind)
 
     monkeypatch.setattr(proc_sys, "FOLDERS", 2)
-    monkeypatch.setattr(proc_sys, "mount_detached", mount)
+    monkeypatch.setattr(detached_mount, "mount_detached", mount)
     return mounted
 
 
@@ -87,7 +87,7 @@ def test_where_nothing_can_be_mounted_the_machines_mount_is_used(monkeypatch: py
         asked.append(kind)
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(proc_sys, "mount_detached", refuse)
+    monkeypatch.setattr(detached_mount, "mount_detached", refuse)
     assert read_all() == list(SETTINGS)
     assert asked == ["proc"]
 
