@@ -1,9 +1,9 @@
 """Open files below /proc/sys in many namespaces, one namespace after the other.
 
 The kernel has one entry of /proc/sys/net/ipv4 for each namespace. They have the same name, so they are in one list, and
-a lookup compares them one by one: with 4,000 namespaces, a file in each of them takes 24 s. The list belongs to a mount
-of proc. Here a new mount, which no other process sees, is used after some namespaces, so all lists stay short (Linux
-6.18, fs/proc/proc_sysctl.c: proc_sys_compare).
+a lookup compares them one by one: with 4,000 namespaces, two files in each of them take 24 s. The list belongs to a
+mount of proc. Here a new mount, which no other process sees, is used after some namespaces, so all lists stay short
+(Linux 6.18, fs/proc/proc_sysctl.c: proc_sys_compare).
 """
 
 from __future__ import annotations

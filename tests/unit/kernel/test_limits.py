@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from labctl import cli
+from labctl.checks import runner
 from labctl.cli.failure import report_error
 from labctl.cli.session import Session
 from labctl.core.diff import Change
@@ -25,7 +26,9 @@ from labctl.kernel import lab_kernel
 from labctl.kernel.host import limits, thread_pool
 from labctl.kernel.namespaces.lab_namespaces import FILES_PER_NAMESPACE
 from labctl.kernel.namespaces.thread import NetnsThread
+from labctl.kernel.observe import comparison
 from labctl.report.plain_text import with_sudo
+from labctl.scenario.definition import define
 
 NO_THREAD = RuntimeError("can't start new thread")
 REACHED = {
@@ -120,17 +123,19 @@ def test_the_file_table_is_widened_at_once_and_no_file_stays_open() -> None:
 
 
 def test_the_table_is_wide_enough_for_a_lab_before_its_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted: list[int] = []
+    wanted: list[int] = []  # before each start
     monkeypatch.setattr(lab_kernel, "widen_file_table", wanted.append)
     kernel = lab_kernel.KernelLab("wide")
 
     def start(self: NetnsThread) -> None:
-        assert wanted == [3 * FILES_PER_NAMESPACE + limits.SPARE_FILES]
+        assert wanted.pop() == 3 * FILES_PER_NAMESPACE + limits.SPARE_FILES
         raise KernelError("no thread in this test")
 
     monkeypatch.setattr(NetnsThread, "start", start)
     with pytest.raises(KernelError, match="no thread"):
         kernel.apply([Change(Netns(f"n{number}"), None) for number in range(3)])
+    with pytest.raises(KernelError, match="no thread"):
+        kernel.observe(nodes=["n0", "n1", "n2"])
 
 
 def test_a_file_table_beyond_the_limit_stays_as_it_is() -> None:
@@ -291,3 +296,30 @@ def test_too_little_memory_to_import_the_report_is_one_sentence(
     monkeypatch.setattr(cli, "_run", refuse)
     assert cli.main(["list"]) == 3
     assert capfd.readouterr().err.startswith("labctl: this process cannot get more memory\n    hint: ")
+
+
+def test_the_table_is_wide_enough_before_two_processes_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[int] = []
+    monkeypatch.setattr(comparison, "widen_file_table", wanted.append)
+
+    def start(share: object) -> None:
+        assert wanted == [3 * FILES_PER_NAMESPACE + limits.SPARE_FILES]
+        raise KernelError("no process in this test")
+
+    monkeypatch.setattr(comparison, "second_process", start)
+    with pytest.raises(KernelError, match="no process"):
+        comparison.compare("wide", (), ("n0", "n1", "n2"), "legacy")
+
+
+def test_the_table_is_wide_enough_before_checks_start_their_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = define("kubenet").compiled
+    wanted: list[int] = []
+    monkeypatch.setattr(runner, "widen_file_table", wanted.append)
+
+    def start() -> None:
+        assert wanted == [runner.FILES_PER_MACHINE * len(lab.machines)]
+        raise KernelError("no thread in this test")
+
+    monkeypatch.setattr(runner, "NetnsThread", start)
+    with pytest.raises(KernelError, match="no thread"):
+        runner.run(lab)
