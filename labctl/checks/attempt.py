@@ -48,17 +48,47 @@ UNMET_SEE_TIMEOUT_S = (
     0.6  # seconds after the first reply; then an unmet `see:` is final although more probes could be sent
 )
 
-FULL_TABLE_TRIES = 3  # attempts at a check that expects silence, while the machine's neighbour table is full
+MAX_ATTEMPTS = 3  # at a check that expects silence, while its silence proves nothing
+NEIGHBOUR_RETRY_S = 1.0  # seconds until the kernel asks a neighbour again, by default (retrans_time_ms)
+NEIGHBOUR_ANSWER_S = 0.25  # seconds for the answer of a kernel, which needs microseconds unless the machine is busy
 
 
 def attempt(context: CheckContext, check: Check, address: IP) -> tuple[CheckEvidence, Evaluation]:
-    """The deciding evidence about a check, and its evaluation. A check that expects silence sends a single probe: while
-    the machine's neighbour table is full, that proves nothing, so it is repeated."""
-    for _ in range(FULL_TABLE_TRIES - 1):
+    """The deciding evidence about a check, and its evaluation.
+
+    A check that expects silence sends a single probe. It is repeated while its silence proves nothing: the machine's
+    neighbour table is full, or a neighbour answers only the second question for its MAC address. The first one, or its
+    answer, was lost then, and the probe was late.
+    """
+    for _ in range(MAX_ATTEMPTS):
         evidence, evaluation = CheckAttempt(context, check, address).run()
-        if not (check.expects_no_answer and evidence.full_tables and evaluation[0] == "inconclusive"):
-            return evidence, evaluation
-    return CheckAttempt(context, check, address).run()
+        if not check.expects_no_answer or cannot_change(evidence):
+            break
+        is_full = evidence.full_tables and evaluation[0] == "inconclusive"
+        if not is_full and not (evidence.answer == "timeout" and _answers_later(context, evidence)):
+            break
+    return evidence, evaluation
+
+
+def _answers_later(context: CheckContext, evidence: CheckEvidence) -> bool:
+    """Whether a neighbour did not answer the first question for its MAC address, but answers a later one. Waits for the
+    second one."""
+    if evidence.neighbours_answered_late:
+        return True
+    asked = {*evidence.neighbours_asked_once}
+    deadline = time.monotonic() + NEIGHBOUR_RETRY_S + NEIGHBOUR_ANSWER_S
+    while asked and time.monotonic() < deadline:
+        now_ns = time.time_ns()  # before the taps are read
+        frames = context.taps.packets()
+        missing = {*unanswered_neighbours(frames)}
+        if asked - missing:
+            return True
+        questions = find_trail(None, frames).neighbour_requests
+        times = {one: [seen.time_ns for seen in questions if (seen.at, seen.dst) == one] for one in asked}
+        if all(len(seen) > 1 and now_ns - seen[-1] > NEIGHBOUR_ANSWER_S * 1e9 for seen in times.values()):
+            return False
+        time.sleep(0.02)
+    return False
 
 
 class CheckAttempt:

@@ -106,12 +106,12 @@ def source_port_error(
 
 
 def refresh_carriers(context: CheckContext) -> None:
-    """Read the carrier of each end of a cable, which makes the kernel process a pending carrier change at once.
-    Otherwise the first packets are dropped, and a lost ARP request is repeated only after a second."""
+    """Read the carrier of each end of a cable, and of each bridge and subinterface, which makes the kernel process a
+    pending carrier change at once. Otherwise the first packets are dropped, and a lost ARP request is repeated only
+    after a second."""
     for node in context.topology.namespaces:
-        for link in context.topology.links.get(node, ()):
-            if device_state.needs_carrier(link):
-                device_fault(context, link.at)
+        for device in device_state.carrier_order(context.topology.links.get(node, ())):
+            device_fault(context, Interface(node, device))
 
 
 def device_fault(context: CheckContext, at: Interface) -> str | None:

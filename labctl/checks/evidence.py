@@ -164,6 +164,26 @@ class CheckEvidence:
         seen = (seen for seen in self.trail.requests if seen.at.ns == self.source and seen.direction == "out")
         return next(seen, None)
 
+    @property
+    def neighbours_asked_once(self) -> tuple[tuple[Interface, IP], ...]:
+        """The neighbours that did not answer, and were asked a single time."""
+        asked = self._questions()
+        return tuple(one for one in self.unanswered_neighbours if asked.count(one) == 1)
+
+    @property
+    def neighbours_answered_late(self) -> tuple[tuple[Interface, IP], ...]:
+        """The neighbours that answered, but not the first question."""
+        asked = self._questions()
+        return tuple(
+            one for one in dict.fromkeys(asked) if asked.count(one) > 1 and one not in self.unanswered_neighbours
+        )
+
+    def _questions(self) -> list[tuple[Interface, IP]]:
+        """Each question for a MAC address, with the device that asked; not where bridges and tunnels repeated it."""
+        asked = [one for one in self.trail.neighbour_requests if one.direction == "out"]
+        first = {(one.src, one.dst): one.at for one in reversed(asked)}
+        return [(one.at, one.dst) for one in asked if first[one.src, one.dst] == one.at]
+
     def untrusted_taps(self, nodes: Iterable[str]) -> tuple[str, ...]:
         """Why the absence of a packet proves nothing in these namespaces; empty if it does."""
         deaf = ((node, self.not_receiving[node]) for node in nodes if node in self.not_receiving)

@@ -274,8 +274,9 @@ CHECK = Section(
         Key(
             "within",
             values.DURATION,
-            "the time in which the answer must come; for `expect: fail` and `timeout`, in which no answer may come. It"
-            " holds a whole mesh: pairs that could not be asked in time make it inconclusive",
+            "the time in which the answer must come; for `expect: fail` and `timeout`, in which no answer may come (a"
+            " silent neighbour is asked once more, which may take 1.25s). It holds a whole mesh: pairs that"
+            " could not be asked in time make it inconclusive",
             "5s; 1s for `fail` and `timeout`; for a mesh 5s after the last pair was asked",
         ),
         Key(

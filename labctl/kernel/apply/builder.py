@@ -130,7 +130,7 @@ class Builder:
         phases.begin(sentence("links up, addresses, neighbours, routes and rules"))
         refused += self._configure(changes, {id(link) for link in links})
         self._raise(refused)
-        self._each([change for change in changes if device_state.needs_carrier(change.want)], _update_carriers)
+        self._each([change for change in changes if isinstance(change.want, Link)], _update_carriers)
         if sets := [change for change in changes if isinstance(change.subject, IpSet)]:
             from labctl.kernel.netlink import ipset
 
@@ -341,4 +341,5 @@ def _maker(item: Address | Neighbour | Fdb) -> Any:
 
 
 def _update_carriers(ns: str, changes: Sequence[Change]) -> None:
-    device_state.update_carriers(change.subject.at.dev for change in changes if isinstance(change.subject, Link))
+    links = (change.want for change in changes if isinstance(change.want, Link))
+    device_state.update_carriers(device_state.carrier_order(links))

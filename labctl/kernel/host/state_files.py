@@ -19,13 +19,16 @@ from labctl.kernel.host import paths
 
 TYPE_CHECKING = False  # and not typing's own, which costs more than all the rest here
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-    from typing import Any
+    from typing import Any, TypeVar
 
     from labctl.core.record_shape import Shape
     from labctl.errors import KernelError
 
+    _Result = TypeVar("_Result")
+
+FOLDER_TRIES = 100  # to create a folder that another process removes
 LOCK_INTERVAL_S = 0.02  # seconds between two attempts to lock: flock has no timeout
 MAX_BYTES = 32 * 1024 * 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -87,21 +90,25 @@ def open_file(folder: str, name: str) -> Iterator[int]:
 def write_text(folder: str, name: str, text: str) -> None:
     """Write a file atomically, and the folders that lead to it. Raises KernelError; then the file is as before."""
     last, draft = name.rpartition("/")[2], f".{name.rpartition('/')[2]}.{os.getpid()}"
-    data = memoryview(text.encode("utf-8", "surrogateescape"))
-    try:
-        with _Folder(folder, *name.split("/")[:-1], create=True) as at:
+    content = text.encode("utf-8", "surrogateescape")
+
+    def write(at: int) -> None:
+        data = memoryview(content)
+        try:
+            _discard(at, draft)  # of a process that had this number
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=at)
             try:
-                _discard(at, draft)  # of a process that had this number
-                fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=at)
-                try:
-                    while data:
-                        data = data[os.write(fd, data) :]
-                finally:
-                    os.close(fd)
-                os.replace(draft, last, src_dir_fd=at, dst_dir_fd=at)
-            except BaseException:
-                _discard(at, draft)
-                raise
+                while data:
+                    data = data[os.write(fd, data) :]
+            finally:
+                os.close(fd)
+            os.replace(draft, last, src_dir_fd=at, dst_dir_fd=at)
+        except BaseException:
+            _discard(at, draft)
+            raise
+
+    try:
+        _in_folder(write, folder, *name.split("/")[:-1])
     except OSError as error:
         raise refusal("write", paths.directory_of(folder) / folder / name, error) from None
 
@@ -122,9 +129,9 @@ def lock(folder: str, name: str, wait_s: float) -> Iterator[None]:
     """Hold a lock for the time of a `with` block: the file `name`, which stays. It ends with the process. Raises
     LockedError if another process holds it for `wait_s` seconds, KernelError if there can be no such file."""
     last = name.rpartition("/")[2]
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        with _Folder(folder, *name.split("/")[:-1], create=True) as at:
-            fd = os.open(last, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644, dir_fd=at)
+        fd = _in_folder(lambda at: os.open(last, flags, 0o644, dir_fd=at), folder, *name.split("/")[:-1])
     except OSError as error:
         raise refusal("lock", paths.directory_of(folder) / folder / name, error) from None
     try:
@@ -162,8 +169,8 @@ def make_folder(*folders: str) -> Path:
     """The path of a folder below the state directory, which is created. Raises KernelError, also for a link."""
     path = paths.directory_of(*folders).joinpath(*folders)
     try:
-        with _Folder(*folders, create=True):
-            return path
+        _in_folder(lambda _at: None, *folders)
+        return path
     except OSError as error:
         raise refusal("use", path, error, is_folder=True) from None
 
@@ -190,6 +197,19 @@ def refusal(verb: str, path: Path, error: OSError, *, is_folder: bool = False) -
         variable = "LABCTL_STATE_DIR" if root == paths.state_dir() else "LABCTL_PROGRESS_DIR"
         hint = f"{variable} can name another folder, one that root may write to"
     return KernelError(f"cannot {verb} {path}: {error.strerror}", hint, number)
+
+
+def _in_folder(use: Callable[[int], _Result], *folders: str) -> _Result:
+    """What `use` does with the file descriptor of a folder, which is created. Another process may remove the folder
+    while it is empty; then it is created again. Raises OSError, as `use` does."""
+    for _ in range(FOLDER_TRIES - 1):
+        try:
+            with _Folder(*folders, create=True) as at:
+                return use(at)
+        except FileNotFoundError:
+            continue
+    with _Folder(*folders, create=True) as at:
+        return use(at)
 
 
 class _Folder:

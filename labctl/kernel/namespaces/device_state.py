@@ -21,6 +21,7 @@ from labctl.kernel.namespaces.thread import NetnsThread
 SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX, SIOCETHTOOL = 0x8913, 0x8927, 0x8933, 0x8946
 ETHTOOL_GLINK = 0xA
 IFF_UP, IFF_RUNNING = 0x1, 0x40
+FOLLOWER_KINDS = ("bridge", "vlan", "macvlan", "ipvlan")  # they have carrier when a device below them has it
 NO_CARRIER = sentence("has no carrier")
 
 
@@ -91,6 +92,16 @@ def needs_carrier(item: Resource | None) -> bool:
     """Whether it is one end of a veth pair that should be up, and so must have carrier. A bridge without ports, for
     example, has none."""
     return isinstance(item, Link) and item.kind == "veth" and item.up
+
+
+def carrier_order(links: Iterable[Link]) -> list[str]:
+    """The devices of a namespace whose carrier to update, in the order in which the kernel notes them: the ends of
+    cables, then what follows the carrier of another device. Such a device can follow another one, so it comes twice.
+    """
+    up = [link for link in links if link.up]
+    masters = (link.master for link in up if link.master is not None)  # they may be older than their new port
+    followers = dict.fromkeys([*masters, *(link.at.dev for link in up if link.kind in FOLLOWER_KINDS)])
+    return [*(link.at.dev for link in up if needs_carrier(link)), *followers, *followers]
 
 
 def mac(sock: HasFileno, device: str) -> str | None:

@@ -349,6 +349,30 @@ def test_an_address_that_nobody_has_is_asked_for_in_vain(target: str) -> None:
     assert outcome(replace(FAIL, target=target)).verdict == "inconclusive"
 
 
+LOSE_ONE = "limit rate 1/day burst 1 packets counter drop"
+WAYS_TO_LOSE = {
+    "the gateway's answer": ("node1", "arp", "arp operation reply", "c"),
+    "the answer to the router": ("c", "arp", "arp operation reply", "c"),
+    "an IPv6 answer": ("node1", "ip6", "icmpv6 type nd-neighbor-advert", SIX),
+}
+
+
+@pytest.mark.parametrize("check", [FAIL, replace(FAIL, within=None), replace(TCP, expect="timeout", within=None)])
+@pytest.mark.parametrize("way", WAYS_TO_LOSE)
+def test_a_single_lost_question_for_a_mac_address_does_not_pass(way: str, check: Check) -> None:
+    node, family, match, target = WAYS_TO_LOSE[way]
+    inside(node, f"nft add table {family} lossy")
+    inside(node, f"nft add chain {family} lossy output '{{ type filter hook output priority 0; }}'")
+    inside(node, f"nft add rule {family} lossy output {match} {LOSE_ONE}")
+    found = outcome(replace(check, target=target))
+
+    assert found.verdict == "fail", text(found)
+    assert "got a reply" in text(found)
+    assert "packets 1 " in subprocess.check_output(
+        ["ip", "netns", "exec", paths.netns_name(LAB, node), "nft", "list", "table", family, "lossy"], text=True
+    )
+
+
 def test_a_source_without_a_route_does_not_even_send() -> None:
     ip("a", "route del default")
     found = outcome(FAIL, routeless("a"))

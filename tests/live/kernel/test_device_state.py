@@ -16,8 +16,9 @@ name: cables
 model: raw
 namespaces: [a, b]
 links:
-  - {veth: [a/v0, b/p0]}
+  - {veth: [a/v0, {at: b/p0, master: br0}]}
   - {veth: [a/v1, {at: b/p1, up: false}]}
+  - bridge: b/br0
 """
 
 
@@ -38,7 +39,7 @@ def test_up_settles_every_cable_and_the_kernel_knows_best(tmp_path: Path, monkey
     definition = lifecycle.define(str(file))
     lifecycle.up(definition)
     try:
-        assert asked == {"v0": None, "p0": None, "v1": device_state.NO_CARRIER}
+        assert asked == {"v0": None, "p0": None, "v1": device_state.NO_CARRIER, "br0": None}
         asked.clear()
         lifecycle.up(definition)
         assert asked == {}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from labctl.core.resources import Interface, Link
 from labctl.kernel.namespaces import device_state
 
 UP, RUNNING = device_state.IFF_UP, device_state.IFF_RUNNING
@@ -41,3 +42,16 @@ def test_who_is_asked_for_a_carrier(
 
     monkeypatch.setattr(device_state.fcntl, "ioctl", ioctl)
     assert device_state.device_problem(None, "eth0") == trouble  # type: ignore[arg-type]
+
+
+def link(dev: str, kind: str, **more: Any) -> Link:
+    return Link(Interface("n", dev), kind, **more)
+
+
+def test_a_device_is_asked_after_those_below_it() -> None:
+    links = (
+        link("br0", "bridge"), link("br0.7", "vlan"), link("p1", "veth", master="br0"), link("p2", "veth", up=False),
+        link("lo", "loopback"), link("p3", "veth", master="older"), link("br1", "bridge", up=False),
+    )  # fmt: skip
+    followers = ["br0", "older", "br0.7"]
+    assert device_state.carrier_order(links) == ["p1", "p3", *followers, *followers]

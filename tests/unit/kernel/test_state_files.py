@@ -48,6 +48,45 @@ def test_others_can_never_write_whatever_the_umask_is(state: Path) -> None:
     assert modes == [0] * 5
 
 
+def remove_while_opened(monkeypatch: pytest.MonkeyPatch, path: Path, times: int) -> list[Path]:
+    """Remove an empty folder when it is opened, as another process may; returns where this is counted."""
+    removed: list[Path] = []
+    real = os.open
+
+    def opened(name: str, flags: int, *more: int, dir_fd: int | None = None) -> int:
+        if name == path.name and len(removed) < times:
+            path.rmdir()
+            removed.append(path)
+        return real(name, flags, *more, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", opened)
+    return removed
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: state_files.make_folder("k"),
+        lambda: state_files.write_text("k", "a.json", "{}"),
+        lambda: state_files.lock("k", "a.lock", 1).__enter__(),
+    ],
+)
+def test_a_folder_that_another_process_removes_is_created_again(
+    use: Callable[[], object], times: int, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = remove_while_opened(monkeypatch, state / "k", times)
+    use()
+    assert (state / "k").is_dir()
+    assert len(removed) == times
+
+
+def test_a_folder_that_cannot_stay_is_an_error(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove_while_opened(monkeypatch, state / "k", state_files.FOLDER_TRIES)
+    with pytest.raises(KernelError, match=r"cannot use .*/k: No such file or directory"):
+        state_files.make_folder("k")
+
+
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
