@@ -95,7 +95,7 @@ def needs_carrier(item: Resource | None) -> bool:
 
 
 def carrier_order(links: Iterable[Link]) -> list[str]:
-    """The devices of a namespace whose carrier to update, in the order in which the kernel notes them: the ends of
+    """The devices of a namespace that may get carrier, in the order in which the kernel notes it: the ends of
     cables, then what follows the carrier of another device. Such a device can follow another one, so it comes twice.
     """
     up = [link for link in links if link.up]
