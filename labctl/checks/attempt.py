@@ -2,8 +2,8 @@
 
 A probe that expects a reply is repeated with a new marker every 0.2 s until the deadline. This covers
 neighbours that are still unresolved and servers that are still starting. A probe that expects no reply is
-sent once, and the check waits until the deadline. A `see:` that is not met although replies arrive is final
-after a few probes. A `not see:` fails at once when its packet is seen.
+sent once, and the check waits until the deadline; `attempt` says when this is repeated. A `see:` that is not met
+although replies arrive is final after a few probes. A `not see:` fails at once when its packet is seen.
 """
 
 from __future__ import annotations
