@@ -251,7 +251,7 @@ def test_a_ping_with_a_process_that_hangs_keeps_no_check(
     began = time.monotonic()
     report = runner.run(replace(lab.compiled, checks=(check,)))
     assert report.outcomes[0].verdict != "pass"
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30
     left = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_in(lab)]
     assert {text for text in left if b"60" in text} == set()
     occupants.terminate(processes_in(lab))
@@ -263,5 +263,5 @@ def test_programs_that_leave_processes_behind_keep_no_build(tools: Callable[[str
     tools("iptables-nft-restore", f'sleep 20 & exec {real} "$@"')
     began = time.monotonic()
     labctl.up("kubenet", name=OTHER, firewall="nft").down()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 18
     assert left_behind() == ()

@@ -303,13 +303,13 @@ def test_a_del_with_the_result_of_an_earlier_add_finds_the_rules_of_this_one(run
 
 def test_an_ipam_plugin_that_does_not_end_is_an_error(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = runtime.work / "slow"
-    slow.write_text("#!/bin/sh\nsleep 2 &\nwait\n")
+    slow.write_text("#!/bin/sh\nsleep 8 &\nwait\n")
     slow.chmod(0o755)
     monkeypatch.setattr(node, "DELEGATE_TIMEOUT_S", 0.1)
     began = time.monotonic()
     with pytest.raises(Failure, match="slow did not finish within"):
         node.delegate(slow, environment(), "{}")
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 6
 
 
 def test_an_ipam_plugin_that_cannot_be_run_is_an_error(runtime: Runtime) -> None:
