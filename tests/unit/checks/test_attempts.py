@@ -31,31 +31,28 @@ def evidence(answer: Any = "timeout", questions: int = 0, **more: Any) -> CheckE
 
 
 @dataclass
-class Run:
-    """The attempts that a test plays, and what the taps see after the first one."""
+class Played:
+    """The attempts of a test, in place of real ones: what each finds, and its verdict."""
 
-    played: Sequence[tuple[CheckEvidence, str]]
-    answered: bool
-    seen: int = 0
+    found: Sequence[tuple[CheckEvidence, str]]
+    number: int = 0
 
-    def attempt(self, check: Check) -> CheckEvidence:
-        return attempts.attempt(self.context, check, A)[0]
+    def __call__(self, *_: Any) -> Any:
+        evidence, verdict = self.found[self.number]
+        self.number += 1
+        return SimpleNamespace(run=lambda: (evidence, (verdict, ())))
 
-    @property
-    def context(self) -> Any:
-        return SimpleNamespace(taps=SimpleNamespace(packets=list))
 
-    def play(self, *_: Any) -> Any:
-        found, verdict = self.played[self.seen]
-        self.seen += 1
-        return SimpleNamespace(run=lambda: (found, (verdict, ())))
+def attempted(check: Check) -> CheckEvidence:
+    context: Any = SimpleNamespace(taps=SimpleNamespace(packets=list))
+    return attempts.attempt(context, check, A)[0]
 
 
 FULL = evidence(full_tables=(FullTable(4),))
 
 
 @pytest.mark.parametrize(
-    ("played", "answered", "number"),
+    ("found", "answered", "number"),
     [
         ([(evidence(), "pass")], True, 1),
         ([(evidence(questions=2), "pass")], True, 1),  # asked again, and again without an answer
@@ -73,16 +70,17 @@ FULL = evidence(full_tables=(FullTable(4),))
     ],
 )
 def test_silence_is_tried_again_while_it_proves_nothing(
-    played: Sequence[tuple[CheckEvidence, str]], answered: bool, number: int, monkeypatch: pytest.MonkeyPatch
+    found: Sequence[tuple[CheckEvidence, str]], answered: bool, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(played, answered)
-    monkeypatch.setattr(attempts, "CheckAttempt", run.play)
+    """`answered` is whether the neighbour answers after the attempt, `number` how many attempts there must be."""
+    played = Played(found)
+    monkeypatch.setattr(attempts, "CheckAttempt", played)
     monkeypatch.setattr(attempts, "NEIGHBOUR_RETRY_S", 0.0)
     monkeypatch.setattr(attempts, "NEIGHBOUR_ANSWER_S", 0.05)
     monkeypatch.setattr(attempts, "unanswered_neighbours", lambda _: () if answered else ((ETH0, GATEWAY),))
 
-    assert run.attempt(CHECK) is played[number - 1][0]
-    assert run.seen == number
+    assert attempted(CHECK) is found[number - 1][0]
+    assert played.number == number
 
 
 def test_a_question_that_others_repeat_is_one_question() -> None:
@@ -93,7 +91,7 @@ def test_a_question_that_others_repeat_is_one_question() -> None:
 
 def test_a_check_that_expects_an_answer_is_attempted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     check = replace(CHECK, expect="reply")
-    run = Run([(evidence(questions=1, check=check), "fail")], True)
-    monkeypatch.setattr(attempts, "CheckAttempt", run.play)
-    run.attempt(check)
-    assert run.seen == 1
+    played = Played([(evidence(questions=1, check=check), "fail")])
+    monkeypatch.setattr(attempts, "CheckAttempt", played)
+    attempted(check)
+    assert played.number == 1

@@ -49,7 +49,7 @@ def test_others_can_never_write_whatever_the_umask_is(state: Path) -> None:
 
 
 def remove_while_opened(monkeypatch: pytest.MonkeyPatch, path: Path, times: int) -> list[Path]:
-    """Remove an empty folder when it is opened, as another process may; returns where this is counted."""
+    """Remove an empty folder each time that it is opened, as another process may. Returns a list of the removals."""
     removed: list[Path] = []
     real = os.open
 
