@@ -153,17 +153,17 @@ def _main_flags() -> tuple[str, ...]:
 
 @cache
 def all_flags() -> frozenset[str]:
-    """Every option that a rule of any family can have after its head, by its full name."""
-    every = (*matches("ip").values(), *matches("ip6").values(), *targets("ip").values(), *targets("ip6").values())
-    bridge = (bridge_match_options(), *targets("bridge").values())
-    return frozenset(flag for extension in (*every, *bridge) for flag in extension.options)
+    """Every option that a rule of any family can have after its head, by its full name: from the lists, because most
+    rules need no more of all these extensions."""
+    words = " ".join((MATCHES, TARGETS, BRIDGE_MATCHES, BRIDGE_TARGETS)).split()
+    return frozenset(word.lstrip("!").partition("=")[0] for word in words if word.startswith(("--", "!--")))
 
 
 @cache
 def flags_like_main_options() -> frozenset[str]:
     """The options of extensions that begin like one of the tools' own (`--pol` of policy, and --policy): they are what
     they look like only beside their extension."""
-    return frozenset(flag for flag in all_flags() if any(main.startswith(flag) for main in _main_flags()))
+    return all_flags() & {main[:end] for main in _main_flags() for end in range(len(main) + 1)}
 
 
 @cache

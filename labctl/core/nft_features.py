@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 from labctl.core.resources import NftObject
 
@@ -22,8 +23,6 @@ _WORDS = {
     "obrname": "meta ibrname", "ct count": "ct count", "add @": "dynamic set", "update @": "dynamic set",
     "flow add": "flowtable", "last": "last",
 }  # fmt: skip
-_ALONE = "|".join(sorted((word for word in _WORDS if not word.endswith("@")), key=len, reverse=True))
-_WORD = re.compile(rf"(?<![\w@$.-])(?<!jump )(?<!goto )(?:({_ALONE})(?![\w-])|((?:add|update) @))")
 _SAME_DIGITS = str.maketrans("123456789", "000000000")  # rules that differ in numbers only are alike
 _HELPER = re.compile(r'type "([^"]+)"')
 _RULE = "table inet labctl {{ chain c {{ {}; }}; }}"
@@ -78,6 +77,13 @@ _MODULES = {
 }  # fmt: skip
 
 
+@cache
+def _word() -> re.Pattern[str]:
+    """A word of `_WORDS` in a rule. Most labs have no rule of nft, and so do not need the pattern."""
+    alone = "|".join(sorted((word for word in _WORDS if not word.endswith("@")), key=len, reverse=True))
+    return re.compile(rf"(?<![\w@$.-])(?<!jump )(?<!goto )(?:({alone})(?![\w-])|((?:add|update) @))")
+
+
 def nft_features(objects: Iterable[NftObject]) -> dict[str, NftObject]:
     """The features that objects need, each with the first object that needs it."""
     found: dict[str, NftObject] = {}
@@ -92,7 +98,7 @@ def nft_features(objects: Iterable[NftObject]) -> dict[str, NftObject]:
             objects_too = f"{item.kind} object"
             found.setdefault(f"nft {objects_too if objects_too in _SAMPLES else item.kind}", item)
         for text in dict.fromkeys("\n".join(item.entries).translate(_SAME_DIGITS).split("\n")):
-            for match in _WORD.finditer(_QUOTED.sub('""', text) if '"' in text else text):
+            for match in _word().finditer(_QUOTED.sub('""', text) if '"' in text else text):
                 found.setdefault(f"nft {_WORDS[match[1] or match[2]]}", item)
     return found
 

@@ -8,8 +8,6 @@ pair the ends again without a request for namespace ids.
 from __future__ import annotations
 
 import errno
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +32,7 @@ from labctl.core.resources import (
 from labctl.core.sentence import sentence
 from labctl.errors import KernelError
 from labctl.kernel import processes
+from labctl.kernel.apply.firewall_changes import FirewallChanges
 from labctl.kernel.apply.ifindex import DeviceNotReady, Indexes
 from labctl.kernel.apply.links import LinkBuilder, has_no_ipv6, must_recreate
 from labctl.kernel.apply.sysctls import SysctlWriter
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 
 GONE = {errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENXIO}
 ChangeWriter = Callable[[str, Sequence[Change]], None]  # writes changes of the namespace it runs in
-MAX_CHAIN_WRITERS = 2 * (os.cpu_count() or 1)  # namespaces in which chains are written at the same time
 
 
 class Builder:
@@ -74,21 +72,23 @@ class Builder:
         ]  # a cluster has few others
         refused = self._remove(changes)
         wanted = [change.want for change in changes if isinstance(change.want, Process)]
-        with processes.Starter(self._namespaces.lab) as starter:
+        with (
+            processes.Starter(self._namespaces.lab) as starter,
+            FirewallChanges(self._namespaces, self._chains, chains) as firewall,
+        ):
             if wanted:
                 starter.prepare()
             self._create_namespaces(changes)
-            finish_early = self._start_early(chains, changes)
+            # iptables needs its IP sets
+            if not self._indexes.repairing and not any(isinstance(change.subject, IpSet) for change in changes):
+                firewall.start_early()
             self._build(changes, refused)
             phases.begin(sentence("programs and firewall"))
             # programs start, and others write rules, at the same time
             self._start_processes(starter, (one for one in wanted if one.inside is None))
-            finish_chains = finish_early
-            if finish_chains is None and self._chains is not None:
-                finish_chains = self._start_chains(chains, self._chains)
+            firewall.start()
             self._start_processes(starter, (one for one in wanted if one.inside is not None))
-            if finish_chains is not None:
-                finish_chains()
+            firewall.finish()
         if sets := [change for change in changes if isinstance(change.subject, IpSet)]:
             from labctl.kernel.netlink import ipset
 
@@ -99,18 +99,6 @@ class Builder:
         self._namespaces.create_all(
             change.want.name for change in changes if isinstance(change.want, Netns) and change.have is None
         )
-
-    def _start_early(self, chains: Sequence[Change], others: Sequence[Change]) -> Callable[[], None] | None:
-        """In a new lab, start writing chains before there are links, so that the programs run beside this thread's
-        work; the returned function waits for them. None if there are more programs than run at once, or if rules can
-        need what is not there yet: nft needs the devices that a rule names by number, and iptables needs its IP sets.
-        """
-        if self._chains is None or self._indexes.repairing or not chains:
-            return None
-        few = len({change.subject.ns for change in chains}) <= MAX_CHAIN_WRITERS
-        only_chains = all(isinstance(change.subject, Chain) for change in chains)
-        has_sets = any(isinstance(change.subject, IpSet) for change in others)
-        return self._start_chains(chains, self._chains) if few and only_chains and not has_sets else None
 
     def _build(self, changes: Sequence[Change], refused: list[Refusal]) -> None:
         """Everything except namespaces, processes and chains. `refused` is what the kernel refused to remove."""
@@ -272,43 +260,17 @@ class Builder:
                     first = kernel_default_rules(item.ns, item.family)[0]
                     channel.queue(messages.rule(first, delete=True), ("remove", first))
 
-    # sets and chains: from inside the namespace
+    # sets and carriers: from inside the namespace
 
-    def _each(self, changes: Sequence[Change], write: ChangeWriter, order: Iterable[str] = ()) -> None:
-        """Call `write` with the changes of each namespace, from inside that namespace: first in those of `order`."""
-        by_ns: dict[str, list[Change]] = {ns: [] for ns in order}
+    def _each(self, changes: Sequence[Change], write: ChangeWriter) -> None:
+        """Call `write` with the changes of each namespace, from inside that namespace."""
+        by_ns: dict[str, list[Change]] = {}
         for change in changes:
             by_ns.setdefault(change.subject.ns, []).append(change)
         for ns, ns_changes in by_ns.items():
             if ns in self._namespaces.channels:
                 self._namespaces.enter(ns)
                 write(ns, ns_changes)
-
-    def _start_chains(self, changes: Sequence[Change], writer: ChainWriter) -> Callable[[], None]:
-        """Start writing the chains of all namespaces, of several at the same time, first where most rules are written.
-        The returned function waits for the end of those that are left."""
-        sizes: dict[str, int] = {}
-        for change in changes:
-            want = change.want
-            size = (
-                len(want.rules) if isinstance(want, Chain) else len(want.entries) if isinstance(want, NftObject) else 0
-            )
-            sizes[change.subject.ns] = sizes.get(change.subject.ns, 0) + size
-        running: deque[str] = deque()
-
-        def finish(left: int) -> None:
-            while len(running) > left:
-                ns = running.popleft()
-                self._namespaces.enter(ns)
-                writer.finish(ns)
-
-        def start(ns: str, ns_changes: Sequence[Change]) -> None:
-            writer.start(ns, ns_changes)
-            running.append(ns)
-            finish(MAX_CHAIN_WRITERS)
-
-        self._each(changes, start, sorted(sizes, key=lambda ns: -sizes[ns]))
-        return lambda: finish(0)
 
     def _start_processes(self, starter: processes.Starter, wanted: Iterable[Process]) -> None:
         by_ns: dict[str, list[Process]] = {}

@@ -16,7 +16,6 @@ from labctl.errors import KernelError, LimitError
 from labctl.kernel.apply.ifindex import Indexes
 from labctl.kernel.host import ping_group_range
 from labctl.kernel.host.thread_pool import Call
-from labctl.kernel.namespaces.entry import enter_netns
 from labctl.kernel.namespaces.lab_namespaces import NamespaceSet
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import messages, netconf
@@ -77,7 +76,7 @@ class SysctlWriter:
                 if self._namespaces.stopped:
                     raise KernelError("interrupted before all sysctls were set")
                 if item.ns != current:
-                    enter_netns(self._namespaces.descriptor(item.ns))
+                    self._namespaces.enter_in_second_thread(item.ns)
                     current = item.ns
                 _write_file(item, files)
 

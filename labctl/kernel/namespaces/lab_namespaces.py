@@ -113,7 +113,7 @@ class NamespaceSet:
                 waiting.clear()
                 raise
 
-        if not self._is_worth_thread(len(waiting)):
+        if len(waiting) < MANY or not _has_second_processor():
             create()
             return
         with NetnsThread() as second:
@@ -126,11 +126,13 @@ class NamespaceSet:
             other.result()
 
     def is_worth_second_thread(self, count: int) -> bool:
-        """Whether a second thread saves time with work in so many open namespaces: it may ask for descriptors."""
-        return self._keeps_all and self._is_worth_thread(count)
+        """Whether a second thread saves time with work in so many open namespaces."""
+        return count >= MANY and self.can_share_work()
 
-    def _is_worth_thread(self, count: int) -> bool:
-        return count >= MANY and len(os.sched_getaffinity(0)) > 1
+    def can_share_work(self) -> bool:
+        """Whether a second thread may work in open namespaces at the same time, on another processor: it asks for
+        descriptors, and so all must be open."""
+        return self._keeps_all and _has_second_processor()
 
     def create(self, node: str) -> None:
         """Create a new, empty namespace and bind it to its name. This thread is in it then. Raises KernelError."""
@@ -205,6 +207,10 @@ class NamespaceSet:
             enter_netns(self.descriptor(node), allow_own=node == self.own, hosts=self._host_namespaces())
             self._current = node
 
+    def enter_in_second_thread(self, node: str) -> None:
+        """Move the calling thread, which is not the one that `enter` moves, into a namespace that is open."""
+        enter_netns(self.descriptor(node), allow_own=node == self.own, hosts=self._host_namespaces())
+
     def forget_thread(self) -> None:
         """Assume nothing about the namespace of the calling thread: another one works from now on."""
         self._current = None
@@ -225,6 +231,10 @@ class NamespaceSet:
             if span is not None:
                 return int(struct.unpack_from("=i", data, span[0])[0])
         return None
+
+
+def _has_second_processor() -> bool:
+    return len(os.sched_getaffinity(0)) > 1
 
 
 def prepare_netns_dir() -> None:

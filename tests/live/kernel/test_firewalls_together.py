@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +14,15 @@ import pytest
 
 from labctl.core.diff import Change, diff
 from labctl.core.iptables import rule
-from labctl.core.resources import Chain, Netns, Plan
+from labctl.core.resources import Chain, Link, Netns, Plan
 from labctl.errors import KernelError
+from labctl.kernel.apply import firewall_changes
+from labctl.kernel.apply.links import LinkBuilder
 from labctl.kernel.firewall import chains, commands
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.lab_kernel import KernelLab
-from labctl.kernel.namespaces.lab_namespaces import FILES_PER_NAMESPACE
+from labctl.kernel.namespaces.lab_namespaces import FILES_PER_NAMESPACE, NamespaceSet
+from labctl.kernel.netlink.rtnetlink import Refusal
 from labctl.kernel.observe import lab_reader
 from labctl.lab import lifecycle
 from labctl.scenario.definition import define_text
@@ -60,12 +63,56 @@ def there() -> Plan:
 def test_every_namespace_gets_its_rules_and_gives_them_back(
     gone: None, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from labctl.kernel.apply import builder
-
-    monkeypatch.setattr(builder, "MAX_CHAIN_WRITERS", at_once)
+    monkeypatch.setattr(firewall_changes, "MAX_CHAIN_WRITERS", at_once)
     monkeypatch.setattr(lab_reader, "MAX_CHAIN_READERS", at_once)
     build(PLAN)
     assert [change for change in diff(PLAN, there()) if isinstance(change.subject, Chain)] == []
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["two-processors", "one-processor"])
+def test_rules_are_written_while_links_are_made_if_a_processor_is_free(
+    gone: None, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, create, start = threading.Event(), LinkBuilder.create, chains.ChainWriter.start
+    seen: list[bool] = []
+
+    def create_after_rules(self: LinkBuilder, links: Sequence[Link]) -> list[Refusal]:
+        seen.append(begun.wait(5 if shared else 0.3))
+        return create(self, links)
+
+    def noting(self: chains.ChainWriter, ns: str, changes: tuple[Change, ...]) -> None:
+        begun.set()
+        start(self, ns, changes)
+
+    monkeypatch.setattr(LinkBuilder, "create", create_after_rules)
+    monkeypatch.setattr(chains.ChainWriter, "start", noting)
+    monkeypatch.setattr(NamespaceSet, "can_share_work", lambda _: shared)
+    build(PLAN)
+    assert seen == [shared]
+    assert [change for change in diff(PLAN, there()) if isinstance(change.subject, Chain)] == []
+
+
+def test_rules_are_written_no_longer_when_a_link_has_failed(gone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, failed, start = list[str](), threading.Event(), chains.ChainWriter.start
+
+    def fail(self: LinkBuilder, links: Sequence[Link]) -> list[Refusal]:
+        failed.wait(5)
+        raise KernelError("no links")
+
+    def first_one(self: chains.ChainWriter, ns: str, changes: tuple[Change, ...]) -> None:
+        written.append(ns)
+        failed.set()
+        start(self, ns, changes)
+        time.sleep(0.2)  # the other thread sees the error now
+
+    monkeypatch.setattr(LinkBuilder, "create", fail)
+    monkeypatch.setattr(chains.ChainWriter, "start", first_one)
+    monkeypatch.setattr(NamespaceSet, "can_share_work", lambda _: True)
+    threads = set(threading.enumerate())
+    with pytest.raises(KernelError, match="no links"):
+        build(PLAN)
+    assert len(written) < len(NODES)
+    assert set(threading.enumerate()) == threads
 
 
 def test_the_error_names_the_namespace_whose_rule_was_refused(gone: None) -> None:

@@ -10,7 +10,14 @@ import pytest
 
 from labctl.core.iptables import rule, rules
 from labctl.core.iptables_check import find_loop, hooks_by_chain
-from labctl.core.iptables_extensions import InvalidRule, all_flags, flags_like_main_options, stray_word
+from labctl.core.iptables_extensions import (
+    InvalidRule,
+    all_flags,
+    flags_like_main_options,
+    matches,
+    stray_word,
+    targets,
+)
 from labctl.core.resources import Chain, IpSet
 from labctl.errors import Problem, ScenarioError
 from labctl.scenario.definition import parse_and_compile
@@ -329,6 +336,12 @@ def test_a_dump_in_a_folded_text_says_how_lines_are_kept() -> None:
     assert [(problem.what, problem.line) for problem in found] == [
         ("firewall: a: the lines of this text are joined", 4)
     ]
+
+
+def test_all_options_are_those_of_all_extensions() -> None:
+    extensions = [one for family in ("ip", "ip6", "bridge") for one in targets(family).values()]
+    extensions += [one for family in ("ip", "ip6", "bridge") for one in matches(family).values()]
+    assert all_flags() == {flag for one in extensions for flag in one.options}
 
 
 def test_every_option_is_what_it_looks_like_only_beside_its_extension() -> None:
