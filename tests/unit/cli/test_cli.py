@@ -769,7 +769,8 @@ def test_json_keeps_every_script_that_the_output_can_write(
     tmp_path: Path, environment: dict[str, str], is_readable: bool
 ) -> None:
     (tmp_path / "lab.yaml").write_text(JAPANESE, encoding="utf-8")
-    plain = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON"))}
+    encodings = ("LC_", "LANG", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONCOERCECLOCALE")
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(encodings)}
     command = [sys.executable, "-m", "labctl", "plan", str(tmp_path / "lab.yaml"), "--json"]
     paths_of_python = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, capture_output=True, env={**plain, **paths_of_python, **environment}, check=False)
