@@ -79,7 +79,7 @@ class Builder:
             if wanted:
                 starter.prepare()
             self._create_namespaces(changes)
-            # iptables needs its IP sets
+            # rules of iptables need their IP sets, which `_build` writes
             if not self._indexes.repairing and not any(isinstance(change.subject, IpSet) for change in changes):
                 firewall.start_early()
             self._build(changes, refused)
